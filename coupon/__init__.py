@@ -1,0 +1,1 @@
+"""Coupon: create, issue, use and query coupons at volumes that one database cannot carry."""

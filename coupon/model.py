@@ -1,0 +1,223 @@
+"""The domain: coupons, commands, and the one function that takes a coupon from state to state.
+
+Pure: no I/O and no clock. Instants are milliseconds since the epoch in UTC; days are ISO strings
+(``2026-11-22``) in the configured time zone, which compare as they read.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple, NewType
+
+Day = NewType("Day", str)
+
+HISTORY_MAX = 100
+"""How many of its last commands a coupon remembers: the horizon within which a redelivery is recognised."""
+REJECTIONS_MAX = 200
+"""How many of its last rejections a coupon remembers."""
+
+
+class Kind(StrEnum):
+    """What a command does."""
+
+    CREATE = "create"
+    ISSUE = "issue"
+    USE = "use"
+    CANCEL = "cancel"
+    CANCEL_USE = "cancel-use"
+
+
+class Reason(StrEnum):
+    """Why a command is refused: the stable ``code`` that callers see."""
+
+    NOT_FOUND = "NOT_FOUND"
+    ALREADY_USED = "ALREADY_USED"
+    ALREADY_ISSUED = "ALREADY_ISSUED"
+    ALREADY_EXPIRED = "ALREADY_EXPIRED"
+    EXPIRED = "EXPIRED"
+    NOT_STARTED = "NOT_STARTED"
+    NOT_ISSUED = "NOT_ISSUED"
+    NOT_HOLDER = "NOT_HOLDER"
+    NOT_USED = "NOT_USED"
+    # After acceptance, by the worker only:
+    RIVAL_WON = "RIVAL_WON"
+    PREDECESSOR_LOST = "PREDECESSOR_LOST"
+
+
+class Refused(Exception):
+    """A rule of the domain forbids the command; nothing was changed."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+class Entry(NamedTuple):
+    """One command of a coupon's history, as it was carried out."""
+
+    operation: str
+    kind: Kind
+    at: int
+    user_id: str | None
+    actor: str
+
+
+class Rejection(NamedTuple):
+    """One attempt, (operation, previous), that was accepted and then lost."""
+
+    operation: str
+    previous: str
+    reason: Reason
+    at: int
+
+
+class Coupon(NamedTuple):
+    """A coupon as it is after ``version`` commands.
+
+    ``revision`` counts what was written to the store, rejections too; the store's condition compares it.
+    ``batch`` is the number of coupons that were created by the same operation.
+    """
+
+    code: str
+    valid_from: Day
+    expire_at: Day
+    created_at: int
+    modified_at: int
+    batch: int
+    user_id: str | None
+    issued_at: int | None
+    used_at: int | None
+    version: int
+    revision: int
+    history: tuple[Entry, ...]
+    rejections: tuple[Rejection, ...] = ()
+
+    @property
+    def issued(self) -> bool:
+        return self.user_id is not None
+
+    @property
+    def used(self) -> bool:
+        return self.used_at is not None
+
+    @property
+    def last_operation(self) -> str:
+        """The operation that made the coupon what it is: what the next command builds on."""
+        return self.history[-1].operation
+
+    def entry(self, operation: str) -> Entry | None:
+        """What the history says of the operation, or None."""
+        return next((entry for entry in self.history if entry.operation == operation), None)
+
+    def rejection(self, operation: str, previous: str) -> Rejection | None:
+        """What is recorded of that attempt's rejection, or None."""
+        return next((r for r in self.rejections if r.operation == operation and r.previous == previous), None)
+
+
+class Command(NamedTuple):
+    """A change of one coupon, built on what ``previous`` made of it (at ``previous_version``).
+
+    Time was decided once, at acceptance: ``accepted_at`` and the ``day`` that it was then.
+    """
+
+    kind: Kind
+    operation: str
+    code: str
+    previous: str
+    previous_version: int
+    accepted_at: int
+    day: Day
+    user_id: str | None
+    actor: str
+
+
+class CreateCoupons(NamedTuple):
+    """Some of an operation's coupons: either the ``size`` codes from index ``first`` on, which are derived
+    from the operation, or the given ``codes`` (an import). ``amount`` is the whole operation's number.
+
+    ``mint`` is the fingerprint of the secret that codes are derived with: another secret makes other codes.
+    """
+
+    operation: str
+    amount: int
+    first: int
+    size: int
+    codes: tuple[str, ...]
+    mint: str
+    valid_from: Day
+    expire_at: Day
+    accepted_at: int
+    actor: str
+
+
+def create(command: CreateCoupons, code: str) -> Coupon:
+    """The new coupon with that code."""
+    at = command.accepted_at
+    born = Entry(command.operation, Kind.CREATE, at, None, command.actor)
+    return Coupon(
+        code=code,
+        valid_from=command.valid_from,
+        expire_at=command.expire_at,
+        created_at=at,
+        modified_at=at,
+        batch=command.amount,
+        user_id=None,
+        issued_at=None,
+        used_at=None,
+        version=1,
+        revision=1,
+        history=(born,),
+    )
+
+
+def transition(coupon: Coupon, command: Command) -> Coupon:
+    """The coupon after the command; raises Refused. The web side and the worker both decide with it."""
+    check(coupon, command)
+    user_id, issued_at, used_at = coupon.user_id, coupon.issued_at, coupon.used_at
+    match command.kind:
+        case Kind.ISSUE:
+            user_id, issued_at = command.user_id, command.accepted_at
+        case Kind.USE:
+            used_at = command.accepted_at
+        case Kind.CANCEL:
+            user_id = issued_at = None
+        case Kind.CANCEL_USE:
+            used_at = None
+    entry = Entry(command.operation, command.kind, command.accepted_at, command.user_id, command.actor)
+    return coupon._replace(
+        user_id=user_id,
+        issued_at=issued_at,
+        used_at=used_at,
+        modified_at=command.accepted_at,
+        version=coupon.version + 1,
+        revision=coupon.revision + 1,
+        history=(*coupon.history, entry)[-HISTORY_MAX:],
+    )
+
+
+def check(coupon: Coupon, command: Command) -> None:
+    """Raise Refused unless the coupon's state, day and holder allow the command."""
+    expired = command.day > coupon.expire_at
+    match command.kind:
+        case Kind.ISSUE:
+            _refuse_if(coupon.used, Reason.ALREADY_USED)
+            _refuse_if(coupon.issued, Reason.ALREADY_ISSUED)
+            _refuse_if(expired, Reason.ALREADY_EXPIRED)
+        case Kind.USE:
+            _refuse_if(coupon.used, Reason.ALREADY_USED)
+            _refuse_if(expired, Reason.EXPIRED)
+            _refuse_if(command.day < coupon.valid_from, Reason.NOT_STARTED)
+            _refuse_if(not coupon.issued, Reason.NOT_ISSUED)
+            _refuse_if(command.user_id not in (None, coupon.user_id), Reason.NOT_HOLDER)
+        case Kind.CANCEL:
+            _refuse_if(coupon.used, Reason.ALREADY_USED)
+            _refuse_if(not coupon.issued, Reason.NOT_ISSUED)
+            _refuse_if(expired, Reason.ALREADY_EXPIRED)
+        case Kind.CANCEL_USE:
+            _refuse_if(not coupon.used, Reason.NOT_USED)
+            _refuse_if(expired, Reason.EXPIRED)
+        case Kind.CREATE:
+            raise ValueError("a creation is not a transition: see create()")
+
+
+def _refuse_if(condition: bool, reason: Reason) -> None:
+    if condition:
+        raise Refused(reason)

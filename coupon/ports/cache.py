@@ -1,0 +1,48 @@
+"""The cache: a hint. It makes validation fast and reserves the next step; losing it costs speed, never truth."""
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from coupon.ports.backend import Backend
+
+
+class Cached(NamedTuple):
+    """A value and the token that proves which write of it was read."""
+
+    value: bytes
+    token: Any
+
+
+class Cache(Backend):
+    """Keys: 1 to 200 printable ASCII characters without spaces. Values: bytes, to 512 KiB. Lifetimes: whole seconds,
+    1 to 30 days. Each method is atomic a key; entries may vanish at any time. There is no plain ``set``: readers
+    fill a miss with ``add``, writers compare and set, so nothing older ever overwrites something newer.
+
+    A failure is always raised as BackendUnavailable, never passed off as a miss.
+    """
+
+    @abstractmethod
+    def get(self, key: str) -> Cached | None:
+        """The value and its token; None when missing or expired."""
+
+    @abstractmethod
+    def add(self, key: str, value: bytes, ttl_s: int) -> bool:
+        """Store only if the key is missing; False, and nothing changed, when it is there."""
+
+    @abstractmethod
+    def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> bool:
+        """Store only if the entry is still the one that ``token`` was read with. False, and nothing changed, when it
+        was written since (also with the same bytes), or is gone."""
+
+    @abstractmethod
+    def remove(self, key: str, token: Any) -> bool:
+        """Delete only if the entry is still the one that ``token`` was read with; else False, nothing changed."""
+
+    @abstractmethod
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Delete whatever is there; missing keys are fine. Idempotent; not atomic across keys."""
+
+    @abstractmethod
+    def put(self, key: str, value: bytes, ttl_s: int) -> None:
+        """Store whatever is there. For values that nobody decides on (a worker's heartbeat)."""

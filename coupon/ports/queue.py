@@ -1,0 +1,92 @@
+"""The queue: every command, durable and ordered per key, before anything else happens."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from coupon.ports.backend import Backend
+
+
+class Message(NamedTuple):
+    """What is published. Messages of one topic and key keep their order."""
+
+    topic: str
+    key: str
+    value: bytes
+
+
+class Delivery(NamedTuple):
+    """A message as it was delivered: at least once, at its place."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    value: bytes
+
+
+class Position(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+class Consumer(ABC):
+    """One member of a group: the partitions of its topics are shared out among the living members.
+
+    For one thread. At-least-once: what was polled and not committed is delivered again, to this member after
+    ``rewind``, to another one after this one closed or died (within about 10 s).
+    """
+
+    @abstractmethod
+    def poll(self, max_messages: int, timeout_s: float) -> list[Delivery]:
+        """The next messages, in order within each partition, up to ``max_messages``; empty when none came in
+        ``timeout_s``. Also keeps the membership alive: call it at least once a minute.
+        Raises BackendUnavailable; nothing is skipped then."""
+
+    @abstractmethod
+    def commit(self, positions: Mapping[Position, int]) -> None:
+        """Record durably the next offset to be delivered of each partition given. Idempotent.
+        Raises BackendUnavailable when that may not have happened, or a partition is no longer this member's:
+        take it as not committed, and rewind."""
+
+    @abstractmethod
+    def rewind(self) -> None:
+        """Deliver again all that was polled and not committed. Does no I/O and never raises."""
+
+    @abstractmethod
+    def pause(self, topics: Iterable[str]) -> None:
+        """Deliver nothing of these topics until resumed; membership and positions stay. Idempotent, no I/O.
+        Replaces the set that was paused before; an empty one resumes all."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Leave the group at once, so that others take over. Commits nothing. Idempotent, never raises."""
+
+
+class Queue(Backend):
+    """Topics have several partitions; a message's partition follows from its key alone."""
+
+    @abstractmethod
+    def create(self, topics: Iterable[str]) -> None:
+        """Make the topics that are missing. Idempotent."""
+
+    @abstractmethod
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Return when all messages are durable, in the order given per topic and key; an empty list is fine.
+        Raises BackendUnavailable when any of them may not be: each of them may have been published or not.
+        Raises BackendRejected for a message that is too large (over 1 MB) or whose topic does not exist."""
+
+    @abstractmethod
+    def consumer(self, topics: Sequence[str], group: str) -> Consumer:
+        """Join the group. A new group begins at the oldest message. Does no I/O before the first poll."""
+
+    @abstractmethod
+    def browse(self, topic: str) -> Iterator[Delivery]:
+        """All messages that the topic holds at the time of the call, in order within each partition, without a group
+        and without effect on any. In flat memory."""
+
+    @abstractmethod
+    def lag(self, topics: Sequence[str], group: str) -> int:
+        """How many messages of the topics the group has not committed."""
