@@ -35,7 +35,6 @@ class Settings:
     topics: str
     max_amount: int
     max_body_bytes: int
-    creation_chunk: int
     cache_ttl_s: int
     reservation_ttl_s: int
     reservation_wait_ms: int
@@ -75,7 +74,6 @@ class SettingsSchema(Schema):
     topics = f.String(load_default="single", validate=validate.OneOf(["single", "per-command"]))
     max_amount = _number(1_000_000, 1, 100_000_000)
     max_body_bytes = _number(1_000_000, 1_000, 100_000_000)
-    creation_chunk = _number(500, 1, 5_000)
     cache_ttl_s = _number(3_600, 10, 30 * 86_400)
     reservation_ttl_s = _number(5, 1, 60)
     reservation_wait_ms = _number(300, 1, 4_000)

@@ -1,0 +1,105 @@
+"""The address of an accepted operation, and what became of it: accepted, applied or rejected, from the store alone.
+
+An address carries all that is needed to answer (the attempt's predecessor and coupon, or a creation's amount), and a
+signature, so that nobody gets an answer for an operation that was never accepted.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from coupon import creation
+from coupon.codes import Mint
+from coupon.model import CreateCoupons, Day, Reason
+from coupon.ports.store import Store
+
+
+class Status(StrEnum):
+    ACCEPTED = "accepted"
+    APPLIED = "applied"
+    REJECTED = "rejected"
+
+
+class UnknownAddress(Exception):
+    """Not an address that this service has given."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeAddress:
+    """One attempt to change one coupon."""
+
+    operation: str
+    previous: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreationAddress:
+    operation: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``created`` counts the coupons of complete chunks of a creation, None for other operations."""
+
+    status: Status
+    reason: Reason | None = None
+    created: int | None = None
+
+
+class Operations:
+    """Gives addresses and answers for them."""
+
+    def __init__(self, mint: Mint, store: Store) -> None:
+        self._mint, self._store = mint, store
+
+    def address(self, address: ChangeAddress | CreationAddress) -> str:
+        """The opaque form of the address: what ``parse`` takes."""
+        if isinstance(address, ChangeAddress):
+            text = f"{address.operation}-{address.previous}-{address.code}"
+        else:
+            text = f"{address.operation}-{address.amount}"
+        return f"{text}-{self._mint.sign(text)}"
+
+    def parse(self, text: str) -> ChangeAddress | CreationAddress:
+        """Raises UnknownAddress."""
+        body, _, signature = text.rpartition("-")
+        if not body or signature != self._mint.sign(body):
+            raise UnknownAddress(text)
+        operation, *rest = body.split("-")
+        if len(rest) == 2:
+            return ChangeAddress(operation, *rest)
+        return CreationAddress(operation, int(rest[0]))
+
+    def outcome(self, address: ChangeAddress | CreationAddress) -> Outcome:
+        if isinstance(address, CreationAddress):
+            return self._creation(address)
+        return self._change(address)
+
+    def _change(self, address: ChangeAddress) -> Outcome:
+        coupon = self._store.get_many([address.code]).get(address.code)
+        if coupon is None:
+            return Outcome(Status.ACCEPTED)
+        if coupon.entry(address.operation) is not None:
+            return Outcome(Status.APPLIED)
+        rejection = coupon.rejection(address.operation, address.previous)
+        if rejection is not None:
+            return Outcome(Status.REJECTED, rejection.reason)
+        return Outcome(Status.ACCEPTED)
+
+    def _creation(self, address: CreationAddress) -> Outcome:
+        whole = CreateCoupons(
+            operation=address.operation,
+            amount=address.amount,
+            first=0,
+            size=address.amount,
+            codes=(),
+            mint=self._mint.fingerprint,
+            valid_from=Day(""),
+            expire_at=Day(""),
+            accepted_at=0,
+            actor="",
+        )
+        absent = sum(chunk.size for chunk in creation.missing(whole, self._mint, self._store))
+        status = Status.ACCEPTED if absent else Status.APPLIED
+        return Outcome(status, created=address.amount - absent)
