@@ -21,7 +21,8 @@ class InvalidCode(ValueError):
 
 def parse(text: str) -> str:
     """The code in its stored form (19 letters, no dashes) from any way of writing it; raises InvalidCode."""
-    code = text.strip().replace("-", "").upper()
+    code = text.strip().replace("-", "")
+    code = code.upper() if code.isascii() else code  # 'ı'.upper() is 'I'
     if len(code) != LENGTH:
         raise InvalidCode(f"a code has {LENGTH} letters and digits, this one has {len(code)}")
     if not _VALID.issuperset(code):

@@ -1,4 +1,4 @@
-"""Messages that can never be carried out, kept with where they were, why, and as they were, to be looked at and replayed."""
+"""Messages that can never be carried out, kept with their place, the reason and every byte, to be replayed."""
 
 import base64
 import json

@@ -72,7 +72,7 @@ class Rejection(NamedTuple):
 class Coupon(NamedTuple):
     """A coupon as it is after ``version`` commands.
 
-    ``revision`` counts what was written to the store, rejections too; the store's condition compares it.
+    ``revision`` counts the writes to the store, one for several commands and rejections too: the store's condition.
     ``batch`` is the number of coupons that were created by the same operation.
     """
 
@@ -188,7 +188,6 @@ def transition(coupon: Coupon, command: Command) -> Coupon:
         used_at=used_at,
         modified_at=command.accepted_at,
         version=coupon.version + 1,
-        revision=coupon.revision + 1,
         history=(*coupon.history, entry)[-HISTORY_MAX:],
     )
 

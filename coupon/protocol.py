@@ -27,7 +27,7 @@ class Verdict(Enum):
 
 
 def settle(coupon: Coupon, command: Command, *, wait: bool) -> tuple[Verdict, Coupon]:
-    """The verdict, and the coupon as it has to be saved (the same object when nothing changed).
+    """The verdict, and the coupon as it has to be saved (the very same object when nothing changed).
 
     ``wait``: the predecessor may still be on its way on another topic, so do not reject for its absence.
     """
@@ -56,4 +56,4 @@ def _is_past_the_horizon(coupon: Coupon, command: Command) -> bool:
 
 def _reject(coupon: Coupon, command: Command, reason: Reason) -> Coupon:
     rejection = Rejection(command.operation, command.previous, reason, command.accepted_at)
-    return coupon._replace(revision=coupon.revision + 1, rejections=(*coupon.rejections, rejection)[-REJECTIONS_MAX:])
+    return coupon._replace(rejections=(*coupon.rejections, rejection)[-REJECTIONS_MAX:])

@@ -58,12 +58,20 @@ def dump(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def load(data: bytes | str) -> Any:
+    """Raises Malformed for what is not JSON, or nested beyond reading."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"not JSON: {error}") from error
+
+
 def encode_history(history: tuple[Entry, ...]) -> bytes:
     return dump(history)
 
 
 def decode_history(data: bytes | str) -> tuple[Entry, ...]:
-    return _history(json.loads(data))
+    return _history(load(data))
 
 
 def encode_rejections(rejections: tuple[Rejection, ...]) -> bytes:
@@ -71,7 +79,7 @@ def encode_rejections(rejections: tuple[Rejection, ...]) -> bytes:
 
 
 def decode_rejections(data: bytes | str) -> tuple[Rejection, ...]:
-    return _rejections(json.loads(data))
+    return _rejections(load(data))
 
 
 def encode_coupon(coupon: Coupon) -> bytes:
@@ -82,7 +90,7 @@ def encode_coupon(coupon: Coupon) -> bytes:
 def decode_coupon(data: bytes) -> Coupon:
     """Raises Malformed."""
     try:
-        *fields, history, rejections = json.loads(data)
+        *fields, history, rejections = load(data)
         return Coupon._make([*fields, _history(history), _rejections(rejections)])
     except (ValueError, TypeError) as error:
         raise Malformed(f"not a coupon: {error}") from error
@@ -103,10 +111,7 @@ def encode_command(command: Command | CreateCoupons) -> bytes:
 
 def decode_command(data: bytes) -> Command | CreateCoupons:
     """Raises Malformed for what can never be carried out: not JSON, unknown kind, missing or mistyped fields."""
-    try:
-        fields = json.loads(data)
-    except ValueError as error:
-        raise Malformed(f"not JSON: {error}") from error
+    fields = load(data)
     if not isinstance(fields, dict):
         raise Malformed("not a JSON object")
     try:

@@ -1,0 +1,91 @@
+"""What a worker polled, decoded and cut into parts that are small enough to be carried out at once."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from coupon.model import HISTORY_MAX, Command, CreateCoupons
+from coupon.ports.queue import Delivery, Message, Position
+from coupon.topics import REINDEX
+from coupon.wire import Malformed, decode_command, dump, load
+
+PART_MAX = 1_000
+"""Coupons in a part: it bounds the worker's memory, whatever the backlog."""
+COMMANDS_A_COUPON_MAX = HISTORY_MAX // 2
+"""Commands on one coupon in a part. What is redelivered after a crash must still be in the coupon's history."""
+
+
+class Reindex(NamedTuple):
+    """Coupons whose documents have to be indexed again."""
+
+    codes: tuple[str, ...]
+
+
+class Unreadable(NamedTuple):
+    """What can never be carried out, and why."""
+
+    reason: str
+
+
+class Task(NamedTuple):
+    """A delivery and what it asks for."""
+
+    delivery: Delivery
+    wanted: Command | CreateCoupons | Reindex | Unreadable
+
+    @property
+    def position(self) -> Position:
+        return Position(self.delivery.topic, self.delivery.partition)
+
+    @property
+    def place(self) -> tuple[Position, int]:
+        """Where the message is: no two have the same."""
+        return self.position, self.delivery.offset
+
+    @property
+    def weight(self) -> int:
+        """How many coupons it is about."""
+        match self.wanted:
+            case CreateCoupons():
+                return self.wanted.size
+            case Reindex():
+                return len(self.wanted.codes)
+        return 1
+
+
+def task(delivery: Delivery) -> Task:
+    """The delivery, decoded; never raises."""
+    try:
+        if delivery.topic == REINDEX:
+            return Task(delivery, _reindex(delivery.value))
+        return Task(delivery, decode_command(delivery.value))
+    except Malformed as error:
+        return Task(delivery, Unreadable(str(error)))
+
+
+def _reindex(value: bytes) -> Reindex:
+    codes = load(value)
+    if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
+        raise Malformed("not a list of codes")
+    return Reindex(tuple(codes))
+
+
+def reindex_message(codes: list[str]) -> Message:
+    """Asks for the codes' documents to be indexed again."""
+    return Message(REINDEX, codes[0], dump(codes))
+
+
+def parts(tasks: Iterable[Task]) -> Iterator[list[Task]]:
+    """The tasks in their order, cut so that no part is about too many coupons or too often about one."""
+    part: list[Task] = []
+    weight, commands = 0, Counter[str]()
+    for item in tasks:
+        code = item.wanted.code if isinstance(item.wanted, Command) else ""
+        if part and (weight + item.weight > PART_MAX or (code and commands[code] >= COMMANDS_A_COUPON_MAX)):
+            yield part
+            part, weight, commands = [], 0, Counter()
+        part.append(item)
+        weight += item.weight
+        commands[code] += 1
+    if part:
+        yield part

@@ -1,0 +1,68 @@
+"""Carrying commands out in the store: read, decide, save on condition; what lost its condition is decided again."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from coupon.codes import Mint
+from coupon.creation import codes_of
+from coupon.model import Command, Coupon, CreateCoupons, create
+from coupon.ports.backend import BackendUnavailable
+from coupon.ports.store import Store
+from coupon.protocol import Verdict, settle
+
+ATTEMPTS = 20
+"""How often a coupon may have changed between our read and our write before we take a break."""
+
+
+class DeploymentError(Exception):
+    """The processes do not fit together, and going on would do harm: the worker stops and says why."""
+
+
+class Settled(NamedTuple):
+    """The verdict on each command, None for a coupon that the store does not have, and the coupons as they are now."""
+
+    verdicts: list[Verdict | None]
+    coupons: dict[str, Coupon]
+
+
+def change(store: Store, commands: Sequence[Command], may_wait: Sequence[bool]) -> Settled:
+    """Settle the commands in their order; each may wait for its predecessor, or not. Several commands on one coupon
+    are one write."""
+    verdicts: list[Verdict | None] = [None] * len(commands)
+    settled: dict[str, Coupon] = {}
+    todo = list(range(len(commands)))
+    for _ in range(ATTEMPTS):
+        found = store.get_many({commands[place].code for place in todo})
+        after = dict(found)
+        for place in todo:
+            command = commands[place]
+            if command.code in after:
+                verdicts[place], after[command.code] = settle(after[command.code], command, wait=may_wait[place])
+        changed = [
+            coupon._replace(revision=found[code].revision + 1)
+            for code, coupon in after.items()
+            if coupon is not found[code]
+        ]
+        conflicts = store.save_many(changed)
+        settled |= {code: coupon for code, coupon in after.items() if code not in conflicts}
+        todo = [place for place in todo if commands[place].code in conflicts]
+        if not todo:
+            return Settled(verdicts, settled)
+    raise BackendUnavailable(f"{commands[todo[0]].code} changed {ATTEMPTS} times between our read and our write")
+
+
+def create_all(store: Store, chunks: Sequence[CreateCoupons], mint: Mint) -> dict[str, Coupon]:
+    """Create what is not there; an existing coupon is left as it is. The markers are written last. Returns all of the
+    chunks' coupons as they are now."""
+    coupons: dict[str, Coupon] = {}
+    markers: list[str] = []
+    for chunk in chunks:
+        if not chunk.codes and chunk.mint != mint.fingerprint:
+            raise DeploymentError("COUPON_SECRET is not the one that this creation was accepted with")
+        codes = codes_of(chunk, mint)
+        markers.append(codes[-1])
+        for code in codes:
+            coupons.setdefault(code, create(chunk, code))
+    last = {code: coupons.pop(code) for code in markers}
+    existing = store.save_many(list(coupons.values())) | store.save_many(list(last.values()))
+    return coupons | last | store.get_many(existing)

@@ -1,0 +1,199 @@
+"""The worker: poll → decide → save → index → commit. It makes the protocol true.
+
+Offsets are committed after the store and search (or the note that search is owed something) have answered, so a worker
+may die between any two steps: what it had in hand is delivered again, and recognised.
+"""
+
+import random
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import structlog
+
+from coupon import dead_letters
+from coupon.batch import Reindex, Task, Unreadable, parts, task
+from coupon.carrying_out import DeploymentError, change, create_all
+from coupon.clock import Clock, now_ms
+from coupon.codes import Mint
+from coupon.heartbeat import Heartbeat
+from coupon.indexing import Indexer
+from coupon.model import Command, Coupon, CreateCoupons
+from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.ports.queue import Position
+from coupon.protocol import Verdict
+from coupon.reservations import cache_key
+from coupon.settings import Settings
+from coupon.topics import REINDEX, command_topics
+from coupon.wiring import Backends
+
+Place = tuple[Position, int]
+GROUP = "worker"
+POLL_S = 0.5
+POLL_WHILE_WAITING_S = 0.02
+PAUSE_S, PAUSE_MAX_S = 0.1, 5.0
+log = structlog.get_logger("coupon.worker")
+
+
+class Waiting(NamedTuple):
+    """A command whose predecessor is not here yet, and since when (ms). Its offset is not committed."""
+
+    task: Task
+    since: int
+
+
+class Worker:
+    """One synchronous consumer. ``run_once`` is a step that tests drive; ``run`` repeats it until told to stop."""
+
+    def __init__(
+        self, backends: Backends, settings: Settings, topics: Sequence[str] = (), clock: Clock = now_ms
+    ) -> None:
+        self._store, self._queue, self._cache = backends.store, backends.queue, backends.cache
+        self._clock = clock
+        self._mint = Mint(settings.secret)
+        self._indexer = Indexer(backends.search, backends.queue, clock)
+        self._heartbeat = Heartbeat(backends.cache, settings.heartbeat_file)
+        self._consumer = backends.queue.consumer(list(topics) or [*command_topics(settings.topics), REINDEX], GROUP)
+        self._batch_max = settings.batch_max
+        self._ordered = settings.topics == "single"
+        self._patience_ms = settings.predecessor_wait_s * 1000
+        self._letters_max = settings.dead_letters_in_a_row
+        self._letters_in_a_row = 0
+        self._waiting: dict[Place, Waiting] = {}
+        self._done: dict[Position, int] = {}
+        self._failures = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Until ``stop`` is set: the batch in hand is finished and committed, then the group is left. A backend that is
+        away is waited for; DeploymentError ends the worker."""
+        try:
+            while not stop.is_set():
+                try:
+                    self.run_once()
+                    self._failures = 0
+                except BackendUnavailable as error:
+                    stop.wait(self._back_off(error))
+        finally:
+            self._consumer.close()
+
+    def run_once(self, poll_s: float = POLL_S) -> int:
+        """Carry out one batch; the number of messages that were delivered. After BackendUnavailable nothing is lost:
+        call ``rewind`` and go on."""
+        self._heartbeat.beat(waiting=len(self._waiting), search_away=self._indexer.is_away())
+        self._consumer.pause(self._topics_to_leave_alone())
+        deliveries = self._consumer.poll(self._batch_max, POLL_WHILE_WAITING_S if self._waiting else poll_s)
+        tasks = [waiting.task for waiting in self._waiting.values()] + [task(delivery) for delivery in deliveries]
+        for part in parts(tasks):
+            self._process(part)
+            self._commit()
+        return len(deliveries)
+
+    def rewind(self) -> None:
+        """Forget what was not committed: it is delivered again."""
+        self._waiting.clear()
+        self._done.clear()
+        self._consumer.rewind()
+
+    def _back_off(self, error: BackendUnavailable) -> float:
+        """Seconds to wait before the next try."""
+        pause_s = min(PAUSE_S * 2**self._failures, PAUSE_MAX_S) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        self._failures = min(self._failures + 1, 10)
+        log.warning("backend unavailable", error=str(error), retry_in_s=round(pause_s, 2))
+        self.rewind()
+        return pause_s
+
+    def _topics_to_leave_alone(self) -> set[str]:
+        """What is owed to search, while search is away; topics of which enough is waiting already."""
+        topics = {REINDEX} if self._indexer.is_away() else set()
+        if len(self._waiting) >= self._batch_max:
+            topics |= {position.topic for position, _ in self._waiting}
+        return topics
+
+    def _process(self, part: list[Task]) -> None:
+        """Carry the part out. What a backend refuses for good is found by going one by one, and given up."""
+        started = self._clock()
+        try:
+            letters = self._carry_out(part)
+        except BackendRejected as error:
+            if len(part) > 1:
+                for item in part:
+                    self._process([item])
+                return
+            letters = {part[0].place: str(error)}
+        self._give_up(part, letters)
+        for item in part:
+            self._done[item.position] = max(self._done.get(item.position, 0), item.delivery.offset + 1)
+        log.debug("part", messages=len(part), ms=self._clock() - started)
+
+    def _carry_out(self, part: list[Task]) -> dict[Place, str]:
+        """Returns the reasons for which some can never be carried out."""
+        letters = {item.place: item.wanted.reason for item in part if isinstance(item.wanted, Unreadable)}
+        chunks = [item.wanted for item in part if isinstance(item.wanted, CreateCoupons)]
+        touched = create_all(self._store, chunks, self._mint) if chunks else {}
+        touched |= self._change([item for item in part if isinstance(item.wanted, Command)], letters)
+        owed = {code for item in part if isinstance(item.wanted, Reindex) for code in item.wanted.codes}
+        touched |= self._store.get_many(owed - touched.keys())
+        self._indexer.index(touched.values())
+        for chunk in chunks:
+            log.info("created", operation=chunk.operation, first=chunk.first, size=chunk.size)
+        return letters
+
+    def _change(self, tasks: list[Task], letters: dict[Place, str]) -> dict[str, Coupon]:
+        """Settle the commands; the coupons as they are now."""
+        if not tasks:
+            return {}
+        commands = [item.wanted for item in tasks if isinstance(item.wanted, Command)]
+        settled = change(self._store, commands, [self._may_wait(item) for item in tasks])
+        lost = set()
+        for item, command, verdict in zip(tasks, commands, settled.verdicts, strict=True):
+            if verdict is Verdict.WAITING:
+                self._waiting.setdefault(item.place, Waiting(item, self._clock()))
+                continue
+            self._waiting.pop(item.place, None)
+            if verdict is None:
+                letters[item.place] = "the store has no such coupon"
+            if verdict in (None, Verdict.REJECTED):
+                lost.add(cache_key(command.code))
+                log.warning("rejected", operation=command.operation, kind=command.kind, code=command.code)
+        applied = [c.operation for c, v in zip(commands, settled.verdicts, strict=True) if v is Verdict.APPLIED]
+        log.info("applied", operations=applied, seen=settled.verdicts.count(Verdict.SEEN), waiting=len(self._waiting))
+        self._forget(lost)
+        return settled.coupons
+
+    def _may_wait(self, item: Task) -> bool:
+        """Whether its predecessor may still come: on another topic, for so long."""
+        if self._ordered:
+            return False
+        waiting = self._waiting.get(item.place)
+        return waiting is None or self._clock() - waiting.since < self._patience_ms
+
+    def _forget(self, keys: set[str]) -> None:
+        """The cache holds these coupons as they will never be."""
+        try:
+            self._cache.delete_many(keys)
+        except BackendUnavailable as error:
+            log.warning("cache unavailable", error=str(error))
+
+    def _give_up(self, part: list[Task], letters: dict[Place, str]) -> None:
+        """Put what can never be carried out aside; many in a row are no bad data but a bad deployment."""
+        for item in part:
+            self._letters_in_a_row = self._letters_in_a_row + 1 if item.place in letters else 0
+            if self._letters_in_a_row >= self._letters_max:
+                raise DeploymentError(f"{self._letters_in_a_row} dead letters in a row: {letters[item.place]}")
+        given_up = [item.delivery for item in part if item.place in letters]
+        for delivery in given_up:
+            log.error("dead letter", topic=delivery.topic, partition=delivery.partition, offset=delivery.offset)
+        at = self._clock()
+        reasons = [letters[item.place] for item in part if item.place in letters]
+        self._queue.publish(
+            [dead_letters.encode(delivery, reason, at) for delivery, reason in zip(given_up, reasons, strict=True)]
+        )
+
+    def _commit(self) -> None:
+        """What is done, up to the first that waits."""
+        first_waiting: dict[Position, int] = {}
+        for position, offset in self._waiting:
+            first_waiting[position] = min(offset, first_waiting.get(position, offset))
+        if self._done:
+            self._consumer.commit({p: min(done, first_waiting.get(p, done)) for p, done in self._done.items()})
+        self._done = {position: done for position, done in self._done.items() if position in first_waiting}

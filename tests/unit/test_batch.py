@@ -1,0 +1,38 @@
+from coupon.batch import COMMANDS_A_COUPON_MAX, PART_MAX, Reindex, Unreadable, parts, reindex_message, task
+from coupon.model import Kind
+from coupon.ports.queue import Delivery
+from coupon.wire import encode_command
+from tests.coupons import a_command, a_creation
+
+
+def deliveries(*commands):
+    return [Delivery("commands", 0, n, "k", encode_command(command)) for n, command in enumerate(commands)]
+
+
+def test_parts_keep_the_order_and_lose_nothing():
+    tasks = [task(d) for d in deliveries(*(a_creation(size=300) for _ in range(10)))]
+    cut = list(parts(tasks))
+    assert [item for part in cut for item in part] == tasks
+    assert all(sum(item.weight for item in part) <= PART_MAX for part in cut)
+
+
+def test_one_task_may_be_larger_than_a_part():
+    tasks = [task(d) for d in deliveries(a_creation(size=PART_MAX * 3), a_creation())]
+    assert [len(part) for part in parts(tasks)] == [1, 1]
+
+
+def test_a_coupon_is_not_in_a_part_more_often_than_its_history_can_recognise():
+    tasks = [task(d) for d in deliveries(*(a_command(Kind.USE, f"u{n}") for n in range(COMMANDS_A_COUPON_MAX + 1)))]
+    assert [len(part) for part in parts(tasks)] == [COMMANDS_A_COUPON_MAX, 1]
+
+
+def test_no_task_makes_no_part():
+    assert list(parts([])) == []
+
+
+def test_what_cannot_be_read_is_told_apart():
+    assert isinstance(task(Delivery("commands", 0, 0, "k", b"{")).wanted, Unreadable)
+    assert isinstance(task(Delivery("reindex", 0, 0, "k", b"{")).wanted, Unreadable)
+    assert isinstance(task(Delivery("reindex", 0, 0, "k", b"[1]")).wanted, Unreadable)
+    message = reindex_message(["A", "B"])
+    assert task(Delivery(message.topic, 0, 0, message.key, message.value)).wanted == Reindex(("A", "B"))

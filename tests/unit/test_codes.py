@@ -1,0 +1,62 @@
+import contextlib
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coupon.codes import InvalidCode, Mint, parse, show
+
+MINT = Mint("a secret of some length")
+
+
+def test_a_code_is_19_letters_and_digits_and_the_same_each_time():
+    codes = list(MINT.codes("op", 0, 1000))
+    assert all(re.fullmatch(r"[A-Z0-9]{19}", code) for code in codes)
+    assert len(set(codes)) == 1000
+    assert list(MINT.codes("op", 500, 500)) == codes[500:]
+
+
+def test_another_secret_or_operation_makes_other_codes():
+    code = next(MINT.codes("op", 0, 1))
+    assert code != next(MINT.codes("op2", 0, 1))
+    assert code != next(Mint("another secret, too").codes("op", 0, 1))
+
+
+def test_every_letter_is_about_equally_frequent():
+    letters = "".join(MINT.codes("op", 0, 5000))
+    expected = len(letters) / 36
+    assert all(0.9 * expected < letters.count(letter) < 1.1 * expected for letter in set(letters))
+    assert len(set(letters)) == 36
+
+
+def test_a_code_is_shown_with_dashes_and_read_in_any_form():
+    shown = show("ABCDE1234567890WXYZ"[:19])
+    assert shown == "ABCDE-123456-7890WXYZ"
+    assert parse(shown) == parse(f"  {shown.lower()} ") == parse("abcde1234567890wxyz") == "ABCDE1234567890WXYZ"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "A" * 18, "A" * 20, "A" * 18 + "!", "ABCDE-123456-7890WXY", "Ä" * 19, "ı" * 19, "A" * 18 + "\0"]
+)
+def test_what_is_no_code_is_refused_with_a_reason(text):
+    with pytest.raises(InvalidCode, match="a code "):
+        parse(text)
+
+
+@given(st.text(max_size=25))
+def test_reading_a_code_gives_a_code_or_the_one_error(text):
+    with contextlib.suppress(InvalidCode):
+        assert re.fullmatch(r"[A-Z0-9]{19}", parse(text))
+
+
+def test_an_idempotency_key_makes_the_same_operation_for_the_same_caller_only():
+    operation = MINT.operation("shop", "key")
+    assert re.fullmatch(r"[a-z0-9]{20}", operation)
+    assert MINT.operation("shop", "key") == operation
+    assert MINT.operation("other", "key") != operation
+    assert MINT.operation("shop", None) != MINT.operation("shop", None)
+
+
+def test_a_signature_depends_on_the_secret():
+    assert MINT.sign("text") != Mint("another secret, too").sign("text")

@@ -1,0 +1,79 @@
+"""The four cases of design §2."""
+
+import pytest
+
+from coupon.model import HISTORY_MAX, REJECTIONS_MAX, Kind, Reason, transition
+from coupon.protocol import Verdict, settle
+from tests.coupons import a_command, a_coupon
+
+COUPON = a_coupon()
+ISSUE = a_command(Kind.ISSUE, "i")
+ISSUED = transition(COUPON, ISSUE)
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_command_whose_turn_it_is_is_applied(wait):
+    assert settle(COUPON, ISSUE, wait=wait) == (Verdict.APPLIED, ISSUED)
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_command_in_the_history_changes_nothing(wait):
+    cancelled = transition(ISSUED, a_command(Kind.CANCEL, "c", "i", 2))
+    for coupon in (ISSUED, cancelled):
+        verdict, after = settle(coupon, ISSUE, wait=wait)
+        assert verdict is Verdict.SEEN
+        assert after is coupon
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_rival_that_won_is_recorded_once(wait):
+    late = a_command(Kind.ISSUE, "late")
+    verdict, after = settle(ISSUED, late, wait=wait)
+    assert verdict is Verdict.REJECTED
+    assert after._replace(rejections=()) == ISSUED
+    assert after.rejection("late", "birth").reason is Reason.RIVAL_WON
+    assert settle(after, late, wait=wait) == (Verdict.SEEN, after)
+
+
+def test_an_absent_predecessor_is_waited_for_only_where_it_may_still_come():
+    use = a_command(Kind.USE, "u", "never-seen", 2)
+    assert settle(COUPON, use, wait=True) == (Verdict.WAITING, COUPON)
+    verdict, after = settle(COUPON, use, wait=False)
+    assert verdict is Verdict.REJECTED
+    assert after.rejection("u", "never-seen").reason is Reason.PREDECESSOR_LOST
+
+
+def test_a_predecessor_known_to_be_rejected_is_not_waited_for():
+    _, coupon = settle(ISSUED, a_command(Kind.ISSUE, "late"), wait=True)
+    verdict, after = settle(coupon, a_command(Kind.USE, "u", "late", 2), wait=True)
+    assert verdict is Verdict.REJECTED
+    assert after.rejection("u", "late").reason is Reason.PREDECESSOR_LOST
+
+
+def test_a_rejected_operation_may_be_applied_as_a_new_attempt():
+    _, coupon = settle(ISSUED, a_command(Kind.CANCEL, "c", "birth", 1), wait=False)
+    verdict, after = settle(coupon, a_command(Kind.CANCEL, "c", "i", 2), wait=False)
+    assert verdict is Verdict.APPLIED
+    assert not after.issued
+
+
+def test_two_rules_that_differ_reject_instead_of_failing():
+    verdict, after = settle(COUPON, a_command(Kind.USE, "u"), wait=False)
+    assert verdict is Verdict.REJECTED
+    assert after.rejection("u", "birth").reason is Reason.NOT_ISSUED
+
+
+def test_a_replay_from_beyond_the_history_changes_nothing():
+    coupon = ISSUED
+    for number in range(HISTORY_MAX + 1):
+        kind = Kind.ISSUE if number % 2 else Kind.CANCEL
+        coupon = transition(coupon, a_command(kind, f"op{number}"))
+    assert settle(coupon, ISSUE, wait=False) == (Verdict.SEEN, coupon)
+
+
+def test_rejections_are_bounded():
+    coupon = ISSUED
+    for number in range(REJECTIONS_MAX + 1):
+        _, coupon = settle(coupon, a_command(Kind.ISSUE, f"late{number}"), wait=False)
+    assert len(coupon.rejections) == REJECTIONS_MAX
+    assert coupon.rejections[-1].operation == f"late{REJECTIONS_MAX}"

@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""The worker: ``python worker.py [--topics commands,reindex]``. Drains the queue until it is told to stop.
+
+Exit status: 0 after SIGTERM or SIGINT, 1 when going on would do harm, 2 for a configuration that cannot work.
+"""
+
+import signal
+import sys
+import threading
+
+import click
+import structlog
+
+from coupon import logs, settings
+from coupon.carrying_out import DeploymentError
+from coupon.drain import Worker
+from coupon.ports.url import ConfigurationError
+from coupon.topics import DEAD_LETTERS, all_topics
+from coupon.wiring import open_backends
+
+log = structlog.get_logger("coupon.worker")
+
+
+@click.command()
+@click.option("--topics", default="", help="Only these, separated by commas (default: all commands, and reindex).")
+def main(topics: str) -> None:
+    """Drain the queue until SIGTERM: the batch in hand is finished, committed, and the group is left."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        configuration = settings.load()
+        chosen = _chosen(topics, configuration.topics)
+        backends = open_backends(configuration)
+    except ConfigurationError as error:
+        sys.stderr.write(f"worker.py: {error}\n")
+        sys.exit(2)
+    logs.configure(configuration.log_level, configuration.log_format)
+    worker = Worker(backends, configuration, chosen)
+    log.info("started", topics=chosen or "all")
+    try:
+        worker.run(stop)
+    except DeploymentError as error:
+        log.critical("stopped", error=str(error))
+        sys.exit(1)
+    finally:
+        backends.close()
+    log.info("stopped")
+
+
+def _chosen(topics: str, layout: str) -> list[str]:
+    chosen = [topic for topic in topics.split(",") if topic]
+    known = [topic for topic in all_topics(layout) if topic != DEAD_LETTERS]
+    for topic in chosen:
+        if topic not in known:
+            raise ConfigurationError(f"--topics {topic!r} is not a topic of this layout: {', '.join(known)}")
+    return chosen
+
+
+if __name__ == "__main__":
+    main()
