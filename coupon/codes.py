@@ -59,9 +59,11 @@ class Mint:
         hashed = blake2b(f"{caller}\0{idempotency_key}".encode(), key=self._key, digest_size=16, person=b"operation")
         return _letters(hashed.digest(), OPERATION_LENGTH).lower()
 
-    def sign(self, text: str) -> str:
-        """A short signature, for addresses and cursors that only we may make."""
-        return _letters(blake2b(text.encode(), key=self._key, digest_size=8, person=b"sign").digest(), 10).lower()
+    def sign(self, text: str, purpose: str = "sign") -> str:
+        """A short signature, for addresses and cursors that only we may make; one purpose's is worth nothing for
+        another."""
+        hashed = blake2b(text.encode(), key=self._key, digest_size=8, person=purpose.encode())
+        return _letters(hashed.digest(), 10).lower()
 
 
 def _letters(digest: bytes, length: int) -> str:

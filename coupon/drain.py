@@ -96,7 +96,7 @@ class Worker:
 
     def _back_off(self, error: BackendUnavailable) -> float:
         """Seconds to wait before the next try."""
-        pause_s = min(PAUSE_S * 2**self._failures, PAUSE_MAX_S) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        pause_s = min(PAUSE_S * 2.0**self._failures, PAUSE_MAX_S) * random.uniform(0.5, 1)  # noqa: S311 - jitter
         self._failures = min(self._failures + 1, 10)
         log.warning("backend unavailable", error=str(error), retry_in_s=round(pause_s, 2))
         self.rewind()

@@ -1,0 +1,172 @@
+"""A running service: gunicorn and workers as real processes, as an operator starts them, and a client for it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+
+ROOT = Path(__file__).parents[2]
+
+
+def embedded(folder: Path) -> dict[str, str]:
+    """The environment of a service on SQLite files."""
+    return {
+        **_common(folder),
+        **{
+            f"COUPON_{role}_URL": f"sqlite:///{folder}/{role.lower()}.db"
+            for role in ("CACHE", "QUEUE", "STORE", "SEARCH")
+        },
+    }
+
+
+def on_services(folder: Path, services: Any) -> dict[str, str]:
+    """The environment of a service on the real servers, apart from all others by a name of its own."""
+    name = f"t{uuid.uuid4().hex[:10]}"
+    return {
+        **_common(folder),
+        "COUPON_CACHE_URL": f"memcached://{services.memcached}?prefix={name}:",
+        "COUPON_QUEUE_URL": f"kafka://{services.kafka}?prefix={name}.&partitions=4",
+        "COUPON_STORE_URL": f"dynamodb://{services.dynamodb}?region=local&table={name}",
+        "COUPON_SEARCH_URL": f"elasticsearch://{services.elasticsearch}?index={name}",
+    }
+
+
+def _common(folder: Path) -> dict[str, str]:
+    conf = folder / "none.env"
+    conf.touch()
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COUPON_")}
+    return {
+        **environ,
+        "COUPON_CONF": str(conf),
+        "COUPON_SECRET": "a secret for tests only",
+        "COUPON_HEARTBEAT_FILE": str(folder / "worker.heartbeat"),
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+class Deployment:
+    """``with Deployment(environ) as service: service.post(…)``. Logs go to the folder of the configuration."""
+
+    def __init__(self, environ: dict[str, str], web: int = 2, workers: int = 1) -> None:
+        self.folder = Path(environ["COUPON_CONF"]).parent
+        self.port = _free_port()
+        self.environ = {**environ, "PORT": str(self.port), "WEB_CONCURRENCY": str(web)}
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.session = requests.Session()
+        self.web: subprocess.Popen[bytes] | None = None
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self._workers = workers
+
+    def __enter__(self) -> "Deployment":
+        self.coupon("init")
+        self.start_web()
+        for _ in range(self._workers):
+            self.start_worker()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.session.close()
+        for process in [*self.workers, *([self.web] if self.web else [])]:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+        for process in [*self.workers, *([self.web] if self.web else [])]:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def coupon(self, *arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run the CLI."""
+        command = [str(Path(sys.executable).parent / "coupon"), *arguments]
+        ran = subprocess.run(
+            command, cwd=ROOT, env=self.environ, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        assert not check or ran.returncode == 0, ran.stderr
+        return ran
+
+    def start_web(self) -> None:
+        command = [sys.executable, "-m", "gunicorn", "-c", "conf/gunicorn.conf.py", "wsgi:app"]
+        self.web = self._start(command, "web.log")
+        eventually(lambda: self.get("/livez").status_code == 200, 30, requests.ConnectionError)
+
+    def start_worker(self, *arguments: str) -> subprocess.Popen[bytes]:
+        process = self._start([sys.executable, "worker.py", *arguments], "worker.log")
+        self.workers.append(process)
+        return process
+
+    def kill_worker(self) -> None:
+        """kill -9 of the first worker, and a new one in its place."""
+        process = self.workers.pop(0)
+        process.kill()
+        process.wait()
+        self.start_worker()
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return self.session.get(self.url + path, timeout=10, **options)
+
+    def create(self, amount: int) -> list[str]:
+        """New coupons, carried out; their codes."""
+        body = {"amount": amount, "validFrom": "2020-01-01", "expireAt": "2099-12-31"}
+        answer = self.session.post(f"{self.url}/v1/coupons", json=body, headers={"Prefer": "wait=30"}, timeout=40)
+        assert answer.status_code in (200, 202), answer.text
+        place, codes = answer.headers["Location"], []
+        eventually(lambda: self.get(place).json()["status"] == "applied", 120)
+        page = self.get(place, params={"limit": 1000}).json()
+        codes += page["couponCodes"]
+        while page["next"]:
+            page = self.get(place, params={"limit": 1000, "cursor": page["next"]}).json()
+            codes += page["couponCodes"]
+        return codes
+
+    def put(
+        self, command: str, session: requests.Session | None = None, headers: dict[str, str] | None = None, **body: Any
+    ) -> requests.Response:
+        """One of issue, use, cancel, cancel-use."""
+        session = session or self.session
+        return session.put(f"{self.url}/v1/coupons/{command}", json=body, headers=headers, timeout=10)
+
+    def logs(self) -> str:
+        return "".join((self.folder / name).read_text() for name in ("web.log", "worker.log"))
+
+    def _start(self, command: list[str], log: str) -> subprocess.Popen[bytes]:
+        with (self.folder / log).open("ab") as file:
+            return subprocess.Popen(command, cwd=ROOT, env=self.environ, stdout=file, stderr=file)
+
+
+def eventually(holds: Callable[[], bool], within_s: float, *ignored: type[Exception]) -> float:
+    """Wait until it holds; how long that took. Fails after ``within_s``."""
+    started = time.monotonic()
+    while True:
+        try:
+            if holds():
+                return time.monotonic() - started
+        except ignored:
+            pass
+        assert time.monotonic() - started < within_s, f"not within {within_s} s"
+        time.sleep(0.05)
+
+
+def rss_mb(pid: int) -> float:
+    """Resident memory of a process, in MB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

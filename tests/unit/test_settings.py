@@ -1,0 +1,112 @@
+import pytest
+
+from coupon import settings
+from coupon.ports.url import ConfigurationError, Url
+
+GIVEN = {
+    "COUPON_CACHE_URL": "memory://",
+    "COUPON_QUEUE_URL": "memory://",
+    "COUPON_STORE_URL": "dynamodb://key:pass%2Fword@10.0.0.1:8000?region=local",
+    "COUPON_SEARCH_URL": "memory://",
+    "COUPON_SECRET": "sixteen characters or more",
+}
+
+
+@pytest.fixture
+def environ(tmp_path):
+    conf = tmp_path / "empty.env"
+    conf.touch()
+    return {**GIVEN, "COUPON_CONF": str(conf), "PATH": "/bin"}
+
+
+def test_what_is_not_given_has_its_default(environ):
+    loaded = settings.load(environ)
+    assert loaded.timezone.key == "UTC"
+    assert loaded.topics == "single"
+    assert loaded.max_amount == 1_000_000
+
+
+def test_the_environment_wins_over_the_file(environ, tmp_path):
+    (tmp_path / "empty.env").write_text("COUPON_TIMEZONE=Asia/Seoul\nCOUPON_MAX_AMOUNT=5\n")
+    loaded = settings.load({**environ, "COUPON_MAX_AMOUNT": "7"})
+    assert loaded.timezone.key == "Asia/Seoul"
+    assert loaded.max_amount == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("COUPON_TIMEZON", "UTC"),
+        ("COUPON_TIMEZONE", "Mars/Olympus"),
+        ("COUPON_TOPICS", "many"),
+        ("COUPON_MAX_AMOUNT", "a million"),
+        ("COUPON_MAX_AMOUNT", "0"),
+        ("COUPON_LOG_LEVEL", "loud"),
+        ("COUPON_SECRET_FILE", "data/secret"),
+    ],
+)
+def test_an_unknown_or_impossible_setting_is_named(environ, name, value):
+    with pytest.raises(ConfigurationError, match="COUPON_SECRET" if "SECRET" in name else name):
+        settings.load({**environ, name: value})
+
+
+def test_a_missing_setting_or_file_is_named(environ):
+    del environ["COUPON_STORE_URL"]
+    with pytest.raises(ConfigurationError, match="COUPON_STORE_URL"):
+        settings.load(environ)
+    with pytest.raises(ConfigurationError, match=r"COUPON_CONF='nowhere\.env'"):
+        settings.load({"COUPON_CONF": "nowhere.env"})
+
+
+def test_a_short_secret_is_refused_and_not_shown(environ):
+    with pytest.raises(ConfigurationError, match="COUPON_SECRET") as refused:
+        settings.load({**environ, "COUPON_SECRET": "pssst"})
+    assert "pssst" not in str(refused.value)
+
+
+def test_the_secret_file_is_made_once_and_for_its_owner_only(environ, tmp_path):
+    path = tmp_path / "new" / "secret"
+    del environ["COUPON_SECRET"]
+    environ["COUPON_SECRET_FILE"] = str(path)
+    secret = settings.load(environ).secret
+    assert len(secret) >= 32
+    assert settings.load(environ).secret == secret
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_secrets_are_masked(environ):
+    shown = str(settings.load(environ).masked())
+    assert GIVEN["COUPON_SECRET"] not in shown
+    assert "pass" not in shown.replace("COUPON_", "")
+    assert "dynamodb://key:***@10.0.0.1:8000" in shown
+
+
+def test_a_url_is_taken_apart():
+    url = Url("kafka://one:9093,two?partitions=3&prefix=x.")
+    assert url.addresses(9092) == [("one", 9093), ("two", 9092)]
+    assert url.options(partitions=8, prefix="", timeout_s=1.5) == {"partitions": 3, "prefix": "x.", "timeout_s": 1.5}
+    assert Url("sqlite:////var/x.db").path == "/var/x.db"
+    assert Url("dynamodb://k:a%40b@h").password == "a@b"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("nothing", "not a URL"),
+        ("memory://?surprise=1", "unknown option 'surprise'"),
+        ("memory://?partitions=many", "not a whole number"),
+        ("memory://?partitions=0", "above 0"),
+        ("memory://?tls=perhaps", "true or false"),
+        ("memory://?partitions", "name=value"),
+    ],
+)
+def test_an_impossible_url_is_refused_with_a_reason(text, complaint):
+    with pytest.raises(ConfigurationError, match=complaint):
+        Url(text).options(partitions=8, tls=False)
+
+
+@pytest.mark.parametrize("host", ["h:port", "h:0", "h:70000"])
+def test_an_impossible_port_is_refused(host):
+    with pytest.raises(ConfigurationError, match="port"):
+        Url(f"kafka://{host}").addresses(9092)

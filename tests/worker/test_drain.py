@@ -1,0 +1,385 @@
+"""The worker, driven step by step: redelivery, crashes between any two steps, and each backend away."""
+
+import json
+
+import pytest
+
+from coupon import dead_letters
+from coupon.carrying_out import DeploymentError
+from coupon.model import Kind, Reason, Refused
+from coupon.operations import Status
+from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.ports.queue import Message
+from coupon.ports.search import Query
+from coupon.reservations import cache_key
+from coupon.wire import encode_command
+from tests.coupons import a_command
+from tests.worker.faults import Faulty, away
+
+CHAIN = [(Kind.ISSUE, "ann"), (Kind.USE, None), (Kind.CANCEL_USE, None), (Kind.CANCEL, None), (Kind.ISSUE, "bob")]
+
+
+def the_chain(world, code):
+    return [world.change(kind, code, user) for kind, user in CHAIN]
+
+
+def documents(world, user_id):
+    return [d["couponCode"] for d in world.backends.search.find(Query(user_id=user_id), 100)]
+
+
+def test_a_chain_accepted_before_any_of_it_was_carried_out_is_applied_whole(world):
+    (code,) = world.coupons()
+    addresses = the_chain(world, code)
+    world.drain()
+    assert [world.service.operations.outcome(address).status for address in addresses] == [Status.APPLIED] * 5
+    coupon = world.stored(code)
+    assert [entry.operation for entry in coupon.history[1:]] == [address.operation for address in addresses]
+    assert (coupon.user_id, coupon.used, coupon.version) == ("bob", False, 6)
+    assert documents(world, "bob") == [code]
+    assert documents(world, "ann") == []
+    assert world.lag() == 0
+
+
+@pytest.mark.parametrize(
+    ("role", "method"),
+    [("store", "save_many"), ("store", "get_many"), ("search", "index_many"), ("consumer", "commit")],
+)
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_failure_before_or_after_any_step_loses_and_doubles_nothing(world, role, method, moment):
+    store, search, queue = Faulty(world.backends.store), Faulty(world.backends.search), world.backends.queue
+    shaken = world.but(store=store, search=search)
+    (code,) = shaken.coupons()
+    addresses = the_chain(shaken, code)
+    consumer = Faulty(shaken.worker._consumer)
+    shaken.worker._consumer = consumer
+    faulty = {"store": store, "search": search, "consumer": consumer}[role]
+    getattr(faulty, moment)[method] = [away(), away()]
+    for _ in range(10):
+        try:
+            shaken.drain()
+        except BackendUnavailable:
+            shaken.worker.rewind()
+        shaken.now += 20_000
+    coupon = shaken.stored(code)
+    assert [entry.operation for entry in coupon.history[1:]] == [address.operation for address in addresses]
+    assert coupon.rejections == ()
+    assert documents(shaken, "bob") == [code]
+    assert queue.lag(["commands", "reindex"], "worker") == 0
+
+
+def test_a_worker_that_died_before_its_commit_changes_nothing_the_second_time(world):
+    (code,) = world.coupons()
+    the_chain(world, code)
+    world.worker._consumer.commit = lambda positions: None
+    world.drain()
+    before = world.stored(code)
+    world.worker._consumer.close()
+    world.drain(world.a_worker())
+    assert world.stored(code) == before
+    assert world.lag() == 0
+
+
+def test_a_zombie_that_wakes_up_does_not_overwrite(world):
+    (code,) = world.coupons()
+    zombie_sees = world.stored(code)
+    world.change(Kind.ISSUE, code, "ann")
+    world.drain()
+    conflicts = world.backends.store.save_many([zombie_sees._replace(user_id="eve", revision=2)])
+    assert conflicts == {code}
+    assert world.stored(code).user_id == "ann"
+
+
+def test_of_two_rivals_built_on_the_same_coupon_one_wins_and_the_other_is_told(world):
+    (code,) = world.coupons()
+    first = world.change(Kind.ISSUE, code, "ann")
+    world.backends.cache.delete_many([cache_key(code)])
+    second = world.change(Kind.ISSUE, code, "bob")
+    world.drain()
+    outcomes = [world.service.operations.outcome(address) for address in (first, second)]
+    assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.REJECTED]
+    assert outcomes[1].reason is Reason.RIVAL_WON
+    assert world.stored(code).user_id == "ann"
+    assert world.backends.cache.get(cache_key(code)) is None
+
+
+def test_what_was_built_on_a_loser_is_rejected_and_the_next_command_is_not(world):
+    (code,) = world.coupons()
+    world.change(Kind.ISSUE, code, "ann")
+    world.backends.cache.delete_many([cache_key(code)])
+    world.change(Kind.ISSUE, code, "bob")
+    use = world.change(Kind.USE, code, "bob")
+    world.drain()
+    assert world.service.operations.outcome(use).reason is Reason.PREDECESSOR_LOST
+    applied = world.change(Kind.USE, code, "ann")
+    world.drain()
+    assert world.service.operations.outcome(applied).status is Status.APPLIED
+
+
+def test_a_rejected_operation_sent_again_is_a_new_attempt(world):
+    (code,) = world.coupons()
+    world.change(Kind.ISSUE, code, "ann")
+    world.backends.cache.delete_many([cache_key(code)])
+    lost = world.change(Kind.ISSUE, code, "bob", key="k")
+    world.change(Kind.CANCEL, code)
+    world.drain()
+    world.change(Kind.CANCEL, code)
+    again = world.change(Kind.ISSUE, code, "bob", key="k")
+    assert again.operation == lost.operation
+    assert world.service.operations.outcome(again).status is Status.ACCEPTED
+    world.drain()
+    assert world.service.operations.outcome(again).status is Status.APPLIED
+    assert world.stored(code).user_id == "bob"
+
+
+def test_a_creation_carried_out_twice_makes_the_same_coupons_and_resets_none(world):
+    whole = Faulty(world.backends.queue)
+    codes = world.coupons(1200)
+    world.change(Kind.ISSUE, codes[7], "ann")
+    world.drain()
+    for delivery in list(whole.browse("commands")):
+        world.backends.queue.publish([Message("commands", delivery.key, delivery.value)])
+    before = world.backends.store.get_many(codes)
+    world.drain()
+    assert len(before) == 1200
+    assert world.backends.store.get_many(codes) == before
+    assert before[codes[7]].user_id == "ann"
+
+
+def test_a_creation_with_another_secret_stops_the_worker(world):
+    creation = next(world.backends.queue.browse("commands"), None)
+    assert creation is None
+    world.coupons()
+    delivery = next(world.backends.queue.browse("commands"))
+    body = json.loads(delivery.value) | {"mint": "another"}
+    world.backends.queue.publish([Message("commands", "k", json.dumps(body).encode())])
+    with pytest.raises(DeploymentError, match="COUPON_SECRET"):
+        world.drain()
+    assert world.lag() == 1
+
+
+def test_search_away_does_not_stop_money_and_is_caught_up(world):
+    search = Faulty(world.backends.search)
+    shaken = world.but(search=search)
+    (code,) = shaken.coupons()
+    search.down = True
+    shaken.change(Kind.ISSUE, code, "ann")
+    for _ in range(3):
+        shaken.drain()
+        shaken.now += 20_000
+    assert shaken.stored(code).user_id == "ann"
+    assert world.backends.queue.lag(["commands"], "worker") == 0
+    assert world.backends.queue.lag(["reindex"], "worker") == 1
+    search.down = False
+    shaken.now += 20_000
+    shaken.drain()
+    assert documents(shaken, "ann") == [code]
+    assert shaken.lag() == 0
+
+
+def test_search_that_is_away_is_left_alone_until_it_answers_a_ping(world):
+    search = Faulty(world.backends.search)
+    shaken = world.but(search=search)
+    codes = shaken.coupons(5)
+    search.down = True
+    search.calls.clear()
+    for code in codes:
+        shaken.change(Kind.ISSUE, code, "ann")
+        shaken.drain()
+    assert search.calls == ["index_many"]
+
+
+def test_with_search_and_queue_away_nothing_is_committed(world):
+    search, queue = Faulty(world.backends.search), Faulty(world.backends.queue)
+    (code,) = world.coupons()
+    world.worker._consumer.close()
+    shaken = world.but(search=search, queue=queue)
+    shaken.change(Kind.ISSUE, code, "ann")
+    search.down = True
+    queue.before["publish"] = [away()]
+    with pytest.raises(BackendUnavailable):
+        shaken.worker.run_once(poll_s=0)
+    assert world.backends.queue.lag(["commands"], "worker") == 1
+
+
+def test_a_message_that_can_never_be_carried_out_is_put_aside_with_its_reason(world):
+    (code,) = world.coupons()
+    garbage = [b"{", b'{"kind":"burn"}', encode_command(a_command(Kind.USE, "u", code="Z" * 19))]
+    world.backends.queue.publish([Message("commands", "k", value) for value in garbage])
+    world.change(Kind.ISSUE, code, "ann")
+    world.drain()
+    letters = list(dead_letters.browse(world.backends.queue))
+    assert [letter.value for letter in letters] == garbage
+    assert ["not JSON" in letters[0].reason, letters[1].reason, letters[2].reason] == [
+        True,
+        "unknown kind 'burn'",
+        "the store has no such coupon",
+    ]
+    assert world.stored(code).user_id == "ann"
+    assert world.lag() == 0
+
+
+def test_many_dead_letters_in_a_row_stop_the_worker_and_are_not_committed(world):
+    world.backends.queue.publish([Message("commands", "k", b"{")] * world.settings.dead_letters_in_a_row)
+    with pytest.raises(DeploymentError, match="in a row"):
+        world.drain()
+    assert world.lag() == world.settings.dead_letters_in_a_row
+    assert list(dead_letters.browse(world.backends.queue)) == []
+
+
+def test_good_messages_in_between_do_not_let_the_worker_stop(world):
+    (code,) = world.coupons()
+    good = encode_command(a_command(Kind.ISSUE, "i", previous=world.stored(code).last_operation, code=code))
+    for _ in range(world.settings.dead_letters_in_a_row):
+        world.backends.queue.publish([Message("commands", "k", b"{"), Message("commands", "k", good)])
+    world.drain()
+    assert world.stored(code).version == 2
+    assert len(list(dead_letters.browse(world.backends.queue))) == world.settings.dead_letters_in_a_row
+
+
+def test_a_dead_letter_replayed_is_carried_out_once(world):
+    (code,) = world.coupons()
+    message = encode_command(a_command(Kind.ISSUE, "i", previous=world.stored(code).last_operation, code=code))
+    store = Faulty(world.backends.store)
+    world.worker._consumer.close()
+    shaken = world.but(store=store)
+    store.before["save_many"] = [BackendRejected("too large")] * 2
+    world.backends.queue.publish([Message("commands", code, message)])
+    shaken.drain()
+    (letter,) = dead_letters.browse(world.backends.queue)
+    assert letter.reason == "too large"
+    store.before.clear()
+    for _ in range(2):
+        dead_letters.replay(world.backends.queue, [letter])
+        shaken.drain()
+    assert world.stored(code).version == 2
+
+
+def test_one_poisoned_command_does_not_take_its_batch_along(world):
+    codes = world.coupons(10)
+    for code in codes:
+        world.change(Kind.ISSUE, code, "ann")
+    save_many = world.backends.store.save_many
+
+    def refuse_one(coupons):
+        if any(coupon.code == codes[3] for coupon in coupons):
+            raise BackendRejected("too large")
+        return save_many(coupons)
+
+    world.backends.store.save_many = refuse_one
+    world.drain()
+    assert [bool(world.stored(code).issued) for code in codes] == [code != codes[3] for code in codes]
+    assert [letter.key for letter in dead_letters.browse(world.backends.queue)] == [codes[3]]
+
+
+def test_the_cache_away_costs_no_command(world):
+    cache = Faulty(world.backends.cache)
+    shaken = world.but(cache=cache)
+    (code,) = shaken.coupons()
+    cache.down = True
+    for kind, user in CHAIN:
+        shaken.change(kind, code, user)
+        shaken.drain()
+    assert shaken.stored(code).version == 6
+
+
+def test_a_publish_whose_outcome_is_unknown_may_be_sent_again(world):
+    queue = Faulty(world.backends.queue)
+    shaken = world.but(queue=queue)
+    (code,) = shaken.coupons()
+    queue.after["publish"] = [away()]
+    with pytest.raises(BackendUnavailable):
+        shaken.change(Kind.ISSUE, code, "ann", key="k")
+    address = shaken.change(Kind.ISSUE, code, "ann", key="k")
+    shaken.drain()
+    assert shaken.service.operations.outcome(address).status is Status.APPLIED
+    assert shaken.stored(code).version == 2
+
+
+def test_a_publish_that_failed_leaves_the_coupon_free(world):
+    queue = Faulty(world.backends.queue)
+    shaken = world.but(queue=queue)
+    (code,) = shaken.coupons()
+    queue.before["publish"] = [away()]
+    with pytest.raises(BackendUnavailable):
+        shaken.change(Kind.ISSUE, code, "ann")
+    shaken.change(Kind.ISSUE, code, "bob")
+    shaken.drain()
+    assert shaken.stored(code).user_id == "bob"
+
+
+def test_a_stale_cache_never_refuses_what_the_store_allows(world):
+    (code,) = world.coupons()
+    world.change(Kind.ISSUE, code, "ann")
+    world.drain()
+    stale = world.backends.cache.get(cache_key(code)).value
+    world.change(Kind.CANCEL, code)
+    world.drain()
+    world.backends.cache.put(cache_key(code), stale, 100)
+    world.change(Kind.ISSUE, code, "bob")
+    world.drain()
+    assert world.stored(code).user_id == "bob"
+
+
+def test_an_accepted_command_is_not_forgotten_by_a_refusal_before_it_is_carried_out(world):
+    (code,) = world.coupons()
+    world.change(Kind.ISSUE, code, "ann")
+    with pytest.raises(Refused, match="ALREADY_ISSUED"):
+        world.change(Kind.ISSUE, code, "bob")
+
+
+def test_a_command_on_another_topic_waits_for_its_predecessor(per_command):
+    world = per_command
+    (code,) = world.coupons()
+    world.worker._consumer.close()
+    issue, use = world.change(Kind.ISSUE, code, "ann"), world.change(Kind.USE, code)
+    uses, issues = world.a_worker("use"), world.a_worker("issue")
+    for _ in range(3):
+        uses.run_once(poll_s=0)
+    assert world.service.operations.outcome(use).status is Status.ACCEPTED
+    assert world.backends.queue.lag(["use"], "worker") == 1
+    issues.run_once(poll_s=0)
+    uses.run_once(poll_s=0)
+    assert [world.service.operations.outcome(a).status for a in (issue, use)] == [Status.APPLIED] * 2
+    assert world.backends.queue.lag(["use", "issue"], "worker") == 0
+
+
+def test_a_predecessor_that_never_comes_is_waited_for_so_long_and_no_longer(per_command):
+    world = per_command
+    (code,) = world.coupons()
+    world.worker._consumer.close()
+    world.change(Kind.ISSUE, code, "ann")
+    use = world.change(Kind.USE, code)
+    uses = world.a_worker("use")
+    uses.run_once(poll_s=0)
+    world.now += world.settings.predecessor_wait_s * 1000 - 1
+    uses.run_once(poll_s=0)
+    assert world.service.operations.outcome(use).status is Status.ACCEPTED
+    world.now += 1
+    uses.run_once(poll_s=0)
+    assert world.service.operations.outcome(use).reason is Reason.PREDECESSOR_LOST
+    assert world.backends.queue.lag(["use"], "worker") == 0
+
+
+def test_what_waits_holds_back_only_its_own_offset(per_command):
+    world = per_command
+    codes = world.coupons(30)
+    world.worker._consumer.close()
+    issues, uses = world.a_worker("issue"), world.a_worker("use")
+    for code in codes:
+        world.change(Kind.ISSUE, code, "ann")
+    world.drain(issues)
+    world.change(Kind.CANCEL, codes[0])
+    world.change(Kind.ISSUE, codes[0], "bob")
+    waiting = world.change(Kind.USE, codes[0], "bob")
+    for code in codes[1:]:
+        world.change(Kind.USE, code)
+    for _ in range(3):
+        uses.run_once(poll_s=0)
+    assert all(world.stored(code).used for code in codes[1:])
+    assert world.backends.queue.lag(["use"], "worker") >= 1
+    world.drain(world.a_worker("cancel"))
+    world.drain(issues)
+    for _ in range(2):
+        uses.run_once(poll_s=0)
+    assert world.service.operations.outcome(waiting).status is Status.APPLIED
+    assert world.backends.queue.lag(["use", "issue", "cancel"], "worker") == 0
