@@ -1,0 +1,133 @@
+"""Each of the four real servers killed under traffic and started again: what still works, what is refused, and that it
+goes on by itself."""
+
+import threading
+import time
+from collections import Counter
+
+import pytest
+import requests
+
+from tests.e2e.deployment import Deployment, eventually, on_services
+
+pytestmark = pytest.mark.services
+CLIENTS = 4
+
+
+class Traffic:
+    """Clients that issue fresh codes, one after the other, each with a key of its own that it retries with until it is
+    answered; every answer is counted, with its time."""
+
+    def __init__(self, service: Deployment, codes: list[str]) -> None:
+        self.service, self.codes = service, codes
+        self.answers: Counter[int] = Counter()
+        self.accepted: dict[str, str] = {}
+        self.slowest_s = 0.0
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._client, args=(n,)) for n in range(CLIENTS)]
+
+    def __enter__(self) -> "Traffic":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def since(self) -> Counter[int]:
+        """The answers since the last call."""
+        with self._lock:
+            answers, self.answers = self.answers, Counter()
+        return answers
+
+    def flows(self) -> None:
+        """Wait until commands are accepted (again)."""
+        before = len(self.accepted)
+        eventually(lambda: len(self.accepted) > before + 20, 60)
+
+    def _client(self, number: int) -> None:
+        with requests.Session() as session:
+            for code in self.codes[number::CLIENTS]:
+                if self._stop.is_set() or not self._issue(session, code, f"user{number}"):
+                    return
+        raise AssertionError("out of codes")
+
+    def _issue(self, session: requests.Session, code: str, user_id: str) -> bool:
+        while not self._stop.is_set():
+            started = time.monotonic()
+            answer = self.service.put(
+                "issue", session, couponCode=code, userId=user_id, headers={"Idempotency-Key": f"issue-{code}"}
+            )
+            with self._lock:
+                self.slowest_s = max(self.slowest_s, time.monotonic() - started)
+                self.answers[answer.status_code] += 1
+            if answer.status_code == 202:
+                self.accepted[code] = answer.json()["operationId"]
+                time.sleep(0.01)
+                return True
+            assert answer.status_code == 503, answer.text
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert answer.headers["Content-Type"] == "application/problem+json"
+            time.sleep(0.1)
+        return False
+
+
+@pytest.fixture(params=["memcached", "elasticsearch", "kafka", "dynamodb"])
+def server(request):
+    return request.param
+
+
+def test_a_server_killed_under_traffic_and_started_again(server, services, tmp_path):
+    with Deployment(on_services(tmp_path, services), workers=2) as service:
+        codes = service.create(20_000 if server == "memcached" else 8_000)
+        with Traffic(service, codes) as traffic:
+            traffic.flows()
+            assert set(traffic.since()) == {202}
+            services.kill(server)
+            try:
+                time.sleep(6)
+                answers = traffic.since()
+                if server in ("memcached", "elasticsearch"):
+                    assert set(answers) == {202}, answers
+                else:
+                    assert answers[503] > 0, answers
+                    ready = service.get("/readyz")
+                    assert (ready.status_code, ready.headers["Content-Type"].split(";")[0]) == (503, "application/json")
+                if server == "elasticsearch":
+                    query = service.get("/v1/users/user0/coupons")
+                    assert (query.status_code, query.json()["code"]) == (503, "UNAVAILABLE")
+                assert traffic.slowest_s < 5.5
+            finally:
+                services.up(server)
+            traffic.flows()
+        everything_accepted_is_applied(service, traffic.accepted)
+        holders = Counter(f"user{codes.index(code) % CLIENTS}" for code in traffic.accepted)
+        for user_id, number in holders.items():
+            eventually(lambda u=user_id, n=number: coupons_of(service, u) == n, 60)
+
+
+def everything_accepted_is_applied(service: Deployment, accepted: dict[str, str]) -> None:
+    for code, operation in accepted.items():
+
+        def applied(code: str = code, operation: str = operation) -> bool:
+            history = service.get(f"/v1/coupons/{code}").json()["history"]
+            return [entry["operationId"] for entry in history[1:]] == [operation]
+
+        eventually(applied, 60, KeyError)
+
+
+def coupons_of(service: Deployment, user_id: str) -> int:
+    """How many coupons the user's list has, all pages."""
+    items, cursor = 0, None
+    while True:
+        answer = service.get(
+            f"/v1/users/{user_id}/coupons", params={"limit": 1000} | ({"cursor": cursor} if cursor else {})
+        )
+        if answer.status_code != 200:
+            return -1
+        items, cursor = items + len(answer.json()["items"]), answer.json()["next"]
+        if cursor is None:
+            return items
