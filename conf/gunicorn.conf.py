@@ -1,0 +1,26 @@
+"""The web side's server: ``gunicorn -c conf/gunicorn.conf.py wsgi:app``.
+
+From the environment: HOST, PORT, WEB_CONCURRENCY (processes) and WEB_THREADS (a process). Threads, because a request
+mostly waits for the queue's acknowledgement, and the threads of a process share one producer, which batches them.
+"""
+
+import os
+
+bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8080')}"
+workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+worker_class = "gthread"
+threads = int(os.environ.get("WEB_THREADS", "16"))
+preload_app = False  # clients of Kafka and SQLite do not survive a fork: each process makes its own
+
+timeout = 60  # seconds of silence after which a process is killed; the longest request is Prefer: wait=30
+graceful_timeout = 10  # seconds for requests under way at SIGTERM
+keepalive = 15  # seconds an idle connection stays: longer than a busy client's pauses
+
+limit_request_line = 4094  # bytes; the body's limit is COUPON_MAX_BODY_BYTES
+limit_request_fields = 50
+limit_request_field_size = 8190
+
+accesslog = None  # the application logs accepted commands itself; "-" shows every request
+errorlog = "-"
+control_socket_disable = True  # it wants a home directory, and nobody here talks to it
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - signs of life, never waiting for a disk
