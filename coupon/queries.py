@@ -1,0 +1,82 @@
+"""Questions: one coupon from the store, lists of coupons from search, page by page.
+
+A cursor is the place where the next page begins, signed together with the list that it is of, so that it works for
+nothing else and nobody makes up his own.
+"""
+
+import hmac
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from coupon.clock import Clock, day_of, now_ms
+from coupon.codes import Mint
+from coupon.model import Coupon, Day
+from coupon.ports.search import Query, Search
+from coupon.ports.store import Store
+from coupon.wire import Document
+
+
+class InvalidCursor(Exception):
+    """Not a cursor that this list gave."""
+
+
+class Page(NamedTuple):
+    """Some rows of a list, and the cursor of the next ones; None when these were the last."""
+
+    items: list[Document]
+    next: str | None
+
+
+class Cursors:
+    """Gives cursors and takes them back."""
+
+    def __init__(self, mint: Mint) -> None:
+        self._mint = mint
+
+    def give(self, of: str, place: str) -> str:
+        """A cursor to that place of that list."""
+        return f"{place}.{self._sign(of, place)}"
+
+    def take(self, of: str, cursor: str) -> str:
+        """The place; raises InvalidCursor when it was not given for that list."""
+        place, _, signature = cursor.rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self._sign(of, place).encode()):
+            raise InvalidCursor(cursor)
+        return place
+
+    def _sign(self, of: str, place: str) -> str:
+        return self._mint.sign(f"{of}\0{place}", purpose="cursor")
+
+
+class Queries:
+    """Answers questions. Thread-safe. Every method raises BackendUnavailable, the lists InvalidCursor too."""
+
+    def __init__(self, search: Search, store: Store, mint: Mint, zone: ZoneInfo, clock: Clock = now_ms) -> None:
+        self._search, self._store, self._zone, self._clock = search, store, zone, clock
+        self._cursors = Cursors(mint)
+
+    def coupon(self, code: str) -> Coupon | None:
+        """The coupon as the store has it."""
+        return self._store.get_many([code]).get(code)
+
+    def expiring_today(self, limit: int, cursor: str | None) -> Page:
+        """The coupons whose last day is today. A walk that began before midnight goes on with its own day."""
+        if cursor is None:
+            day, after = day_of(self._clock(), self._zone), ""
+        else:
+            text, _, after = self._cursors.take("expired", cursor).rpartition("/")
+            day = Day(text)
+        found, last = self._find(Query(expire_at=day), limit, after)
+        return Page(found, last and self._cursors.give("expired", f"{day}/{last}"))
+
+    def held_by(self, user_id: str, limit: int, cursor: str | None) -> Page:
+        """The coupons that the user holds."""
+        of = f"user {user_id}"
+        after = "" if cursor is None else self._cursors.take(of, cursor)
+        found, last = self._find(Query(user_id=user_id), limit, after)
+        return Page(found, last and self._cursors.give(of, last))
+
+    def _find(self, query: Query, limit: int, after: str) -> tuple[list[Document], str | None]:
+        """Up to ``limit`` rows, and the last one's code when there are more: one more row than asked for tells."""
+        found = self._search.find(query, limit + 1, after)
+        return (found, None) if len(found) <= limit else (found[:limit], found[limit - 1]["couponCode"])

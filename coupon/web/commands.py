@@ -1,0 +1,125 @@
+"""The commands: create, issue, use, cancel, cancel-use."""
+
+import time
+
+from flask import Response
+from marshmallow import Schema
+
+from coupon.codes import show
+from coupon.model import Kind
+from coupon.operations import ChangeAddress, CreationAddress, Outcome, Status
+from coupon.ports.backend import BackendUnavailable
+from coupon.service import CommandService
+from coupon.settings import Settings
+from coupon.web import exchange, schemas
+from coupon.web.openapi import LOCATION, Routes, header_parameters
+from coupon.web.problems import of_refusal
+
+CODES_IN_ANSWER = 1_000
+"""Up to so many codes are in the answer to a creation; beyond that they are at the operation's address."""
+PAUSE_S, PAUSE_MAX_S = 0.005, 0.1
+ANY_COMMAND = (
+    "INVALID_JSON",
+    "BODY_TOO_LARGE",
+    "UNSUPPORTED_MEDIA_TYPE",
+    "INVALID_FIELD",
+    "IDEMPOTENCY_KEY_REUSED",
+    "UNAVAILABLE",
+)
+ANY_CHANGE = (*ANY_COMMAND, "NOT_FOUND", "BUSY", "RIVAL_WON", "PREDECESSOR_LOST")
+CHANGES: list[tuple[Kind, type[Schema], str, tuple[str, ...]]] = [
+    (Kind.ISSUE, schemas.Issue, "Issue a coupon to a user", ("ALREADY_USED", "ALREADY_ISSUED", "ALREADY_EXPIRED")),
+    (Kind.USE, schemas.Use, "Use a coupon", ("ALREADY_USED", "EXPIRED", "NOT_STARTED", "NOT_ISSUED", "NOT_HOLDER")),
+    (Kind.CANCEL, schemas.Cancel, "Take a coupon back", ("ALREADY_USED", "NOT_ISSUED", "ALREADY_EXPIRED")),
+    (Kind.CANCEL_USE, schemas.Cancel, "Undo the use of a coupon", ("NOT_USED", "EXPIRED")),
+]
+
+
+def commands(service: CommandService, settings: Settings) -> Routes:
+    routes = Routes("commands", __name__, url_prefix="/v1/coupons", description="What changes coupons")
+    parameters = header_parameters(settings.caller_header)
+    creation = schemas.creation(settings.max_amount)
+
+    @routes.serve(
+        "POST",
+        "",
+        body=creation,
+        parameters=parameters,
+        answers={
+            202: (schemas.CreationAccepted, "Accepted: the coupons will be there."),
+            200: (schemas.CreationAccepted, "With `Prefer: wait`: the coupons are there."),
+        },
+        headers=LOCATION,
+        refusals=ANY_COMMAND,
+    )
+    def create() -> Response:
+        """Create coupons"""
+        caller = exchange.caller(settings.caller_header)
+        wanted = exchange.body(creation)
+        address = service.create(wanted["amount"], wanted["valid_from"], wanted["expire_at"], caller)
+        told = {"operationId": address.operation, "amount": address.amount}
+        if address.amount <= CODES_IN_ANSWER:
+            told["couponCodes"] = [show(code) for code in service.codes(address, 0, CODES_IN_ANSWER)]
+        return _told(service, address, told)
+
+    def change(kind: Kind, schema: Schema) -> Response:
+        caller = exchange.caller(settings.caller_header)
+        wanted = exchange.body(schema)
+        address = service.change(kind, wanted["coupon_code"], wanted.get("user_id"), caller)
+        return _told(service, address, {"operationId": address.operation, "couponCode": show(address.code)})
+
+    for kind, schema_class, summary, refusals in CHANGES:
+        schema = schema_class()
+
+        def view(kind: Kind = kind, schema: Schema = schema) -> Response:
+            return change(kind, schema)
+
+        view.__doc__ = summary
+        routes.serve(
+            "PUT",
+            f"/{kind}",
+            endpoint=kind.value,
+            body=schema,
+            parameters=parameters,
+            answers={
+                202: (schemas.Accepted, "Accepted: it will be carried out, unless a rival was faster."),
+                200: (schemas.Accepted, "With `Prefer: wait`: carried out."),
+            },
+            headers=LOCATION,
+            refusals=(*refusals, *ANY_CHANGE),
+        )(view)
+
+    return routes
+
+
+def _told(service: CommandService, address: ChangeAddress | CreationAddress, told: dict[str, object]) -> Response:
+    """The answer to an accepted command; of its outcome, if the caller prefers to wait for it."""
+    headers = {"Location": f"/v1/operations/{service.operations.address(address)}"}
+    wait_s = exchange.wait_s()
+    if wait_s is None:
+        return exchange.answer(told | {"status": Status.ACCEPTED}, 202, headers)
+    headers["Preference-Applied"] = f"wait={wait_s}"
+    outcome = _outcome_within(service, address, wait_s)
+    if outcome.reason is not None:
+        problem = of_refusal(outcome.reason)
+        problem.headers |= headers
+        raise problem
+    if outcome.created is not None:
+        told["created"] = outcome.created
+    status = 200 if outcome.status is Status.APPLIED else 202
+    return exchange.answer(told | {"status": outcome.status}, status, headers)
+
+
+def _outcome_within(service: CommandService, address: ChangeAddress | CreationAddress, wait_s: int) -> Outcome:
+    """The outcome once it is known; what is known of it when the time has passed."""
+    deadline, pause = time.monotonic() + wait_s, PAUSE_S
+    while True:
+        try:
+            outcome = service.operations.outcome(address)
+        except BackendUnavailable:  # it was accepted all the same
+            return Outcome(Status.ACCEPTED)
+        left = deadline - time.monotonic()
+        if outcome.status is not Status.ACCEPTED or left <= 0:
+            return outcome
+        time.sleep(min(pause, left))
+        pause = min(pause * 2, PAUSE_MAX_S)

@@ -1,0 +1,102 @@
+"""Alive, and ready: each dependency with its status and the milliseconds that it took to answer."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
+from typing import Literal, NamedTuple
+
+import structlog
+from flask import Response
+
+from coupon.heartbeat import is_fresh, last_in_cache
+from coupon.ports.backend import BackendUnavailable
+from coupon.ports.cache import Cache
+from coupon.settings import Settings
+from coupon.web import exchange, schemas
+from coupon.web.openapi import Routes
+from coupon.web.problems import Problem
+from coupon.wiring import Backends
+
+Status = Literal["up", "down", "unknown"]
+PATIENCE_S = 2.0
+NEEDED_FOR_COMMANDS = ("queue", "store")
+log = structlog.get_logger("coupon.web")
+
+
+class Finding(NamedTuple):
+    """What a check found, after how many milliseconds."""
+
+    status: Status
+    ms: float
+
+
+class Readiness:
+    """Asks all dependencies at once, and none of them for longer than ``PATIENCE_S``."""
+
+    def __init__(self, backends: Backends, heartbeat_file: str) -> None:
+        self._checks: dict[str, Callable[[], Status]] = {
+            "cache": partial(_ping, backends.cache.ping),
+            "queue": partial(_ping, backends.queue.ping),
+            "store": partial(_ping, backends.store.ping),
+            "search": partial(_ping, backends.search.ping),
+            "worker": partial(_worker, backends.cache, heartbeat_file),
+        }
+        self._threads = ThreadPoolExecutor(len(self._checks), "readiness")
+
+    def check(self) -> dict[str, Finding]:
+        asked = {name: self._threads.submit(_timed, name, check) for name, check in self._checks.items()}
+        wait(asked.values(), PATIENCE_S)
+        return {name: _found(answer) for name, answer in asked.items()}
+
+
+def health(backends: Backends, settings: Settings) -> Routes:
+    routes = Routes("health", __name__, description="For probes")
+    readiness = Readiness(backends, settings.heartbeat_file)
+
+    @routes.serve("GET", "/livez", answers={200: (schemas.Alive, "Alive.")})
+    def livez() -> Response:
+        """Alive"""
+        return exchange.answer({"status": "alive"})
+
+    @routes.serve("GET", "/readyz", answers={200: (schemas.Ready, "Commands can be taken.")}, refusals=("UNAVAILABLE",))
+    def readyz() -> Response:
+        """Ready to take commands, and how each dependency does"""
+        found = readiness.check()
+        dependencies = {name: finding._asdict() for name, finding in found.items()}
+        down = [name for name in NEEDED_FOR_COMMANDS if found[name].status != "up"]
+        if down:
+            raise Problem("UNAVAILABLE", f"down: {', '.join(down)}", dependencies=dependencies)
+        return exchange.answer({"status": "ready", "dependencies": dependencies})
+
+    return routes
+
+
+def _ping(ping: Callable[[], None]) -> Status:
+    ping()
+    return "up"
+
+
+def _worker(cache: Cache, heartbeat_file: str) -> Status:
+    """Up when any worker gave a sign of life lately: in the cache, or, without one, on this machine."""
+    try:
+        return "down" if last_in_cache(cache) is None else "up"
+    except BackendUnavailable:
+        return "up" if is_fresh(heartbeat_file) else "unknown"
+
+
+def _timed(name: str, check: Callable[[], Status]) -> Finding:
+    began = time.perf_counter()
+    try:
+        status = check()
+    except Exception as error:  # a check must never take the others with it
+        log.warning("dependency down", dependency=name, error=str(error))
+        status = "down"
+    return Finding(status, round((time.perf_counter() - began) * 1000, 1))
+
+
+def _found(answer: "Future[Finding]") -> Finding:
+    if answer.done():
+        return answer.result()
+    answer.cancel()  # not begun yet: earlier ones hang; do not pile up behind them
+    return Finding("down", PATIENCE_S * 1000)

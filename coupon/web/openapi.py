@@ -1,0 +1,114 @@
+"""The OpenAPI document, made by flask-smorest from what the views say of themselves."""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+from flask import Flask
+from flask_smorest import Api, Blueprint
+from marshmallow import Schema
+
+from coupon.web import problems, schemas
+from coupon.web.exchange import KEY_HEADER, WAIT_MAX_S
+from coupon.web.fields import CODE_PATTERN
+
+View = TypeVar("View", bound=Callable[..., Any])
+Answers = Mapping[int, tuple[type[Schema], str]]
+
+LOCATION = {"Location": {"schema": {"type": "string", "format": "uri-reference"}, "description": "The operation."}}
+CODE_PARAMETER = {
+    "in": "path",
+    "name": "code",
+    "schema": {"type": "string", "pattern": CODE_PATTERN},
+    "description": "With or without dashes, in any case.",
+}
+
+
+def header_parameters(caller_header: str) -> list[dict[str, Any]]:
+    """The headers of a command."""
+    return [
+        {
+            "in": "header",
+            "name": caller_header,
+            "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+            "description": "Who asks, as the gateway in front says. Without it: `anonymous`.",
+        },
+        {
+            "in": "header",
+            "name": KEY_HEADER,
+            "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+            "description": "The same command sent again with the same key is carried out once.",
+        },
+        {
+            "in": "header",
+            "name": "Prefer",
+            "schema": {"type": "string", "example": "wait=5"},
+            "description": f"`wait=N`: answer when the outcome is known, after N seconds (≤ {WAIT_MAX_S}) in any case.",
+        },
+    ]
+
+
+class Routes(Blueprint):  # type: ignore[misc]
+    """Views, each served and described in one place."""
+
+    def serve(
+        self,
+        method: str,
+        path: str,
+        answers: Answers,
+        refusals: Sequence[str] = (),
+        body: Schema | None = None,
+        query: type[Schema] | None = None,
+        headers: Mapping[str, Any] | None = None,
+        parameters: Sequence[Mapping[str, Any]] = (),
+        endpoint: str | None = None,
+    ) -> Callable[[View], View]:
+        """Route to a view, and say what it takes and answers. flask-smorest's decorators write that down, the view
+        itself runs bare: their wrappers would parse and dump again, at half the price of a Flask request."""
+
+        def decorate(view: View) -> View:
+            written: Any = view
+            if body is not None:
+                written = self.arguments(body)(written)
+            if query is not None:
+                written = self.arguments(query, location="query")(written)
+            for status, (schema, description) in answers.items():
+                written = self.response(status, schema, description=description, headers=headers)(written)
+            for status, codes in _by_status(refusals).items():
+                written = self.alt_response(
+                    status, schema=schemas.Problem, content_type=problems.MEDIA_TYPE, description=", ".join(codes)
+                )(written)
+            view.__dict__["_apidoc"] = written._apidoc
+            self.route(path, methods=[method], parameters=list(parameters), endpoint=endpoint)(view)
+            return view
+
+        return decorate
+
+
+def _by_status(codes: Sequence[str]) -> dict[int, list[str]]:
+    by_status: dict[int, list[str]] = {}
+    for code in (*codes, "INTERNAL_ERROR"):
+        by_status.setdefault(problems.TITLES[code][0], []).append(f"`{code}`")
+    return by_status
+
+
+def publish(app: Flask, blueprints: Sequence[Routes]) -> None:
+    """Serve the blueprints, and the document of them at ``/openapi.json``."""
+    app.config.update(
+        API_TITLE="Coupon",
+        API_VERSION=version("coupon"),
+        OPENAPI_VERSION="3.1.0",
+        OPENAPI_URL_PREFIX="/",
+    )
+    api = _Api(app)
+    for blueprint in blueprints:
+        api.register_blueprint(blueprint)
+
+
+class _Api(Api):  # type: ignore[misc]
+    """Errors are described view by view, and answered by ``problems``."""
+
+    DEFAULT_ERROR_RESPONSE_NAME = None
+
+    def _register_error_handlers(self) -> None:
+        problems.register(self._app)

@@ -1,0 +1,57 @@
+"""What became of an operation, at the address that its acceptance gave."""
+
+from typing import Any
+
+from flask import Response
+
+from coupon.codes import show
+from coupon.operations import ChangeAddress, CreationAddress, Outcome, Status
+from coupon.queries import Cursors
+from coupon.service import CommandService
+from coupon.web import exchange, schemas
+from coupon.web.openapi import Routes
+
+
+def outcomes(service: CommandService) -> Routes:
+    routes = Routes("outcomes", __name__, url_prefix="/v1/operations", description="What became of commands")
+    cursors = Cursors(service.mint)
+
+    @routes.serve(
+        "GET",
+        "/<address>",
+        query=schemas.PageQuery,
+        answers={200: (schemas.Operation, "What became of it; for a creation also a page of its codes.")},
+        refusals=("NOT_FOUND", "INVALID_FIELD", "INVALID_CURSOR", "UNAVAILABLE"),
+    )
+    def operation(address: str) -> Response:
+        """What became of an operation"""
+        known = service.operations.parse(address)
+        if isinstance(known, ChangeAddress):
+            outcome = service.operations.outcome(known)
+            body = _of(known.operation, outcome) | {"couponCode": show(known.code)}
+        else:
+            body = creation(address, known)
+        return exchange.answer(body)
+
+    def creation(address: str, known: CreationAddress) -> dict[str, Any]:
+        limit, cursor = exchange.page()
+        of = f"codes {address}"
+        status, _, place = (cursors.take(of, cursor) if cursor else "accepted.0").partition(".")
+        # Applied is for good: who walks on from there is not charged for counting it again.
+        done = Outcome(Status.APPLIED, created=known.amount)
+        outcome = done if status == Status.APPLIED else service.operations.outcome(known)
+        codes = service.codes(known, int(place), limit)
+        reached = int(place) + len(codes)
+        return _of(known.operation, outcome) | {
+            "amount": known.amount,
+            "created": outcome.created,
+            "couponCodes": [show(code) for code in codes],
+            "next": cursors.give(of, f"{outcome.status}.{reached}") if reached < known.amount else None,
+        }
+
+    return routes
+
+
+def _of(operation: str, outcome: Outcome) -> dict[str, Any]:
+    told = {"operationId": operation, "status": outcome.status}
+    return told if outcome.reason is None else told | {"code": outcome.reason}

@@ -1,0 +1,113 @@
+"""What callers are told when something is wrong: RFC 9457 problems, every one with a stable ``code``."""
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from coupon.model import Reason, Refused
+from coupon.operations import UnknownAddress
+from coupon.ports.backend import BackendUnavailable
+from coupon.queries import InvalidCursor
+from coupon.reservations import Busy
+from coupon.service import IdempotencyKeyReused
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1
+log = structlog.get_logger("coupon.web")
+
+TITLES: Mapping[str, tuple[int, str]] = {
+    "INVALID_JSON": (400, "The body is not JSON, or not in UTF-8."),
+    "BAD_REQUEST": (400, "The request cannot be understood."),
+    "NOT_FOUND": (404, "There is no such coupon, operation or address."),
+    "METHOD_NOT_ALLOWED": (405, "This address does not take this method."),
+    "ALREADY_USED": (409, "The coupon was used already."),
+    "ALREADY_ISSUED": (409, "The coupon is held by a user already."),
+    "ALREADY_EXPIRED": (409, "The coupon's last day is over."),
+    "EXPIRED": (409, "The coupon's last day is over."),
+    "NOT_STARTED": (409, "The coupon's first day is yet to come."),
+    "NOT_ISSUED": (409, "The coupon is held by nobody."),
+    "NOT_HOLDER": (409, "The coupon is held by another user."),
+    "NOT_USED": (409, "The coupon was not used."),
+    "RIVAL_WON": (409, "After acceptance, another command for the coupon was carried out first."),
+    "PREDECESSOR_LOST": (409, "After acceptance, the command that this one was built on was not carried out."),
+    "BODY_TOO_LARGE": (413, "The body is too large."),
+    "UNSUPPORTED_MEDIA_TYPE": (415, "The body has to be application/json."),
+    "INVALID_FIELD": (422, "A field, header or parameter is wrong."),
+    "INVALID_CURSOR": (422, "The cursor is not one that this list gave."),
+    "IDEMPOTENCY_KEY_REUSED": (422, "The Idempotency-Key was used before, for another request."),
+    "INTERNAL_ERROR": (500, "The service failed; the failure was logged."),
+    "BUSY": (503, "Another command for the coupon is being accepted just now; try again."),
+    "UNAVAILABLE": (503, "The service cannot take this now; try again, with the same Idempotency-Key."),
+}
+"""Every code that callers may see, its status, and what it means."""
+
+_OF_STATUS = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
+
+
+class Problem(Exception):
+    """Ends the request with this problem. ``more``: further members, such as ``errors`` by field."""
+
+    def __init__(
+        self, code: str, detail: str | None = None, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> None:
+        super().__init__(code)
+        self.code, self.detail, self.headers, self.more = code, detail, dict(headers or {}), more
+        self.status, self.title = TITLES[code]
+
+
+class InvalidField(Problem):
+    """What is wrong with which field, header or parameter."""
+
+    def __init__(self, errors: Mapping[str, list[str]]) -> None:
+        super().__init__("INVALID_FIELD", f"wrong: {', '.join(errors)}", errors=errors)
+
+
+def response(problem: Problem) -> Response:
+    """The answer that tells of the problem."""
+    body = {"type": f"/docs/problems#{problem.code}", "title": problem.title, "status": problem.status}
+    body |= {"detail": problem.detail} if problem.detail else {}
+    body |= {"code": problem.code, **problem.more}
+    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        problem.headers["Retry-After"] = str(RETRY_AFTER_S)
+    # Escaped to ASCII: what is echoed of a request may hold what UTF-8 cannot (a lone surrogate).
+    return Response(json.dumps(body), problem.status, problem.headers, mimetype=MEDIA_TYPE)
+
+
+def of_refusal(reason: Reason) -> Problem:
+    return Problem(reason.value)
+
+
+def register(app: Flask) -> None:
+    """Answer every exception with a problem, the router's too."""
+    app.register_error_handler(Problem, response)
+    app.register_error_handler(Refused, lambda error: response(of_refusal(error.reason)))
+    app.register_error_handler(IdempotencyKeyReused, lambda _: response(Problem("IDEMPOTENCY_KEY_REUSED")))
+    app.register_error_handler(UnknownAddress, lambda _: response(Problem("NOT_FOUND")))
+    app.register_error_handler(InvalidCursor, lambda _: response(Problem("INVALID_CURSOR")))
+    app.register_error_handler(Busy, lambda _: response(Problem("BUSY")))
+    app.register_error_handler(BackendUnavailable, _unavailable)
+    app.register_error_handler(HTTPException, _of_the_framework)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _unavailable(error: BackendUnavailable) -> Response:
+    log.warning("not taken", method=request.method, path=request.path, error=str(error))
+    return response(Problem("UNAVAILABLE"))
+
+
+def _of_the_framework(error: HTTPException) -> Response:
+    if error.code is None or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _unexpected(error)
+    code = _OF_STATUS.get(error.code, "BAD_REQUEST")
+    allowed = error.valid_methods if isinstance(error, MethodNotAllowed) else None
+    return response(Problem(code, headers={"Allow": ", ".join(sorted(allowed))} if allowed else None))
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error("unexpected error", method=request.method, path=request.path, exc_info=error)
+    return response(Problem("INTERNAL_ERROR"))

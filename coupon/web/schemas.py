@@ -1,0 +1,158 @@
+"""The bodies of requests, which are loaded with these, and of answers, which are documented with them."""
+
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+
+from coupon.model import Kind
+from coupon.operations import Status
+from coupon.web.fields import CODE_PATTERN, CouponCode, DayField, UserId, amount
+from coupon.web.problems import TITLES
+
+
+class Wire(Schema):
+    """Fields are called ``couponCode`` outside and ``coupon_code`` inside."""
+
+    def on_bind_field(self, name: str, field: fields.Field[Any]) -> None:
+        first, *others = name.split("_")
+        field.data_key = first + "".join(map(str.capitalize, others))
+
+
+class Creation(Wire):
+    """Coupons to create, all valid from the start of one day to the end of another."""
+
+    valid_from = DayField(required=True)
+    expire_at = DayField(required=True)
+
+    @validates_schema
+    def ends_after_it_starts(self, data: dict[str, Any], **_: Any) -> None:
+        if data["expire_at"] < data["valid_from"]:
+            raise ValidationError("Must not be before validFrom.", "expireAt")
+
+
+def creation(max_amount: int) -> Schema:
+    """The schema of a creation of up to so many coupons."""
+    return Creation.from_dict({"amount": amount(max_amount)}, name="Creation")()
+
+
+class Issue(Wire):
+    user_id = UserId(required=True)
+    coupon_code = CouponCode(required=True)
+
+
+class Use(Wire):
+    coupon_code = CouponCode(required=True)
+    user_id = UserId()
+
+
+class Cancel(Wire):
+    coupon_code = CouponCode(required=True)
+
+
+class PageQuery(Wire):
+    """How lists are asked for."""
+
+    limit = fields.Integer(load_default=100, validate=validate.Range(1, 1_000))
+    cursor = fields.String(metadata={"description": "`next` of the page before."})
+
+
+def _code(**options: Any) -> fields.String:
+    return fields.String(metadata={"pattern": CODE_PATTERN, "example": "7QX2M-K4D9TZ-A81BC3EF"}, **options)
+
+
+_STATUS = fields.String(required=True, validate=validate.OneOf(list(Status)))
+_NEXT = fields.String(
+    required=True, allow_none=True, metadata={"description": "The next page's `cursor`; null on the last page."}
+)
+
+
+class Accepted(Wire):
+    operation_id = fields.String(required=True)
+    coupon_code = _code(required=True)
+    status = _STATUS
+
+
+class CreationAccepted(Wire):
+    operation_id = fields.String(required=True)
+    amount = fields.Integer(required=True)
+    status = _STATUS
+    created = fields.Integer(metadata={"description": "With `Prefer: wait` only."})
+    coupon_codes = fields.List(
+        _code(), metadata={"description": "Up to an amount of 1,000; beyond, at the operation's address."}
+    )
+
+
+class Operation(Wire):
+    """What became of an operation. ``couponCode`` is of a change of one coupon, the rest of a creation."""
+
+    operation_id = fields.String(required=True)
+    status = _STATUS
+    code = fields.String(
+        validate=validate.OneOf([code for code, (status, _) in TITLES.items() if status == 409]),
+        metadata={"description": "Why it was rejected."},
+    )
+    coupon_code = _code()
+    amount = fields.Integer()
+    created = fields.Integer(metadata={"description": "How many of them are stored for certain."})
+    coupon_codes = fields.List(_code())
+    next = fields.String(allow_none=True, metadata={"description": "The `cursor` of the next page of codes."})
+
+
+class Coupon(Wire):
+    coupon_code = _code(required=True)
+    user_id = fields.String(required=True, allow_none=True)
+    issued = fields.Boolean(required=True)
+    used = fields.Boolean(required=True)
+    valid_from = fields.Date(required=True)
+    expire_at = fields.Date(required=True)
+    issued_at = fields.DateTime(required=True, allow_none=True)
+    used_at = fields.DateTime(required=True, allow_none=True)
+    created_at = fields.DateTime(required=True)
+    modified_at = fields.DateTime(required=True)
+    version = fields.Integer(required=True, metadata={"description": "How many commands made it what it is."})
+
+
+class Entry(Wire):
+    """One command that was carried out."""
+
+    operation_id = fields.String(required=True)
+    command = fields.String(required=True, validate=validate.OneOf(list(Kind)))
+    at = fields.DateTime(required=True)
+    user_id = fields.String(required=True, allow_none=True)
+    actor = fields.String(required=True)
+
+
+class CouponWithHistory(Coupon):
+    history = fields.List(fields.Nested(Entry), required=True)
+
+
+class Coupons(Wire):
+    items = fields.List(fields.Nested(Coupon), required=True)
+    next = _NEXT
+
+
+class Alive(Wire):
+    status = fields.String(required=True)
+
+
+class Dependency(Wire):
+    status = fields.String(required=True, validate=validate.OneOf(["up", "down", "unknown"]))
+    ms = fields.Float(required=True)
+
+
+class Ready(Wire):
+    status = fields.String(required=True)
+    dependencies = fields.Dict(fields.String(), fields.Nested(Dependency), required=True)
+
+
+class Problem(Wire):
+    """RFC 9457."""
+
+    type = fields.String(required=True, metadata={"format": "uri-reference"})
+    title = fields.String(required=True)
+    status = fields.Integer(required=True)
+    code = fields.String(required=True, validate=validate.OneOf(list(TITLES)))
+    detail = fields.String()
+    errors = fields.Dict(
+        fields.String(), fields.List(fields.String()), metadata={"description": "What is wrong, by field."}
+    )

@@ -1,0 +1,75 @@
+"""What callers see while a server is away. A memory backend that was closed is one that is away."""
+
+import pytest
+
+from tests.web.problems import refused
+
+LISTS = ["/v1/coupons/expired/today", "/v1/users/ann/coupons"]
+
+
+def test_without_search_commands_go_on_and_lists_can_not_be_had(api, code, backends):
+    backends.search.close()
+    assert api.create().status_code == 202
+    assert api.issue(code).status_code == 202
+    assert api.get(f"/v1/coupons/{code}").status_code == 200
+    for path in LISTS:
+        assert refused(api.get(path)) == (503, "UNAVAILABLE")
+
+
+def test_without_a_cache_nothing_is_refused(api, code, drain, backends):
+    backends.cache.close()
+    assert api.create().status_code == 202
+    for kind in ("issue", "use", "cancel_use", "cancel"):
+        answer = getattr(api, kind)(code)
+        assert answer.status_code == 202
+        drain()
+        assert api.get(answer.headers["Location"]).json["status"] == "applied"
+    assert all(api.get(path).status_code == 200 for path in LISTS)
+
+
+def test_without_a_queue_commands_can_not_be_taken_and_the_rest_can(api, code, backends):
+    backends.queue.close()
+    assert refused(api.create()) == (503, "UNAVAILABLE")
+    assert refused(api.issue(code)) == (503, "UNAVAILABLE")
+    assert api.get(f"/v1/coupons/{code}").json["issued"] is False
+    assert all(api.get(path).status_code == 200 for path in LISTS)
+
+
+def test_a_command_that_could_not_be_queued_stands_in_nobodys_way(api, code, drain, backends, monkeypatch):
+    publish = backends.queue.publish
+    backends.queue.close()
+    api.issue(code, "ann", **{"Idempotency-Key": "k1"})
+    backends.queue._closed = False  # it is back
+    assert backends.queue.publish == publish
+    assert api.issue(code, "ann", **{"Idempotency-Key": "k1"}).status_code == 202
+    drain()
+    assert api.get(f"/v1/coupons/{code}").json["userId"] == "ann"
+
+
+@pytest.mark.parametrize("path", ["coupons/{code}", "operations/{operation}"])
+def test_without_a_store_nothing_can_be_told(api, code, backends, path):
+    operation = api.issue(code).headers["Location"].rpartition("/")[2]
+    backends.store.close()
+    assert refused(api.get("/v1/" + path.format(code=code, operation=operation))) == (503, "UNAVAILABLE")
+
+
+def test_without_a_store_a_coupon_that_the_cache_knows_can_still_be_changed(api, code, backends):
+    api.issue(code)
+    backends.store.close()
+    assert api.use(code).status_code == 202
+
+
+def test_without_a_store_a_coupon_that_the_cache_does_not_know_can_not(api, code, backends):
+    backends.store.close()
+    assert refused(api.issue(code)) == (503, "UNAVAILABLE")
+
+
+def test_without_a_store_no_cached_state_refuses_a_command(api, code, backends):
+    api.issue(code)
+    backends.store.close()
+    assert refused(api.issue(code, "bob")) == (503, "UNAVAILABLE")
+
+
+def test_a_coupon_that_somebody_is_reserving_is_busy(api, code, backends, environ):
+    backends.cache.add(f"coupon:{code.replace('-', '')}", b"P", 5)
+    assert refused(api.issue(code)) == (503, "BUSY")

@@ -1,0 +1,45 @@
+import pytest
+
+from tests.web.problems import problem, refused
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v1/coupons/", "/v1//coupons/expired/today", "/nothing", "/v1/users//coupons", "/%00", "/%ff"]
+)
+def test_an_unknown_address_is_not_found(api, path):
+    assert refused(api.get(path)) == (404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/coupons", {"POST", "OPTIONS"}),
+        ("DELETE", "/v1/coupons/issue", {"PUT", "GET", "HEAD", "OPTIONS"}),
+        ("POST", "/livez", {"GET", "HEAD", "OPTIONS"}),
+        ("POST", "/docs", {"GET", "HEAD", "OPTIONS"}),
+    ],
+)
+def test_another_method_is_told_which_are_allowed(api, method, path, allowed):
+    answer = api.client.open(path, method=method)
+    assert refused(answer) == (405, "METHOD_NOT_ALLOWED")
+    assert set(answer.headers["Allow"].split(", ")) == allowed
+
+
+def test_a_bug_is_told_without_its_details_and_logged_with_them(api, backends, monkeypatch, capsys):
+    def buggy(codes):
+        raise ZeroDivisionError("the secret of the bug")
+
+    monkeypatch.setattr(backends.store, "get_many", buggy)
+    answer = api.get("/v1/coupons/AAAAA-AAAAAA-AAAAAAAA")
+    assert refused(answer) == (500, "INTERNAL_ERROR")
+    assert "secret" not in answer.text
+
+
+def test_a_head_request_has_no_body(api, code):
+    answer = api.client.head(f"/v1/coupons/{code}")
+    assert (answer.status_code, answer.data) == (200, b"")
+
+
+def test_a_problem_says_where_its_code_is_explained(api):
+    page, _, code = problem(api.get("/nothing"))["type"].partition("#")
+    assert f'id="{code}"' in api.get(page).text
