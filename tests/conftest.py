@@ -1,40 +1,42 @@
-"""The real servers, as the tests see them: started by `make test`, missing ones skipped on a laptop, fatal in CI."""
+"""What all tests share: the real servers (``tests/services.py``), and a plain word about those that were not there."""
 
-import os
-import socket
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import pytest
 
-PORTS = {"kafka": 9092, "dynamodb": 8000, "elasticsearch": 9200, "memcached": 11211}
+from tests.services import Services
 
-
-@dataclass(frozen=True)
-class Services:
-    """``host:port`` of each real server."""
-
-    kafka: str
-    dynamodb: str
-    elasticsearch: str
-    memcached: str
+SERVICES = pytest.StashKey[Services]()
 
 
 @pytest.fixture(scope="session")
-def services() -> Services:
-    addresses = {name: f"127.0.0.1:{os.environ.get(f'{name.upper()}_PORT', port)}" for name, port in PORTS.items()}
-    missing = [f"{name} ({address})" for name, address in addresses.items() if not _listens(address)]
+def services(pytestconfig: pytest.Config) -> Iterator[Services]:
+    """``services.kafka``, ``.dynamodb``, ``.elasticsearch``, ``.memcached``: ``host:port``, started when asked for."""
+    services = pytestconfig.stash[SERVICES] = Services(lambda sentence: _say(pytestconfig, sentence))
+    yield services
+    services.close()
+
+
+@pytest.fixture(autouse=True)
+def _servers_are_well_after_each_test(pytestconfig: pytest.Config) -> Iterator[None]:
+    yield
+    if SERVICES in pytestconfig.stash:
+        pytestconfig.stash[SERVICES].heal()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    missing = config.stash[SERVICES].missing if SERVICES in config.stash else {}
     if missing:
-        sentence = f"not running: {', '.join(missing)}; make services starts them"
-        if "CI" in os.environ:
-            pytest.fail(sentence)
-        pytest.skip(sentence)
-    return Services(**addresses)
+        terminalreporter.section("NOT TESTED on this machine: what needs the real", sep="=", yellow=True)
+        for name, reason in sorted(missing.items()):
+            terminalreporter.write_line(f"{name}: {reason}")
 
 
-def _listens(address: str) -> bool:
-    host, port = address.split(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=1).close()
-    except OSError:
-        return False
-    return True
+def _say(config: pytest.Config, sentence: str) -> None:
+    """To the terminal, past the capture."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if reporter is not None and capture is not None:
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(f"services: {sentence}")

@@ -1,0 +1,56 @@
+# `make` alone lists the targets. Everything runs in .venv, which is made when it is needed.
+
+PYTHON ?= $(shell for it in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$it -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$it && break; done)
+BIN := .venv/bin
+STAMP := .venv/installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check lint format services services-down services-status clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@echo
+	@echo "COUPON_CONF=FILE chooses the configuration (conf/embedded.env, conf/services.env), PORT the port (8080),"
+	@echo "WORKERS the number of workers (1). make test ARGS='-k kafka' passes arguments on to pytest."
+
+install: $(STAMP) ## make .venv with Coupon and what its development needs (only when needed)
+
+$(STAMP): setup.cfg pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed, and there is none on the PATH; PYTHON=/path/to/python3 make names one" >&2; exit 1; }
+	@echo "installing into .venv with $$($(PYTHON) --version) (a minute the first time)"
+	@$(PYTHON) -m venv .venv || { echo "make: no virtual environment could be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+run: $(STAMP) ## start the service on 127.0.0.1:8080 until Ctrl-C, its data under data/
+	@$(BIN)/coupon init
+	@$(BIN)/python -m coupon.supervisor
+
+test: $(STAMP) ## run all tests; the real servers are started for it where Java 17, Maven and memcached are there
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: lint test ## what CI runs: lint, and all tests
+
+lint: $(STAMP) ## ruff, mypy (strict), import-linter
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## put the code into its form
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+services: ## start the real servers at their usual ports (COUPON_CONF=conf/services.env make run uses them)
+	@services/services up
+
+services-down: ## stop them; their data stays (services/services wipe deletes it)
+	@services/services down
+
+services-status: ## tell which of them are up
+	@services/services status
+
+clean: ## delete what was made here, but not data/
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
