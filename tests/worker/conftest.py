@@ -9,6 +9,7 @@ from coupon.drain import Worker
 from coupon.model import Coupon, Day, Kind
 from coupon.operations import CreationAddress
 from coupon.service import Caller, CommandService
+from coupon.topics import all_topics
 from coupon.wiring import Backends, open_backends
 from tests.coupons import NOW
 
@@ -71,16 +72,19 @@ def environ(tmp_path):
 
 @pytest.fixture
 def world(environ):
-    loaded = settings.load(environ)
-    backends = open_backends(loaded)
-    yield World(loaded, backends)
-    backends.close()
+    yield from a_world(environ)
 
 
 @pytest.fixture
 def per_command(environ):
-    loaded = settings.load({**environ, "COUPON_TOPICS": "per-command"})
+    yield from a_world({**environ, "COUPON_TOPICS": "per-command"})
+
+
+def a_world(environ):
+    loaded = settings.load(environ)
     backends = open_backends(loaded)
-    backends.queue.create(["creation", "issue", "use", "cancel", "reindex", "dead-letters"])
+    backends.store.create()
+    backends.search.create()
+    backends.queue.create(all_topics(loaded.topics))
     yield World(loaded, backends)
     backends.close()
