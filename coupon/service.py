@@ -1,8 +1,9 @@
 """Accepting a command: validate → reserve → publish → confirm. The web side; it makes the protocol fast."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from uuid import uuid4
+from typing import NamedTuple
 
 import structlog
 
@@ -34,6 +35,14 @@ class Caller:
 
     name: str
     idempotency_key: str | None = None
+
+
+class Given(NamedTuple):
+    """Coupons whose codes are given: up to ``creation.CHUNK`` with the same days."""
+
+    codes: tuple[str, ...]
+    valid_from: Day
+    expire_at: Day
 
 
 class CommandService:
@@ -115,21 +124,27 @@ class CommandService:
         log.info("accepted", operation=operation, kind=Kind.CREATE, amount=amount)
         return CreationAddress(operation, amount)
 
-    def create_given(self, codes: tuple[str, ...], valid_from: Day, expire_at: Day, actor: str) -> None:
-        """Accept the creation of coupons with these very codes (an import). Existing coupons are left as they are."""
-        command = CreateCoupons(
-            operation=self.mint.operation(actor, uuid4().hex),
-            amount=len(codes),
-            first=0,
-            size=len(codes),
-            codes=codes,
-            mint=self.mint.fingerprint,
-            valid_from=valid_from,
-            expire_at=expire_at,
-            accepted_at=self._clock(),
-            actor=actor,
-        )
-        self._queue.publish([self._creation_message(command)])
+    def create_given(self, chunks: Sequence[Given], actor: str) -> None:
+        """Accept the creation of coupons with these very codes (an import), a message a chunk. Existing coupons are
+        left as they are. A chunk's last code is its marker: it is stored after the others."""
+        operation, amount, first = self.mint.operation(actor, None), sum(len(chunk.codes) for chunk in chunks), 0
+        messages = []
+        for codes, valid_from, expire_at in chunks:
+            command = CreateCoupons(
+                operation=operation,
+                amount=amount,
+                first=first,
+                size=len(codes),
+                codes=codes,
+                mint=self.mint.fingerprint,
+                valid_from=valid_from,
+                expire_at=expire_at,
+                accepted_at=self._clock(),
+                actor=actor,
+            )
+            messages.append(self._creation_message(command))
+            first += len(codes)
+        self._queue.publish(messages)
 
     def codes(self, address: CreationAddress, first: int, limit: int) -> list[str]:
         """Up to ``limit`` of a creation's codes from index ``first`` on."""

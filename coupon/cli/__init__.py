@@ -1,0 +1,75 @@
+"""The command ``coupon``. A file a command, imported when it is asked for, so that each starts fast.
+
+Exit status: 0 done; 1 done in part, or the answer is no; 2 what was given cannot work (arguments, configuration, a
+file); 3 a backend is unavailable, trying again may help; 130 stopped with Ctrl-C.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.ports.url import ConfigurationError
+from coupon.rows import UnusableFile
+
+DONE, IN_PART, UNUSABLE, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+class CommandPerFile(click.Group):
+    """Knows its commands by name, and imports one when it is used."""
+
+    files = {  # noqa: RUF012 - constant
+        "init": "init",
+        "import": "import_file",
+        "export": "export",
+        "reindex": "reindex",
+        "dead-letters": "dead_letters",
+        "settings": "settings",
+        "worker-alive": "worker_alive",
+    }
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        return list(self.files)
+
+    def get_command(self, _: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.files:
+            return None
+        command: click.Command = import_module(f"coupon.cli.{self.files[cmd_name]}").command
+        return command
+
+
+@click.group(cls=CommandPerFile, context_settings={"help_option_names": ["-h", "--help"]})
+def coupon() -> None:
+    """The coupon service, for its operators. Settings are read from the file that COUPON_CONF names."""
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command; its exit status. What went wrong is one sentence on standard error."""
+    try:
+        return coupon.main(list(arguments), prog_name="coupon", standalone_mode=False) or DONE
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BackendUnavailable as error:
+        return _failed(str(error), UNAVAILABLE)
+    except (ConfigurationError, BackendRejected, UnusableFile) as error:
+        return _failed(str(error), UNUSABLE)
+    except BrokenPipeError:  # whoever read our output has enough, as in: coupon export | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error), UNUSABLE)
+
+
+def _failed(sentence: str, status: int) -> int:
+    sys.stderr.write(f"coupon: {sentence}\n")
+    return status

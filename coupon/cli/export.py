@@ -1,0 +1,40 @@
+"""``coupon export``."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+import click
+
+from coupon.cli.screen import json_option, progress, say
+from coupon.cli.session import session
+from coupon.exporting import csv_writer, export, json_writer
+from coupon.scanning import pages
+
+
+@click.command("export", short_help="Write all coupons, as CSV or JSON.")
+@click.argument("file", default="-")
+@json_option
+def command(file: str, as_json: bool) -> None:
+    """Write all coupons to FILE, or to standard output: as CSV, or with --json as one JSON object a line.
+
+    Coupons that change meanwhile are written as they were before or after.
+    """
+    with session() as (_, backends), _opened(file) as out, progress("exporting", None) as exported:
+        count = export(pages(backends.store), (json_writer if as_json else csv_writer)(out), exported)
+        out.flush()
+    say(f"{count:,} coupons exported")
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[TextIO]:
+    """The file is there under its name once it is complete."""
+    if file == "-":
+        yield sys.stdout
+        return
+    draft = f"{file}.part"
+    with open(draft, "w", encoding="utf-8", newline="") as out:
+        yield out
+    os.replace(draft, file)

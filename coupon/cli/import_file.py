@@ -1,0 +1,112 @@
+"""``coupon import``."""
+
+import os
+import time
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from coupon.cli.screen import json_option, progress, result, say
+from coupon.cli.session import session
+from coupon.duplicates import DuplicateFinder
+from coupon.heartbeat import is_fresh, last_in_cache
+from coupon.importing import Counts, Importer, RejectedRows, check, checked_rows
+from coupon.ports.backend import BackendUnavailable
+from coupon.ports.cache import Cache
+from coupon.rows import BadRow, open_rows
+from coupon.service import CommandService
+
+SHOWN_MAX = 20
+"""Bad rows that are shown; the file of the rejected rows has them all."""
+PAUSE_S, PAUSE_MAX_S = 0.02, 0.5
+QUIET_S = 5
+
+
+@click.command("import", short_help="Create the coupons of a file.")
+@click.argument("file")
+@click.option("--no-wait", is_flag=True, help="Leave when the queue has all rows, before the worker carried them out.")
+@json_option
+def command(file: str, no_wait: bool, as_json: bool) -> int:
+    """Create the coupons of FILE: rows of a code, its first day and its last day.
+
+    Days are written as 20261231 or 2026-12-31. A header is fine. Bad rows are written to FILE.rejected.csv and all
+    others are imported; the exit status is 1 then. Importing a file again changes nothing, and completes a run that
+    was stopped.
+    """
+    started, rejected_path = time.monotonic(), Path(f"{file}.rejected.csv")
+    with open_rows(file) as text, session() as (settings, backends), RejectedRows(rejected_path) as rejected:
+        importer = Importer(
+            CommandService(backends, settings),
+            backends.store,
+            lambda row: _reject(row, rejected, importer.counts),
+            None if no_wait else Patience(backends.cache, settings.heartbeat_file),
+        )
+        _run(importer, text)
+    counts = importer.counts
+    _report(as_json, file, counts, rejected_path if counts.bad else None, time.monotonic() - started)
+    return 1 if counts.bad else 0
+
+
+def _run(importer: Importer, text: TextIO) -> None:
+    size = os.fstat(text.fileno()).st_size
+    with DuplicateFinder(size) as finder:
+        with progress("checking", size, "bytes") as checked:
+            total = check(text, finder, checked)
+        with progress("importing", total, "rows") as imported:
+            try:
+                importer.run(checked_rows(text, finder.duplicates()), lambda counts: imported(counts.rows))
+            except (KeyboardInterrupt, BackendUnavailable):
+                say("stopped before the end; run the same command again, and it completes the import")
+                raise
+
+
+def _reject(row: BadRow, rejected: RejectedRows, counts: Counts) -> None:
+    rejected.add(row)
+    if counts.bad <= SHOWN_MAX:
+        say(f"line {row.line}: {row.reason}")
+
+
+class Patience:
+    """What to do until the worker has caught up: sleep, and say so when there seems to be no worker."""
+
+    def __init__(self, cache: Cache, heartbeat_file: str) -> None:
+        self._cache, self._heartbeat_file = cache, heartbeat_file
+        self._quiet_since = time.monotonic()
+        self._told = False
+
+    def __call__(self, quiet: int) -> None:
+        if quiet == 0:
+            self._quiet_since = time.monotonic()
+        elif time.monotonic() - self._quiet_since > QUIET_S and not self._told and not self._worker_is_alive():
+            say(
+                "waiting for a worker: none gives a sign of life (python worker.py starts one); what was read is queued"
+            )
+            self._told = True
+        time.sleep(min(PAUSE_S * (quiet + 1), PAUSE_MAX_S))
+
+    def _worker_is_alive(self) -> bool:
+        try:
+            return is_fresh(self._heartbeat_file) or last_in_cache(self._cache) is not None
+        except BackendUnavailable:  # nobody knows
+            return False
+
+
+def _report(as_json: bool, file: str, counts: Counts, rejected: Path | None, seconds: float) -> None:
+    rate = round(counts.rows / seconds)
+    sentence = f"{counts.new:,} new, {counts.unchanged:,} unchanged, {counts.bad:,} bad: {rate:,} rows a second"
+    if counts.unchanged and not counts.new:
+        sentence += "\nnothing was changed: the coupons were there already"
+    if rejected is not None:
+        sentence += f"\nthe bad rows are in {rejected}"
+    document = {
+        "file": file,
+        "rows": counts.rows,
+        "new": counts.new,
+        "unchanged": counts.unchanged,
+        "bad": counts.bad,
+        "rejectedFile": None if rejected is None else str(rejected),
+        "seconds": round(seconds, 3),
+        "rowsPerSecond": rate,
+    }
+    result(as_json, document, sentence)

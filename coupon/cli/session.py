@@ -1,0 +1,20 @@
+"""The backends of a command: opened when it begins, closed when it ends."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from coupon import logs
+from coupon.settings import Settings, load
+from coupon.wiring import Backends, open_backends
+
+
+@contextmanager
+def session() -> Iterator[tuple[Settings, Backends]]:
+    """The settings and what they name; raises ConfigurationError."""
+    settings = load()
+    logs.configure("warning", "text")
+    backends = open_backends(settings)
+    try:
+        yield settings, backends
+    finally:
+        backends.close()

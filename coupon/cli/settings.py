@@ -1,0 +1,15 @@
+"""``coupon settings``."""
+
+import click
+
+from coupon.cli.screen import json_option, result
+from coupon.settings import load
+
+
+@click.command("settings", short_help="Show the settings, secrets masked.")
+@json_option
+def command(as_json: bool) -> None:
+    """The settings as they are understood, secrets masked."""
+    shown = load().masked()
+    width = max(map(len, shown))
+    result(as_json, shown, "\n".join(f"{name:<{width}}  {value}" for name, value in shown.items()))

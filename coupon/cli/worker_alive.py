@@ -1,0 +1,16 @@
+"""``coupon worker-alive``."""
+
+import click
+
+from coupon.cli.screen import json_option, result
+from coupon.heartbeat import STALE_S, is_fresh
+from coupon.settings import load
+
+
+@click.command("worker-alive", short_help="A probe of the worker on this machine.")
+@json_option
+def command(as_json: bool) -> int:
+    """A probe: exit status 0 when a worker of this machine gave a sign of life lately, else 1."""
+    alive = is_fresh(load().heartbeat_file)
+    result(as_json, {"alive": alive}, f"{'a' if alive else 'no'} worker gave a sign of life in the last {STALE_S} s")
+    return 0 if alive else 1
