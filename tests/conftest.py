@@ -27,7 +27,7 @@ def _servers_are_well_after_each_test(pytestconfig: pytest.Config) -> Iterator[N
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     missing = config.stash[SERVICES].missing if SERVICES in config.stash else {}
     if missing:
-        terminalreporter.section("NOT TESTED on this machine: what needs the real", sep="=", yellow=True)
+        terminalreporter.section("NOT TESTED on this machine, for want of a server", yellow=True)
         for name, reason in sorted(missing.items()):
             terminalreporter.write_line(f"{name}: {reason}")
 

@@ -1,0 +1,70 @@
+"""The files under conf/ say what the code does."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from marshmallow import missing
+
+from coupon import settings
+from coupon.rows import Row, open_rows, rows
+
+CONF = Path(__file__).parents[2] / "conf"
+LINE = re.compile(r"^(?:# )?(COUPON_[A-Z_]+)=(.*)$", re.MULTILINE)
+
+
+def _explained():
+    return dict(LINE.findall((CONF / "embedded.env").read_text()))
+
+
+def test_embedded_env_explains_every_setting_and_no_other():
+    assert set(_explained()) == {settings.PREFIX + name.upper() for name in settings.SettingsSchema().fields}
+
+
+@pytest.mark.parametrize("name", settings.SettingsSchema().fields)
+def test_a_default_and_its_range_are_told_as_they_are(name):
+    field = settings.SettingsSchema().fields[name]
+    if field.load_default is not missing:
+        assert _explained()[settings.PREFIX + name.upper()] == str(field.load_default)
+    for validator in field.validators:
+        if hasattr(validator, "max") and validator.max is not None:
+            assert f"{validator.min} to {validator.max}" in _comment_above(name)
+        for choice in getattr(validator, "choices", ()):
+            assert choice in _comment_above(name)
+
+
+def _comment_above(name):
+    """The paragraph that ends in the setting."""
+    text = (CONF / "embedded.env").read_text()
+    return next(part for part in text.split("\n\n") if f"{settings.PREFIX}{name.upper()}=" in part)
+
+
+@pytest.mark.parametrize("name", ["embedded.env", "services.env", "test.env"])
+def test_each_file_is_a_configuration(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the secret is made under data/
+    loaded = settings.load({"COUPON_CONF": str(CONF / name)})
+    assert len(loaded.secret) >= settings.SECRET_MIN
+
+
+def test_the_sample_is_good_and_shows_codes_with_and_without_dashes():
+    with open_rows(str(CONF / "sample.csv")) as file:
+        sample = list(rows(file))
+    assert len(sample) == 20
+    assert all(isinstance(row, Row) for row in sample)
+    assert 0 < sum("-" in row.text for row in sample) < 20
+
+
+def test_the_generator_writes_good_rows_that_depend_on_the_seed_alone(tmp_path):
+    first, again, other = (_generated("500", "--seed", seed) for seed in ("1", "1", "2"))
+    assert first == again != other
+    (tmp_path / "coupons.csv").write_bytes(first)
+    with open_rows(str(tmp_path / "coupons.csv")) as file:
+        codes = {row.code for row in rows(file) if isinstance(row, Row)}
+    assert len(codes) == 500
+
+
+def _generated(*arguments):
+    command = [sys.executable, CONF / "generate_coupons.py", *arguments]
+    return subprocess.run(command, capture_output=True, check=True).stdout
