@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from coupon.ports.backend import Backend
 
+MESSAGE_MAX = 1_000_000
+"""The most bytes that a message's value may have."""
+
 
 class Message(NamedTuple):
     """What is published. Messages of one topic and key keep their order."""
@@ -85,8 +88,9 @@ class Queue(Backend):
     @abstractmethod
     def browse(self, topic: str) -> Iterator[Delivery]:
         """All messages that the topic holds at the time of the call, in order within each partition, without a group
-        and without effect on any. In flat memory."""
+        and without effect on any. In flat memory. Raises BackendRejected when the topic does not exist."""
 
     @abstractmethod
     def lag(self, topics: Sequence[str], group: str) -> int:
-        """How many messages of the topics the group has not committed."""
+        """How many messages of the topics the group has not committed. Raises BackendRejected when one does not
+        exist."""
