@@ -1,0 +1,129 @@
+"""The driver's edge: how a client of kafka-python is made, and what its errors mean.
+
+Anything may be thrown at this edge: the driver's own errors, the socket's, and the RuntimeError of an I/O loop that has
+ended. All of them are BackendUnavailable but for the few that say that it will never be done.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+from kafka import KafkaAdminClient, errors
+from kafka.net.compat import KafkaNetClient
+
+from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.ports.url import Url
+
+REFUSALS = (
+    errors.AuthorizationError,
+    errors.InvalidTopicError,
+    errors.MessageSizeTooLargeError,
+    errors.RecordListTooLargeError,
+    errors.InvalidRecordError,
+    errors.UnknownTopicOrPartitionError,
+    errors.InvalidPartitionsError,
+    errors.InvalidReplicationFactorError,
+    errors.InvalidConfigurationError,
+    errors.PolicyViolationError,
+    errors.InvalidSessionTimeoutError,
+    errors.KafkaConfigurationError,
+)
+FAILURES = (errors.KafkaError, OSError, RuntimeError, ReferenceError, ValueError)
+Answer = TypeVar("Answer")
+
+
+@contextmanager
+def driver_errors() -> Iterator[None]:
+    """Raise the driver's errors as the contract's two."""
+    try:
+        yield
+    except REFUSALS as error:
+        raise BackendRejected(f"Kafka refused: {_said(error)}") from error
+    except FAILURES as error:
+        raise BackendUnavailable(f"Kafka is unavailable: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The brokers, how long they may take to answer, and the names of our topics there."""
+
+    servers: tuple[str, ...]
+    prefix: str
+    partitions: int
+    replicas: int
+    timeout_s: float
+    session_timeout_s: float
+
+    @classmethod
+    def from_url(cls, url: Url) -> Self:
+        servers = tuple(f"{host}:{port}" for host, port in url.addresses(9092))
+        options = url.options(prefix="coupon.", partitions=8, replicas=1, timeout_s=3.0, session_timeout_s=6.0)
+        return cls(servers, **options)
+
+    @property
+    def timeout_ms(self) -> int:
+        return int(self.timeout_s * 1000)
+
+    def connect(self, kind: Callable[..., Any], within_s: float, **options: Any) -> tuple[Any, Any]:
+        """A client of that kind, which has spoken to a broker, and its connections. When that fails nothing stays: by
+        itself the driver would leave a thread and sockets behind."""
+        connections: list[Any] = []
+
+        def connect(**configuration: Any) -> Any:
+            connections.append(KafkaNetClient(**configuration))
+            return connections[-1]
+
+        defaults = {
+            "bootstrap_servers": list(self.servers),
+            "bootstrap_timeout_ms": int(within_s * 1000),
+            "kafka_client": connect,
+            "client_id": "coupon",
+            "reconnect_backoff_max_ms": 1_000,
+            "metadata_max_age_ms": 60_000,
+        }
+        try:
+            return kind(**(defaults | options)), connections[0]
+        except BaseException:
+            for connection in connections:
+                connection.close()
+            raise
+
+    def ask(self, question: Callable[[Any], Answer], within_s: float) -> Answer:
+        """The answer to an administrator's question, asked again while the cluster is not ready for it."""
+        deadline = time.monotonic() + within_s
+        with driver_errors():
+            admin, _ = self.connect(KafkaAdminClient, within_s, request_timeout_ms=int(within_s * 1000))
+            try:
+                while True:
+                    try:
+                        return question(admin)
+                    except errors.UnknownTopicOrPartitionError:
+                        raise
+                    except errors.RetriableError:
+                        if time.monotonic() > deadline:
+                            raise
+                        time.sleep(0.1)
+            finally:
+                admin.close()
+
+    def partitions_of(self, admin: Any, topics: list[str]) -> dict[str, int]:
+        """How many each topic has, by its logical name; raises UnknownTopicOrPartitionError."""
+        counts = {}
+        for described in admin.describe_topics([self.prefix + topic for topic in topics]):
+            if described["error_code"]:
+                raise errors.for_code(described["error_code"])(f"topic {described['name']!r}")
+            counts[described["name"].removeprefix(self.prefix)] = len(described["partitions"])
+        return counts
+
+
+def verified(client: Any, **expected: Any) -> None:
+    """Fail at start rather than lose commands: the driver changes what it was told when it finds a conflict."""
+    for name, value in expected.items():
+        if client.config[name] != value:
+            raise errors.KafkaConfigurationError(f"{name} is {client.config[name]!r} and not {value!r}")

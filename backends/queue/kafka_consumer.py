@@ -1,0 +1,155 @@
+"""One member of a Kafka consumer group."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+
+from backends.queue.kafka_client import FAILURES, Cluster, driver_errors, verified
+from backends.queue.rules import POLL_BYTES_MAX, POLL_GAP_MAX_S, Holdings
+from coupon.ports.backend import BackendUnavailable
+from coupon.ports.queue import MESSAGE_MAX, Consumer, Delivery, Position
+
+SILENCE_MAX_S = 1.0
+"""A poll that found nothing fails when no broker has been connected for so long: the driver itself says nothing."""
+
+
+class KafkaQueueConsumer(Consumer):
+    """The driver's consumer is made at the first poll, and again after a poll in which it failed."""
+
+    def __init__(self, cluster: Cluster, topics: Sequence[str], group: str) -> None:
+        self._cluster = cluster
+        self._topics = [cluster.prefix + topic for topic in topics]
+        self._group = cluster.prefix + group
+        self._holdings = Holdings()
+        self._paused: frozenset[str] = frozenset()
+        self._consumer: Any = None
+        self._connections: Any = None
+        self._heard_at = 0.0
+        self._closed = False
+
+    def poll(self, max_messages: int, timeout_s: float) -> list[Delivery]:
+        with driver_errors():
+            self._open()
+            try:
+                records = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_messages)
+            except FAILURES:
+                self._leave()
+                raise
+        if not records:
+            self._check_connection()
+        return [delivery for partition in records.items() for delivery in self._deliver(*partition)]
+
+    def commit(self, positions: Mapping[Position, int]) -> None:
+        self._check_open()
+        self._holdings.check(positions)
+        offsets = {self._partition(position): OffsetAndMetadata(offset) for position, offset in positions.items()}
+        with driver_errors():
+            self._consumer.commit(offsets, timeout_ms=self._cluster.timeout_ms)
+        self._holdings.commit(positions)
+
+    def rewind(self) -> None:
+        for position, offset in self._holdings.rewind().items():
+            with suppress(ValueError):  # it went to another member, which begins there
+                self._consumer.seek(self._partition(position), offset)
+
+    def pause(self, topics: Iterable[str]) -> None:
+        paused = frozenset(self._cluster.prefix + topic for topic in topics)
+        if paused != self._paused:
+            self._paused = paused
+            if self._consumer is not None:
+                self._apply_pauses(self._consumer.assignment())
+
+    def close(self) -> None:
+        self._closed = True
+        self._leave()
+
+    def _open(self) -> None:
+        self._check_open()
+        if self._consumer is not None:
+            return
+        safety = {"enable_auto_commit": False, "auto_offset_reset": "earliest", "group_id": self._group}
+        session_ms = self._cluster.session_timeout_s * 1000
+        self._consumer, self._connections = self._cluster.connect(
+            KafkaConsumer,
+            within_s=self._cluster.timeout_s * 0.5,
+            partition_assignment_strategy=[CooperativeStickyAssignor],
+            session_timeout_ms=int(session_ms),
+            heartbeat_interval_ms=int(session_ms / 3),
+            max_poll_interval_ms=int(POLL_GAP_MAX_S * 1000),
+            request_timeout_ms=self._cluster.timeout_ms,
+            fetch_max_wait_ms=min(500, self._cluster.timeout_ms // 3),
+            fetch_max_bytes=POLL_BYTES_MAX,
+            max_partition_fetch_bytes=MESSAGE_MAX,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+            **safety,
+        )
+        verified(self._consumer, **safety)
+        self._consumer.subscribe(self._topics, listener=_Rebalance(self._apply_pauses, self._lost))
+        self._heard_at = time.monotonic()
+
+    def _leave(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        self._holdings.keep([])
+        if consumer is not None:
+            try:
+                consumer.close(autocommit=False, timeout_ms=1_000)
+            except FAILURES:  # the broker finds out by itself
+                self._connections.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendUnavailable("the consumer was closed")
+
+    def _check_connection(self) -> None:
+        cluster = self._connections.cluster
+        nodes = [broker.node_id for broker in cluster.brokers()] + [cluster.get_coordinator(self._group)]
+        now = time.monotonic()
+        if any(self._connections.connected(node) for node in nodes):
+            self._heard_at = now
+        elif now - self._heard_at > SILENCE_MAX_S:
+            raise BackendUnavailable("Kafka is unavailable: no broker is connected")
+
+    def _deliver(self, partition: Any, records: Sequence[Any]) -> list[Delivery]:
+        position = Position(partition.topic.removeprefix(self._cluster.prefix), partition.partition)
+        if position not in self._holdings:
+            self._holdings.take(position, records[0].offset)
+        self._holdings.deliver(position, records[-1].offset + 1)
+        return [delivery(position, record) for record in records]
+
+    def _partition(self, position: Position) -> Any:
+        return TopicPartition(self._cluster.prefix + position.topic, position.partition)
+
+    def _lost(self, partitions: Iterable[Any]) -> None:
+        lost = {Position(p.topic.removeprefix(self._cluster.prefix), p.partition) for p in partitions}
+        self._holdings.keep([position for position in self._holdings if position not in lost])
+
+    def _apply_pauses(self, partitions: Iterable[Any]) -> None:
+        for partition in partitions:
+            (self._consumer.pause if partition.topic in self._paused else self._consumer.resume)(partition)
+
+
+class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Called by the driver's thread, while ours waits in a poll."""
+
+    def __init__(self, assigned: Callable[[Iterable[Any]], None], lost: Callable[[Iterable[Any]], None]) -> None:
+        self._assigned, self._lost = assigned, lost
+
+    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        self._assigned(assigned)
+
+    def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+        self._lost(revoked)
+
+    def on_partitions_lost(self, lost: Iterable[Any]) -> None:
+        self._lost(lost)
+
+
+def delivery(position: Position, record: Any) -> Delivery:
+    """What others have put there is delivered too, as well as it can be read."""
+    key = (record.key or b"").decode(errors="replace")
+    return Delivery(position.topic, position.partition, record.offset, key, record.value or b"")

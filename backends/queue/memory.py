@@ -1,0 +1,210 @@
+"""The queue in one process's memory: for tests, simulations and a service that may forget everything."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from backends.queue.rules import POLL_GAP_MAX_S, Holdings, partition_of, quota, refuse_oversized
+from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.ports.queue import Consumer, Delivery, Message, Position, Queue
+from coupon.ports.url import Url
+
+
+@dataclass(slots=True)
+class _Member:
+    topics: frozenset[str]
+    until: float
+
+
+@dataclass(slots=True)
+class _Group:
+    """Who is in it, until when unless it polls, who owns which partition, and the next offset of each."""
+
+    members: dict[str, _Member] = field(default_factory=dict)
+    owners: dict[Position, str] = field(default_factory=dict)
+    next: dict[Position, int] = field(default_factory=dict)
+
+    def expel(self, now: float) -> None:
+        """Whoever did not poll in time loses its partitions."""
+        for name in [name for name, member in self.members.items() if member.until <= now]:
+            self.leave(name)
+
+    def leave(self, name: str) -> None:
+        self.members.pop(name, None)
+        self.owners = {position: owner for position, owner in self.owners.items() if owner != name}
+
+    def owned_by(self, name: str) -> set[Position]:
+        return {position for position, owner in self.owners.items() if owner == name}
+
+    def share(self, topic: str, partitions: int, name: str) -> None:
+        """Give the member what it is due of the topic: it lets go of more, and takes what is free."""
+        positions = [Position(topic, partition) for partition in range(partitions)]
+        due = quota(topic, partitions, name, [n for n, member in self.members.items() if topic in member.topics])
+        mine = [position for position in positions if self.owners.get(position) == name]
+        free = [position for position in positions if position not in self.owners]
+        for position in mine[due:]:
+            del self.owners[position]
+        for position in free[: max(0, due - len(mine))]:
+            self.owners[position] = name
+
+
+class MemoryQueue(Queue):
+    """Thread-safe. A member that has not polled for ``lease_s`` by the ``clock`` loses its partitions to others.
+    With ``timeout_s=0`` a poll neither waits nor asks any other clock."""
+
+    def __init__(
+        self, partitions: int = 4, lease_s: float = POLL_GAP_MAX_S, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.partitions, self.lease_s, self.clock = partitions, lease_s, clock
+        self.changed = threading.Condition()
+        self.logs: dict[Position, list[Delivery]] = {}
+        self._topics: dict[str, int] = {}
+        self._groups: dict[str, _Group] = {}
+        self._numbers = itertools.count(1)
+        self._closed = False
+
+    @classmethod
+    def from_url(cls, url: Url) -> Self:
+        return cls(**url.options(partitions=4, lease_s=POLL_GAP_MAX_S))
+
+    def ping(self) -> None:
+        self.check_open()
+
+    def close(self) -> None:
+        with self.changed:
+            self._closed = True
+            self.changed.notify_all()
+
+    def create(self, topics: Iterable[str]) -> None:
+        self.check_open()
+        with self.changed:
+            for topic in topics:
+                self._topics.setdefault(topic, self.partitions)
+                for partition in range(self._topics[topic]):
+                    self.logs.setdefault(Position(topic, partition), [])
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        self.check_open()
+        refuse_oversized(messages)
+        with self.changed:
+            for topic in {message.topic for message in messages}:
+                self._check_topic(topic)
+            for message in messages:
+                partition = partition_of(message.key, self._topics[message.topic])
+                log = self.logs[Position(message.topic, partition)]
+                log.append(Delivery(message.topic, partition, len(log), message.key, bytes(message.value)))
+            self.changed.notify_all()
+
+    def consumer(self, topics: Sequence[str], group: str) -> "MemoryConsumer":
+        return MemoryConsumer(self, topics, group, f"member-{next(self._numbers)}")
+
+    def browse(self, topic: str) -> Iterator[Delivery]:
+        self.check_open()
+        with self.changed:
+            self._check_topic(topic)
+            logs = [self.logs[Position(topic, partition)] for partition in range(self._topics[topic])]
+            return itertools.chain(*[itertools.islice(log, len(log)) for log in logs])
+
+    def lag(self, topics: Sequence[str], group: str) -> int:
+        self.check_open()
+        with self.changed:
+            for topic in topics:
+                self._check_topic(topic)
+            committed = self.group(group).next
+            return sum(
+                len(log) - committed.get(position, 0) for position, log in self.logs.items() if position.topic in topics
+            )
+
+    def group(self, name: str) -> _Group:
+        return self._groups.setdefault(name, _Group())
+
+    def partitions_of(self, topic: str) -> int:
+        return self._topics.get(topic, 0)
+
+    def check_open(self) -> None:
+        if self._closed:
+            raise BackendUnavailable("the memory queue was closed")
+
+    def _check_topic(self, topic: str) -> None:
+        if topic not in self._topics:
+            raise BackendRejected(f"there is no topic {topic!r}")
+
+
+class MemoryConsumer(Consumer):
+    """A member of a group of a MemoryQueue."""
+
+    def __init__(self, queue: MemoryQueue, topics: Sequence[str], group: str, name: str) -> None:
+        self._queue, self._topics, self._group_name, self._name = queue, frozenset(topics), group, name
+        self._holdings = Holdings()
+        self._paused: frozenset[str] = frozenset()
+        self._turn = 0
+        self._closed = False
+
+    def poll(self, max_messages: int, timeout_s: float) -> list[Delivery]:
+        deadline = time.monotonic() + timeout_s if timeout_s > 0 else None
+        with self._queue.changed:
+            while True:
+                self._renew()
+                found = self._take(max_messages)
+                left = deadline - time.monotonic() if deadline is not None else 0.0
+                if found or left <= 0:
+                    return found
+                self._queue.changed.wait(min(left, 1.0))
+
+    def commit(self, positions: Mapping[Position, int]) -> None:
+        with self._queue.changed:
+            group = self._group()
+            self._holdings.check(positions)
+            for position in positions:
+                if group.owners.get(position) != self._name:
+                    raise BackendUnavailable(f"{position.topic}/{position.partition} is another member's by now")
+            group.next.update(positions)
+            self._holdings.commit(positions)
+
+    def rewind(self) -> None:
+        self._holdings.rewind()
+
+    def pause(self, topics: Iterable[str]) -> None:
+        self._paused = frozenset(topics)
+
+    def close(self) -> None:
+        with self._queue.changed:
+            self._closed = True
+            self._queue.group(self._group_name).leave(self._name)
+            self._queue.changed.notify_all()
+
+    def _group(self) -> _Group:
+        self._queue.check_open()
+        if self._closed:
+            raise BackendUnavailable("the consumer was closed")
+        return self._queue.group(self._group_name)
+
+    def _renew(self) -> None:
+        """Stay in the group, and hold what is due."""
+        group, now = self._group(), self._queue.clock()
+        group.expel(now)
+        kept = group.owned_by(self._name)
+        group.members[self._name] = _Member(self._topics, now + self._queue.lease_s)
+        for topic in sorted(self._topics):
+            group.share(topic, self._queue.partitions_of(topic), self._name)
+        owned = group.owned_by(self._name)
+        self._holdings.keep(kept & owned)
+        for position in owned - kept:
+            self._holdings.take(position, group.next.get(position, 0))
+
+    def _take(self, max_messages: int) -> list[Delivery]:
+        """What is next, in turn from all partitions."""
+        positions = sorted(position for position in self._holdings if position.topic not in self._paused)
+        self._turn += 1
+        found: list[Delivery] = []
+        for index in range(len(positions)):
+            position = positions[(index + self._turn) % len(positions)]
+            fair = -(-(max_messages - len(found)) // (len(positions) - index))
+            begin = self._holdings.next(position)
+            taken = self._queue.logs[position][begin : begin + fair]
+            self._holdings.deliver(position, begin + len(taken))
+            found += taken
+        return found

@@ -1,0 +1,99 @@
+"""The rules that all queues follow: where a key goes, how large a message may be, who gets which partitions, and what
+their holder may commit."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from zlib import crc32
+
+from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.ports.queue import MESSAGE_MAX, Message, Position
+
+POLL_GAP_MAX_S = 90.0
+"""A member that has not polled for so long is stuck, alive or not: its partitions go to others. (Members poll once a
+minute at least.)"""
+POLL_BYTES_MAX = 4_000_000
+"""A poll stops adding messages at so many bytes, whatever the backlog."""
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of all messages with that key; the same in every process, on every day."""
+    return crc32(key.encode()) % partitions
+
+
+def refuse_oversized(messages: Iterable[Message]) -> None:
+    for message in messages:
+        if len(message.value) > MESSAGE_MAX:
+            size = len(message.value)
+            raise BackendRejected(f"a message of {size} bytes for {message.topic!r}: at most {MESSAGE_MAX} are taken")
+
+
+def quota(topic: str, partitions: int, member: str, living: Collection[str]) -> int:
+    """How many of the topic's partitions the member is due. The quotas of the living add up to all partitions;
+    who is due one more than others differs from topic to topic."""
+    least, rest = divmod(partitions, len(living))
+    first = sorted(living, key=lambda name: (crc32(f"{topic}/{name}".encode()), name))[:rest]
+    return least + (member in first)
+
+
+@dataclass(slots=True)
+class _Span:
+    """Offsets of one partition, each the next after what it counts."""
+
+    committed: int
+    delivered: int
+    reached: int
+    """``delivered`` at its highest: rewinding does not take back what was seen."""
+
+
+class Holdings:
+    """The partitions that one member holds: what of each was delivered, and what of that was committed.
+
+    Only what was delivered since the partition was taken may be committed. Who loses a partition and takes it again
+    may have old deliveries in hand, and another member may have been further meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._spans: dict[Position, _Span] = {}
+
+    def __contains__(self, position: Position) -> bool:
+        return position in self._spans
+
+    def __iter__(self) -> Iterator[Position]:
+        return iter(list(self._spans))
+
+    def take(self, position: Position, offset: int) -> None:
+        """It is this member's, and delivery begins at ``offset``."""
+        self._spans[position] = _Span(offset, offset, offset)
+
+    def keep(self, positions: Collection[Position]) -> None:
+        """All others are this member's no more."""
+        self._spans = {position: span for position, span in self._spans.items() if position in positions}
+
+    def next(self, position: Position) -> int:
+        """The next offset to be delivered."""
+        return self._spans[position].delivered
+
+    def deliver(self, position: Position, offset: int) -> None:
+        """All before ``offset`` was delivered."""
+        span = self._spans[position]
+        span.delivered = offset
+        span.reached = max(span.reached, offset)
+
+    def check(self, positions: Mapping[Position, int]) -> None:
+        """Raise BackendUnavailable unless each was delivered up to there, and not committed beyond."""
+        for position, offset in positions.items():
+            span = self._spans.get(position)
+            if span is None or not span.committed <= offset <= span.reached:
+                raise BackendUnavailable(f"{position.topic}/{position.partition} at {offset} is not this member's")
+
+    def commit(self, positions: Mapping[Position, int]) -> None:
+        for position, offset in positions.items():
+            span = self._spans[position]
+            span.committed, span.delivered = offset, max(span.delivered, offset)
+
+    def rewind(self) -> dict[Position, int]:
+        """Forget what was delivered and not committed; where each partition that is concerned begins again."""
+        again = {position: span.committed for position, span in self._spans.items() if span.delivered > span.committed}
+        for position, offset in again.items():
+            self._spans[position].delivered = offset
+        return again

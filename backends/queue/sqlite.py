@@ -1,0 +1,155 @@
+"""The queue in one SQLite file: shared by all processes of a machine, gapless and ordered, as durable as the disk."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from sqlite3 import Connection
+from typing import Self
+from uuid import uuid4
+from weakref import WeakSet
+
+from backends.queue.rules import POLL_BYTES_MAX, partition_of, refuse_oversized
+from backends.queue.sqlite_consumer import SqliteConsumer, page
+from backends.queue.sqlite_group import Membership, Renewer
+from backends.sqlite import SqliteFile
+from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.ports.queue import Delivery, Message, Queue
+from coupon.ports.url import Url
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS partitions (
+    id INTEGER PRIMARY KEY, topic TEXT NOT NULL, partition INTEGER NOT NULL,
+    first INTEGER NOT NULL DEFAULT 0, next INTEGER NOT NULL DEFAULT 0, UNIQUE (topic, partition)
+);
+CREATE TABLE IF NOT EXISTS messages (
+    place INTEGER NOT NULL, offset INTEGER NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (place, offset)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS members (
+    party TEXT NOT NULL, topic TEXT NOT NULL, member TEXT NOT NULL, until REAL NOT NULL,
+    PRIMARY KEY (party, topic, member)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS cursors (
+    party TEXT NOT NULL, place INTEGER NOT NULL, next INTEGER NOT NULL, owner TEXT, PRIMARY KEY (party, place)
+) WITHOUT ROWID;
+"""
+"""``place`` is a partition's id, ``party`` a consumer group. A partition holds the offsets from ``first`` to ``next``;
+``owner`` is the one member that may deliver and commit it."""
+
+
+class SqliteQueue(Queue):
+    """Messages that all groups have committed are deleted when they are older than ``retention_s``, those of a topic
+    without any group never. Members that give no sign of life for ``lease_s`` lose their partitions to others."""
+
+    def __init__(
+        self,
+        path: str,
+        timeout_s: float = 5.0,
+        synchronous: str = "normal",
+        partitions: int = 8,
+        retention_s: float = 86_400.0,
+        lease_s: float = 6.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._partitions, self._retention_s, self._lease_s, self._clock = partitions, retention_s, lease_s, clock
+        self._new_file = partial(SqliteFile, path, SCHEMA, timeout_s, synchronous)
+        self._file = self._new_file()
+        self._consumers: WeakSet[SqliteConsumer] = WeakSet()
+        self._closed = False
+
+    @classmethod
+    def from_url(cls, url: Url) -> Self:
+        options = url.options(timeout_s=5.0, synchronous="normal", partitions=8, retention_s=86_400.0, lease_s=6.0)
+        return cls(url.path, **options)
+
+    def ping(self) -> None:
+        with self._file.read() as db:
+            db.execute("SELECT 1 FROM partitions").fetchone()
+
+    def close(self) -> None:
+        self._closed = True
+        for consumer in list(self._consumers):
+            consumer.close()
+        self._file.close()
+
+    def create(self, topics: Iterable[str]) -> None:
+        with self._file.write() as db:
+            for topic in topics:
+                if not _is_there(db, topic):
+                    rows = [(topic, partition) for partition in range(self._partitions)]
+                    db.executemany("INSERT INTO partitions (topic, partition) VALUES (?, ?)", rows)
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        refuse_oversized(messages)
+        if not messages:
+            return
+        with self._file.write() as db:
+            ends = {topic: _ends(db, topic) for topic in {message.topic for message in messages}}
+            rows, now = [], self._clock()
+            for message in messages:
+                end = ends[message.topic][partition_of(message.key, len(ends[message.topic]))]
+                rows.append((end[0], end[1], message.key, message.value, now))
+                end[1] += 1
+            db.executemany("INSERT INTO messages (place, offset, key, value, at) VALUES (?, ?, ?, ?, ?)", rows)
+            grown = [(next_, place) for topic in ends.values() for place, next_ in topic]
+            db.executemany("UPDATE partitions SET next = ?1 WHERE id = ?2 AND next <> ?1", grown)
+
+    def consumer(self, topics: Sequence[str], group: str) -> SqliteConsumer:
+        if self._closed:
+            raise BackendUnavailable("the queue was closed")
+        membership = Membership(group, uuid4().hex, sorted(set(topics)), self._lease_s)
+        renewer = Renewer(self._new_file(), membership, self._clock)
+        consumer = SqliteConsumer(self._file, membership, renewer, self._retention_s, self._clock)
+        self._consumers.add(consumer)
+        return consumer
+
+    def browse(self, topic: str) -> Iterator[Delivery]:
+        with self._file.read() as db:
+            _check_topic(db, topic)
+            query = "SELECT partition, id, first, next FROM partitions WHERE topic = ? ORDER BY partition"
+            places = db.execute(query, (topic,)).fetchall()
+        return (
+            Delivery(topic, partition, offset, key, value)
+            for partition, place, first, next_ in places
+            for offset, key, value in self._between(place, first, next_)
+        )
+
+    def lag(self, topics: Sequence[str], group: str) -> int:
+        query = """
+            SELECT sum(partitions.next - coalesce(cursors.next, partitions.first))
+            FROM partitions LEFT JOIN cursors ON place = id AND party = ? WHERE topic = ?"""
+        with self._file.read() as db:
+            for topic in topics:
+                _check_topic(db, topic)
+            return sum(db.execute(query, (group, topic)).fetchone()[0] for topic in topics)
+
+    def _between(self, place: int, begin: int, end: int) -> Iterator[tuple[int, str, bytes]]:
+        """In pages of bounded size: no read transaction stays open while the caller looks at a message."""
+        while begin < end:
+            with self._file.read() as db:
+                messages = page(db, place, begin, min(end - begin, 500), POLL_BYTES_MAX)
+            if not messages:  # pruned meanwhile
+                return
+            for message in messages:
+                begin = message[0] + 1
+                if begin <= end:
+                    yield message
+
+
+def _ends(db: Connection, topic: str) -> list[list[int]]:
+    """[id, next] of each of the topic's partitions."""
+    ends = [
+        list(row) for row in db.execute("SELECT id, next FROM partitions WHERE topic = ? ORDER BY partition", (topic,))
+    ]
+    if not ends:
+        raise BackendRejected(f"there is no topic {topic!r}")
+    return ends
+
+
+def _check_topic(db: Connection, topic: str) -> None:
+    if not _is_there(db, topic):
+        raise BackendRejected(f"there is no topic {topic!r}")
+
+
+def _is_there(db: Connection, topic: str) -> bool:
+    return db.execute("SELECT 1 FROM partitions WHERE topic = ? LIMIT 1", (topic,)).fetchone() is not None

@@ -1,0 +1,157 @@
+"""One member of a group of a SQLite queue, as its thread sees it: deliver, commit, prune."""
+
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from sqlite3 import Connection
+
+from backends.queue.rules import POLL_BYTES_MAX, Holdings
+from backends.queue.sqlite_group import Membership, Renewer
+from backends.sqlite import SqliteFile
+from coupon.ports.backend import BackendUnavailable
+from coupon.ports.queue import Consumer, Delivery, Position
+
+LOOK_MIN_S, LOOK_MAX_S = 0.002, 0.02
+"""How often a waiting poll looks whether anything was written: ever more rarely."""
+SHARE_EVERY_S, SHARE_SOON_S = 1.0, 0.1
+"""How often a member looks who else is there: sooner while it waits for others to let go of what it is due."""
+PRUNE_MAX = 1_000
+"""How many messages of a partition a commit deletes at most."""
+
+
+class SqliteConsumer(Consumer):
+    """``renewer`` keeps the membership alive from the first poll on."""
+
+    def __init__(
+        self,
+        file: SqliteFile,
+        membership: Membership,
+        renewer: Renewer,
+        retention_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._file, self._membership, self._renewer = file, membership, renewer
+        self._retention_s, self._clock = retention_s, clock
+        self._holdings = Holdings()
+        self._places: dict[Position, int] = {}
+        self._paused: frozenset[str] = frozenset()
+        self._turn = 0
+        self._shared_at = self._share_after_s = 0.0
+        self._closed = False
+        weakref.finalize(self, renewer.stop)
+
+    def poll(self, max_messages: int, timeout_s: float) -> list[Delivery]:
+        self._renew()
+        deadline = time.monotonic() + timeout_s
+        while True:
+            if not 0 <= self._clock() - self._shared_at < self._share_after_s:
+                self._share()
+            with self._file.read() as db:
+                version = _version(db)
+                found = self._take(db, max_messages)
+            if found or time.monotonic() >= deadline:
+                return found
+            self._wait_for_a_change(version, min(deadline, time.monotonic() + self._share_after_s))
+
+    def commit(self, positions: Mapping[Position, int]) -> None:
+        self._holdings.check(positions)
+        with self._file.write() as db:
+            for position, offset in positions.items():
+                place = self._places[position]
+                if not self._membership.commit(db, place, offset):
+                    raise BackendUnavailable(f"{position.topic}/{position.partition} is another member's by now")
+                _prune(db, place, self._clock() - self._retention_s)
+        self._holdings.commit(positions)
+
+    def rewind(self) -> None:
+        self._holdings.rewind()
+
+    def pause(self, topics: Iterable[str]) -> None:
+        self._paused = frozenset(topics)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._holdings.keep([])
+        if self._renewer.is_alive():
+            self._renewer.stop()
+            with suppress(BackendUnavailable), self._file.write() as db:
+                self._membership.leave(db)
+
+    def _renew(self) -> None:
+        if self._closed:
+            raise BackendUnavailable("the consumer was closed")
+        self._renewer.polled()
+        if not self._renewer.is_alive():
+            self._renewer.start()
+
+    def _share(self) -> None:
+        now = self._clock()
+        with self._file.write() as db:
+            shares = self._membership.share(db, now)
+        owned = {place.position: place for place in shares.owned}
+        self._holdings.keep(shares.kept & owned.keys())
+        for position, place in owned.items():
+            if position not in self._holdings:
+                self._holdings.take(position, place.next)
+        self._places = {position: place.id for position, place in owned.items()}
+        self._shared_at, self._share_after_s = now, SHARE_EVERY_S if shares.complete else SHARE_SOON_S
+
+    def _take(self, db: Connection, max_messages: int) -> list[Delivery]:
+        """What is next, in turn from all partitions."""
+        positions = [position for position in self._places if position.topic not in self._paused]
+        self._turn += 1
+        found: list[Delivery] = []
+        size = 0
+        for index in range(len(positions)):
+            position = positions[(index + self._turn) % len(positions)]
+            fair = -(-(max_messages - len(found)) // (len(positions) - index))
+            begin = self._holdings.next(position)
+            for offset, key, value in page(db, self._places[position], begin, fair, POLL_BYTES_MAX - size):
+                found.append(Delivery(position.topic, position.partition, offset, key, value))
+                size += len(value)
+                self._holdings.deliver(position, offset + 1)
+        return found
+
+    def _wait_for_a_change(self, version: int, until: float) -> None:
+        """Until another connection wrote something. That is asked of shared memory, and costs next to nothing."""
+        nap_s = LOOK_MIN_S
+        while (left_s := until - time.monotonic()) > 0:
+            time.sleep(min(nap_s, left_s))
+            nap_s = min(nap_s * 1.5, LOOK_MAX_S)
+            with self._file.read() as db:
+                if _version(db) != version:
+                    return
+
+
+def page(db: Connection, place: int, begin: int, limit: int, bytes_max: int) -> list[tuple[int, str, bytes]]:
+    """(offset, key, value) from ``begin`` on, up to ``limit`` or until they are too large together; the last may be
+    larger by itself, so that it is not in the way for ever."""
+    query = "SELECT offset, key, value FROM messages WHERE place = ? AND offset >= ? ORDER BY offset LIMIT ?"
+    messages: list[tuple[int, str, bytes]] = []
+    rows = db.execute(query, (place, begin, limit))
+    while bytes_max > 0 and (row := rows.fetchone()) is not None:
+        messages.append(row)
+        bytes_max -= len(row[2])
+    rows.close()
+    return messages
+
+
+def _prune(db: Connection, place: int, before: float) -> None:
+    """Delete some of what all groups have committed and is older than that, the oldest first."""
+    query = "SELECT first, (SELECT min(next) FROM cursors WHERE place = id) FROM partitions WHERE id = ?"
+    first, committed = db.execute(query, (place,)).fetchone()
+    end = min(committed, first + PRUNE_MAX)
+    query = "SELECT offset FROM messages WHERE place = ? AND offset BETWEEN ? AND ? AND at >= ? ORDER BY offset LIMIT 1"
+    young = db.execute(query, (place, first, end - 1, before)).fetchone()
+    keep = young[0] if young else end
+    if keep > first:
+        db.execute("DELETE FROM messages WHERE place = ? AND offset < ?", (place, keep))
+        db.execute("UPDATE partitions SET first = ? WHERE id = ?", (keep, place))
+
+
+def _version(db: Connection) -> int:
+    version: int = db.execute("PRAGMA data_version").fetchone()[0]
+    return version
