@@ -63,6 +63,6 @@ def create_all(store: Store, chunks: Sequence[CreateCoupons], mint: Mint) -> dic
         markers.append(codes[-1])
         for code in codes:
             coupons.setdefault(code, create(chunk, code))
-    last = {code: coupons.pop(code) for code in markers}
+    last = {code: coupons.pop(code) for code in dict.fromkeys(markers)}  # a chunk may be there twice
     existing = store.save_many(list(coupons.values())) | store.save_many(list(last.values()))
     return coupons | last | store.get_many(existing)

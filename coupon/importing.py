@@ -23,7 +23,7 @@ WINDOW = 5_000
 """Rows that are looked up and published at once."""
 ON_THE_WAY_MAX = 4 * WINDOW
 """Rows that are published and not in the store yet: the worker has work, and other commands do not wait for long."""
-LOOKED_FOR = 100
+LOOKED_FOR = 500
 """Of the chunks on their way, as many are looked for at once, the oldest."""
 ACTOR = "coupon import"
 
@@ -143,13 +143,13 @@ class Importer:
         candidates = [chunk for chunk in oldest if chunk[-1].code in markers]
         stored = self._store.get_many(row.code for chunk in candidates for row in chunk)
         arrived = [chunk for chunk in candidates if all(row.code in stored for row in chunk)]
+        places = {id(chunk) for chunk in arrived}
+        self._on_the_way[:LOOKED_FOR] = [chunk for chunk in oldest if id(chunk) not in places]
         for row in (row for chunk in arrived for row in chunk):
             if _agrees(row, stored[row.code]):
                 self.counts.new += 1
             else:
                 self._reject(_conflict(row, stored[row.code]))
-        done = {id(chunk) for chunk in arrived}
-        self._on_the_way = [chunk for chunk in self._on_the_way if id(chunk) not in done]
         return bool(arrived)
 
     def _reject(self, row: BadRow) -> None:

@@ -1,0 +1,221 @@
+"""Importing, with the worker driven by hand: the importer's pause is the worker's turn."""
+
+import csv
+from collections.abc import Iterator
+
+import pytest
+
+from coupon import importing, settings
+from coupon.drain import Worker
+from coupon.duplicates import DuplicateFinder
+from coupon.importing import Counts, Importer, RejectedRows, check, checked_rows
+from coupon.model import Day, Kind
+from coupon.ports.backend import BackendUnavailable
+from coupon.rows import BadRow, open_rows
+from coupon.service import Caller, CommandService
+from coupon.topics import all_topics
+from coupon.wiring import Backends, open_backends
+from tests.coupons import a_coupon
+
+DAYS = "20260101, 20991231"
+
+
+def code(number: int) -> str:
+    return f"CODE{number:015d}"
+
+
+class Desk:
+    """A service on memory backends, a worker, and files to import."""
+
+    def __init__(self, loaded: settings.Settings, backends: Backends, tmp_path) -> None:
+        self.backends, self.path = backends, tmp_path / "rows.csv"
+        self.service = CommandService(backends, loaded)
+        self.worker = Worker(backends, loaded)
+        self.bad: list[BadRow] = []
+        self.turns = 0
+
+    def write(self, *lines: str) -> None:
+        self.path.write_text("\n".join(lines))
+
+    def work(self, _: int = 0) -> None:
+        self.turns += 1
+        self.worker.run_once(poll_s=0)
+
+    def run(self, *lines: str, pause="work", on_progress=lambda _: None) -> Counts:
+        self.bad = []
+        if lines:
+            self.write(*lines)
+        importer = Importer(self.service, self.backends.store, self.bad.append, self.work if pause == "work" else pause)
+        with open_rows(str(self.path)) as file, DuplicateFinder(self.path.stat().st_size) as finder:
+            check(file, finder, lambda _: None)
+            return importer.run(checked_rows(file, finder.duplicates()), on_progress)
+
+    def stored(self, number: int):
+        return self.backends.store.get_many([code(number)]).get(code(number))
+
+    def change(self, kind: Kind, number: int, user_id: str | None = None) -> None:
+        self.service.change(kind, code(number), user_id, Caller("shop"))
+        self.work()
+
+    def reasons(self) -> dict[int, str]:
+        return {row.line: row.reason for row in self.bad}
+
+
+@pytest.fixture
+def desk(tmp_path) -> Iterator[Desk]:
+    loaded = settings.load(
+        {
+            "COUPON_CONF": "conf/test.env",
+            "COUPON_HEARTBEAT_FILE": str(tmp_path / "worker.heartbeat"),
+            "COUPON_LOG_LEVEL": "error",
+        }
+    )
+    backends = open_backends(loaded)
+    backends.store.create()
+    backends.search.create()
+    backends.queue.create(all_topics(loaded.topics))
+    yield Desk(loaded, backends, tmp_path)
+    backends.close()
+
+
+def test_the_codes_of_the_file_are_kept_exactly_with_their_days(desk):
+    assert desk.run(f"{code(1)}, 20260101, 20260131", f"{code(2)}, 20260201, 20260228") == Counts(new=2)
+    assert (desk.stored(1).valid_from, desk.stored(1).expire_at) == ("2026-01-01", "2026-01-31")
+    assert (desk.stored(2).valid_from, desk.stored(2).expire_at) == ("2026-02-01", "2026-02-28")
+    assert len(desk.backends.store.scan(100).coupons) == 2
+
+
+def test_importing_again_changes_nothing(desk):
+    lines = [f"{code(n)}, {DAYS}" for n in range(1_200)]
+    assert desk.run(*lines) == Counts(new=1_200)
+    before = desk.backends.store.scan(10_000)
+    assert desk.run() == Counts(unchanged=1_200)
+    assert desk.worker.run_once(poll_s=0) == 0
+    assert desk.backends.store.scan(10_000) == before
+
+
+def test_an_issued_and_a_used_coupon_are_never_reset(desk):
+    desk.run(f"{code(1)}, {DAYS}", f"{code(2)}, {DAYS}")
+    desk.change(Kind.ISSUE, 1, "ann")
+    desk.change(Kind.ISSUE, 2, "ben")
+    desk.change(Kind.USE, 2)
+    before = desk.stored(1), desk.stored(2)
+    assert desk.run() == Counts(unchanged=2)
+    assert desk.run(f"{code(1)}, 20260101, 20260102", f"{code(2)}, {DAYS}", f"{code(3)}, {DAYS}") == Counts(1, 1, 1)
+    assert desk.reasons() == {1: "the coupon exists already with other days: 2026-01-01 to 2099-12-31"}
+    assert (desk.stored(1), desk.stored(2)) == before
+
+
+def test_a_coupon_issued_between_two_imports_on_their_way_is_not_reset(desk):
+    """The second import was published before the first was carried out."""
+    desk.run(f"{code(1)}, {DAYS}", pause=None)
+    desk.run(pause=None)
+    desk.worker.run_once(poll_s=0)
+    desk.change(Kind.ISSUE, 1, "ann")
+    desk.work()
+    assert desk.stored(1).user_id == "ann"
+
+
+def test_bad_rows_are_reported_with_their_lines_and_the_good_ones_imported(desk):
+    counts = desk.run(
+        "code,from,to",
+        f"{code(1)}, {DAYS}",
+        f"{code(1)[1:]}, {DAYS}",
+        "",
+        f"{code(2)}, 20260132, 20991231",
+        f"{code(1)[:5]}-{code(1)[5:11]}-{code(1)[11:].lower()}, {DAYS}",
+        f"{code(2)}, {DAYS}",
+        f"{code(1)}, 20260101, 20260102",
+    )
+    assert counts == Counts(new=2, bad=4)
+    assert list(desk.reasons()) == [3, 5, 6, 8]
+    assert desk.reasons()[6] == desk.reasons()[8] == "the code is a duplicate of the one on line 2"
+    assert desk.stored(1).expire_at == "2099-12-31"
+
+
+def test_rows_of_many_days_over_many_windows_arrive_each_once(desk, monkeypatch):
+    monkeypatch.setattr(importing, "WINDOW", 100)
+    monkeypatch.setattr(importing, "ON_THE_WAY_MAX", 250)
+    lines = [f"{code(n)}, 202601{n % 28 + 1:02d}, 20991231" for n in range(1_000)]
+    seen = []
+    assert desk.run(*lines, on_progress=lambda counts: seen.append(counts.rows)) == Counts(new=1_000)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1_000
+    days = {coupon.code: coupon.valid_from for coupon in desk.backends.store.scan(2_000).coupons}
+    assert days == {code(n): Day(f"2026-01-{n % 28 + 1:02d}") for n in range(1_000)}
+
+
+def test_no_more_rows_are_on_their_way_than_the_limit(desk, monkeypatch):
+    monkeypatch.setattr(importing, "WINDOW", 100)
+    monkeypatch.setattr(importing, "ON_THE_WAY_MAX", 250)
+    lags = []
+
+    def pause(_: int) -> None:
+        there = desk.backends.store.scan(10_000).coupons
+        lags.append(sum(len(d.value) for d in desk.backends.queue.browse("commands")) // 22 - len(there))
+        desk.work()
+
+    desk.run(*(f"{code(n)}, {DAYS}" for n in range(1_000)), pause=pause)
+    assert 0 < max(lags) < 300
+
+
+def test_what_another_import_brought_with_other_days_meanwhile_is_told(desk):
+    """An import of other days is still in the queue: this one only learns of it when the worker has come so far."""
+    desk.run(f"{code(1)}, 20260101, 20260131", f"{code(2)}, {DAYS}", pause=None)
+    assert desk.run(f"{code(1)}, {DAYS}", f"{code(2)}, {DAYS}", f"{code(3)}, {DAYS}") == Counts(new=2, bad=1)
+    assert desk.reasons() == {1: "the coupon exists already with other days: 2026-01-01 to 2026-01-31"}
+
+
+def test_a_marker_that_another_import_brought_does_not_end_the_wait_early(desk):
+    """The chunk's last code is in the store, its other codes are not."""
+    looks = []
+
+    def pause(_: int) -> None:
+        if not looks:
+            rival = a_coupon(code(2), valid_from=Day("2026-01-01"), expire_at=Day("2099-12-31"))
+            assert not desk.backends.store.save_many([rival])
+        elif len(looks) == 3:
+            desk.work()
+        looks.append(len(desk.backends.store.scan(10).coupons))
+
+    assert desk.run(*(f"{code(n)}, {DAYS}" for n in range(3)), pause=pause) == Counts(new=3)
+    assert looks == [1, 1, 1, 3]
+
+
+def test_an_import_that_was_stopped_is_completed_by_the_next(desk, monkeypatch):
+    monkeypatch.setattr(importing, "WINDOW", 100)
+    monkeypatch.setattr(importing, "ON_THE_WAY_MAX", 200)
+    lines = [f"{code(n)}, {DAYS}" for n in range(1_000)]
+
+    def stop(_: int) -> None:
+        desk.work()
+        if desk.turns > 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        desk.run(*lines, pause=stop)
+    there = len(desk.backends.store.scan(10_000).coupons)
+    assert 0 < there < 1_000
+    assert desk.run() == Counts(new=1_000 - there, unchanged=there)
+    assert len(desk.backends.store.scan(10_000).coupons) == 1_000
+
+
+def test_a_queue_that_goes_away_ends_the_import_and_nothing_is_counted_twice(desk):
+    desk.write(f"{code(1)}, {DAYS}")
+    desk.backends.queue.close()
+    with pytest.raises(BackendUnavailable):
+        desk.run()
+    assert desk.stored(1) is None
+
+
+def test_the_rejected_rows_keep_every_byte(tmp_path):
+    path = tmp_path / "rows.csv.rejected.csv"
+    path.write_text("of an earlier run")
+    with RejectedRows(path):
+        assert not path.exists()
+    text = b'a,"b\xfc'.decode(errors="surrogateescape")
+    with RejectedRows(path) as rejected:
+        rejected.add(BadRow(7, text, "why, indeed"))
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        assert list(csv.reader(file)) == [["line", "reason", "row"], ["7", "why, indeed", text]]
+    assert b'"a,""b\xfc"' in path.read_bytes()

@@ -1,0 +1,156 @@
+"""Rows of an import file, as people and spreadsheets write them."""
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coupon.codes import ALPHABET, show
+from coupon.rows import LINE_MAX, BadRow, Row, UnusableFile, open_rows, rows
+
+CODE = "A1B2C3D4E5F6G7H8I9J"
+GOOD = f"{CODE}, 20260101, 20261231"
+codes = st.text(ALPHABET, min_size=19, max_size=19)
+dates = st.dates()
+
+
+def read(text):
+    return list(rows(io.StringIO(text)))
+
+
+def reason(line):
+    (row,) = read(f"{GOOD}\n{line}\n")[1:]
+    assert isinstance(row, BadRow)
+    assert (row.line, row.text) == (2, line)
+    return row.reason
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "A1B2C3D4E5F6G7H8I9J,20260101,20261231",
+        "A1B2C3D4E5F6G7H8I9J, 2026-01-01, 2026-12-31",
+        "A1B2C-3D4E5F-6G7H8I9J,20260101,2026-12-31",
+        " a1b2c3d4e5f6g7h8i9j ,\t20260101 , 20261231  ",
+        '"A1B2C3D4E5F6G7H8I9J", "20260101","20261231"',
+    ],
+)
+def test_a_row_may_be_written_in_several_ways(line):
+    assert read(line) == [Row(1, line, CODE, "2026-01-01", "2026-12-31")]
+
+
+@given(codes, dates, dates, st.booleans(), st.booleans())
+def test_every_code_and_every_pair_of_days_is_kept_exactly(code, one, other, dashes, iso):
+    first, last = sorted((one, other))
+    cells = [
+        show(code) if dashes else code,
+        *(d.isoformat() if iso else d.isoformat().replace("-", "") for d in (first, last)),
+    ]
+    (row,) = read(", ".join(cells))
+    assert row[2:] == (code, first.isoformat(), last.isoformat())
+
+
+@given(st.text())
+def test_any_text_makes_rows_that_stand_on_their_own_lines(text):
+    lines = io.StringIO(text, newline=None).read().split("\n")
+    for row in read(text):
+        assert row.text == lines[row.line - 1][: LINE_MAX + 1]
+
+
+@given(st.lists(st.text(st.characters(blacklist_characters="\r\n")), max_size=5))
+def test_a_bad_row_never_takes_a_good_one_with_it(lines):
+    """Not with a stray quotation mark either."""
+    found = read("\n".join([GOOD, *(f'"{line}' for line in lines), GOOD]))
+    assert isinstance(found[0], Row)
+    assert isinstance(found[-1], Row)
+    assert len(found) == len(lines) + 2
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("A1B2C3D4E5F6G7H8I9, 20260101, 20261231", "19 letters and digits, this one has 18"),
+        ("A1B2C3D4E5F6G7H8I9JK, 20260101, 20261231", "this one has 20"),
+        ("A1B2C3D4E5F6G7H8I9_, 20260101, 20261231", "'_'"),
+        ("A1B2C3D4E5F6G7H8I9ß, 20260101, 20261231", "'ß'"),
+        (f"{CODE}, 20260230, 20261231", "the first day '20260230' is not in the calendar"),
+        (f"{CODE}, 20260101, 2026-13-01", "the last day '2026-13-01' is not in the calendar"),
+        (f"{CODE}, 00000101, 20261231", "not in the calendar"),
+        (f"{CODE}, 1.1.2026, 20261231", "not written as"),
+        (f"{CODE}, 2026-W01, 20261231", "not written as"),
+        (f"{CODE}, ２０２６０１０１, 20261231", "not written as"),
+        (f"{CODE}, , 20261231", "not written as"),
+        (f"{CODE}, 20261231, 20260101", "the last day 2026-01-01 is before the first day 2026-12-31"),
+        (f"{CODE}, 20260101", "3 columns, this one has 2"),
+        (f"{CODE}, 20260101, 20261231,", "3 columns, this one has 4"),
+        ("code, first, last", "this one has 4"),
+        (CODE + ", 20260101, 20261231" + " " * LINE_MAX, "longer"),
+    ],
+)
+def test_a_bad_row_says_what_is_wrong(line, words):
+    if len(line) > LINE_MAX:
+        bad, good = read(f"{line}\n{GOOD}")
+        assert words in bad.reason
+        assert (good.line, good.code) == (2, CODE)
+    else:
+        assert words in reason(line)
+
+
+@pytest.mark.parametrize(
+    "header", ["code,validFrom,expireAt", "couponCode, valid_from, expire_at", "코드,시작일,종료일"]
+)
+def test_a_header_is_no_row(header):
+    assert [row.line for row in read(f"\n{header}\n{GOOD}")] == [3]
+
+
+@pytest.mark.parametrize("line", ["ABCDEFGHIJKLMNOPQRS,first,last", "a,b", "code,2026-01-01,last", ",,"])
+def test_a_bad_first_row_is_not_taken_for_a_header(line):
+    assert [type(row) for row in read(f"{line}\n{GOOD}")] == [BadRow, Row]
+
+
+def test_empty_lines_count_as_lines_only():
+    assert [row.line for row in read(f"\n \n{GOOD}\n\n{GOOD}\n\n")] == [3, 5]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_any_line_ends_and_a_byte_order_mark_are_fine(tmp_path, end, mark):
+    file = tmp_path / "rows.csv"
+    file.write_bytes(mark + (f"{GOOD}{end}" * 3).encode())
+    with open_rows(str(file)) as text:
+        for _ in range(2):
+            assert [row.line for row in rows(text) if isinstance(row, Row)] == [1, 2, 3]
+
+
+def test_a_line_of_any_length_is_one_bad_row_in_flat_memory(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("A" * 5_000_000 + "\n" + GOOD)
+    with open_rows(str(file)) as text:
+        bad, good = rows(text)
+    assert len(bad.text) == LINE_MAX + 1
+    assert (good.line, good.code) == (2, CODE)
+
+
+def test_a_row_that_is_not_utf_8_is_bad_and_the_others_are_good(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_bytes(f"{GOOD}\nMünchen\n{GOOD}\n".encode("latin-1"))
+    with open_rows(str(file)) as text:
+        good, bad, _ = rows(text)
+    assert isinstance(good, Row)
+    assert bad.reason == "the line is not UTF-8"
+    assert bad.text.encode(errors="surrogateescape") == b"M\xfcnchen"
+
+
+def test_a_file_in_utf_16_or_a_spreadsheet_is_not_usable(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_bytes(GOOD.encode("utf-16"))
+    with pytest.raises(UnusableFile, match="not a text file in UTF-8"):
+        open_rows(str(file))
+
+
+def test_an_empty_file_has_no_rows(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.touch()
+    with open_rows(str(file)) as text:
+        assert list(rows(text)) == []
