@@ -9,6 +9,8 @@ from typing import Any, TypedDict
 
 from coupon.model import Command, Coupon, CreateCoupons, Day, Entry, Kind, Reason, Rejection
 
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)  # made once: that is a third of its work
+
 
 class Malformed(ValueError):
     """Not a message of ours, or not of this version; the message says what is wrong."""
@@ -55,7 +57,7 @@ def instant(milliseconds: int | None) -> str | None:
 
 def dump(value: Any) -> bytes:
     """Compact JSON."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return _JSON.encode(value).encode()
 
 
 def load(data: bytes | str) -> Any:

@@ -26,7 +26,6 @@ def create_app(settings: Settings | None = None, backends: Backends | None = Non
     queries = Queries(backends.search, backends.store, service.mint, settings.timezone, clock)
 
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.url_map.merge_slashes = False  # a user's id may hold two of them
     app.url_map.converters["text"] = AnyText
     app.extensions["coupon"] = backends

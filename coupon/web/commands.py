@@ -55,7 +55,7 @@ def commands(service: CommandService, settings: Settings) -> Routes:
     def create() -> Response:
         """Create coupons"""
         caller = exchange.caller(settings.caller_header)
-        wanted = exchange.body(creation)
+        wanted = exchange.body(creation, settings.max_body_bytes)
         address = service.create(wanted["amount"], wanted["valid_from"], wanted["expire_at"], caller)
         told = {"operationId": address.operation, "amount": address.amount}
         if address.amount <= CODES_IN_ANSWER:
@@ -64,7 +64,7 @@ def commands(service: CommandService, settings: Settings) -> Routes:
 
     def change(kind: Kind, schema: Schema) -> Response:
         caller = exchange.caller(settings.caller_header)
-        wanted = exchange.body(schema)
+        wanted = exchange.body(schema, settings.max_body_bytes)
         address = service.change(kind, wanted["coupon_code"], wanted.get("user_id"), caller)
         return _told(service, address, {"operationId": address.operation, "couponCode": show(address.code)})
 

@@ -5,15 +5,19 @@ Lean on purpose: this runs for every command. flask-smorest's own decorators wou
 
 import json
 import re
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flask import Response, request
 from marshmallow import Schema, ValidationError
+from werkzeug.datastructures import Headers
 
 from coupon.codes import InvalidCode, parse
 from coupon.service import Caller
 from coupon.web.problems import InvalidField, Problem
 from coupon.wire import dump
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 ANONYMOUS = "anonymous"
 KEY_HEADER = "Idempotency-Key"
@@ -24,17 +28,24 @@ _KEY = re.compile(r"[!-~]{1,255}")
 _WAIT = re.compile(r'wait\s*=\s*"?([0-9]{1,9})"?', re.IGNORECASE)
 
 
+class Answer(Response):
+    """Its headers are complete and plain ASCII, so werkzeug need not go over them once more (a sixth of a request)."""
+
+    def get_wsgi_headers(self, environ: "WSGIEnvironment") -> Headers:  # noqa: ARG002
+        return self.headers
+
+
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer."""
-    return Response(dump(body), status, headers, mimetype="application/json")
+    return Answer(dump(body), status, headers, content_type="application/json")
 
 
-def body(schema: Schema) -> dict[str, Any]:
+def body(schema: Schema, max_bytes: int) -> dict[str, Any]:
     """The request's body, as the schema loads it."""
-    if request.mimetype != "application/json":
+    if request.environ.get("CONTENT_TYPE") != "application/json" != request.mimetype:
         raise Problem("UNSUPPORTED_MEDIA_TYPE", f"the Content-Type is {request.mimetype!r}")
     try:
-        data = _JSON.decode(request.get_data(cache=False).decode())
+        data = _JSON.decode(_sent(max_bytes).decode())
     except (ValueError, RecursionError) as error:
         raise Problem("INVALID_JSON", str(error)) from error
     try:
@@ -44,9 +55,27 @@ def body(schema: Schema) -> dict[str, Any]:
     return loaded
 
 
+def _sent(max_bytes: int) -> bytes:
+    """What was sent. Werkzeug's own reading takes a fifth of a request, and of a chunked body that is too long it gives
+    the beginning."""
+    environ = request.environ
+    length = environ.get("CONTENT_LENGTH") or None
+    if length is None and "wsgi.input_terminated" not in environ:
+        return b""
+    try:
+        size = max_bytes + 1 if length is None else min(max(int(length), 0), max_bytes + 1)
+        sent: bytes = environ["wsgi.input"].read(size)
+    except (OSError, ValueError) as error:
+        raise Problem("BAD_REQUEST", "the body did not come whole") from error
+    if len(sent) > max_bytes:
+        raise Problem("BODY_TOO_LARGE", f"the body has more than {max_bytes} bytes")
+    return sent
+
+
 def caller(header: str) -> Caller:
     """Who asks, with the request's ``Idempotency-Key``. ``header`` is the one in which the gateway names the caller."""
-    name, key = request.headers.get(header), request.headers.get(KEY_HEADER)
+    environ = request.environ
+    name, key = environ.get(f"HTTP_{header.upper().replace('-', '_')}"), environ.get("HTTP_IDEMPOTENCY_KEY")
     if name is not None and not _CALLER.fullmatch(name):
         raise InvalidField({header: ["Has to be 1 to 128 visible ASCII characters."]})
     if key is not None and not _KEY.fullmatch(key):
@@ -57,7 +86,7 @@ def caller(header: str) -> Caller:
 def wait_s() -> int | None:
     """How long the caller would wait for the outcome (``Prefer: wait=N``, RFC 7240); None when he would not.
     A preference that cannot be read is ignored, as the RFC has it."""
-    for preference in request.headers.get("Prefer", "").split(","):
+    for preference in request.environ.get("HTTP_PREFER", "").split(","):
         if wait := _WAIT.fullmatch(preference.partition(";")[0].strip()):
             return min(int(wait[1]), WAIT_MAX_S)
     return None

@@ -10,7 +10,7 @@ import structlog
 from flask import Response
 
 from coupon.heartbeat import is_fresh, last_in_cache
-from coupon.ports.backend import BackendUnavailable
+from coupon.ports.backend import Backend, BackendUnavailable
 from coupon.ports.cache import Cache
 from coupon.settings import Settings
 from coupon.web import exchange, schemas
@@ -32,20 +32,21 @@ class Finding(NamedTuple):
 
 
 class Readiness:
-    """Asks all dependencies at once, and none of them for longer than ``PATIENCE_S``."""
+    """Asks all dependencies at once, and none of them for longer than ``PATIENCE_S``. Each has a thread of its own, so
+    that one which hangs takes no other's place."""
 
     def __init__(self, backends: Backends, heartbeat_file: str) -> None:
         self._checks: dict[str, Callable[[], Status]] = {
-            "cache": partial(_ping, backends.cache.ping),
-            "queue": partial(_ping, backends.queue.ping),
-            "store": partial(_ping, backends.store.ping),
-            "search": partial(_ping, backends.search.ping),
+            "cache": partial(_ping, backends.cache),
+            "queue": partial(_ping, backends.queue),
+            "store": partial(_ping, backends.store),
+            "search": partial(_ping, backends.search),
             "worker": partial(_worker, backends.cache, heartbeat_file),
         }
-        self._threads = ThreadPoolExecutor(len(self._checks), "readiness")
+        self._threads = {name: ThreadPoolExecutor(1, f"ready-{name}") for name in self._checks}
 
     def check(self) -> dict[str, Finding]:
-        asked = {name: self._threads.submit(_timed, name, check) for name, check in self._checks.items()}
+        asked = {name: self._threads[name].submit(_timed, name, check) for name, check in self._checks.items()}
         wait(asked.values(), PATIENCE_S)
         return {name: _found(answer) for name, answer in asked.items()}
 
@@ -72,8 +73,8 @@ def health(backends: Backends, settings: Settings) -> Routes:
     return routes
 
 
-def _ping(ping: Callable[[], None]) -> Status:
-    ping()
+def _ping(backend: Backend) -> Status:
+    backend.ping()
     return "up"
 
 

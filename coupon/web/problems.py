@@ -46,7 +46,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
 }
 """Every code that callers may see, its status, and what it means."""
 
-_OF_STATUS = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
+_OF_STATUS = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
 
 class Problem(Exception):

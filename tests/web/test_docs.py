@@ -32,7 +32,10 @@ def test_every_code_is_explained(api):
 def test_the_document_tells_of_every_view(app, api):
     document = api.get("/openapi.json").json
     described = {
-        (method.upper(), path) for path, views in document["paths"].items() for method in views if method != "parameters"
+        (method.upper(), path)
+        for path, views in document["paths"].items()
+        for method in views
+        if method != "parameters"
     }
     pages = {"/docs", "/docs/docs.js", "/docs/problems", "/docs/assets/{filename}", "/openapi.json"}
     served = {

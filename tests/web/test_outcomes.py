@@ -54,7 +54,9 @@ def test_the_cursor_of_another_creation_is_refused(api):
     assert refused(api.get(f"{other}?cursor={cursor}")) == (422, "INVALID_CURSOR")
 
 
-@pytest.mark.parametrize("forgery", ["x", "-", "a-b", "a-5-", "a-b-c-d", "%00", "%f0%9f%92%b3", "applied.5.abc", "x" * 5_000])
+@pytest.mark.parametrize(
+    "forgery", ["x", "-", "a-b", "a-5-", "a-b-c-d", "%00", "%f0%9f%92%b3", "applied.5.abc", "x" * 5_000]
+)
 def test_an_address_that_was_never_given_is_not_found(api, forgery):
     assert refused(api.get(f"/v1/operations/{forgery}")) == (404, "NOT_FOUND")
 

@@ -90,7 +90,10 @@ def test_the_lists_tell_coupons_by_their_names(api, code, drain):
 
 def test_the_list_of_today_holds_what_ends_today_and_nothing_else(api, put_in_search):
     put_in_search(
-        [a_coupon(code=letter * 19, expire_at=Day(f"2026-11-{day}")) for letter, day in zip("ABC", (21, 22, 23), strict=True)]
+        [
+            a_coupon(code=letter * 19, expire_at=Day(f"2026-11-{day}"))
+            for letter, day in zip("ABC", (21, 22, 23), strict=True)
+        ]
     )
     assert [item["couponCode"] for item in api.get(EXPIRED).json["items"]] == [show("B" * 19)]
 

@@ -34,9 +34,7 @@ def test_without_a_cache_the_store_finds_the_one_winner(app, drain, api, backend
     code = api.create().json["couponCodes"][0]
     drain()
     with ThreadPoolExecutor(CALLERS) as callers:
-        answers = list(
-            callers.map(lambda user: Api(app.test_client()).issue(code, f"user {user}"), range(CALLERS))
-        )
+        answers = list(callers.map(lambda user: Api(app.test_client()).issue(code, f"user {user}"), range(CALLERS)))
     assert {answer.status_code for answer in answers} == {202}
     drain()
     became = [api.get(answer.headers["Location"]).json for answer in answers]
