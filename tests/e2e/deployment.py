@@ -66,19 +66,24 @@ class Deployment:
         self._workers = workers
 
     def __enter__(self) -> "Deployment":
-        self.coupon("init")
-        self.start_web()
-        for _ in range(self._workers):
-            self.start_worker()
+        try:
+            self.coupon("init")
+            self.start_web()
+            for _ in range(self._workers):
+                self.start_worker()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self.session.close()
-        for process in [*self.workers, *([self.web] if self.web else [])]:
+        processes = [*self.workers, *([self.web] if self.web else [])]
+        for process in processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 process.terminate()
-        for process in [*self.workers, *([self.web] if self.web else [])]:
+        for process in processes:
             try:
                 process.wait(15)
             except subprocess.TimeoutExpired:
@@ -97,7 +102,7 @@ class Deployment:
     def start_web(self) -> None:
         command = [sys.executable, "-m", "gunicorn", "-c", "conf/gunicorn.conf.py", "wsgi:app"]
         self.web = self._start(command, "web.log")
-        eventually(lambda: self.get("/livez").status_code == 200, 30, requests.ConnectionError)
+        eventually(self._is_alive, 30, requests.ConnectionError)
 
     def start_worker(self, *arguments: str) -> subprocess.Popen[bytes]:
         process = self._start([sys.executable, "worker.py", *arguments], "worker.log")
@@ -135,8 +140,10 @@ class Deployment:
         session = session or self.session
         return session.put(f"{self.url}/v1/coupons/{command}", json=body, headers=headers, timeout=10)
 
-    def logs(self) -> str:
-        return "".join((self.folder / name).read_text() for name in ("web.log", "worker.log"))
+    def _is_alive(self) -> bool:
+        assert self.web is not None
+        assert self.web.poll() is None, (self.folder / "web.log").read_text()
+        return self.get("/livez").status_code == 200
 
     def _start(self, command: list[str], log: str) -> subprocess.Popen[bytes]:
         with (self.folder / log).open("ab") as file:
