@@ -38,4 +38,5 @@ class Store(Backend):
     @abstractmethod
     def scan(self, limit: int, cursor: str | None = None) -> Page:
         """Up to ``limit`` coupons in no order, beginning behind ``cursor``. Walking the cursors gives every coupon that
-        was there all the time exactly once. A page may be short, even empty, with more to come."""
+        was there all the time exactly once. A page may be short, even empty, with more to come.
+        Raises BackendRejected for a cursor that no scan gave."""

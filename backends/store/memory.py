@@ -1,0 +1,73 @@
+"""The store in this process's memory: for tests, and for trying things out."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+from coupon.model import Coupon
+from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.ports.store import Page, Store
+from coupon.ports.url import Url
+
+
+class MemoryStore(Store):
+    """A dictionary under a lock. Coupons are never deleted, so the order of their creation is a scan's order, and a
+    place in it the cursor."""
+
+    def __init__(self) -> None:
+        self._coupons: dict[str, Coupon] = {}
+        self._order: list[str] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @classmethod
+    def from_url(cls, url: Url) -> Self:
+        return cls(**url.options())
+
+    def ping(self) -> None:
+        self._check_open()
+
+    def close(self) -> None:
+        self._closed = True
+
+    def create(self) -> None:
+        self._check_open()
+
+    def get_many(self, codes: Iterable[str]) -> dict[str, Coupon]:
+        self._check_open()
+        wanted = list(codes)  # outside the lock: they may come from a scan of this store
+        with self._lock:
+            return {code: self._coupons[code] for code in wanted if code in self._coupons}
+
+    def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
+        self._check_open()
+        with self._lock:
+            return {coupon.code for coupon in coupons if not self._save(coupon)}
+
+    def scan(self, limit: int, cursor: str | None = None) -> Page:
+        self._check_open()
+        with self._lock:
+            first = self._place(cursor)
+            codes = self._order[first : first + limit]
+            more = first + len(codes) < len(self._order)
+            return Page([self._coupons[code] for code in codes], str(first + len(codes)) if more else None)
+
+    def _save(self, coupon: Coupon) -> bool:
+        stored = self._coupons.get(coupon.code)
+        if (stored.revision if stored else 0) != coupon.revision - 1:
+            return False
+        if stored is None:
+            self._order.append(coupon.code)
+        self._coupons[coupon.code] = coupon
+        return True
+
+    def _place(self, cursor: str | None) -> int:
+        if cursor is None:
+            return 0
+        if not cursor.isdecimal() or int(cursor) > len(self._order):
+            raise BackendRejected(f"{cursor!r} is not a cursor of this store")
+        return int(cursor)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendUnavailable("the store in memory was closed")

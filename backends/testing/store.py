@@ -1,0 +1,331 @@
+"""What every store has to stand.
+
+A subclass gives the fixture ``url``, a fresh and empty store, and ``gone_url``, one of the same kind whose server is
+away, with ``timeout_s=1``. A store that other processes see adds ``StoreAcrossProcesses``.
+"""
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from backends.testing.coupons import a_full_coupon, after, changed, some_coupons
+from coupon.model import Coupon, Day
+from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.ports.store import Store
+from coupon.ports.url import ConfigurationError
+from coupon.wire import encode_coupon
+from coupon.wiring import open_backend
+
+[NOBODY] = some_coupons(1)
+CALLS: dict[str, Callable[[Store], Any]] = {
+    "ping": lambda store: store.ping(),
+    "create": lambda store: store.create(),
+    "get_many": lambda store: store.get_many([NOBODY.code]),
+    "save_many": lambda store: store.save_many([NOBODY]),
+    "scan": lambda store: store.scan(10),
+}
+"""A call of each method that asks the server."""
+
+
+def opened(url: str) -> Store:
+    return open_backend(Store, url)  # type: ignore[type-abstract]
+
+
+def walk(store: Store, limit: int) -> Iterator[Coupon]:
+    page = store.scan(limit)
+    yield from page.coupons
+    while page.next is not None:
+        page = store.scan(limit, page.next)
+        assert len(page.coupons) <= limit
+        yield from page.coupons
+
+
+class StoreContract:
+    @pytest.fixture
+    def url(self) -> str:
+        raise NotImplementedError("the address of a fresh, empty store")
+
+    @pytest.fixture
+    def gone_url(self) -> str:
+        raise NotImplementedError("the address of a store whose server is away")
+
+    @pytest.fixture
+    def store(self, url: str) -> Iterator[Store]:
+        store = opened(url)
+        store.create()
+        yield store
+        store.close()
+
+    @pytest.fixture
+    def gone(self, gone_url: str) -> Iterator[Store]:
+        store = opened(gone_url)
+        yield store
+        store.close()
+
+    @pytest.mark.parametrize("state", ["created", "issued", "used", "full"])
+    def test_a_coupon_is_read_as_it_was_saved(self, store: Store, state: str) -> None:
+        coupon = a_full_coupon() if state == "full" else after(state)
+        save_along(store, coupon)
+        assert store.get_many([coupon.code]) == {coupon.code: coupon}
+
+    @pytest.mark.parametrize(
+        "user", ["u", "홍길동", "Zoë 🎟 O'Neill", '"; DROP TABLE coupons; --', "\\u0041\\", "x" * 128]
+    )
+    def test_any_user_may_hold_a_coupon(self, store: Store, user: str) -> None:
+        coupon = after("issued", user=user)
+        save_along(store, coupon)
+        assert store.get_many([coupon.code])[coupon.code].user_id == user
+
+    def test_what_is_not_there_is_left_out(self, store: Store) -> None:
+        here, missing = some_coupons(2)
+        store.save_many([here])
+        assert store.get_many([missing.code, here.code]) == {here.code: here}
+        assert store.get_many([missing.code]) == {}
+
+    def test_nothing_asked_is_nothing_answered(self, store: Store) -> None:
+        assert store.get_many([]) == {}
+        assert store.save_many([]) == set()
+
+    def test_codes_may_come_as_any_iterable_and_more_than_once(self, store: Store) -> None:
+        coupons = some_coupons(3)
+        store.save_many(coupons)
+        codes = [coupon.code for coupon in coupons] * 2
+        assert store.get_many(code for code in codes) == {coupon.code: coupon for coupon in coupons}
+
+    def test_a_thousand_coupons_are_read_at_once(self, store: Store) -> None:
+        coupons = some_coupons(1_050)
+        assert store.save_many(coupons) == set()
+        assert store.get_many(coupon.code for coupon in coupons) == {coupon.code: coupon for coupon in coupons}
+
+    def test_making_the_tables_again_loses_nothing(self, store: Store) -> None:
+        [coupon] = some_coupons(1)
+        store.save_many([coupon])
+        store.create()
+        assert store.get_many([coupon.code]) == {coupon.code: coupon}
+
+    @pytest.mark.parametrize("state", ["created", "issued", "used"])
+    def test_a_creation_never_overwrites(self, store: Store, state: str) -> None:
+        there = after(state)
+        save_along(store, there)
+        again = after("created", code=there.code)._replace(expire_at=Day("2099-12-31"))
+        assert store.save_many([again]) == {there.code}
+        assert store.get_many([there.code]) == {there.code: there}
+
+    def test_a_change_of_what_is_not_there_fails(self, store: Store) -> None:
+        coupon = after("issued")
+        assert store.save_many([coupon]) == {coupon.code}
+        assert store.get_many([coupon.code]) == {}
+
+    @pytest.mark.parametrize("revision", [1, 2, 3, 5, 300])
+    def test_only_the_next_revision_is_written(self, store: Store, revision: int) -> None:
+        there = after("used")  # of revision 3
+        save_along(store, there)
+        successor = changed(there)
+        assert store.save_many([successor._replace(revision=revision)]) == {there.code}
+        assert store.get_many([there.code]) == {there.code: there}
+        assert store.save_many([successor]) == set()
+        assert store.get_many([there.code]) == {there.code: successor}
+
+    def test_the_condition_compares_the_revision_and_not_the_version(self, store: Store) -> None:
+        there = after("created")
+        store.save_many([there])
+        rejected = changed(there)._replace(version=there.version)
+        rival = changed(there, user="rival")
+        assert store.save_many([rejected]) == set()
+        assert store.save_many([rival]) == {there.code}
+        assert store.get_many([there.code]) == {there.code: rejected}
+
+    def test_a_conflict_hinders_nobody_else(self, store: Store) -> None:
+        coupons = some_coupons(250)
+        store.save_many(coupons[::2])
+        store.save_many([changed(coupon, user="first") for coupon in coupons[::10]])
+        wanted = [changed(coupon, user="second") if place % 2 == 0 else coupon for place, coupon in enumerate(coupons)]
+        conflicts = {coupon.code for coupon in coupons[::10]}
+        assert store.save_many(wanted) == conflicts
+        found = store.get_many(coupon.code for coupon in coupons)
+        assert {code for code, coupon in found.items() if coupon.user_id == "first"} == conflicts
+        assert [found[coupon.code] for coupon in wanted if coupon.code not in conflicts] == [
+            coupon for coupon in wanted if coupon.code not in conflicts
+        ]
+
+    def test_saving_again_changes_nothing_and_says_so(self, store: Store) -> None:
+        coupons = some_coupons(120)
+        store.save_many(coupons[:60])  # the reply got lost
+        assert store.save_many(coupons) == {coupon.code for coupon in coupons[:60]}
+        assert store.get_many(coupon.code for coupon in coupons) == {coupon.code: coupon for coupon in coupons}
+
+    def test_a_batch_may_weigh_more_than_four_megabytes(self, store: Store) -> None:
+        coupons = [a_full_coupon(user="🎟" * 128) for _ in range(100)]
+        assert sum(len(encode_coupon(coupon)) for coupon in coupons) > 6_000_000
+        assert store.save_many(coupons) == set()
+        assert store.get_many(coupon.code for coupon in coupons) == {coupon.code: coupon for coupon in coupons}
+
+    def test_an_empty_store_is_one_empty_page(self, store: Store) -> None:
+        assert list(walk(store, 10)) == []
+
+    def test_a_scan_gives_every_coupon_exactly_once_while_others_are_created(self, store: Store) -> None:
+        there, late = some_coupons(25_000), some_coupons(2_000)
+        for first in range(0, len(there), 500):
+            store.save_many(there[first : first + 500])
+        creating = threading.Thread(target=lambda: [store.save_many(late[n : n + 50]) for n in range(0, 2_000, 50)])
+        creating.start()
+        for limit in (400, 100_000):
+            codes = [coupon.code for coupon in walk(store, limit)]
+            assert len(codes) == len(set(codes))
+            assert {coupon.code for coupon in there} <= set(codes) <= {coupon.code for coupon in there + late}
+        creating.join()
+
+    def test_a_scan_gives_coupons_as_they_are(self, store: Store) -> None:
+        coupons = [a_full_coupon(), *some_coupons(2)]
+        store.save_many(coupons)
+        assert sorted(walk(store, 1)) == sorted(coupons)
+
+    def test_codes_to_read_may_come_from_a_scan(self, store: Store) -> None:
+        coupons = some_coupons(5)
+        store.save_many(coupons)
+        assert store.get_many(coupon.code for coupon in walk(store, 2)).keys() == {coupon.code for coupon in coupons}
+
+    @pytest.mark.parametrize("cursor", ["", "-1", "no cursor", "99999999999", "'; --", "a" * 19, "Ä" * 19, "%00" * 999])
+    def test_a_cursor_that_no_scan_gave_is_rejected(self, store: Store, cursor: str) -> None:
+        store.save_many(some_coupons(3))
+        with pytest.raises(BackendRejected):
+            store.scan(2, cursor)
+
+    def test_of_many_threads_one_wins_each_round(self, store: Store) -> None:
+        coupon, barrier = after("created"), threading.Barrier(8)
+        store.save_many([coupon])
+        wins: list[int] = []
+
+        def race(me: int) -> None:
+            mine = coupon
+            for turn in range(20):
+                barrier.wait(30)
+                if not store.save_many([changed(mine, user=f"{me}")]):
+                    wins.append(turn)
+                barrier.wait(30)
+                mine = store.get_many([coupon.code])[coupon.code]
+
+        run_all([threading.Thread(target=race, args=(me,)) for me in range(8)])
+        assert sorted(wins) == list(range(20))
+
+    def test_a_present_store_answers_a_ping(self, store: Store) -> None:
+        store.ping()
+
+    def test_every_method_is_tried_with_the_server_away(self) -> None:
+        assert CALLS.keys() | {"from_url", "close"} == Store.__abstractmethods__
+
+    @pytest.mark.parametrize("method", CALLS)
+    def test_without_its_server_a_store_is_unavailable_and_says_so_in_time(self, gone: Store, method: str) -> None:
+        started = time.monotonic()
+        with pytest.raises(BackendUnavailable):
+            CALLS[method](gone)
+        assert time.monotonic() - started < 3
+
+    @pytest.mark.parametrize("method", CALLS)
+    def test_a_closed_store_is_unavailable(self, store: Store, method: str) -> None:
+        store.ping()
+        store.close()
+        store.close()
+        with pytest.raises(BackendUnavailable):
+            CALLS[method](store)
+
+    def test_an_unknown_option_is_an_error_of_configuration(self, url: str) -> None:
+        with pytest.raises(ConfigurationError, match="no_such_option"):
+            opened(f"{url}{'&' if '?' in url else '?'}no_such_option=1")
+
+
+class StoreAcrossProcesses:
+    def test_another_process_sees_what_was_saved_and_changes_it(self, url: str, store: Store) -> None:
+        coupon = after("created")
+        store.save_many([coupon])
+        assert in_processes(save_next, [(url, coupon.code)]) == [True]
+        assert store.get_many([coupon.code])[coupon.code].revision == 2
+
+    def test_of_four_processes_one_wins_each_round(self, url: str, store: Store) -> None:
+        coupon, barrier = after("created"), SPAWN.Barrier(4)
+        store.save_many([coupon])
+        wins = in_processes(race, [(url, coupon.code, 100, barrier)] * 4)
+        assert [sum(turn) for turn in zip(*wins, strict=True)] == [1] * 100
+        assert store.get_many([coupon.code])[coupon.code].revision == 101
+
+    def test_of_four_processes_that_create_a_coupon_one_wins(self, url: str, store: Store) -> None:
+        coupons, barrier = some_coupons(100), SPAWN.Barrier(4)
+        wins = in_processes(race_to_create, [(url, me, coupons, barrier) for me in range(4)])
+        assert [sum(turn) for turn in zip(*wins, strict=True)] == [1] * 100
+        winners = [turn.index(True) for turn in zip(*wins, strict=True)]
+        found = store.get_many(coupon.code for coupon in coupons)
+        assert [found[coupon.code].batch for coupon in coupons] == winners
+
+    def test_a_store_that_was_used_before_a_fork_works_on_both_sides_of_it(self, store: Store) -> None:
+        coupons = some_coupons(120)
+        store.save_many(coupons[:60])
+        child = multiprocessing.get_context("fork").Process(target=store.save_many, args=(coupons[60:],))
+        child.start()
+        for coupon in coupons[:60]:
+            assert store.get_many([coupon.code]) == {coupon.code: coupon}
+        child.join(30)
+        assert child.exitcode == 0
+        assert len(store.get_many(coupon.code for coupon in coupons)) == 120
+
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def in_processes(work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """What the work gives in each of the processes, in their order."""
+    answers = SPAWN.Queue()
+    processes = [SPAWN.Process(target=answer, args=(answers, place, work, a)) for place, a in enumerate(arguments)]
+    for process in processes:
+        process.start()
+    given = dict(answers.get(timeout=60) for _ in processes)
+    for process in processes:
+        process.join(30)
+    return [given[place] for place in range(len(processes))]
+
+
+def answer(answers: Any, place: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    answers.put((place, work(*arguments)))
+
+
+def save_next(url: str, code: str) -> bool:
+    store = opened(url)
+    written = store.save_many([changed(store.get_many([code])[code])]) == set()
+    store.close()
+    return written
+
+
+def race(url: str, code: str, rounds: int, barrier: Any) -> list[bool]:
+    store, wins = opened(url), []
+    for _ in range(rounds):
+        mine = changed(store.get_many([code])[code])
+        barrier.wait(30)
+        wins.append(store.save_many([mine]) == set())
+        barrier.wait(30)
+    store.close()
+    return wins
+
+
+def race_to_create(url: str, me: int, coupons: list[Coupon], barrier: Any) -> list[bool]:
+    store, wins = opened(url), []
+    for coupon in coupons:
+        barrier.wait(30)
+        wins.append(store.save_many([coupon._replace(batch=me)]) == set())
+    store.close()
+    return wins
+
+
+def save_along(store: Store, coupon: Coupon) -> None:
+    """Save the coupon as the store would have come to it, revision by revision."""
+    for revision in range(1, coupon.revision + 1):
+        assert store.save_many([coupon._replace(revision=revision)]) == set()
+
+
+def run_all(threads: Sequence[threading.Thread]) -> None:
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
