@@ -4,7 +4,6 @@ Exit status: 0 done; 1 done in part, or the answer is no; 2 what was given canno
 file); 3 a backend is unavailable, trying again may help; 130 stopped with Ctrl-C.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -63,9 +62,6 @@ def run(arguments: Sequence[str]) -> int:
         return _failed(str(error), UNAVAILABLE)
     except (ConfigurationError, BackendRejected, UnusableFile) as error:
         return _failed(str(error), UNUSABLE)
-    except BrokenPipeError:  # whoever read our output has enough, as in: coupon export | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     except OSError as error:
         return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error), UNUSABLE)
 
