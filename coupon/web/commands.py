@@ -19,6 +19,7 @@ CODES_IN_ANSWER = 1_000
 """Up to so many codes are in the answer to a creation; beyond that they are at the operation's address."""
 PAUSE_S, PAUSE_MAX_S = 0.005, 0.1
 ANY_COMMAND = (
+    "BAD_REQUEST",
     "INVALID_JSON",
     "BODY_TOO_LARGE",
     "UNSUPPORTED_MEDIA_TYPE",

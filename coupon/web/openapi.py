@@ -1,6 +1,7 @@
 """The OpenAPI document, made by flask-smorest from what the views say of themselves."""
 
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from coupon.web.fields import CODE_PATTERN
 View = TypeVar("View", bound=Callable[..., Any])
 Answers = Mapping[int, tuple[type[Schema], str]]
 
+RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
 LOCATION = {"Location": {"schema": {"type": "string", "format": "uri-reference"}, "description": "The operation."}}
 CODE_PARAMETER = {
     "in": "path",
@@ -93,7 +95,12 @@ def _refusals(codes: Sequence[str]) -> dict[int, dict[str, Any]]:
     for code in (*codes, "INTERNAL_ERROR"):
         by_status.setdefault(problems.TITLES[code][0], []).append(f"`{code}`")
     content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": ", ".join(told), "content": content} for status, told in by_status.items()}
+    described: dict[int, dict[str, Any]] = {
+        status: {"description": ", ".join(told), "content": content} for status, told in by_status.items()
+    }
+    if HTTPStatus.SERVICE_UNAVAILABLE in described:
+        described[HTTPStatus.SERVICE_UNAVAILABLE]["headers"] = RETRY_AFTER
+    return dict(sorted(described.items()))
 
 
 def publish(app: Flask, blueprints: Sequence[Routes]) -> None:
@@ -103,9 +110,9 @@ def publish(app: Flask, blueprints: Sequence[Routes]) -> None:
         API_VERSION=version("coupon"),
         OPENAPI_VERSION="3.1.0",
         OPENAPI_URL_PREFIX="/",
+        API_SPEC_OPTIONS={"info": {"description": "What each problem's code means: [problems](/docs/problems)."}},
     )
     api = _Api(app)
-    api.spec.components.schema("Problem", schema=schemas.Problem)
     for blueprint in blueprints:
         api.register_blueprint(blueprint)
 
@@ -113,6 +120,7 @@ def publish(app: Flask, blueprints: Sequence[Routes]) -> None:
 class _Api(Api):  # type: ignore[misc]
     """Errors are described view by view, and answered by ``problems``."""
 
+    ERROR_SCHEMA = schemas.Problem
     DEFAULT_ERROR_RESPONSE_NAME = None
 
     def _register_error_handlers(self) -> None:

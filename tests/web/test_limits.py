@@ -150,6 +150,15 @@ def test_a_chunked_body_has_at_most_a_megabyte_too(api):
     assert refused(answer) == (413, "BODY_TOO_LARGE")
 
 
+def test_a_body_that_breaks_off_is_a_bad_request(api):
+    class BrokenOff(io.BytesIO):
+        def read(self, size=-1):
+            raise ConnectionResetError
+
+    answer = api.client.post("/v1/coupons", input_stream=BrokenOff(), content_type="application/json", content_length=9)
+    assert refused(answer) == (400, "BAD_REQUEST")
+
+
 @pytest.mark.parametrize("header", ["Idempotency-Key", "X-Caller"])
 @pytest.mark.parametrize("value", ["", " ", "a b", "a\tb", "clé", "x" * 256])
 def test_keys_and_callers_are_visible_ascii(api, header, value):

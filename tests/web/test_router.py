@@ -1,5 +1,9 @@
 import pytest
+import structlog
+from structlog.contextvars import get_contextvars
+from structlog.testing import capture_logs
 
+from coupon.web import problems
 from tests.web.problems import problem, refused
 
 
@@ -25,14 +29,28 @@ def test_another_method_is_told_which_are_allowed(api, method, path, allowed):
     assert set(answer.headers["Allow"].split(", ")) == allowed
 
 
-def test_a_bug_is_told_without_its_details_and_logged_with_them(api, backends, monkeypatch, capsys):
+def test_a_bug_is_told_without_its_details_and_logged_with_them(api, backends, monkeypatch):
     def buggy(codes):
         raise ZeroDivisionError("the secret of the bug")
 
     monkeypatch.setattr(backends.store, "get_many", buggy)
-    answer = api.get("/v1/coupons/AAAAA-AAAAAA-AAAAAAAA")
+    monkeypatch.setattr(problems, "log", structlog.get_logger())
+    with capture_logs() as lines:
+        answer = api.get("/v1/coupons/AAAAA-AAAAAA-AAAAAAAA")
     assert refused(answer) == (500, "INTERNAL_ERROR")
     assert "secret" not in answer.text
+    (line,) = lines
+    assert (line["log_level"], str(line["exc_info"])) == ("error", "the secret of the bug")
+
+
+def test_a_request_is_followed_by_its_id(api, backends, monkeypatch):
+    seen = []
+    monkeypatch.setattr(backends.store, "get_many", lambda _: seen.append(get_contextvars()) or {})
+    for given, followed in (("r-1", "r-1"), ("two words", None), ("x" * 129, None), (None, None)):
+        answer = api.client.get("/v1/coupons/" + "A" * 19, headers={"X-Request-Id": given} if given else {})
+        assert answer.headers.get("X-Request-Id") == followed
+        assert seen.pop() == ({"request_id": followed} if followed else {})
+    assert get_contextvars() == {}
 
 
 def test_a_head_request_has_no_body(api, code):

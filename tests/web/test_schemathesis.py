@@ -33,6 +33,10 @@ def document(app):
     return schemathesis.openapi.from_wsgi("/openapi.json", app)
 
 
+def test_the_document_is_one_of_openapi(document):
+    document.validate()
+
+
 def test_every_operation_is_asked(document):
     assert {(found.ok().method.upper(), found.ok().path) for found in document.get_all_operations()} == set(OPERATIONS)
 
