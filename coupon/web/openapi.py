@@ -118,10 +118,13 @@ def publish(app: Flask, blueprints: Sequence[Routes]) -> None:
 
 
 class _Api(Api):  # type: ignore[misc]
-    """Errors are described view by view, and answered by ``problems``."""
+    """Errors are described view by view, and answered by ``problems``; pages are our own."""
 
     ERROR_SCHEMA = schemas.Problem
     DEFAULT_ERROR_RESPONSE_NAME = None
 
     def _register_error_handlers(self) -> None:
         problems.register(self._app)
+
+    def _register_pagination_header(self) -> None:
+        pass
