@@ -19,6 +19,7 @@ from coupon.wire import dump
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+JSON = "application/json"
 ANONYMOUS = "anonymous"
 KEY_HEADER = "Idempotency-Key"
 WAIT_MAX_S = 30
@@ -37,12 +38,12 @@ class Answer(Response):
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer."""
-    return Answer(dump(body), status, headers, content_type="application/json")
+    return Answer(dump(body), status, headers, content_type=JSON)
 
 
 def body(schema: Schema, max_bytes: int) -> dict[str, Any]:
     """The request's body, as the schema loads it."""
-    if request.environ.get("CONTENT_TYPE") != "application/json" != request.mimetype:
+    if request.environ.get("CONTENT_TYPE") != JSON and request.mimetype != JSON:
         raise Problem("UNSUPPORTED_MEDIA_TYPE", f"the Content-Type is {request.mimetype!r}")
     try:
         data = _JSON.decode(_sent(max_bytes).decode())
