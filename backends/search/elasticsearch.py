@@ -1,0 +1,243 @@
+"""Search in Elasticsearch.
+
+``<index>`` is an alias of the present generation, ``<index>-next`` of the one that a rebuild is filling; the indices
+themselves have names of their own. Whoever writes, writes to an alias, and to both while there are two.
+
+Nothing that is indexed during a rebuild is lost, because
+- a process looks for the next generation at most ``LOOK_S`` before it writes, and a rebuild waits longer than that
+  between making one and reading the store: who did not know of it had saved his coupons before they were read;
+- both documents travel in one request, which sees the aliases of one moment: either as they were, or both of the same
+  index, or the second gone.
+
+A rebuild ends in two steps. In the first, all at once, ``<index>`` moves to the next generation and the one it leaves
+becomes ``<index>-past``. Only when all nodes know of that, the past one is deleted (searches may still be on their way
+to it) and ``<index>-next`` removed (whoever asks a node that does not know yet still writes to both).
+"""
+
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Self
+
+from elastic_transport import NodeConfig, ObjectApiResponse, TransportError
+from elasticsearch import ApiError, Elasticsearch, NotFoundError
+
+from backends.search import elasticsearch_bulk as bulk
+from backends.search.elasticsearch_node import SocketNode
+from coupon.model import Coupon
+from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
+from coupon.ports.search import Query, Rebuild, Search
+from coupon.ports.url import Url
+from coupon.wire import Document
+
+LOOK_S = 1.0
+"""How long a process believes what it saw of a rebuild."""
+BULK_MAX = 1_000
+"""Documents a request: each request has the whole timeout for itself."""
+PATIENCE_S = 60.0
+"""For the last refresh of a rebuild, which may have hours of work behind it."""
+
+
+class ElasticsearchSearch(Search):
+    """Talks to the first of the nodes that answers. Thread-safe."""
+
+    def __init__(
+        self,
+        addresses: Sequence[tuple[str, int]],
+        index: str = "coupon",
+        timeout_s: float = 2.0,
+        shards: int = 1,
+        replicas: int = 0,
+        tls: bool = False,
+        credentials: tuple[str, str] | None = None,
+    ) -> None:
+        self._present, self._next, self._past = index, f"{index}-next", f"{index}-past"
+        self._shards, self._replicas, self._timeout_s = shards, replicas, timeout_s
+        scheme = "https" if tls else "http"
+        self._client = Elasticsearch(
+            [NodeConfig(scheme, host, port, request_timeout=timeout_s) for host, port in addresses],
+            node_class=SocketNode,
+            basic_auth=credentials,
+            max_retries=len(addresses),  # for refused and broken connections: after a timeout there is no second try
+            retry_on_status=(),
+            max_dead_node_backoff=5.0,
+            meta_header=False,
+        )
+        self._seen = (float("-inf"), False)
+        self._closed = False
+
+    @classmethod
+    def from_url(cls, url: Url) -> Self:
+        options = url.options(index="coupon", timeout_s=2.0, shards=1, replicas=0, tls=False)
+        credentials = (url.user, url.password) if url.user else None
+        return cls(url.addresses(9200), credentials=credentials, **options)
+
+    def ping(self) -> None:
+        with self._errors():
+            client = self._client.options(request_timeout=min(1.0, self._timeout_s))
+            client.search(index=self._present, size=0, allow_partial_search_results=False, filter_path="took")
+
+    def close(self) -> None:
+        self._closed = True
+        self._client.close()
+
+    def create(self) -> None:
+        with self._errors():
+            if self._index_behind(self._present) is not None:
+                return
+            try:
+                self._make(self._present)
+            except ApiError:  # of several that make it at once one does: an alias has one index to write to
+                if self._index_behind(self._present) is None:
+                    raise
+
+    def index_many(self, coupons: Sequence[Coupon]) -> None:
+        with self._errors():
+            self.write(coupons, [self._present, self._next] if self._is_rebuilding() else [self._present])
+
+    def write(self, coupons: Sequence[Coupon], aliases: Sequence[str]) -> None:
+        for first in range(0, len(coupons), BULK_MAX):
+            some = coupons[first : first + BULK_MAX]
+            answer = self._client.bulk(
+                operations=bulk.operations(some, aliases), require_alias=True, filter_path=bulk.FILTER
+            )
+            if _object(answer)["errors"]:
+                bulk.check(some, [item["index"] for item in answer["items"]])
+
+    def find(self, query: Query, limit: int, after: str = "") -> list[Document]:
+        with self._errors():
+            try:
+                return self._find(query, limit, after)
+            except ApiError as error:
+                if error.status_code not in (404, 503):
+                    raise
+                return self._find(query, limit, after)  # a rebuild may have ended and taken the index away meanwhile
+
+    def _find(self, query: Query, limit: int, after: str) -> list[Document]:
+        terms = {"userId": query.user_id, "expireAt": query.expire_at}
+        found = self._client.search(
+            index=self._present,
+            query={"bool": {"filter": [{"term": {name: value}} for name, value in terms.items() if value is not None]}},
+            sort=["couponCode"],
+            search_after=[after],
+            size=limit,
+            track_total_hits=False,
+            allow_partial_search_results=False,
+            filter_path="hits.hits._source",
+        )
+        hits = _object(found).get("hits", {"hits": []})
+        return [hit["_source"] for hit in hits["hits"]]
+
+    @contextmanager
+    def rebuild(self) -> Iterator[Rebuild]:
+        with self.errors_of_rebuild():
+            leftover = self._index_behind(self._next)
+            if leftover is not None:
+                self._clear(leftover)
+            generation = self._make(self._next)
+        try:
+            time.sleep(LOOK_S * 1.2)
+            yield _ElasticsearchRebuild(self, self._next)
+            with self.errors_of_rebuild():
+                self._promote(generation)
+        except BaseException:
+            with suppress(BackendError), self._errors():
+                self._clear(generation)
+            raise
+
+    def _promote(self, generation: str) -> None:
+        self._client.options(request_timeout=PATIENCE_S).indices.refresh(index=generation)
+        replaced = self._index_behind(self._present)
+        steps = [self._add(generation)]
+        if replaced is not None:
+            steps += [self._remove(replaced), {"add": {"index": replaced, "alias": self._past}}]
+        self._change(steps)
+        self._clear(generation)
+
+    def _clear(self, generation: str) -> None:
+        """Away with what is left of a rebuild: the generation, unless it became the present one, and the past one."""
+        past, present = self._index_behind(self._past), self._index_behind(self._present)
+        if past is not None:
+            self._client.options(ignore_status=404).indices.delete(index=past)
+        if generation == present:
+            self._client.options(ignore_status=404).indices.delete_alias(index=generation, name=self._next)
+        elif present is None:
+            self._change([{"remove_index": {"index": generation}}])
+        else:  # refused when there is another present one by now: it may be this very generation
+            self._change([self._remove(present), self._add(present), {"remove_index": {"index": generation}}])
+
+    def _add(self, index: str) -> dict[str, Any]:
+        return {"add": {"index": index, "alias": self._present, "is_write_index": True}}
+
+    def _remove(self, index: str) -> dict[str, Any]:
+        return {"remove": {"index": index, "alias": self._present, "must_exist": True}}
+
+    def _change(self, steps: list[dict[str, Any]]) -> None:
+        """All of it at once, or nothing when an index or alias is not there any more."""
+        _check_all_know(self._client.indices.update_aliases(actions=steps)["acknowledged"])
+
+    def _make(self, alias: str) -> str:
+        """The name of the new index."""
+        from backends.search.elasticsearch_index import make_index  # the API does without dsl
+
+        name = f"{self._present}-{secrets.token_hex(8)}"
+        _check_all_know(make_index(self._client, name, alias, self._shards, self._replicas))
+        return name
+
+    def _index_behind(self, alias: str) -> str | None:
+        try:
+            return str(next(iter(self._client.indices.get_alias(name=alias).body)))
+        except NotFoundError:
+            return None
+
+    def _is_rebuilding(self) -> bool:
+        now = time.monotonic()
+        if now - self._seen[0] >= LOOK_S:
+            self._seen = (now, bool(self._client.indices.exists_alias(name=self._next)))
+        return self._seen[1]
+
+    @contextmanager
+    def errors_of_rebuild(self) -> Iterator[None]:
+        """As ``_errors``, of one who holds a generation: it is missing because another rebuild discarded it."""
+        with self._errors():
+            try:
+                yield
+            except (NotFoundError, bulk.NoIndex) as error:
+                raise BackendRejected("another rebuild was begun, which discarded this one") from error
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        if self._closed:
+            raise BackendUnavailable("the search was closed")
+        try:
+            yield
+        except TransportError as error:
+            raise BackendUnavailable(f"Elasticsearch does not answer: {error.message}") from error
+        except (NotFoundError, bulk.NoIndex) as error:
+            raise BackendUnavailable(f"there is no index {self._present!r}: run `coupon init`") from error
+        except ApiError as error:
+            kind = BackendUnavailable if bulk.may_pass(error.status_code, error.error) else BackendRejected
+            raise kind(f"Elasticsearch answers {error.status_code}: {error.body}") from error
+
+
+class _ElasticsearchRebuild(Rebuild):
+    def __init__(self, search: ElasticsearchSearch, alias: str) -> None:
+        self._search, self._alias = search, alias
+
+    def add_many(self, coupons: Sequence[Coupon]) -> None:
+        with self._search.errors_of_rebuild():
+            self._search.write(coupons, [self._alias])
+
+
+def _object(answer: ObjectApiResponse[Any]) -> dict[str, Any]:
+    """The answer, when it is Elasticsearch that answers and not a page of something between."""
+    if not isinstance(answer.body, dict):
+        raise BackendUnavailable(f"Elasticsearch does not answer, but somebody: {answer.body!r:.200}")
+    return answer.body
+
+
+def _check_all_know(acknowledged: bool) -> None:
+    """Several nodes must not disagree about the aliases while somebody writes."""
+    if not acknowledged:
+        raise BackendUnavailable("not all nodes of Elasticsearch have heard of a change of the aliases")

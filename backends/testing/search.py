@@ -1,0 +1,290 @@
+"""What every search has to stand, but for rebuilding (``search_rebuild``).
+
+A subclass gives the fixture ``url``, a fresh and empty namespace, and ``gone_url``, one of the same kind whose server
+is away, with ``timeout_s=1``. A search that other processes see adds ``search_processes.SearchAcrossProcesses``.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar, cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backends.testing.coupons import changed, some_coupons
+from coupon.model import Coupon, Day
+from coupon.ports.backend import BackendUnavailable
+from coupon.ports.search import Query, Search
+from coupon.ports.url import ConfigurationError
+from coupon.wire import Document, document
+from coupon.wiring import open_backend
+
+Answer = TypeVar("Answer")
+[NOBODY] = some_coupons(1)
+CALLS: dict[str, Callable[[Search], Any]] = {
+    "ping": lambda search: search.ping(),
+    "create": lambda search: search.create(),
+    "index_many": lambda search: search.index_many([NOBODY]),
+    "find": lambda search: search.find(Query(user_id="ann"), 10),
+    "rebuild": lambda search: search.rebuild().__enter__(),
+}
+"""A call of each method that asks the server."""
+USERS = ["u", "홍길동", "Zoë 🎟 O'Neill", '"; DROP TABLE documents; --', "\\u0041\\", " a b ", "*", "a/b?c#d", "🎟" * 128]
+
+
+def opened(url: str) -> Search:
+    return open_backend(Search, url)  # type: ignore[type-abstract]
+
+
+def settles(ask: Callable[[], Answer], wanted: Answer, within_s: float = 15.0) -> None:
+    """The answer becomes the wanted one."""
+    deadline = time.monotonic() + within_s
+    while (answer := ask()) != wanted:
+        if time.monotonic() > deadline:
+            assert answer == wanted
+        time.sleep(0.05)
+
+
+def walk(search: Search, query: Query, limit: int = 10_000) -> Iterator[Document]:
+    after = ""
+    while True:
+        page = search.find(query, limit, after)
+        assert len(page) <= limit
+        yield from page
+        if len(page) < limit:
+            return
+        after = page[-1]["couponCode"]
+
+
+def holds(search: Search, coupons: Sequence[Coupon]) -> None:
+    """Search comes to hold the documents of these coupons and no others."""
+    wanted = sorted((document(coupon) for coupon in coupons), key=code_of)
+    settles(lambda: list(walk(search, Query())), wanted)
+
+
+def code_of(found: Document) -> str:
+    return found["couponCode"]
+
+
+def answer_of(call: Callable[[Search], Any], search: Search) -> Any:
+    """What the call answers or, without an answer, why."""
+    try:
+        return call(search)
+    except BackendUnavailable as error:
+        return error
+
+
+def held(coupons: Sequence[Coupon], user: str, version: int = 2) -> list[Coupon]:
+    return [changed(coupon, user)._replace(version=version) for coupon in coupons]
+
+
+def on(day: str, coupons: Sequence[Coupon]) -> list[Coupon]:
+    return [coupon._replace(expire_at=Day(day)) for coupon in coupons]
+
+
+class SearchContract:
+    @pytest.fixture
+    def url(self) -> str:
+        raise NotImplementedError("the address of a fresh, empty search")
+
+    @pytest.fixture
+    def gone_url(self) -> str:
+        raise NotImplementedError("the address of a search whose server is away")
+
+    @pytest.fixture
+    def search(self, url: str) -> Iterator[Search]:
+        search = opened(url)
+        search.create()
+        yield search
+        search.close()
+
+    @pytest.fixture
+    def gone(self, gone_url: str) -> Iterator[Search]:
+        search = opened(gone_url)
+        yield search
+        search.close()
+
+    def test_what_was_indexed_is_found_within_two_seconds(self, search: Search) -> None:
+        for turn in range(3):
+            coupons = held(some_coupons(3), f"user{turn}")
+            search.index_many(coupons)
+            wanted = sorted(coupon.code for coupon in coupons)
+            settles(lambda u=f"user{turn}": [*map(code_of, walk(search, Query(u)))], wanted, 2)  # type: ignore[misc]
+
+    def test_a_document_is_the_coupon_by_its_wire_names(self, search: Search) -> None:
+        new, issued, used = some_coupons(3)
+        issued = changed(issued)
+        used = changed(used)._replace(used_at=1_795_000_000_999)
+        search.index_many([new, issued, used])
+        holds(search, [new, issued, used])
+
+    def test_making_the_index_again_loses_nothing(self, search: Search) -> None:
+        coupons = some_coupons(3)
+        search.index_many(coupons)
+        search.create()
+        holds(search, coupons)
+        search.create()
+        holds(search, coupons)
+
+    # Each example has coupons of its own, and each class that inherits the test a search of its own.
+    @settings(
+        max_examples=5,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+    )
+    @given(st.lists(st.permutations([1, 2, 3, 4, 5, 5, 6, 6, 2]), min_size=15, max_size=15))
+    def test_the_newest_document_stays_in_whatever_order_they_come(self, search: Search, orders: Any) -> None:
+        coupons = some_coupons(len(orders))
+        codes = {coupon.code for coupon in coupons}
+        for versions in zip(*orders, strict=True):
+            search.index_many(
+                [
+                    coupon._replace(version=version, user_id=f"user{version}")
+                    for coupon, version in zip(coupons, versions, strict=True)
+                ]
+            )
+
+        def holders() -> dict[str, str | None]:
+            return {code_of(found): found["userId"] for found in walk(search, Query()) if code_of(found) in codes}
+
+        settles(holders, dict.fromkeys(codes, cast(str | None, "user6")))
+        assert [*walk(search, Query("user2")), *walk(search, Query("user5"))] == []
+
+    def test_the_newest_of_one_batch_stays(self, search: Search) -> None:
+        rising, falling = some_coupons(2)
+        versions = [rising._replace(version=n) for n in (1, 2, 3)] + [falling._replace(version=n) for n in (3, 2, 1)]
+        search.index_many(versions)
+        holds(search, [rising._replace(version=3), falling._replace(version=3)])
+
+    def test_what_is_there_already_is_success_and_changes_nothing(self, search: Search) -> None:
+        coupons = some_coupons(10)
+        search.index_many(coupons)
+        search.index_many(held(coupons, "not ann", version=1))
+        search.index_many(coupons + some_coupons(0))
+        holds(search, coupons)
+
+    def test_a_large_version_is_newer_than_a_small_one(self, search: Search) -> None:
+        [coupon] = some_coupons(1)
+        search.index_many([coupon._replace(version=10)])
+        search.index_many([coupon._replace(version=9)])
+        search.index_many([coupon._replace(version=2**40)])
+        search.index_many([coupon._replace(version=100)])
+        holds(search, [coupon._replace(version=2**40)])
+
+    def test_a_change_of_the_holder_moves_the_coupon_between_their_lists(self, search: Search) -> None:
+        [coupon] = some_coupons(1)
+        for version, holder in enumerate(["ann", "bob", None, "ann"], start=2):
+            search.index_many([coupon._replace(version=version, user_id=holder)])
+            settles(lambda: [found["version"] for found in walk(search, Query())], [version])
+            for user in ("ann", "bob"):
+                codes = [code_of(found) for found in walk(search, Query(user_id=user))]
+                assert codes == ([coupon.code] if user == holder else [])
+
+    def test_queries_are_by_holder_by_day_and_by_both(self, search: Search) -> None:
+        coupons = some_coupons(12)
+        ann, bob, nobody = held(coupons[:4], "ann"), held(coupons[4:8], "bob"), coupons[8:]
+        early = [*ann[:2], *bob[:2], *nobody[:2]]
+        late = [*ann[2:], *bob[2:], *nobody[2:]]
+        search.index_many([*on("2026-12-30", early), *on("2026-12-31", late)])
+
+        def codes(user: str | None, day: str | None) -> list[str]:
+            return [code_of(found) for found in walk(search, Query(user, Day(day) if day else None))]
+
+        def sorted_codes(some: Sequence[Coupon]) -> list[str]:
+            return sorted(coupon.code for coupon in some)
+
+        settles(lambda: codes(None, None), sorted_codes(coupons))
+        assert codes("ann", None) == sorted_codes(ann)
+        assert codes(None, "2026-12-30") == sorted_codes(early)
+        assert codes(None, "2026-12-31") == sorted_codes(late)
+        assert codes("ann", "2026-12-31") == sorted_codes(ann[2:])
+        assert codes("bob", "2026-12-30") == sorted_codes(bob[:2])
+        assert codes("bob", "2026-12-29") == codes("carl", "2026-12-30") == codes("carl", None) == []
+
+    def test_any_user_has_a_list(self, search: Search) -> None:
+        coupons = dict(zip(USERS, some_coupons(len(USERS)), strict=True))
+        search.index_many([changed(coupon, user) for user, coupon in coupons.items()])
+        holds(search, [changed(coupon, user) for user, coupon in coupons.items()])
+        for user, coupon in coupons.items():
+            assert [code_of(found) for found in search.find(Query(user_id=user), 10)] == [coupon.code]
+
+    def test_cursors_give_every_document_once_while_others_are_indexed(self, search: Search) -> None:
+        there, late = some_coupons(25_000), some_coupons(2_000)
+        for first in range(0, len(there), 2_500):
+            search.index_many(there[first : first + 2_500])
+        query = Query(expire_at=there[0].expire_at)
+        settles(lambda: sum(1 for _ in walk(search, query)), len(there))
+        indexing = threading.Thread(target=lambda: [search.index_many(late[n : n + 50]) for n in range(0, 2_000, 50)])
+        indexing.start()
+        for limit in (700, 10_000):
+            codes = [code_of(found) for found in walk(search, query, limit)]
+            assert codes == sorted(set(codes))
+            assert {coupon.code for coupon in there} <= set(codes) <= {coupon.code for coupon in there + late}
+        indexing.join()
+        settles(lambda: sum(1 for _ in walk(search, query)), len(there) + len(late))
+
+    def test_a_page_holds_one_to_ten_thousand(self, search: Search) -> None:
+        coupons = some_coupons(10_001)
+        search.index_many(coupons)
+        codes = sorted(coupon.code for coupon in coupons)
+        settles(lambda: sum(1 for _ in walk(search, Query())), 10_001)
+        assert [code_of(found) for found in search.find(Query(), 1)] == codes[:1]
+        assert [code_of(found) for found in search.find(Query(), 10_000)] == codes[:-1]
+        assert [code_of(found) for found in search.find(Query(), 1, codes[-2])] == codes[-1:]
+        assert search.find(Query(), 10_000, codes[-1]) == []
+
+    def test_nothing_to_index_is_done(self, search: Search) -> None:
+        search.index_many([])
+        assert search.find(Query(), 10) == []
+
+    def test_many_threads_share_it(self, search: Search) -> None:
+        coupons, failures = some_coupons(50), []
+
+        def work(me: int) -> None:
+            try:
+                for version in range(me + 2, 42, 8):
+                    search.index_many(held(coupons, f"user{version}", version))
+                    search.find(Query(f"user{version}"), 100)
+            except Exception as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=(me,)) for me in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        holds(search, held(coupons, "user41", 41))
+
+    def test_an_index_that_nobody_made_is_empty_or_says_how_to_make_it(self, url: str) -> None:
+        search = opened(url)
+        answers = [answer_of(CALLS[method], search) for method in ("ping", "find", "index_many")]
+        search.close()
+        assert answers == [None, [], None] or all("coupon init" in str(answer) for answer in answers)
+
+    def test_a_present_search_answers_a_ping(self, search: Search) -> None:
+        search.ping()
+
+    def test_every_method_is_tried_with_the_server_away(self) -> None:
+        assert CALLS.keys() | {"from_url", "close"} == Search.__abstractmethods__
+
+    @pytest.mark.parametrize("method", CALLS)
+    def test_without_its_server_a_search_is_unavailable_and_says_so_in_time(self, gone: Search, method: str) -> None:
+        started = time.monotonic()
+        with pytest.raises(BackendUnavailable):
+            CALLS[method](gone)
+        assert time.monotonic() - started < 3
+
+    @pytest.mark.parametrize("method", CALLS)
+    def test_a_closed_search_is_unavailable(self, search: Search, method: str) -> None:
+        search.ping()
+        search.close()
+        search.close()
+        with pytest.raises(BackendUnavailable):
+            CALLS[method](search)
+
+    def test_an_unknown_option_is_an_error_of_configuration(self, url: str) -> None:
+        with pytest.raises(ConfigurationError, match="no_such_option"):
+            opened(f"{url}{'&' if '?' in url else '?'}no_such_option=1")

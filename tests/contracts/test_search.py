@@ -1,0 +1,56 @@
+"""The three searches stand what every search has to stand."""
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from elasticsearch import Elasticsearch
+
+from backends.testing.search import SearchContract, opened
+from backends.testing.search_processes import SearchAcrossProcesses
+from backends.testing.search_rebuild import SearchRebuildContract
+from coupon.ports.search import Search
+from tests.services import Services
+
+
+class TestMemorySearch(SearchContract, SearchRebuildContract):
+    @pytest.fixture
+    def url(self) -> str:
+        return "memory://"
+
+    @pytest.fixture
+    def gone(self) -> Search:
+        """It has no server: it is gone when it was closed."""
+        search = opened("memory://")
+        search.close()
+        return search
+
+
+class TestSqliteSearch(SearchContract, SearchRebuildContract, SearchAcrossProcesses):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path}/data/search.db"
+
+    @pytest.fixture
+    def gone_url(self) -> str:
+        return "sqlite:////dev/null/search.db?timeout_s=1"
+
+
+@pytest.mark.services
+class TestElasticsearchSearch(SearchContract, SearchRebuildContract, SearchAcrossProcesses):
+    @pytest.fixture
+    def url(self, services: Services) -> Iterator[str]:
+        index = f"test-{secrets.token_hex(6)}"
+        yield f"elasticsearch://{services.elasticsearch}?index={index}&timeout_s=10"
+        drop(services.elasticsearch, index)
+
+    @pytest.fixture
+    def gone_url(self) -> str:
+        return "elasticsearch://127.0.0.1:9?timeout_s=1"
+
+
+def drop(address: str, index: str) -> None:
+    with Elasticsearch(f"http://{address}") as client:
+        for name in client.indices.get(index=f"{index}-*", filter_path="*.aliases"):
+            client.indices.delete(index=name)
