@@ -53,7 +53,7 @@ class Url:
             if isinstance(default, bool):
                 return {"true": True, "false": False}[text]
             value = type(default)(text)
-            if isinstance(value, int | float) and value <= 0:
+            if isinstance(value, int | float) and (value < 0 or (value == 0 and default != 0)):
                 raise ValueError(text)
         except (KeyError, ValueError) as error:
             wanted = {bool: "true or false", int: "a whole number above 0", float: "a number above 0"}[type(default)]
