@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
-from weakref import WeakSet
 
 from kafka import KafkaConsumer, TopicPartition, errors
 from kafka.admin import OffsetSpec
@@ -29,7 +28,7 @@ class KafkaQueue(Queue):
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._producers: dict[int, SharedProducer] = {}
-        self._consumers: WeakSet[KafkaQueueConsumer] = WeakSet()
+        self._consumers: list[KafkaQueueConsumer] = []
         self._closed = False
 
     @classmethod
@@ -41,7 +40,7 @@ class KafkaQueue(Queue):
 
     def close(self) -> None:
         self._closed = True
-        for consumer in list(self._consumers):
+        for consumer in self._consumers:
             consumer.close()
         if os.getpid() in self._producers:
             self._producers[os.getpid()].close()
@@ -72,7 +71,7 @@ class KafkaQueue(Queue):
     def consumer(self, topics: Sequence[str], group: str) -> KafkaQueueConsumer:
         self._check_open()
         consumer = KafkaQueueConsumer(self._cluster, topics, group)
-        self._consumers.add(consumer)
+        self._consumers = [*(known for known in self._consumers if not known.closed), consumer]
         return consumer
 
     def browse(self, topic: str) -> Iterator[Delivery]:

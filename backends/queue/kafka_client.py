@@ -1,7 +1,8 @@
 """The driver's edge: how a client of kafka-python is made, and what its errors mean.
 
-Anything may be thrown at this edge: the driver's own errors, the socket's, and the RuntimeError of an I/O loop that has
-ended. All of them are BackendUnavailable but for the few that say that it will never be done.
+Anything is thrown at this edge: the driver's own errors, the socket's, the RuntimeError of an I/O loop that has ended,
+an AttributeError of one that lost a race with itself. All are BackendUnavailable, and a client that threw is replaced;
+but for the few that say that it will never be done.
 """
 
 import time
@@ -12,8 +13,9 @@ from typing import Any, Self, TypeVar
 
 from kafka import KafkaAdminClient, errors
 from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
 
-from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.url import Url
 
 REFUSALS = (
@@ -30,7 +32,6 @@ REFUSALS = (
     errors.InvalidSessionTimeoutError,
     errors.KafkaConfigurationError,
 )
-FAILURES = (errors.KafkaError, OSError, RuntimeError, ReferenceError, ValueError)
 Answer = TypeVar("Answer")
 
 
@@ -39,14 +40,16 @@ def driver_errors() -> Iterator[None]:
     """Raise the driver's errors as the contract's two."""
     try:
         yield
+    except BackendError:
+        raise
     except REFUSALS as error:
         raise BackendRejected(f"Kafka refused: {_said(error)}") from error
-    except FAILURES as error:
+    except Exception as error:
         raise BackendUnavailable(f"Kafka is unavailable: {_said(error)}") from error
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+    return str(error) if isinstance(error, errors.KafkaError) else repr(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class Cluster:
             "bootstrap_timeout_ms": int(within_s * 1000),
             "kafka_client": connect,
             "client_id": "coupon",
+            "proxy_url": "direct://",
             "reconnect_backoff_max_ms": 1_000,
             "metadata_max_age_ms": 60_000,
         }
@@ -120,6 +124,19 @@ class Cluster:
                 raise errors.for_code(described["error_code"])(f"topic {described['name']!r}")
             counts[described["name"].removeprefix(self.prefix)] = len(described["partitions"])
         return counts
+
+
+class _Direct(KafkaNetSocket):  # type: ignore[misc]
+    """Closes a socket that could not connect. The driver leaves it to the garbage collector, and an outage is long."""
+
+    SCHEMES = ("direct",)
+
+    async def sock_connect(self, net: Any, sock: Any, sockaddr: Any, timeout_at: float | None = None) -> Any:
+        try:
+            return await super().sock_connect(net, sock, sockaddr, timeout_at=timeout_at)
+        except BaseException:
+            sock.close()
+            raise
 
 
 def verified(client: Any, **expected: Any) -> None:

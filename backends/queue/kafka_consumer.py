@@ -8,7 +8,8 @@ from typing import Any
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
-from backends.queue.kafka_client import FAILURES, Cluster, driver_errors, verified
+from backends.queue.kafka_client import Cluster, driver_errors, verified
+from backends.queue.kafka_coordinator import repair
 from backends.queue.rules import POLL_BYTES_MAX, POLL_GAP_MAX_S, Holdings
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import MESSAGE_MAX, Consumer, Delivery, Position
@@ -29,14 +30,14 @@ class KafkaQueueConsumer(Consumer):
         self._consumer: Any = None
         self._connections: Any = None
         self._heard_at = 0.0
-        self._closed = False
+        self.closed = False
 
     def poll(self, max_messages: int, timeout_s: float) -> list[Delivery]:
         with driver_errors():
             self._open()
             try:
                 records = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_messages)
-            except FAILURES:
+            except Exception:
                 self._leave()
                 raise
         if not records:
@@ -45,6 +46,8 @@ class KafkaQueueConsumer(Consumer):
 
     def commit(self, positions: Mapping[Position, int]) -> None:
         self._check_open()
+        if not positions:
+            return
         self._holdings.check(positions)
         offsets = {self._partition(position): OffsetAndMetadata(offset) for position, offset in positions.items()}
         with driver_errors():
@@ -64,7 +67,7 @@ class KafkaQueueConsumer(Consumer):
                 self._apply_pauses(self._consumer.assignment())
 
     def close(self) -> None:
-        self._closed = True
+        self.closed = True
         self._leave()
 
     def _open(self) -> None:
@@ -89,6 +92,7 @@ class KafkaQueueConsumer(Consumer):
             **safety,
         )
         verified(self._consumer, **safety)
+        repair(self._consumer)
         self._consumer.subscribe(self._topics, listener=_Rebalance(self._apply_pauses, self._lost))
         self._heard_at = time.monotonic()
 
@@ -98,11 +102,11 @@ class KafkaQueueConsumer(Consumer):
         if consumer is not None:
             try:
                 consumer.close(autocommit=False, timeout_ms=1_000)
-            except FAILURES:  # the broker finds out by itself
+            except Exception:  # the broker finds out by itself
                 self._connections.close()
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self.closed:
             raise BackendUnavailable("the consumer was closed")
 
     def _check_connection(self) -> None:

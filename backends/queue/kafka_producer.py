@@ -7,12 +7,10 @@ from typing import Any
 
 from kafka import KafkaProducer
 
-from backends.queue.kafka_client import FAILURES, REFUSALS, Cluster, driver_errors, verified
+from backends.queue.kafka_client import REFUSALS, Cluster, driver_errors, verified
 from backends.queue.rules import partition_of
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
-
-LINGER_MS = 1
 
 
 class SharedProducer:
@@ -93,7 +91,7 @@ class _Live:
                 delivery_timeout_ms=cluster.timeout_ms,
                 request_timeout_ms=int(cluster.timeout_ms * 0.7),
                 max_block_ms=int(cluster.timeout_ms * 0.3),
-                linger_ms=LINGER_MS,
+                linger_ms=0,  # messages gather while those before them are on their way; waiting more saved no CPU
                 batch_size=128 * 1024,
                 allow_auto_create_topics=False,
                 metrics_enabled=False,
@@ -122,7 +120,7 @@ class _Live:
     def end(self, timeout_s: float) -> None:
         try:
             self._producer.close(timeout=timeout_s)
-        except FAILURES:  # it had not sent all in time, and has not stopped its thread
+        except Exception:  # it had not sent all in time, and has not stopped its thread
             self._producer._sender.force_close()
 
     def _send(self, message: Message) -> Any:
@@ -134,6 +132,6 @@ class _Live:
 def _failure(future: Any, deadline: float) -> Exception | None:
     try:
         future.get(timeout=max(0.0, deadline - time.monotonic()))
-    except FAILURES as error:
+    except Exception as error:
         return error
     return None

@@ -6,7 +6,6 @@ from functools import partial
 from sqlite3 import Connection
 from typing import Self
 from uuid import uuid4
-from weakref import WeakSet
 
 from backends.queue.rules import POLL_BYTES_MAX, partition_of, refuse_oversized
 from backends.queue.sqlite_consumer import SqliteConsumer, page
@@ -54,7 +53,7 @@ class SqliteQueue(Queue):
         self._partitions, self._retention_s, self._lease_s, self._clock = partitions, retention_s, lease_s, clock
         self._new_file = partial(SqliteFile, path, SCHEMA, timeout_s, synchronous)
         self._file = self._new_file()
-        self._consumers: WeakSet[SqliteConsumer] = WeakSet()
+        self._consumers: list[SqliteConsumer] = []
         self._closed = False
 
     @classmethod
@@ -68,7 +67,7 @@ class SqliteQueue(Queue):
 
     def close(self) -> None:
         self._closed = True
-        for consumer in list(self._consumers):
+        for consumer in self._consumers:
             consumer.close()
         self._file.close()
 
@@ -100,7 +99,7 @@ class SqliteQueue(Queue):
         membership = Membership(group, uuid4().hex, sorted(set(topics)), self._lease_s)
         renewer = Renewer(self._new_file(), membership, self._clock)
         consumer = SqliteConsumer(self._file, membership, renewer, self._retention_s, self._clock)
-        self._consumers.add(consumer)
+        self._consumers = [*(known for known in self._consumers if not known.closed), consumer]
         return consumer
 
     def browse(self, topic: str) -> Iterator[Delivery]:

@@ -1,7 +1,6 @@
 """One member of a group of a SQLite queue, as its thread sees it: deliver, commit, prune."""
 
 import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from sqlite3 import Connection
@@ -38,8 +37,7 @@ class SqliteConsumer(Consumer):
         self._paused: frozenset[str] = frozenset()
         self._turn = 0
         self._shared_at = self._share_after_s = 0.0
-        self._closed = False
-        weakref.finalize(self, renewer.stop)
+        self.closed = False
 
     def poll(self, max_messages: int, timeout_s: float) -> list[Delivery]:
         self._renew()
@@ -71,9 +69,9 @@ class SqliteConsumer(Consumer):
         self._paused = frozenset(topics)
 
     def close(self) -> None:
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         self._holdings.keep([])
         if self._renewer.is_alive():
             self._renewer.stop()
@@ -81,7 +79,7 @@ class SqliteConsumer(Consumer):
                 self._membership.leave(db)
 
     def _renew(self) -> None:
-        if self._closed:
+        if self.closed:
             raise BackendUnavailable("the consumer was closed")
         self._renewer.polled()
         if not self._renewer.is_alive():

@@ -7,9 +7,11 @@ kind of queue whose server is away.
 
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -181,6 +183,17 @@ class QueueContract:
             began = time.monotonic()
             assert consumer.poll(10, timeout_s) == []
             assert time.monotonic() - began < timeout_s + 1.0
+
+    def test_polls_that_hardly_wait_get_there_too(self, queue: Queue) -> None:
+        queue.publish(messages(50))
+        for group in range(8):
+            consumer = queue.consumer(["t"], f"group-{group}")
+            found, deadline = 0, time.monotonic() + PATIENCE_S
+            while found < 50:
+                assert time.monotonic() < deadline, f"{found} of 50 messages"
+                found += len(consumer.poll(500, 0.005))
+                time.sleep(0.02)  # at work on something else
+            consumer.close()
 
     def test_what_was_not_committed_is_delivered_again_after_a_rewind(self, queue: Queue) -> None:
         queue.publish(messages(100))
@@ -409,16 +422,10 @@ class QueueContract:
 
 
 class QueueAcrossProcesses:
-    """``hand_over_s``: how long the partitions of a member that died may be without an owner."""
+    """To be mixed in after ``QueueContract``, whose ``queue`` it takes. ``hand_over_s``: how long the partitions of a
+    member that died may be without an owner."""
 
     hand_over_s = 12.0
-
-    @pytest.fixture
-    def queue(self, url: str) -> Iterator[Queue]:
-        queue = opened(url)
-        queue.create(["t"])
-        yield queue
-        queue.close()
 
     def test_what_a_process_published_before_it_was_killed_is_there(self, queue: Queue, url: str) -> None:
         with another_process(publish_and_wait, url, "key", 100) as (process, pipe):
@@ -454,6 +461,27 @@ class QueueAcrossProcesses:
             consumer.rewind()
             assert by_key(poll(consumer, 100)) == by_key(messages(100))
 
+    def test_a_queue_that_was_used_before_a_fork_works_on_both_sides(self, queue: Queue) -> None:
+        queue.publish([Message("t", "k", b"parent")])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: that is what is tested
+            child = os.fork()
+        if not child:
+            try:
+                queue.publish([Message("t", "k", b"child")])
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        queue.publish([Message("t", "k", b"parent")])
+        assert values(queue.browse("t")) == [b"parent", b"child", b"parent"]
+
+    def test_a_backlog_of_any_size_is_read_in_flat_memory(self, queue: Queue, url: str) -> None:
+        for n in range(15):
+            queue.publish([Message("t", f"key-{n}-{i}", os.urandom(MESSAGE_MAX)) for i in range(10)])
+        with another_process(read_all, url, 150) as (_, pipe):
+            assert pipe.recv() < 130, "MB"
+
     def test_a_long_batch_costs_no_partitions(self, queue: Queue, url: str) -> None:
         queue.publish(messages(100))
         consumer = queue.consumer(["t"], "g")
@@ -485,6 +513,16 @@ def publish_and_wait(pipe: Any, url: str, key: str, count: int) -> None:
         queue.publish([Message("t", key, b"%d" % n)])
     pipe.send(count)
     pipe.recv()
+
+
+def read_all(pipe: Any, url: str, count: int) -> None:
+    """Read all as a member and by browsing; the most memory that this process ever had, in MB."""
+    queue = opened(url)
+    consumer, polled = queue.consumer(["t"], "g"), 0
+    while polled < count:
+        polled += len(consumer.poll(500, PATIENCE_S))
+    assert sum(1 for _ in queue.browse("t")) == count
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def poll_and_commit(pipe: Any, url: str) -> None:

@@ -1,21 +1,24 @@
 """The queues: the contract on each backend, and what is particular to one of them."""
 
-import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.errors import KafkaConfigurationError
 
+from backends.queue.kafka_client import verified
 from backends.queue.memory import MemoryQueue
 from backends.queue.sqlite import SqliteQueue
+from backends.queue.sqlite_consumer import PRUNE_MAX
 from backends.testing.queue import (
     WHEN_GONE,
     QueueAcrossProcesses,
     QueueContract,
-    by_key,
     drain,
     ends,
     messages,
@@ -24,9 +27,39 @@ from backends.testing.queue import (
     values,
 )
 from coupon.ports.backend import BackendUnavailable
-from coupon.ports.queue import Message, Position, Queue
+from coupon.ports.queue import Consumer, Message, Queue
 from coupon.ports.url import ConfigurationError
 from tests.services import Services
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("memory://?partitions=0", "partitions"),
+        ("sqlite:///q.db?partition=8", "partition"),
+        ("sqlite:///q.db?lease_s=soon", "lease_s"),
+        ("kafka://localhost:port", "port"),
+        ("kafka://localhost:9092?acks=1", "acks"),
+    ],
+)
+def test_an_impossible_option_is_named_at_start(url: str, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        opened(url)
 
 
 class TestMemoryQueue(QueueContract):
@@ -41,6 +74,20 @@ class TestMemoryQueue(QueueContract):
         queue.close()
         return queue
 
+    def test_who_does_not_poll_for_a_lease_loses_its_partitions(self, clock: Clock) -> None:
+        queue = MemoryQueue(lease_s=10, clock=clock)
+        _an_abandoned_member_is_expelled(queue, clock)
+
+    def test_a_poll_that_need_not_wait_asks_no_clock_but_the_queues(
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("backends.queue.memory.time", None)
+        queue = MemoryQueue(clock=clock)
+        queue.create(["t"])
+        queue.publish(messages(10))
+        assert len(queue.consumer(["t"], "g").poll(100, 0)) == 10
+        assert queue.consumer(["t"], "g").poll(100, 0) == []
+
 
 class TestSqliteQueue(QueueContract, QueueAcrossProcesses):
     @pytest.fixture
@@ -53,18 +100,90 @@ class TestSqliteQueue(QueueContract, QueueAcrossProcesses):
         return f"sqlite:///{tmp_path}/file/queue.db?timeout_s=1"
 
     @pytest.fixture
-    def queue(self, url: str):
-        queue = opened(url)
-        queue.create(["t", "other"])
+    def ageing(self, tmp_path: Path, clock: Clock) -> Iterator[SqliteQueue]:
+        """One partition, messages kept for 100 s once they are committed, and a clock that is moved by hand."""
+        queue = SqliteQueue(f"{tmp_path}/ageing.db", partitions=1, retention_s=100, clock=clock)
+        queue.create(["t", "dead-letters"])
         yield queue
+        queue.close()
+
+    def test_a_member_that_is_abandoned_loses_its_partitions(self, ageing: SqliteQueue, clock: Clock) -> None:
+        _an_abandoned_member_is_expelled(ageing, clock)
+
+    def test_old_messages_that_all_groups_have_committed_are_deleted(self, ageing: SqliteQueue, clock: Clock) -> None:
+        one, two = ageing.consumer(["t"], "one"), ageing.consumer(["t"], "two")
+        ageing.publish(messages(10))
+        drain([one], 10)
+        poll(two, 10)
+        clock.now += 101
+        ageing.publish([Message("t", "k", b"young")])
+        drain([one], 1)
+        assert len(list(ageing.browse("t"))) == 11, "the group two has committed nothing"
+        two.rewind()
+        drain([two], 11)
+        assert [(d.offset, d.value) for d in ageing.browse("t")] == [(10, b"young")]
+        assert ageing.lag(["t"], "one") == ageing.lag(["t"], "two") == 0
+
+    def test_offsets_go_on_and_new_groups_begin_behind_what_was_deleted(
+        self, ageing: SqliteQueue, clock: Clock
+    ) -> None:
+        consumer = ageing.consumer(["t"], "g")
+        for value in (b"old", b"new"):
+            ageing.publish([Message("t", "k", value)] * 5)
+            clock.now += 101
+            drain([consumer], 5)
+        assert list(ageing.browse("t")) == []
+        ageing.publish([Message("t", "k", b"last")])
+        assert [d.offset for d in ageing.browse("t")] == [10]
+        assert ageing.lag(["t"], "late") == 1
+        assert values(poll(ageing.consumer(["t"], "late"), 1)) == [b"last"]
+
+    def test_what_no_group_reads_is_kept_for_ever(self, ageing: SqliteQueue, clock: Clock) -> None:
+        ageing.publish([Message("dead-letters", "k", b"v"), Message("t", "k", b"v")])
+        clock.now += 1_000_000
+        drain([ageing.consumer(["t"], "g")], 1)
+        assert len(list(ageing.browse("dead-letters"))) == 1
+
+    def test_a_commit_deletes_a_bounded_number(self, ageing: SqliteQueue, clock: Clock) -> None:
+        count = PRUNE_MAX * 2 + 1
+        ageing.publish(messages(count))
+        clock.now += 101
+        consumer = ageing.consumer(["t"], "g")
+        position = ends(poll(consumer, count))
+        kept = []
+        for _ in range(4):
+            consumer.commit(position)
+            kept.append(len(list(ageing.browse("t"))))
+        assert kept == [PRUNE_MAX + 1, 1, 0, 0]
+
+    def test_a_message_is_delivered_soon_and_waiting_for_it_costs_next_to_nothing(self, url: str) -> None:
+        queue = opened(url)
+        queue.create(["t"])
+        consumer = queue.consumer(["t"], "g")
+        consumer.poll(1, 0)
+        latencies_s = []
+        for _ in range(21):
+            sent: list[float] = []
+            timer = threading.Timer(0.05, lambda sent=sent: (sent.append(time.monotonic()), queue.publish(messages(1))))
+            timer.start()
+            poll(consumer, 1)
+            latencies_s.append(time.monotonic() - sent[0])
+            timer.join()
+        cpu_s = time.process_time()
+        assert consumer.poll(1, 1.0) == []
+        assert time.process_time() - cpu_s < 0.15
+        assert sorted(latencies_s)[10] < 0.025
         queue.close()
 
 
 @pytest.mark.services
 class TestKafkaQueue(QueueContract, QueueAcrossProcesses):
     @pytest.fixture
-    def url(self, services: Services):
-        prefix = f"test-{uuid4().hex[:8]}."
+    def prefix(self) -> str:
+        return f"test-{uuid4().hex[:8]}."
+
+    @pytest.fixture
+    def url(self, services: Services, prefix: str) -> Iterator[str]:
         yield f"kafka://{services.kafka}?prefix={prefix}&partitions=4"
         admin = KafkaAdminClient(bootstrap_servers=services.kafka)
         admin.delete_topics([name for name in admin.list_topics() if name.startswith(prefix)])
@@ -74,9 +193,149 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses):
     def gone_url(self) -> str:
         return "kafka://127.0.0.1:1"
 
-    @pytest.fixture
-    def queue(self, url: str):
-        queue = opened(url)
-        queue.create(["t", "other"])
-        yield queue
-        queue.close()
+    def test_topics_and_groups_have_the_prefix_in_kafka_only(
+        self, queue: Queue, services: Services, prefix: str
+    ) -> None:
+        queue.publish([Message("t", "k", b"v")])
+        (delivery,) = drain([queue.consumer(["t"], "g")], 1)[0]
+        assert delivery.topic == "t"
+        admin = KafkaAdminClient(bootstrap_servers=services.kafka)
+        assert {prefix + "t", prefix + "other"} <= set(admin.list_topics())
+        assert admin.list_group_offsets([f"{prefix}g"])[f"{prefix}g"]
+        admin.close()
+
+    def test_what_the_driver_changes_by_itself_stops_the_start(self, services: Services) -> None:
+        producer = KafkaProducer(bootstrap_servers=services.kafka, acks=1)
+        with pytest.raises(KafkaConfigurationError, match="enable_idempotence"):
+            verified(producer, enable_idempotence=True)
+        producer.close()
+
+    def test_a_server_that_is_silent_costs_no_more_than_the_timeout(self, queue: Queue, services: Services) -> None:
+        queue.publish([Message("t", "k", b"before")])
+        consumer = queue.consumer(["t"], "g")
+        in_hand = poll(consumer, 1)
+        with services.silent("kafka"):
+            publishing = [_Unavailable(lambda: queue.publish([Message("t", "k", b"lost?")])) for _ in range(16)]
+            waits_s = [thread.after_s() for thread in publishing]
+            waits_s += [_Unavailable(lambda ask=ask: ask(queue)).after_s() for ask in WHEN_GONE.values()]
+            waits_s.append(_Unavailable(lambda: consumer.commit(ends(in_hand))).after_s())
+            assert max(waits_s) < 3.5 + 0.3
+            _Unavailable(lambda: _poll_for_ever(consumer)).after_s()
+            assert _Unavailable(lambda: queue.publish([Message("t", "k", b"lost?")])).after_s() < 2
+        _until_available(lambda: queue.publish([Message("t", "k", b"after")]))
+        consumer.rewind()
+        found: list[bytes] = []
+        while b"after" not in found:
+            found += values(_until_available(lambda: consumer.poll(10, 1)))
+
+    def test_publishers_and_consumers_outlive_a_server_that_is_killed(self, queue: Queue, services: Services) -> None:
+        consumer = queue.consumer(["t"], "g")
+        publishing = _Publishing(queue)
+        found: list[Message] = []
+        _consume(consumer, found, lambda: len(publishing.acknowledged) > 300)
+        with services.away("kafka"):
+            with pytest.raises(BackendUnavailable):
+                _poll_for_ever(consumer)
+            _until(lambda: publishing.failures > 0)
+        recovered = len(publishing.acknowledged) + 300
+        _consume(consumer, found, lambda: len(publishing.acknowledged) > recovered)
+        acknowledged = publishing.stop()
+        _consume(consumer, found, lambda: acknowledged <= {message.value for message in found})
+        for key in {message.key for message in found}:
+            first_seen = dict.fromkeys(int(message.value) for message in found if message.key == key)
+            assert list(first_seen) == sorted(first_seen)
+
+
+class _Unavailable(threading.Thread):
+    """Does what must raise BackendUnavailable; how long did that take?"""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._work, self._took_s = work, -1.0
+        self.start()
+
+    def run(self) -> None:
+        began = time.monotonic()
+        try:
+            self._work()
+        except BackendUnavailable:
+            self._took_s = time.monotonic() - began
+
+    def after_s(self) -> float:
+        self.join()
+        assert self._took_s >= 0, "it was not unavailable"
+        return self._took_s
+
+
+class _Publishing(threading.Thread):
+    """Publishes numbers of seven keys, and goes on after a failure with the next one."""
+
+    def __init__(self, queue: Queue) -> None:
+        super().__init__(daemon=True)
+        self._queue, self._stopped = queue, threading.Event()
+        self.acknowledged: set[bytes] = set()
+        self.failures = 0
+        self.start()
+
+    def run(self) -> None:
+        number = 0
+        while not self._stopped.is_set():
+            message = Message("t", f"key-{number % 7}", b"%d" % number)
+            number += 1
+            try:
+                self._queue.publish([message])
+                self.acknowledged.add(message.value)
+            except BackendUnavailable:
+                self.failures += 1
+
+    def stop(self) -> set[bytes]:
+        self._stopped.set()
+        self.join()
+        return self.acknowledged
+
+
+def _an_abandoned_member_is_expelled(queue: Queue, clock: Clock) -> None:
+    queue.create(["t"])
+    queue.publish(messages(20))
+    abandoned, heir = queue.consumer(["t"], "g"), queue.consumer(["t"], "g")
+    in_hand = abandoned.poll(100, 0)
+    clock.now += 5
+    assert heir.poll(100, 0) == []
+    clock.now += 5.1
+    assert len(heir.poll(100, 0)) == len(in_hand) == 20
+    with pytest.raises(BackendUnavailable):
+        abandoned.commit(ends(in_hand))
+    assert queue.lag(["t"], "g") == 20
+
+
+def _consume(consumer: Consumer, found: list[Any], enough: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 40
+    while not enough():
+        assert time.monotonic() < deadline
+        try:
+            polled = consumer.poll(100, 0.2)
+            consumer.commit(ends(polled))
+            found += polled
+        except BackendUnavailable:
+            consumer.rewind()
+
+
+def _poll_for_ever(consumer: Consumer) -> None:
+    while True:
+        consumer.poll(10, 0.5)
+
+
+def _until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _until_available(work: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return work()
+        except BackendUnavailable:
+            assert time.monotonic() < deadline
