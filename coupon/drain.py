@@ -6,6 +6,7 @@ may die between any two steps: what it had in hand is delivered again, and recog
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -134,8 +135,8 @@ class Worker:
         owed = {code for item in part if isinstance(item.wanted, Reindex) for code in item.wanted.codes}
         touched |= self._store.get_many(owed - touched.keys())
         self._indexer.index(touched.values())
-        for chunk in chunks:
-            log.info("created", operation=chunk.operation, first=chunk.first, size=chunk.size)
+        if chunks:
+            log.info("created", operations=_sizes(chunks))
         return letters
 
     def _change(self, tasks: list[Task], letters: dict[Place, str]) -> dict[str, Coupon]:
@@ -197,3 +198,11 @@ class Worker:
         if self._done:
             self._consumer.commit({p: min(done, first_waiting.get(p, done)) for p, done in self._done.items()})
         self._done = {position: done for position, done in self._done.items() if position in first_waiting}
+
+
+def _sizes(chunks: list[CreateCoupons]) -> Counter[str]:
+    """How many coupons of each operation."""
+    sizes: Counter[str] = Counter()
+    for chunk in chunks:
+        sizes[chunk.operation] += chunk.size
+    return sizes

@@ -94,8 +94,7 @@ def test_a_server_killed_under_traffic_and_started_again(server, services, tmp_p
                     assert set(answers) == {202}, answers
                 else:
                     assert answers[503] > 0, answers
-                    ready = service.get("/readyz")
-                    assert (ready.status_code, ready.headers["Content-Type"].split(";")[0]) == (503, "application/json")
+                    assert service.get("/readyz").status_code == 503
                 if server == "elasticsearch":
                     query = service.get("/v1/users/user0/coupons")
                     assert (query.status_code, query.json()["code"]) == (503, "UNAVAILABLE")
