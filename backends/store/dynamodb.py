@@ -1,5 +1,6 @@
 """The store on DynamoDB: an item a coupon, a condition a write, a transaction for each hundred of them."""
 
+import math
 import re
 import secrets
 import threading
@@ -11,7 +12,7 @@ from typing import Any, Self, TypeVar
 from pynamodb.exceptions import TableError
 
 from backends.store.cursor import checked
-from backends.store.dynamodb_connection import FAILURES, Cancelled, DynamoConnection, Patience
+from backends.store.dynamodb_connection import FAILURES, Cancelled, DynamoConnection, Patience, code_of
 from backends.store.dynamodb_model import Item, coupon, item, size
 from coupon.model import Coupon
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
@@ -48,7 +49,7 @@ class DynamoStore(Store):
 
     def ping(self) -> None:
         try:
-            self._read(["PING"], Patience(min(PING_TIMEOUT_S, self._connection.timeout_s)))
+            self._read(["PING"], PING_TIMEOUT_S)
         except BackendRejected as error:
             raise BackendUnavailable(str(error)) from error
 
@@ -72,7 +73,12 @@ class DynamoStore(Store):
     def scan(self, limit: int, cursor: str | None = None) -> Page:
         behind = {} if cursor is None else {"ExclusiveStartKey": _key(checked(cursor))}
         answer = self._connection.call(
-            "Scan", self._patience(), TableName=self._connection.table, ConsistentRead=True, Limit=limit, **behind
+            "Scan",
+            self._connection.patience(),
+            TableName=self._connection.table,
+            ConsistentRead=True,
+            Limit=limit,
+            **behind,
         )
         last = answer.get("LastEvaluatedKey")
         return Page([coupon(item) for item in answer["Items"]], last["couponCode"]["S"] if last else None)
@@ -82,7 +88,7 @@ class DynamoStore(Store):
         try:
             model.create_table()  # nothing, if it is there
         except TableError as error:
-            if error.cause_response_code != "ResourceInUseException":  # another process was quicker
+            if code_of(error) != "ResourceInUseException":  # another process was quicker
                 raise
         deadline = time.monotonic() + TABLE_TIMEOUT_S
         while model.describe_table()["TableStatus"] != "ACTIVE":
@@ -90,8 +96,8 @@ class DynamoStore(Store):
                 raise BackendUnavailable(f"DynamoDB table {self._connection.table} is still being made")
             time.sleep(0.2)
 
-    def _read(self, codes: list[str], patience: Patience | None = None) -> list[Coupon]:
-        patience, table = patience or self._patience(), self._connection.table
+    def _read(self, codes: list[str], longest_s: float = math.inf) -> list[Coupon]:
+        patience, table = self._connection.patience(longest_s), self._connection.table
         keys, items = [_key(code) for code in codes], []
         while keys:
             wanted = {table: {"Keys": keys, "ConsistentRead": True}}
@@ -106,7 +112,7 @@ class DynamoStore(Store):
         """The codes of those whose condition failed; the others are written. Every round that does not write settles at
         least one item, or costs patience: so there is an end."""
         conflicts: set[str] = set()
-        patience = self._patience()
+        patience = self._connection.patience()
         while puts:
             try:
                 self._connection.call(
@@ -121,7 +127,7 @@ class DynamoStore(Store):
                 failed = [put for put, reason in verdicts if reason == CONFLICT]
                 puts = [put for put, reason in verdicts if reason != CONFLICT]
                 conflicts |= {put["Item"]["couponCode"]["S"] for put in failed}
-                patience = self._patience() if failed else patience
+                patience = self._connection.patience() if failed else patience
                 self._wait_for(cancelled, patience)
         return conflicts
 
@@ -151,9 +157,6 @@ class DynamoStore(Store):
 
         with ThreadPoolExecutor(self._in_flight, "dynamodb") as pool:
             return list(pool.map(guarded, parts))
-
-    def _patience(self) -> Patience:
-        return Patience(self._connection.timeout_s)
 
 
 def _table(name: str) -> str:

@@ -1,6 +1,7 @@
 """A table's connection: requests with a deadline, attempts with pauses, and errors in our words."""
 
 import json
+import math
 import os
 import random
 import threading
@@ -70,12 +71,17 @@ class DynamoConnection:
     """
 
     def __init__(self, table: str, timeout_s: float, **options: Any) -> None:
-        self.table = table
-        self.timeout_s = timeout_s
+        self.table, self.timeout_s = table, timeout_s
         self._options = options
         self._models: dict[int, type[CouponItem]] = {}
         self._opening = threading.Lock()
         self._closed = False
+
+    def patience(self, longest_s: float = math.inf) -> Patience:
+        """For one request, from now on. The connection is open then: that takes a tenth of a second of computing, which
+        is not the server's to lose."""
+        self.model()
+        return Patience(min(self.timeout_s, longest_s))
 
     def call(self, operation: str, patience: Patience, **request: Any) -> dict[str, Any]:
         """The answer. Raises Cancelled, BackendUnavailable or BackendRejected."""
@@ -85,7 +91,7 @@ class DynamoConnection:
                 answer: dict[str, Any] = self.model()._get_connection().connection.dispatch(operation, dict(request))
                 return answer
             except FAILURES as error:
-                if _code(error) == "TransactionCanceledException":
+                if code_of(error) == "TransactionCanceledException":
                     raise Cancelled(_reasons(error)) from error
                 failure = self.failure(error)
                 failure.__cause__ = error
@@ -97,13 +103,16 @@ class DynamoConnection:
         """The model bound to this connection."""
         if self._closed:
             raise BackendUnavailable(f"the DynamoDB table {self.table} was closed")
-        return self._models.get(os.getpid()) or self._open()
+        try:
+            return self._models.get(os.getpid()) or self._open()
+        except FAILURES as error:
+            raise self.failure(error) from error
 
     def failure(self, error: Exception) -> BackendError:
         """The driver's error in our words."""
-        details = getattr(error, "response", {}).get("Error", {})
+        details = _answer(error).get("Error", {})
         reason = ": ".join(filter(None, (details.get("Code"), details.get("Message")))) or str(error)
-        kind = BackendRejected if _code(error) in REJECTED else BackendUnavailable
+        kind = BackendRejected if code_of(error) in REJECTED else BackendUnavailable
         return kind(f"DynamoDB table {self.table}: {reason}")
 
     def close(self) -> None:
@@ -115,17 +124,23 @@ class DynamoConnection:
     def _open(self) -> type[CouponItem]:
         with self._opening:
             if os.getpid() not in self._models:
-                model = bind(
-                    self.table,
-                    connect_timeout_seconds=min(CONNECT_TIMEOUT_S, self.timeout_s),
-                    read_timeout_seconds=self.timeout_s,
-                    max_retry_attempts=0,
-                    max_pool_connections=64,  # more threads than that, and urllib3 warns
-                    **self._options,
-                )
-                _shorten_the_way(model._get_connection().connection.client.meta.events)
-                self._models[os.getpid()] = model
+                self._models[os.getpid()] = self._bind()
             return self._models[os.getpid()]
+
+    def _bind(self) -> type[CouponItem]:
+        model = bind(
+            self.table,
+            connect_timeout_seconds=min(CONNECT_TIMEOUT_S, self.timeout_s),
+            read_timeout_seconds=self.timeout_s,
+            max_retry_attempts=0,
+            max_pool_connections=64,  # more threads than that, and urllib3 warns
+            **self._options,
+        )
+        client = model._get_connection().connection.client
+        if client._request_signer._credentials is None:  # PynamoDB would make a new client for every request
+            raise BackendUnavailable(f"DynamoDB table {self.table}: no AWS credentials found")
+        _shorten_the_way(client.meta.events)
+        return model
 
 
 def _shorten_the_way(events: Any) -> None:
@@ -153,16 +168,26 @@ def _read_json(response_dict: dict[str, Any], customized_response_dict: dict[str
         response_dict["body"] = b""
 
 
-def _code(error: Exception) -> str | None:
+def _answer(error: BaseException | None) -> dict[str, Any]:
+    """What DynamoDB answered, if it did: PynamoDB wraps it once or twice."""
+    while error is not None:
+        answer: dict[str, Any] | None = getattr(error, "response", None)
+        if answer and "ResponseMetadata" in answer:
+            return answer
+        error = getattr(error, "cause", None) or error.__cause__
+    return {}
+
+
+def code_of(error: Exception) -> str | None:
     """DynamoDB's name of the error; None when there was no answer."""
-    code: str | None = getattr(error, "response", {}).get("Error", {}).get("Code")
+    code: str | None = _answer(error).get("Error", {}).get("Code")
     return code
 
 
 def _is_transient(error: Exception) -> bool:
-    status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    status = _answer(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     broken = isinstance(error, ConnectionClosedError | json.JSONDecodeError)
-    return broken or status >= 500 or _code(error) in TRANSIENT
+    return broken or status >= 500 or code_of(error) in TRANSIENT
 
 
 def _reasons(error: Exception) -> list[str | None]:

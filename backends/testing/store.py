@@ -1,10 +1,9 @@
 """What every store has to stand.
 
 A subclass gives the fixture ``url``, a fresh and empty store, and ``gone_url``, one of the same kind whose server is
-away, with ``timeout_s=1``. A store that other processes see adds ``StoreAcrossProcesses``.
+away, with ``timeout_s=1``. A store that other processes see adds ``store_processes.StoreAcrossProcesses``.
 """
 
-import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -236,86 +235,6 @@ class StoreContract:
     def test_an_unknown_option_is_an_error_of_configuration(self, url: str) -> None:
         with pytest.raises(ConfigurationError, match="no_such_option"):
             opened(f"{url}{'&' if '?' in url else '?'}no_such_option=1")
-
-
-class StoreAcrossProcesses:
-    def test_another_process_sees_what_was_saved_and_changes_it(self, url: str, store: Store) -> None:
-        coupon = after("created")
-        store.save_many([coupon])
-        assert in_processes(save_next, [(url, coupon.code)]) == [True]
-        assert store.get_many([coupon.code])[coupon.code].revision == 2
-
-    def test_of_four_processes_one_wins_each_round(self, url: str, store: Store) -> None:
-        coupon, barrier = after("created"), SPAWN.Barrier(4)
-        store.save_many([coupon])
-        wins = in_processes(race, [(url, coupon.code, 100, barrier)] * 4)
-        assert [sum(turn) for turn in zip(*wins, strict=True)] == [1] * 100
-        assert store.get_many([coupon.code])[coupon.code].revision == 101
-
-    def test_of_four_processes_that_create_a_coupon_one_wins(self, url: str, store: Store) -> None:
-        coupons, barrier = some_coupons(100), SPAWN.Barrier(4)
-        wins = in_processes(race_to_create, [(url, me, coupons, barrier) for me in range(4)])
-        assert [sum(turn) for turn in zip(*wins, strict=True)] == [1] * 100
-        winners = [turn.index(True) for turn in zip(*wins, strict=True)]
-        found = store.get_many(coupon.code for coupon in coupons)
-        assert [found[coupon.code].batch for coupon in coupons] == winners
-
-    def test_a_store_that_was_used_before_a_fork_works_on_both_sides_of_it(self, store: Store) -> None:
-        coupons = some_coupons(120)
-        store.save_many(coupons[:60])
-        child = multiprocessing.get_context("fork").Process(target=store.save_many, args=(coupons[60:],))
-        child.start()
-        for coupon in coupons[:60]:
-            assert store.get_many([coupon.code]) == {coupon.code: coupon}
-        child.join(30)
-        assert child.exitcode == 0
-        assert len(store.get_many(coupon.code for coupon in coupons)) == 120
-
-
-SPAWN = multiprocessing.get_context("spawn")
-
-
-def in_processes(work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """What the work gives in each of the processes, in their order."""
-    answers = SPAWN.Queue()
-    processes = [SPAWN.Process(target=answer, args=(answers, place, work, a)) for place, a in enumerate(arguments)]
-    for process in processes:
-        process.start()
-    given = dict(answers.get(timeout=60) for _ in processes)
-    for process in processes:
-        process.join(30)
-    return [given[place] for place in range(len(processes))]
-
-
-def answer(answers: Any, place: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    answers.put((place, work(*arguments)))
-
-
-def save_next(url: str, code: str) -> bool:
-    store = opened(url)
-    written = store.save_many([changed(store.get_many([code])[code])]) == set()
-    store.close()
-    return written
-
-
-def race(url: str, code: str, rounds: int, barrier: Any) -> list[bool]:
-    store, wins = opened(url), []
-    for _ in range(rounds):
-        mine = changed(store.get_many([code])[code])
-        barrier.wait(30)
-        wins.append(store.save_many([mine]) == set())
-        barrier.wait(30)
-    store.close()
-    return wins
-
-
-def race_to_create(url: str, me: int, coupons: list[Coupon], barrier: Any) -> list[bool]:
-    store, wins = opened(url), []
-    for coupon in coupons:
-        barrier.wait(30)
-        wins.append(store.save_many([coupon._replace(batch=me)]) == set())
-    store.close()
-    return wins
 
 
 def save_along(store: Store, coupon: Coupon) -> None:

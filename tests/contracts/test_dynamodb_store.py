@@ -1,0 +1,196 @@
+"""What DynamoDB's store does at its edge: round trips, conflicts, throttling, lost replies, silence."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from backends.testing.coupons import changed, some_coupons
+from backends.testing.store import CALLS, opened
+from coupon.model import Coupon
+from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.ports.store import Store
+from tests.contracts.dynamodb_edge import (
+    Act,
+    Edge,
+    cancel,
+    edge_of,
+    hang_up,
+    leave_unprocessed,
+    lose_the_reply,
+    refuse,
+    slowly,
+)
+from tests.services import Services
+
+pytestmark = [pytest.mark.services, pytest.mark.usefixtures("nothing_is_logged")]
+
+PASSING_ERRORS: dict[str, Act] = {
+    "throttled": refuse("ThrottlingException"),
+    "over capacity": refuse("ProvisionedThroughputExceededException"),
+    "too many requests": refuse("RequestLimitExceeded"),
+    "internal error": refuse("InternalServerError", 500),
+    "bad gateway": refuse("", 502),
+    "hung up": hang_up,
+}
+PASSING_REASONS: dict[str, Act] = {
+    "in progress": refuse("TransactionInProgressException"),
+    "item throttled": cancel("ThrottlingError"),
+    "item over capacity": cancel("ProvisionedThroughputExceeded"),
+    "a rival transaction": cancel("TransactionConflict"),
+}
+REPAIRABLE = ["ResourceNotFoundException", "AccessDeniedException", "ExpiredTokenException", "SomethingNew"]
+
+
+@pytest.fixture
+def edge(services: Services) -> Iterator[Edge]:
+    with edge_of(services.dynamodb) as edge:
+        yield edge
+
+
+@pytest.fixture
+def store(edge: Edge, dynamodb_table: str) -> Iterator[Store]:
+    store = opened(f"dynamodb://{edge.address}?table={dynamodb_table}&timeout_s=10")
+    store.create()
+    edge.requests.clear()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def hasty(edge: Edge, store: Store, dynamodb_table: str) -> Iterator[Store]:
+    """A store on the same table that gives up after half a second."""
+    store = opened(f"dynamodb://{edge.address}?table={dynamodb_table}&timeout_s=0.5")
+    yield store
+    store.close()
+
+
+def all_in(store: Store, coupons: list[Coupon]) -> bool:
+    return store.get_many(c.code for c in coupons) == {c.code: c for c in coupons}
+
+
+class TestRoundTrips:
+    def test_a_hundred_coupons_are_one_round_trip(self, store: Store, edge: Edge) -> None:
+        coupons = some_coupons(100)
+        assert store.save_many(coupons) == set()
+        assert all_in(store, coupons)
+        assert store.save_many([changed(c) for c in coupons]) == set()
+        assert edge.requests == ["TransactWriteItems", "BatchGetItem", "TransactWriteItems"]
+
+    def test_nothing_is_no_round_trip(self, store: Store, edge: Edge) -> None:
+        store.save_many([])
+        store.get_many([])
+        assert edge.requests == []
+
+    def test_conflicts_cost_one_more_and_all_conflicts_none(self, store: Store, edge: Edge) -> None:
+        coupons = some_coupons(100)
+        store.save_many(coupons[:7])
+        edge.requests.clear()
+        assert len(store.save_many(coupons)) == 7
+        assert len(edge.requests) == 2
+        assert len(store.save_many(coupons)) == 100
+        assert len(edge.requests) == 3
+
+    @pytest.mark.parametrize("in_flight", [1, 3])
+    def test_so_many_are_under_way_at_once_as_the_url_says(
+        self, store: Store, edge: Edge, dynamodb_table: str, in_flight: int
+    ) -> None:
+        edge.always = slowly
+        busy = opened(f"dynamodb://{edge.address}?table={dynamodb_table}&timeout_s=10&in_flight={in_flight}")
+        coupons = some_coupons(801)
+        assert busy.save_many(coupons) == set()
+        assert edge.most_at_once == in_flight
+        assert len(edge.requests) == 9
+        assert all_in(store, coupons)
+        busy.close()
+
+
+class TestWhatPasses:
+    @pytest.mark.parametrize("error", [*PASSING_ERRORS, *PASSING_REASONS])
+    def test_a_save_is_tried_again(self, store: Store, edge: Edge, error: str) -> None:
+        coupons = some_coupons(30)
+        store.save_many(coupons[:3])
+        edge.acts += [(PASSING_ERRORS | PASSING_REASONS)[error]] * 2
+        assert store.save_many(coupons) == {c.code for c in coupons[:3]}
+        assert all_in(store, coupons)
+
+    @pytest.mark.parametrize("error", PASSING_ERRORS)
+    def test_a_read_and_a_scan_are_tried_again(self, store: Store, edge: Edge, error: str) -> None:
+        coupons = some_coupons(3)
+        store.save_many(coupons)
+        edge.acts += [PASSING_ERRORS[error]] * 2
+        assert all_in(store, coupons)
+        edge.acts += [PASSING_ERRORS[error]] * 2
+        assert len(store.scan(10).coupons) == 3
+
+    def test_keys_left_unprocessed_are_read_after(self, store: Store, edge: Edge) -> None:
+        coupons = some_coupons(100)
+        store.save_many(coupons)
+        edge.acts += [leave_unprocessed(70), leave_unprocessed(70), leave_unprocessed(1)]
+        assert all_in(store, coupons)
+
+    def test_conflicts_beside_what_passes_are_conflicts(self, store: Store, edge: Edge) -> None:
+        coupons = some_coupons(5)
+        store.save_many(coupons[:2])
+        edge.acts += [cancel("ConditionalCheckFailed", "None", "TransactionConflict")]
+        assert store.save_many(coupons) == {c.code for c in coupons[:2]}
+        assert all_in(store, coupons)
+
+    @pytest.mark.parametrize("error", [*PASSING_ERRORS, *PASSING_REASONS])
+    def test_a_save_gives_up_in_time(self, hasty: Store, edge: Edge, error: str) -> None:
+        edge.always = (PASSING_ERRORS | PASSING_REASONS)[error]
+        assert_unavailable(hasty, "save_many")
+        assert 2 < len(edge.requests) < 20
+
+    def test_a_large_save_gives_up_as_soon(self, hasty: Store, edge: Edge) -> None:
+        edge.always = refuse("ThrottlingException")
+        started = time.monotonic()
+        with pytest.raises(BackendUnavailable):
+            hasty.save_many(some_coupons(3_000))
+        assert time.monotonic() - started < 1.5
+
+    def test_a_read_gives_up_in_time(self, hasty: Store, edge: Edge) -> None:
+        edge.always = leave_unprocessed(100)
+        assert_unavailable(hasty, "get_many")
+
+    def test_a_lost_reply_is_not_a_conflict(self, store: Store, edge: Edge) -> None:
+        coupons = some_coupons(30)
+        edge.acts += [lose_the_reply]
+        assert store.save_many(coupons) == set()
+        assert all_in(store, coupons)
+
+
+class TestWhatStays:
+    @pytest.mark.parametrize("act", [refuse("ValidationException"), cancel("None", "ValidationError")])
+    def test_what_lies_in_the_coupons_is_rejected(self, store: Store, edge: Edge, act: Act) -> None:
+        edge.acts += [act]
+        with pytest.raises(BackendRejected):
+            store.save_many(some_coupons(3))
+        assert len(edge.requests) == 1
+
+    @pytest.mark.parametrize("code", REPAIRABLE)
+    @pytest.mark.parametrize("method", CALLS)
+    def test_what_an_operator_can_repair_is_unavailable(self, store: Store, edge: Edge, method: str, code: str) -> None:
+        edge.always = refuse(code)
+        with pytest.raises(BackendUnavailable):
+            CALLS[method](store)
+
+    def test_a_ping_is_never_a_rejection(self, store: Store, edge: Edge) -> None:
+        edge.acts += [refuse("ValidationException")]
+        with pytest.raises(BackendUnavailable):
+            store.ping()
+
+    def test_a_missing_table_is_named(self, services: Services, dynamodb_table: str) -> None:
+        store = opened(f"dynamodb://{services.dynamodb}?table={dynamodb_table}")
+        with pytest.raises(BackendUnavailable, match=dynamodb_table):
+            store.ping()
+        store.create()
+        store.ping()
+        store.close()
+
+
+def assert_unavailable(store: Store, method: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(BackendUnavailable):
+        CALLS[method](store)
+    assert time.monotonic() - started < 2
