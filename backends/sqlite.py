@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from coupon.ports.backend import BackendUnavailable
+from coupon.ports.url import ConfigurationError
 
 
 class SqliteFile:
@@ -25,6 +26,8 @@ class SqliteFile:
     """
 
     def __init__(self, path: str, schema: str, timeout_s: float, synchronous: str) -> None:
+        if synchronous not in ("normal", "full"):
+            raise ConfigurationError(f"synchronous={synchronous!r} is neither normal nor full")
         self._path, self._schema = Path(path), schema
         self._timeout_s, self._synchronous = timeout_s, synchronous
         self._local = threading.local()

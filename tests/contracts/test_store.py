@@ -7,6 +7,7 @@ import pytest
 from backends.testing.store import StoreContract, opened
 from backends.testing.store_processes import StoreAcrossProcesses
 from coupon.ports.store import Store
+from coupon.ports.url import ConfigurationError
 from tests.services import Services
 
 
@@ -31,6 +32,10 @@ class TestSqliteStore(StoreContract, StoreAcrossProcesses):
     @pytest.fixture
     def gone_url(self) -> str:
         return "sqlite:////dev/null/store.db?timeout_s=1"
+
+    def test_a_wrong_synchronous_is_an_error_of_configuration(self) -> None:
+        with pytest.raises(ConfigurationError, match="neither normal nor full"):
+            opened("sqlite:///x.db?synchronous=off")
 
 
 @pytest.mark.services
