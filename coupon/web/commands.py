@@ -1,5 +1,6 @@
 """The commands: create, issue, use, cancel, cancel-use."""
 
+import threading
 import time
 
 from flask import Response
@@ -18,6 +19,10 @@ from coupon.web.problems import of_refusal
 CODES_IN_ANSWER = 1_000
 """Up to so many codes are in the answer to a creation; beyond that they are at the operation's address."""
 PAUSE_S, PAUSE_MAX_S = 0.005, 0.1
+WAITING_MAX = 8
+"""So many requests of a process wait for an outcome at a time. The next is answered at once, as RFC 7240 allows: waiting
+takes a thread, and all threads waiting for a worker that is away would take no more commands."""
+_waiting = threading.BoundedSemaphore(WAITING_MAX)
 ANY_COMMAND = (
     "BAD_REQUEST",
     "INVALID_JSON",
@@ -97,10 +102,13 @@ def _told(service: CommandService, address: ChangeAddress | CreationAddress, tol
     """The answer to an accepted command; of its outcome, if the caller prefers to wait for it."""
     headers = {"Location": f"/v1/operations/{service.operations.address(address)}"}
     wait_s = exchange.wait_s()
-    if wait_s is None:
+    if wait_s is None or not _waiting.acquire(blocking=False):
         return exchange.answer(told | {"status": Status.ACCEPTED}, 202, headers)
     headers["Preference-Applied"] = f"wait={wait_s}"
-    outcome = _outcome_within(service, address, wait_s)
+    try:
+        outcome = _outcome_within(service, address, wait_s)
+    finally:
+        _waiting.release()
     if outcome.reason is not None:
         problem = of_refusal(outcome.reason)
         problem.headers |= headers

@@ -1,11 +1,13 @@
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 
 from coupon.drain import Worker
+from coupon.web.commands import WAITING_MAX
 from tests.web.problems import problem, refused
 
 
@@ -96,3 +98,18 @@ def test_a_preference_is_read_as_the_rfc_says(api, code, drain, prefer, applied)
     answer = api.issue(code, **{"Idempotency-Key": "k1", "Prefer": prefer})
     assert answer.headers.get("Preference-Applied") == applied
     assert answer.status_code == (200 if applied else 202)
+
+
+def test_those_who_wait_leave_threads_for_commands(api, code):
+    """With the worker away, more callers than may wait at a time: the rest are answered at once."""
+
+    def use(number):
+        began = time.monotonic()
+        answer = api.issue(code, "ann", **{"Idempotency-Key": "k", "Prefer": "wait=2"})
+        assert (answer.status_code, answer.json["status"]) == (202, "accepted")
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(WAITING_MAX + 3) as pool:
+        took = sorted(pool.map(use, range(WAITING_MAX + 3)))
+    assert took[2] < 1.5
+    assert took[3] > 1.5
