@@ -8,7 +8,7 @@ from coupon.ports.backend import Backend
 
 
 class Cached(NamedTuple):
-    """A value and the token that proves which write of it was read."""
+    """A value and the token that proves which write of it was read, in any thread and process."""
 
     value: bytes
     token: Any
@@ -16,8 +16,10 @@ class Cached(NamedTuple):
 
 class Cache(Backend):
     """Keys: 1 to 200 printable ASCII characters without spaces. Values: bytes, to 512 KiB. Lifetimes: whole seconds,
-    1 to 30 days. Each method is atomic a key; entries may vanish at any time. There is no plain ``set``: readers
-    fill a miss with ``add``, writers compare and set, so nothing older ever overwrites something newer.
+    1 to 30 days. Anything else is a BackendRejected, and nothing is changed.
+
+    Each method is atomic a key; entries may vanish at any time. There is no plain ``set``: readers fill a miss with
+    ``add``, writers compare and set, so nothing older ever overwrites something newer.
 
     A failure is always raised as BackendUnavailable, never passed off as a miss.
     """

@@ -1,0 +1,25 @@
+"""What the contract allows of keys, values and lifetimes. The same for every backend, so that what works on a laptop
+is not refused at scale."""
+
+import re
+
+from coupon.ports.backend import BackendRejected
+
+VALUE_MAX = 512 * 1024
+TTL_MAX_S = 30 * 86_400
+_is_key = re.compile(r"[!-~]{1,200}").fullmatch
+
+
+def check_key(key: str) -> None:
+    """Raise BackendRejected unless it is 1 to 200 printable ASCII characters without spaces."""
+    if not _is_key(key):
+        raise BackendRejected(f"a cache key is 1 to 200 printable ASCII characters without spaces, not {key!r}")
+
+
+def check_entry(key: str, value: bytes, ttl_s: int) -> None:
+    """Raise BackendRejected unless all three are allowed."""
+    check_key(key)
+    if len(value) > VALUE_MAX:
+        raise BackendRejected(f"{key!r}: {len(value)} bytes are more than the {VALUE_MAX} that a cache takes")
+    if not 1 <= ttl_s <= TTL_MAX_S:
+        raise BackendRejected(f"{key!r}: a lifetime is 1 to {TTL_MAX_S} seconds, not {ttl_s}")

@@ -1,0 +1,103 @@
+"""The cache in memcached."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
+from backends.cache.limits import check_entry, check_key
+from backends.cache.memcached_client import LoudClient
+from coupon.ports.backend import BackendUnavailable
+from coupon.ports.cache import Cache, Cached
+from coupon.ports.url import ConfigurationError, Url
+
+PORT = 11211
+DELETED_AT_ONCE = 500
+AT_ONCE = -1
+"""A lifetime: what is stored with it is gone."""
+
+
+class MemcachedCache(Cache):
+    """One connection a thread and process. ``servers``: ``host:port`` of each; ``timeout_s`` is for each step of a
+    conversation: connect, send, receive.
+
+    Tokens are memcached's own. A restarted memcached numbers anew, so a token from before can in theory fit an entry
+    from after: the cache is a hint.
+    """
+
+    def __init__(self, servers: Sequence[str], timeout_s: float = 0.2, prefix: str = "coupon:") -> None:
+        if not re.fullmatch(r"[!-~]{0,50}", prefix):
+            raise ConfigurationError(f"prefix={prefix!r} is not up to 50 printable ASCII characters without spaces")
+        self._prefix = prefix
+        try:
+            self._talk: LoudClient | None = LoudClient(servers, timeout_s, silent_until={})
+        except ValueError as error:
+            raise ConfigurationError(f"not a host and port: {error}") from error
+
+    @classmethod
+    def from_url(cls, url: Url) -> Self:
+        if url.user or url.path:
+            raise ConfigurationError(f"{url} names a user or a path: memcached has neither")
+        servers = [f"{'inet6:' * host.startswith('[')}{host}:{port}" for host, port in url.addresses(PORT)]
+        return cls(servers, **url.options(timeout_s=0.2, prefix="coupon:"))
+
+    def ping(self) -> None:
+        with self._client() as client:
+            for server in client.servers:
+                server.connect()
+                server.send_cmd(b"version")
+                server.expect(b"VERSION")
+
+    def close(self) -> None:
+        # Each thread's connection closes with the client, as soon as no call uses it.
+        self._talk = None
+
+    def get(self, key: str) -> Cached | None:
+        name = self._name(key)
+        with self._client() as client:
+            value = client.gets(name)
+            if not client.cas_ids:
+                return None
+            if name not in client.cas_ids or type(value) is not bytes:
+                raise BackendUnavailable(f"memcached: what {key!r} holds was not written here")
+            return Cached(value, client.cas_ids[name])
+
+    def add(self, key: str, value: bytes, ttl_s: int) -> bool:
+        check_entry(key, value, ttl_s)
+        with self._client() as client:
+            return bool(client.add(self._name(key), value, ttl_s))
+
+    def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> bool:
+        check_entry(key, value, ttl_s)
+        return self._compare_and_set(key, value, token, ttl_s)
+
+    def remove(self, key: str, token: Any) -> bool:
+        return self._compare_and_set(key, b"", token, AT_ONCE)
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        names = [self._name(key) for key in keys]
+        with self._client() as client:
+            for first in range(0, len(names), DELETED_AT_ONCE):
+                client.delete_multi(names[first : first + DELETED_AT_ONCE])
+
+    def put(self, key: str, value: bytes, ttl_s: int) -> None:
+        check_entry(key, value, ttl_s)
+        with self._client() as client:
+            if not client.set(self._name(key), value, ttl_s):
+                raise BackendUnavailable(f"memcached did not store {key!r}")
+
+    def _compare_and_set(self, key: str, value: bytes, token: int, ttl_s: int) -> bool:
+        name = self._name(key)
+        with self._client() as client:
+            # Without an id of its own, python-memcached would send a plain set.
+            client.cas_ids[name] = token
+            return bool(client.cas(name, value, ttl_s))
+
+    def _name(self, key: str) -> bytes:
+        check_key(key)
+        return f"{self._prefix}{key}".encode()
+
+    def _client(self) -> LoudClient:
+        client = self._talk
+        if client is None:
+            raise BackendUnavailable("memcached: the cache was closed")
+        return client

@@ -1,0 +1,138 @@
+"""python-memcached, made to say when it fails.
+
+By itself it answers "missing" or "not stored" when a server is away, asks another server instead, ignores the first
+one for 30 s, sends a command again when its reply was lost, and unpickles what it reads. Here a failure is raised, a
+key has one server whatever happens, a command is sent once, and nothing is unpickled.
+"""
+
+import os
+import select
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn, Self
+
+import memcache
+
+from coupon.ports.backend import BackendRejected, BackendUnavailable
+
+SILENCE_S = 0.5
+"""A server that let a timeout pass is not asked again for so long, by any thread: each question would cost as much."""
+ANSWERS = {
+    b"VALUE": (b"VALUE", b"END"),
+    b"STORED": (b"STORED", b"NOT_STORED", b"EXISTS", b"NOT_FOUND"),
+    b"DELETED": (b"DELETED", b"NOT_FOUND"),
+    b"END": (b"END",),
+    b"VERSION": (b"VERSION",),
+}
+"""How a reply may begin, by what was hoped for. Anything else python-memcached takes for a miss."""
+TOO_LARGE = b"SERVER_ERROR object too large"
+
+
+class LoudClient(memcache.Client):  # type: ignore[misc]  # python-memcached has no types
+    """A thread-local: ``__init__`` runs once a thread, which has connections of its own; ``silent_until`` is the one
+    thing that threads share. Each use is a ``with`` block, which ends with no reply under way and no compare-and-set
+    id left, or with no connection."""
+
+    def __init__(self, servers: Sequence[str], timeout_s: float, silent_until: dict[Any, float]) -> None:
+        self._silent_until = silent_until
+        super().__init__(
+            servers,
+            socket_timeout=timeout_s,
+            cache_cas=True,
+            check_keys=False,  # ours are narrower, and checked
+            server_max_value_length=0,  # a longer value would silently not be stored: let the server say so
+            pickler=_Forbidden,
+            unpickler=_Forbidden,
+            decompressor=_Forbidden,
+        )
+
+    def set_servers(self, servers: Sequence[str]) -> None:
+        self.servers = [_Server(address, self.socket_timeout, self._silent_until) for address in servers]
+        self._init_buckets()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.cas_ids.clear()
+        if error is None:
+            return
+        # What is still under way would be taken for the answer to the next question.
+        self.disconnect_all()
+        if isinstance(error, OSError | ValueError):
+            raise BackendUnavailable(f"memcached: {error}") from error
+
+
+class _Server(memcache._Host):  # type: ignore[misc]  # python-memcached has no types
+    """One thread's connection to one server."""
+
+    socket: Any = None
+
+    def __init__(self, address: str, timeout_s: float, silent_until: dict[Any, float]) -> None:
+        super().__init__(address, socket_timeout=timeout_s)
+        self._silent_until = silent_until
+
+    def __del__(self) -> None:
+        self.close_socket()
+
+    def mark_dead(self, reason: object) -> NoReturn:
+        """What python-memcached calls at each failure, to go on as if the key were missing."""
+        self.close_socket()
+        if isinstance(reason, TimeoutError):
+            self._silent_until[self.address] = time.monotonic() + SILENCE_S
+        cause = reason if isinstance(reason, BaseException) else None
+        raise BackendUnavailable(f"memcached at {self}: {reason}") from cause
+
+    def expect(self, text: bytes, raise_exception: bool = False) -> bytes:
+        line: bytes = super().readline(raise_exception)
+        if line.partition(b" ")[0] in ANSWERS[text]:
+            return line
+        sentence = f"memcached at {self} answered {line[:100]!r}"
+        raise BackendRejected(sentence) if line.startswith(TOO_LARGE) else BackendUnavailable(sentence)
+
+    def readline(self, raise_exception: bool = False) -> bytes:
+        """Called for the answer to ``gets`` only."""
+        return self.expect(b"VALUE", raise_exception)
+
+    def _get_socket(self) -> Any:
+        """A connection that can be asked at once. Raises when there is none: python-memcached would ask another server,
+        whose copy grows old while it is not asked."""
+        if time.monotonic() < self._silent_until.get(self.address, 0):
+            raise BackendUnavailable(f"memcached at {self} did not answer a moment ago")
+        if self.socket is None or not self._is_clear():
+            self.close_socket()
+            self._open()
+        return self.socket
+
+    def _is_clear(self) -> bool:
+        """True when the connection is this process's own (not its parent's), and holds neither the reply to an
+        earlier question nor the end of a server that has gone."""
+        return self._owner == os.getpid() and not self.buffer and not self._readable.poll(0)
+
+    def _open(self) -> None:
+        connection = socket.socket(self.family, socket.SOCK_STREAM)
+        connection.settimeout(self.socket_timeout)
+        try:
+            connection.connect(self.address)
+        except OSError as error:
+            connection.close()
+            self.mark_dead(error)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._readable = select.poll()
+        self._readable.register(connection, select.POLLIN)
+        self._owner = os.getpid()
+        self.socket, self.buffer = connection, b""
+
+
+class _Forbidden:
+    """In the place of what reads and writes values that are not bytes. None is written here, and one that somebody
+    else wrote may run code or fill the memory."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def load(self) -> NoReturn:
+        raise ValueError("a value that is not bytes")
+
+    dump = load

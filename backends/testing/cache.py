@@ -1,0 +1,223 @@
+"""What every cache must do. Subclass ``CacheContract``, give it the fixtures, and pytest runs it:
+
+    class TestMyCache(CacheAcrossProcesses, CacheContract):
+        @pytest.fixture
+        def url(self) -> str: ...       # a fresh, empty cache
+
+        @pytest.fixture
+        def gone_url(self) -> str: ...  # a cache whose server is away
+
+``CacheAcrossProcesses`` (cache_rivals.py) is for caches that several processes share, ``CacheOnAClock`` for those
+whose clock a test may set.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+from backends.testing.cache_failures import CacheFailures
+from backends.testing.cache_rivals import ROUNDS, open_cache, race, token_of, value_of
+from coupon.ports.cache import Cache
+
+DAY_S = 86_400
+
+
+class CacheContract(CacheFailures):
+    @pytest.fixture
+    def cache(self, url: str) -> Iterator[Cache]:
+        cache = open_cache(url)
+        yield cache
+        cache.close()
+
+    def test_a_key_that_was_never_written_is_missing(self, cache: Cache) -> None:
+        assert cache.get("k") is None
+
+    @pytest.mark.parametrize("value", [b"v", b"", bytes(range(256)), b"END\r\nVALUE k 0 1\r\n", b"x" * 512 * 1024])
+    def test_a_value_comes_back_byte_for_byte(self, cache: Cache, value: bytes) -> None:
+        assert cache.add("added", value, 60)
+        assert value_of(cache, "added") == value
+        cache.put("put", value, 60)
+        assert value_of(cache, "put") == value
+        assert cache.replace("put", value, token_of(cache, "put"), 60)
+        assert value_of(cache, "put") == value
+
+    @pytest.mark.parametrize("key", ["k" * 200, "".join(map(chr, range(0x21, 0x7F)))], ids=["longest", "all letters"])
+    def test_every_allowed_key_is_taken(self, cache: Cache, key: str) -> None:
+        assert cache.add(key, b"v", 60)
+        assert cache.replace(key, b"w", token_of(cache, key), 60)
+        assert cache.remove(key, token_of(cache, key))
+        cache.put(key, b"x", 60)
+        cache.delete_many([key])
+        assert cache.get(key) is None
+
+    def test_add_leaves_what_is_there(self, cache: Cache) -> None:
+        assert cache.add("k", b"first", 60)
+        before = cache.get("k")
+        assert not cache.add("k", b"second", 60)
+        assert not cache.add("k", b"first", 60)
+        assert cache.get("k") == before
+
+    def test_put_stores_whatever_is_there(self, cache: Cache) -> None:
+        cache.put("k", b"first", 60)
+        stale = token_of(cache, "k")
+        cache.put("k", b"second", 60)
+        assert value_of(cache, "k") == b"second"
+        assert not cache.replace("k", b"third", stale, 60)
+
+    def test_reading_leaves_a_token_valid(self, cache: Cache) -> None:
+        cache.put("k", b"v", 60)
+        token = token_of(cache, "k")
+        cache.get("k")
+        cache.get("other")
+        assert cache.replace("k", b"w", token, 60)
+
+    def test_replace_needs_the_token_of_the_last_write(self, cache: Cache) -> None:
+        cache.put("k", b"v", 60)
+        stale = token_of(cache, "k")
+        assert cache.replace("k", b"w", stale, 60)
+        before = cache.get("k")
+        assert not cache.replace("k", b"x", stale, 60)
+        assert cache.get("k") == before
+
+    def test_a_write_of_the_same_bytes_makes_a_token_stale(self, cache: Cache) -> None:
+        cache.put("k", b"v", 60)
+        stale = token_of(cache, "k")
+        assert cache.replace("k", b"v", stale, 60)
+        before = cache.get("k")
+        assert not cache.replace("k", b"v", stale, 60)
+        assert not cache.remove("k", stale)
+        assert cache.get("k") == before
+
+    def test_a_token_is_of_one_key(self, cache: Cache) -> None:
+        cache.put("k", b"v", 60)
+        cache.put("other", b"v", 60)
+        assert not cache.replace("other", b"w", token_of(cache, "k"), 60)
+        assert not cache.remove("other", token_of(cache, "k"))
+        assert cache.get("other") is not None
+
+    def test_a_token_does_not_outlive_its_entry(self, cache: Cache) -> None:
+        cache.put("k", b"v", 60)
+        stale = token_of(cache, "k")
+        assert cache.remove("k", stale)
+        assert cache.add("k", b"v", 60)
+        assert not cache.replace("k", b"w", stale, 60)
+        assert not cache.remove("k", stale)
+        cache.delete_many(["k"])
+        assert cache.add("k", b"v", 60)
+        assert not cache.replace("k", b"w", stale, 60)
+
+    def test_replacing_or_removing_what_is_missing_does_nothing(self, cache: Cache) -> None:
+        cache.put("k", b"v", 60)
+        token = token_of(cache, "k")
+        cache.delete_many(["k"])
+        assert not cache.replace("k", b"w", token, 60)
+        assert not cache.remove("k", token)
+        assert cache.get("k") is None
+
+    def test_what_was_removed_can_be_added_again(self, cache: Cache) -> None:
+        cache.put("k", b"v", 60)
+        assert cache.remove("k", token_of(cache, "k"))
+        assert cache.get("k") is None
+        assert cache.add("k", b"w", 60)
+        assert value_of(cache, "k") == b"w"
+
+    def test_many_are_deleted_at_once_and_missing_ones_are_fine(self, cache: Cache) -> None:
+        keys = [f"k{number}" for number in range(1_200)]
+        for key in [*keys[:3], keys[-1], "other"]:
+            cache.put(key, b"v", 60)
+        cache.delete_many(iter(keys))
+        cache.delete_many(keys)
+        cache.delete_many([])
+        assert [cache.get(key) for key in [*keys[:3], keys[-1]]] == [None] * 4
+        assert cache.get("other") is not None
+
+    def test_a_lifetime_is_in_seconds(self, cache: Cache) -> None:
+        lifetimes = {"a second": 1, "over five minutes": 310, "29 days": 29 * DAY_S, "30 days": 30 * DAY_S}
+        for name, ttl_s in lifetimes.items():
+            key = name.replace(" ", "-")
+            cache.put(f"put-{key}", b"v", ttl_s)
+            assert cache.add(f"add-{key}", b"v", ttl_s)
+            cache.put(f"replace-{key}", b"v", 60)
+            assert cache.replace(f"replace-{key}", b"v", token_of(cache, f"replace-{key}"), ttl_s)
+        deadline = time.monotonic() + 5
+        for method in ("put", "add", "replace"):
+            while cache.get(f"{method}-a-second") is not None:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            for key in ("over-five-minutes", "29-days", "30-days"):
+                assert cache.get(f"{method}-{key}") is not None
+
+    def test_a_token_of_one_thread_is_good_in_another(self, cache: Cache) -> None:
+        cache.put("k", b"v", 60)
+        stale = token_of(cache, "k")
+        with ThreadPoolExecutor(1) as thread:
+            assert thread.submit(cache.replace, "k", b"w", stale, 60).result()
+            assert not thread.submit(cache.replace, "k", b"x", stale, 60).result()
+            token = thread.submit(token_of, cache, "k").result()
+        assert not cache.remove("k", stale)
+        assert cache.remove("k", token)
+
+    @pytest.mark.parametrize("method", ["add", "replace", "remove"])
+    def test_of_two_threads_one_wins(self, cache: Cache, method: str) -> None:
+        barrier, interval = Barrier(2, timeout=30), sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)  # let them meet in the middle of a method
+        try:
+            with ThreadPoolExecutor(2) as threads:
+                wins = race(threads, lambda: (cache, barrier), method)
+        finally:
+            sys.setswitchinterval(interval)
+        assert wins == [1] * ROUNDS
+
+    def test_threads_read_nothing_but_their_own_answers(self, cache: Cache) -> None:
+        def ask(thread: int) -> None:
+            for number in range(100):
+                key, value = f"{thread}-{number}", f"{thread}/{number}".encode()
+                assert cache.get(key) is None
+                assert cache.add(key, value, 60)
+                assert value_of(cache, key) == value
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(ask, range(8)))
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class CacheOnAClock:
+    """For caches with an injectable clock: a subclass gives ``timed``, a fresh cache that reads ``clock``."""
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return Clock()
+
+    @pytest.mark.parametrize("ttl_s", [1, 59, 60, 310, 3_600, 30 * DAY_S])
+    def test_an_entry_lives_for_its_seconds_and_no_longer(self, timed: Cache, clock: Clock, ttl_s: int) -> None:
+        assert timed.add("added", b"v", ttl_s)
+        timed.put("put", b"v", ttl_s)
+        timed.put("replaced", b"v", 5)
+        assert timed.replace("replaced", b"w", token_of(timed, "replaced"), ttl_s)
+        clock.now += ttl_s - 0.5
+        assert [timed.get(key) is None for key in ("added", "put", "replaced")] == [False] * 3
+        clock.now += 0.5
+        assert [timed.get(key) is None for key in ("added", "put", "replaced")] == [True] * 3
+
+    def test_what_has_expired_is_missing_to_every_method(self, timed: Cache, clock: Clock) -> None:
+        timed.put("k", b"v", 310)
+        token = token_of(timed, "k")
+        clock.now += 310
+        assert not timed.replace("k", b"w", token, 60)
+        assert not timed.remove("k", token)
+        assert timed.add("k", b"x", 60)
+        assert value_of(timed, "k") == b"x"
+        assert token_of(timed, "k") != token

@@ -1,0 +1,127 @@
+"""A memcached is full, others write to it; our threads and forks share one cache."""
+
+import multiprocessing
+import pickle
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import memcache
+import pytest
+
+from backends.testing.cache_rivals import open_cache, value_of
+from coupon.ports.backend import BackendRejected, BackendUnavailable
+
+pytestmark = pytest.mark.services
+
+
+def test_what_this_server_finds_too_large_is_rejected(start):
+    cache = open_cache(start("-I", "128k", "-o", "slab_chunk_max=64").url)
+    with pytest.raises(BackendRejected, match="too large"):
+        cache.put("k", b"x" * 200_000, 60)
+    with pytest.raises(BackendRejected, match="too large"):
+        cache.add("k", b"x" * 200_000, 60)
+    assert cache.get("k") is None
+    assert cache.add("k", b"v", 60)
+    assert value_of(cache, "k") == b"v"
+    cache.close()
+
+
+def test_a_full_server_is_not_taken_for_a_rival(start):
+    cache = open_cache(start("-M", "-m", "2").url)
+
+    def fill():
+        for number in range(100):
+            assert cache.add(f"k{number}", b"x" * 400_000, 60)
+
+    with pytest.raises(BackendUnavailable, match="out of memory"):
+        fill()
+    assert value_of(cache, "k0") == b"x" * 400_000
+    cache.close()
+
+
+executed = []
+
+
+def execute(code):
+    executed.append(code)
+
+
+class Exploit:
+    def __reduce__(self):
+        return execute, ("code",)
+
+
+@pytest.mark.parametrize("value", [Exploit(), {"a": 1}, "text", 7])
+def test_what_others_stored_is_neither_executed_nor_believed(server, cache, value):
+    other = memcache.Client([f"127.0.0.1:{server.port}"])
+    other.set("coupon:k", value, 60)
+    other.disconnect_all()
+    with pytest.raises(BackendUnavailable):
+        cache.get("k")
+    assert executed == []
+    assert not cache.add("k", b"v", 60)
+    cache.delete_many(["k"])
+    assert cache.add("k", b"v", 60)
+
+
+def test_what_others_compressed_is_not_unpacked(server, cache):
+    other = memcache.Client([f"127.0.0.1:{server.port}"])
+    other.set("coupon:k", b"0" * 1_000_000, 60, min_compress_len=100)
+    other.disconnect_all()
+    with pytest.raises(BackendUnavailable):
+        cache.get("k")
+
+
+def test_the_exploit_would_work():
+    pickle.loads(pickle.dumps(Exploit()))
+    assert executed.pop() == "code"
+
+
+def test_a_forked_process_has_connections_of_its_own(cache):
+    cache.put("parent", b"parent", 60)
+    cache.put("child", b"child", 60)
+    child = multiprocessing.get_context("fork").Process(target=_read_often, args=(cache, "child"))
+    child.start()
+    _read_often(cache, "parent")
+    child.join(30)
+    assert child.exitcode == 0
+
+
+def _read_often(cache, key):
+    for _ in range(2_000):
+        assert value_of(cache, key) == key.encode()
+
+
+def test_a_thread_has_one_connection_and_closing_reaches_all(server, cache):
+    before, asked, done = server.connections(), threading.Barrier(5, timeout=30), threading.Event()
+
+    def ask():
+        cache.ping()
+        cache.get("k")
+        asked.wait()
+        done.wait(30)
+
+    with ThreadPoolExecutor(4) as threads:
+        asking = [threads.submit(ask) for _ in range(4)]
+        asked.wait()
+        assert server.connections() == before + 4
+        cache.close()
+        _until(lambda: server.connections() == before)
+        done.set()
+        for result in asking:
+            result.result()
+
+
+def test_the_connection_of_a_thread_goes_with_it(server, cache):
+    before, thread = server.connections(), threading.Thread(target=cache.ping)
+    thread.start()
+    thread.join()
+    _until(lambda: server.connections() == before)
+
+
+def _until(condition):
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,120 @@
+"""The three caches under the contract, and what only one of them promises."""
+
+import secrets
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from backends.cache.memory import MemoryCache
+from backends.cache.sqlite import PRUNED_PER_WRITE, SqliteCache
+from backends.testing.cache import CacheContract, CacheOnAClock
+from backends.testing.cache_rivals import CacheAcrossProcesses, open_cache, token_of
+from coupon.ports.backend import BackendUnavailable
+from coupon.ports.url import ConfigurationError
+from tests.contracts.memcached.server import free_port
+
+
+class TestMemoryCache(CacheOnAClock, CacheContract):
+    @pytest.fixture
+    def url(self):
+        return "memory://"
+
+    @pytest.fixture
+    def gone(self):
+        cache = open_cache("memory://")
+        cache.close()
+        return cache
+
+    @pytest.fixture
+    def timed(self, clock):
+        return MemoryCache(clock)
+
+    def test_each_instance_is_a_cache_of_its_own(self, cache):
+        cache.put("k", b"v", 60)
+        assert open_cache("memory://").get("k") is None
+
+    def test_what_has_expired_takes_no_memory_for_long(self, timed, clock):
+        for number in range(1_000):
+            timed.put(f"old-{number}", b"v", 10)
+        clock.now += 10
+        for number in range(1_000):
+            timed.put(f"new-{number}", b"v", 10)
+        assert len(timed._entries) == 1_000
+
+
+class TestSqliteCache(CacheOnAClock, CacheAcrossProcesses, CacheContract):
+    @pytest.fixture
+    def url(self, tmp_path):
+        return f"sqlite:///{tmp_path}/cache.db"
+
+    @pytest.fixture
+    def gone_url(self, tmp_path):
+        (tmp_path / "file").touch()
+        return f"sqlite:///{tmp_path}/file/cache.db"
+
+    @pytest.fixture
+    def timed(self, clock, tmp_path):
+        cache = SqliteCache(str(tmp_path / "timed.db"), clock=clock)
+        yield cache
+        cache.close()
+
+    def test_a_token_does_not_fit_an_entry_of_a_new_file(self, cache, tmp_path):
+        cache.put("k", b"v", 60)
+        stale = token_of(cache, "k")
+        for file in tmp_path.glob("cache.db*"):
+            file.unlink()
+        assert cache.get("k") is None
+        cache.put("k", b"v", 60)
+        assert not cache.replace("k", b"w", stale, 60)
+
+    def test_it_works_again_when_its_folder_is_back(self, cache, tmp_path):
+        cache.put("k", b"v", 60)
+        tmp_path.rename(aside := tmp_path.with_name(f"{tmp_path.name}-aside"))
+        tmp_path.touch()
+        with pytest.raises(BackendUnavailable):
+            cache.get("k")
+        tmp_path.unlink()
+        aside.rename(tmp_path)
+        assert cache.get("k") is not None
+
+    def test_what_has_expired_is_pruned_a_few_rows_a_write(self, timed, clock, tmp_path):
+        for number in range(3 * PRUNED_PER_WRITE):
+            timed.put(f"old-{number}", b"v", 10)
+        clock.now += 10
+        for left in (2, 1, 0):
+            timed.put("new", b"v", 10)
+            with closing(sqlite3.connect(tmp_path / "timed.db")) as file:
+                (rows,) = file.execute("SELECT count(*) FROM entries").fetchone()
+            assert rows == left * PRUNED_PER_WRITE + 1
+
+
+@pytest.mark.services
+class TestMemcachedCache(CacheAcrossProcesses, CacheContract):
+    @pytest.fixture
+    def url(self, services):
+        return f"memcached://{services.memcached}?timeout_s=1&prefix={secrets.token_hex(8)}:"
+
+    @pytest.fixture
+    def gone_url(self):
+        return f"memcached://127.0.0.1:{free_port()}"
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("memory://?size=1", "unknown option 'size'"),
+        ("sqlite:///x.db?timeout_s=0", "timeout_s='0'"),
+        ("memcached://h:11211?timeout_s=soon", "timeout_s='soon'"),
+        ("memcached://h:0", "port '0'"),
+        ("memcached://::1:11211", "not a host and port: .*::1:11211"),
+        ("memcached://h?prefix=a+b", "prefix='a b'"),
+        (f"memcached://h?prefix={'p' * 51}", "prefix='ppp"),
+        ("memcached://me:secret@h", "user"),
+        ("memcached://h/path", "path"),
+    ],
+)
+def test_a_url_that_cannot_work_is_refused(url, sentence):
+    with pytest.raises(ConfigurationError, match=sentence) as refused:
+        open_cache(url)
+    assert "secret" not in str(refused.value)
