@@ -61,11 +61,15 @@ def dump(value: Any) -> bytes:
 
 
 def load(data: bytes | str) -> Any:
-    """Raises Malformed for what is not JSON, or nested beyond reading."""
+    """Raises Malformed for what is not JSON, is nested beyond reading, or holds half a character (a lone surrogate,
+    which no backend can store)."""
     try:
-        return json.loads(data)
+        value = json.loads(data)
+        if (b"\\u" if isinstance(data, bytes) else "\\u") in data:  # type: ignore[operator]
+            dump(value)
     except (ValueError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from error
+    return value
 
 
 def encode_history(history: tuple[Entry, ...]) -> bytes:

@@ -2,7 +2,7 @@
 
 BackendError
 ├── BackendUnavailable   no (clear) answer: retrying may help; what was asked may have happened or not
-└── BackendRejected      refused for good: too large, forbidden, misconfigured; retrying never helps
+└── BackendRejected      refused for what it is: too large, malformed, of no topic; retrying never helps
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,8 @@ class BackendUnavailable(BackendError):
 
 
 class BackendRejected(BackendError):
-    """Refused for good. Retrying never helps; nothing was changed."""
+    """Refused for what it is. Retrying never helps; nothing was changed. What an operator can mend while commands wait
+    (a missing table, wrong credentials) is BackendUnavailable."""
 
 
 class Backend(ABC):

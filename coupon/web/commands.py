@@ -20,8 +20,8 @@ CODES_IN_ANSWER = 1_000
 """Up to so many codes are in the answer to a creation; beyond that they are at the operation's address."""
 PAUSE_S, PAUSE_MAX_S = 0.005, 0.1
 WAITING_MAX = 8
-"""So many requests of a process wait for an outcome at a time. The next is answered at once, as RFC 7240 allows: waiting
-takes a thread, and all threads waiting for a worker that is away would take no more commands."""
+"""So many requests of a process wait for an outcome at a time; the next is answered at once, as RFC 7240 allows.
+Waiting takes a thread, and with all threads waiting for a worker that is away no command could be taken."""
 _waiting = threading.BoundedSemaphore(WAITING_MAX)
 ANY_COMMAND = (
     "BAD_REQUEST",

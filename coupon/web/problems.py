@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from coupon.model import Reason, Refused
 from coupon.operations import UnknownAddress
-from coupon.ports.backend import BackendUnavailable
+from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.queries import InvalidCursor
 from coupon.reservations import Busy
 from coupon.service import IdempotencyKeyReused
@@ -90,13 +90,15 @@ def register(app: Flask) -> None:
     app.register_error_handler(UnknownAddress, lambda _: response(Problem("NOT_FOUND")))
     app.register_error_handler(InvalidCursor, lambda _: response(Problem("INVALID_CURSOR")))
     app.register_error_handler(Busy, lambda _: response(Problem("BUSY")))
-    app.register_error_handler(BackendUnavailable, _unavailable)
+    app.register_error_handler(BackendError, _unavailable)
     app.register_error_handler(HTTPException, _of_the_framework)
     app.register_error_handler(Exception, _unexpected)
 
 
-def _unavailable(error: BackendUnavailable) -> Response:
-    log.warning("not taken", method=request.method, path=request.path, error=str(error))
+def _unavailable(error: BackendError) -> Response:
+    """A backend that refuses for good (there is no such topic) waits for an operator: loud, and not the caller's."""
+    told = log.warning if isinstance(error, BackendUnavailable) else log.error
+    told("not taken", method=request.method, path=request.path, error=str(error))
     return response(Problem("UNAVAILABLE"))
 
 

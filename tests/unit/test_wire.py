@@ -56,6 +56,7 @@ def test_a_document_has_the_wire_names():
         json.dumps({**a_command(Kind.USE, "u")._asdict(), "accepted_at": True}).encode(),
         json.dumps({"kind": "create", **a_creation()._asdict(), "codes": [1]}).encode(),
         b"[" * 100_000,
+        encode_command(a_command(Kind.ISSUE, "i", user_id="ann")).replace(b"ann", b"\\ud800"),
     ],
 )
 def test_what_can_never_be_carried_out_is_malformed(data):

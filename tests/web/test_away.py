@@ -2,6 +2,7 @@
 
 import pytest
 
+from coupon.ports.backend import BackendRejected
 from tests.web.problems import refused
 
 LISTS = ["/v1/coupons/expired/today", "/v1/users/ann/coupons"]
@@ -73,3 +74,13 @@ def test_without_a_store_no_cached_state_refuses_a_command(api, code, backends):
 def test_a_coupon_that_somebody_is_reserving_is_busy(api, code, backends, environ):
     backends.cache.add(f"coupon:{code.replace('-', '')}", b"P", 5)
     assert refused(api.issue(code)) == (503, "BUSY")
+
+
+def test_a_topic_that_was_never_made_is_no_server_error(api, backends, monkeypatch):
+    def refuse(messages):
+        raise BackendRejected("there is no topic 'commands'")
+
+    monkeypatch.setattr(backends.queue, "publish", refuse)
+    answer = api.create(amount=1)
+    assert refused(answer) == (503, "UNAVAILABLE")
+    assert int(answer.headers["Retry-After"]) >= 1
