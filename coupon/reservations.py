@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from coupon.model import Coupon
-from coupon.ports.backend import BackendUnavailable
+from coupon.ports.backend import BackendError
 from coupon.ports.cache import Cache
 from coupon.ports.store import Store
 from coupon.wire import Malformed, decode_coupon, encode_coupon
@@ -58,7 +58,7 @@ class Reservations:
         while True:
             try:
                 cached = self._cache.get(cache_key(code))
-            except BackendUnavailable as error:
+            except BackendError as error:
                 log.warning("cache unavailable", error=str(error))
                 return self._from_store(code, cached=False)
             if cached is None:
@@ -86,7 +86,7 @@ class Reservations:
             return False
         try:
             self._cache.remove(cache_key(code), snapshot.token)
-        except BackendUnavailable as error:
+        except BackendError as error:
             log.warning("cache unavailable", error=str(error))
         return True
 
@@ -100,7 +100,7 @@ class Reservations:
                 won = self._cache.add(key, value, self._provisional_ttl_s)
             else:
                 won = self._cache.replace(key, value, snapshot.token, self._provisional_ttl_s)
-        except BackendUnavailable as error:
+        except BackendError as error:
             log.warning("cache unavailable", error=str(error))
             return Reservation(after, value)
         return Reservation(after, value) if won else None
@@ -114,7 +114,7 @@ class Reservations:
             cached = self._cache.get(key)
             if cached is not None and cached.value == reservation.value:
                 self._cache.replace(key, CONFIRMED + cached.value[1:], cached.token, self._ttl_s)
-        except BackendUnavailable as error:
+        except BackendError as error:
             log.warning("cache unavailable", error=str(error))
 
     def drop(self, reservation: Reservation) -> None:
@@ -131,7 +131,7 @@ class Reservations:
             cached = self._cache.get(cache_key(code))
             if cached is not None and cached.value == value:
                 self._cache.remove(cache_key(code), cached.token)
-        except BackendUnavailable as error:
+        except BackendError as error:
             log.warning("cache unavailable", error=str(error))
 
 

@@ -383,3 +383,13 @@ def test_what_waits_holds_back_only_its_own_offset(per_command):
         uses.run_once(poll_s=0)
     assert world.service.operations.outcome(waiting).status is Status.APPLIED
     assert world.backends.queue.lag(["use", "issue", "cancel"], "worker") == 0
+
+
+def test_a_cache_that_refuses_a_coupon_costs_no_command(world):
+    cache = Faulty(world.backends.cache)
+    shaken = world.but(cache=cache)
+    (code,) = shaken.coupons()
+    cache.before["add"] = [BackendRejected("too large")]
+    shaken.change(Kind.ISSUE, code, "ann")
+    shaken.drain()
+    assert shaken.stored(code).user_id == "ann"
