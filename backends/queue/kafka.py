@@ -82,7 +82,7 @@ class KafkaQueue(Queue):
             begins, ends = self._ends(admin, topics)
             group_id = self._cluster.prefix + group
             committed = admin.list_group_offsets({group_id: list(ends)})[group_id]
-            return sum(end - max(begins[tp], committed[tp].offset) for tp, end in ends.items())
+            return sum(max(0, end - max(begins[tp], committed[tp].offset)) for tp, end in ends.items())
 
         return self._ask(lag)
 

@@ -34,8 +34,8 @@ class KafkaQueueConsumer(Consumer):
 
     def poll(self, max_messages: int, timeout_s: float) -> list[Delivery]:
         with driver_errors():
-            self._open()
             try:
+                self._open()
                 records = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_messages)
             except Exception:
                 self._leave()
@@ -119,17 +119,20 @@ class KafkaQueueConsumer(Consumer):
             raise BackendUnavailable("Kafka is unavailable: no broker is connected")
 
     def _deliver(self, partition: Any, records: Sequence[Any]) -> list[Delivery]:
-        position = Position(partition.topic.removeprefix(self._cluster.prefix), partition.partition)
-        if position not in self._holdings:
-            self._holdings.take(position, records[0].offset)
+        position, begin = self._position(partition), records[0].offset
+        if position not in self._holdings or begin < self._holdings.committed(position):  # or the topic was made anew
+            self._holdings.take(position, begin)
         self._holdings.deliver(position, records[-1].offset + 1)
         return [delivery(position, record) for record in records]
+
+    def _position(self, partition: Any) -> Position:
+        return Position(partition.topic.removeprefix(self._cluster.prefix), partition.partition)
 
     def _partition(self, position: Position) -> Any:
         return TopicPartition(self._cluster.prefix + position.topic, position.partition)
 
     def _lost(self, partitions: Iterable[Any]) -> None:
-        lost = {Position(p.topic.removeprefix(self._cluster.prefix), p.partition) for p in partitions}
+        lost = {self._position(partition) for partition in partitions}
         self._holdings.keep([position for position in self._holdings if position not in lost])
 
     def _apply_pauses(self, partitions: Iterable[Any]) -> None:

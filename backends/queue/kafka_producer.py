@@ -115,7 +115,8 @@ class _Live:
         if failures:
             refused = len(failures) == len(messages) and all(isinstance(failure, REFUSALS) for failure in failures)
             kind = BackendRejected if refused else BackendUnavailable
-            raise kind(f"Kafka acknowledged {len(messages) - len(failures)} of {len(messages)} messages: {failures[0]}")
+            done = len(messages) - len(failures)
+            raise kind(f"Kafka acknowledged {done} of {len(messages)} messages: {failures[0]}") from failures[0]
 
     def end(self, timeout_s: float) -> None:
         try:

@@ -73,6 +73,10 @@ class Holdings:
         """The next offset to be delivered."""
         return self._spans[position].delivered
 
+    def committed(self, position: Position) -> int:
+        """The first offset that is not committed."""
+        return self._spans[position].committed
+
     def deliver(self, position: Position, offset: int) -> None:
         """All before ``offset`` was delivered."""
         span = self._spans[position]

@@ -204,6 +204,16 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses):
         assert admin.list_group_offsets([f"{prefix}g"])[f"{prefix}g"]
         admin.close()
 
+    def test_the_driver_commits_nothing_by_itself(self, queue: Queue) -> None:
+        queue.publish([Message("t", "k", b"v")])
+        consumer = queue.consumer(["t"], "g")
+        poll(consumer, 1)
+        deadline = time.monotonic() + 6  # by default it would every 5 s
+        while time.monotonic() < deadline:
+            consumer.poll(1, 0.5)
+        consumer.close()
+        assert queue.lag(["t"], "g") == 1
+
     def test_what_the_driver_changes_by_itself_stops_the_start(self, services: Services) -> None:
         producer = KafkaProducer(bootstrap_servers=services.kafka, acks=1)
         with pytest.raises(KafkaConfigurationError, match="enable_idempotence"):
@@ -212,9 +222,13 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses):
 
     def test_a_server_that_is_silent_costs_no_more_than_the_timeout(self, queue: Queue, services: Services) -> None:
         queue.publish([Message("t", "k", b"before")])
-        consumer = queue.consumer(["t"], "g")
+        consumer, another = queue.consumer(["t"], "g"), queue.consumer(["t"], "another")
         in_hand = poll(consumer, 1)
+        poll(another, 1)
         with services.silent("kafka"):
+            began = time.monotonic()
+            another.close()
+            assert time.monotonic() - began < 2
             publishing = [_Unavailable(lambda: queue.publish([Message("t", "k", b"lost?")])) for _ in range(16)]
             waits_s = [thread.after_s() for thread in publishing]
             waits_s += [_Unavailable(lambda ask=ask: ask(queue)).after_s() for ask in WHEN_GONE.values()]
