@@ -11,7 +11,7 @@ from coupon.wire import Document
 
 
 class Query(NamedTuple):
-    """All coupons held by a user, or all that expire on a day; both given: both must hold."""
+    """All coupons held by a user, or all that expire on a day; both given: both must hold; neither: all coupons."""
 
     user_id: str | None = None
     expire_at: Day | None = None
@@ -31,7 +31,8 @@ class Search(Backend):
 
     @abstractmethod
     def create(self) -> None:
-        """Make the index if it is missing. Idempotent."""
+        """Make the index if it is missing. Idempotent. A backend that needs it raises BackendUnavailable until then,
+        with a sentence that names ``coupon init``."""
 
     @abstractmethod
     def index_many(self, coupons: Sequence[Coupon]) -> None:

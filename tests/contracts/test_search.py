@@ -1,12 +1,15 @@
 """The three searches stand what every search has to stand."""
 
 import secrets
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from elasticsearch import Elasticsearch
 
+from backends.search.sqlite import CONDITIONS, FIND
 from backends.testing.search import SearchContract, opened
 from backends.testing.search_processes import SearchAcrossProcesses
 from backends.testing.search_rebuild import SearchRebuildContract
@@ -35,6 +38,16 @@ class TestSqliteSearch(SearchContract, SearchRebuildContract, SearchAcrossProces
     @pytest.fixture
     def gone_url(self) -> str:
         return "sqlite:////dev/null/search.db?timeout_s=1"
+
+    @pytest.mark.parametrize("conditions", CONDITIONS.values())
+    def test_a_page_is_read_in_order_from_an_index_however_long_the_list(self, tmp_path, search, conditions) -> None:
+        values = {"user_id": "ann", "expire_at": "2026-11-30", "after": "A", "limit": 10}
+        with closing(sqlite3.connect(tmp_path / "data" / "search.db")) as connection:
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {FIND.format(conditions=conditions)}", values).fetchall()
+        index = "holders_" if "userId" in conditions else "days_" if conditions else "sqlite_autoindex_documents_1"
+        assert len(plan) == 1  # no sorting after it
+        assert plan[0][3].startswith(f"SEARCH documents USING INDEX {index}")
+        assert "couponCode>?" in plan[0][3]
 
 
 @pytest.mark.services
