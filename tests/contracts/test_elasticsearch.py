@@ -330,7 +330,7 @@ def test_silent_it_is_unavailable_in_time(services, index, method):
             started = time.monotonic()
             with pytest.raises(BackendUnavailable):
                 CALLS[method](search)
-            assert time.monotonic() - started < 1.5
+            assert time.monotonic() - started < 1.9  # one timeout, not two
         settles(lambda: can(search.ping), True)
 
 
@@ -344,7 +344,7 @@ def test_a_network_that_swallows_everything_is_unavailable_in_time():
                 started = time.monotonic()
                 with pytest.raises(BackendUnavailable):
                     CALLS[method](search)
-                assert time.monotonic() - started < 1.5
+                assert time.monotonic() - started < 1.9  # one timeout, not two
 
 
 def test_of_several_nodes_one_that_is_away_is_not_missed(services, index):
