@@ -6,6 +6,8 @@ import pytest
 
 from tests.services import Services
 
+pytest.register_assert_rewrite("backends.testing")
+
 SERVICES = pytest.StashKey[Services]()
 
 
