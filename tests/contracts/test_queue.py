@@ -15,17 +15,10 @@ from backends.queue.kafka_client import verified
 from backends.queue.memory import MemoryQueue
 from backends.queue.sqlite import SqliteQueue
 from backends.queue.sqlite_consumer import PRUNE_MAX
-from backends.testing.queue import (
-    WHEN_GONE,
-    QueueAcrossProcesses,
-    QueueContract,
-    drain,
-    ends,
-    messages,
-    opened,
-    poll,
-    values,
-)
+from backends.testing.queue import QueueContract
+from backends.testing.queue_driving import drain, ends, messages, opened, poll, values
+from backends.testing.queue_failures import GONE_MAX_S, WHEN_GONE
+from backends.testing.queue_processes import QueueAcrossProcesses
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Consumer, Message, Queue
 from coupon.ports.url import ConfigurationError
@@ -90,9 +83,11 @@ class TestMemoryQueue(QueueContract):
 
 
 class TestSqliteQueue(QueueContract, QueueAcrossProcesses):
+    lease_s = 2.0
+
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
-        return f"sqlite:///{tmp_path}/queue.db?partitions=4"
+        return f"sqlite:///{tmp_path}/queue.db?partitions=4&lease_s={self.lease_s}"
 
     @pytest.fixture
     def gone_url(self, tmp_path: Path) -> str:
@@ -172,7 +167,7 @@ class TestSqliteQueue(QueueContract, QueueAcrossProcesses):
         cpu_s = time.process_time()
         assert consumer.poll(1, 1.0) == []
         assert time.process_time() - cpu_s < 0.15
-        assert sorted(latencies_s)[10] < 0.025
+        assert sorted(latencies_s)[10] < 0.05
         queue.close()
 
 
@@ -191,7 +186,7 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses):
 
     @pytest.fixture
     def gone_url(self) -> str:
-        return "kafka://127.0.0.1:1"
+        return "kafka://127.0.0.1:1?timeout_s=1.5"
 
     def test_topics_and_groups_have_the_prefix_in_kafka_only(
         self, queue: Queue, services: Services, prefix: str
@@ -229,12 +224,11 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses):
             began = time.monotonic()
             another.close()
             assert time.monotonic() - began < 2
-            publishing = [_Unavailable(lambda: queue.publish([Message("t", "k", b"lost?")])) for _ in range(16)]
-            waits_s = [thread.after_s() for thread in publishing]
-            waits_s += [_Unavailable(lambda ask=ask: ask(queue)).after_s() for ask in WHEN_GONE.values()]
-            waits_s.append(_Unavailable(lambda: consumer.commit(ends(in_hand))).after_s())
-            assert max(waits_s) < 3.5 + 0.3
-            _Unavailable(lambda: _poll_for_ever(consumer)).after_s()
+            asked = [_Unavailable(lambda: queue.publish([Message("t", "k", b"lost?")])) for _ in range(16)]
+            asked += [_Unavailable(lambda ask=ask: ask(queue)) for ask in WHEN_GONE.values()]
+            asked.append(_Unavailable(lambda: consumer.commit(ends(in_hand))))
+            assert max(asking.after_s() for asking in asked) < GONE_MAX_S
+            _Unavailable(lambda: _poll_on(consumer)).after_s()
             assert _Unavailable(lambda: queue.publish([Message("t", "k", b"lost?")])).after_s() < 2
         _until_available(lambda: queue.publish([Message("t", "k", b"after")]))
         consumer.rewind()
@@ -249,7 +243,7 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses):
         _consume(consumer, found, lambda: len(publishing.acknowledged) > 300)
         with services.away("kafka"):
             with pytest.raises(BackendUnavailable):
-                _poll_for_ever(consumer)
+                _poll_on(consumer)
             _until(lambda: publishing.failures > 0)
         recovered = len(publishing.acknowledged) + 300
         _consume(consumer, found, lambda: len(publishing.acknowledged) > recovered)
@@ -334,8 +328,9 @@ def _consume(consumer: Consumer, found: list[Any], enough: Callable[[], bool]) -
             consumer.rewind()
 
 
-def _poll_for_ever(consumer: Consumer) -> None:
-    while True:
+def _poll_on(consumer: Consumer) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
         consumer.poll(10, 0.5)
 
 

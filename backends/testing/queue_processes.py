@@ -1,0 +1,135 @@
+"""What every queue promises that several processes use at once."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from backends.testing.queue_driving import PATIENCE_S, by_key, drain, ends, messages, opened, poll, values
+from coupon.ports.backend import BackendUnavailable
+from coupon.ports.queue import MESSAGE_MAX, Message, Queue
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+class QueueAcrossProcesses:
+    """To be mixed in after ``QueueContract``, whose ``queue`` it takes. ``lease_s``: how long a member may be silent
+    before others get its partitions."""
+
+    lease_s = 6.0
+
+    def test_what_a_process_published_before_it_was_killed_is_there(self, queue: Queue, url: str) -> None:
+        with another_process(publish_and_wait, url, "key", 100) as (process, pipe):
+            assert pipe.recv() == 100
+            os.kill(process.pid, signal.SIGKILL)
+        assert values(queue.browse("t")) == [b"%d" % n for n in range(100)]
+
+    def test_processes_publish_at_once_and_one_consumes_each_key_in_order(self, queue: Queue, url: str) -> None:
+        with another_process(publish_and_wait, url, "a", 200), another_process(publish_and_wait, url, "b", 200):
+            found = by_key(drain([queue.consumer(["t"], "g")], 400)[0])
+        assert found == {key: [b"%d" % n for n in range(200)] for key in "ab"}
+
+    def test_a_killed_member_hands_its_partitions_over(self, queue: Queue, url: str) -> None:
+        queue.publish(messages(100))
+        with another_process(poll_and_commit, url) as (process, pipe):
+            assert pipe.recv() == 100
+            os.kill(process.pid, signal.SIGKILL)
+            killed = time.monotonic()
+            assert by_key(drain([queue.consumer(["t"], "g")], 100)[0]) == by_key(messages(100))
+        assert time.monotonic() - killed < self.lease_s + 6
+
+    def test_who_slept_while_others_took_over_cannot_commit(self, queue: Queue, url: str) -> None:
+        queue.publish(messages(100))
+        with another_process(poll_and_commit, url) as (process, pipe):
+            assert pipe.recv() == 100
+            os.kill(process.pid, signal.SIGSTOP)
+            consumer = queue.consumer(["t"], "g")
+            assert by_key(poll(consumer, 100)) == by_key(messages(100))
+            os.kill(process.pid, signal.SIGCONT)
+            pipe.send("commit")
+            assert pipe.recv() == "refused"
+            assert queue.lag(["t"], "g") == 100
+            consumer.rewind()
+            assert by_key(poll(consumer, 100)) == by_key(messages(100))
+
+    def test_a_queue_that_was_used_before_a_fork_works_on_both_sides(self, queue: Queue) -> None:
+        queue.publish([Message("t", "k", b"parent")])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: that is what is tested
+            child = os.fork()
+        if not child:
+            try:
+                queue.publish([Message("t", "k", b"child")])
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        queue.publish([Message("t", "k", b"parent")])
+        assert values(queue.browse("t")) == [b"parent", b"child", b"parent"]
+
+    def test_a_backlog_of_any_size_is_read_in_flat_memory(self, queue: Queue, url: str) -> None:
+        for n in range(15):
+            queue.publish([Message("t", f"key-{n}-{i}", os.urandom(MESSAGE_MAX)) for i in range(10)])
+        with another_process(read_all, url, 150) as (_, pipe):
+            assert pipe.recv() < 130, "MB"
+
+    def test_a_long_batch_costs_no_partitions(self, queue: Queue, url: str) -> None:
+        queue.publish(messages(100))
+        consumer = queue.consumer(["t"], "g")
+        in_hand = poll(consumer, 100)
+        with another_process(poll_and_commit, url) as (_, pipe):
+            assert not pipe.poll(self.lease_s + 2), "its lease is over, though it lives"
+            consumer.commit(ends(in_hand))
+
+
+@contextmanager
+def another_process(work: Callable[..., None], *args: Any) -> Iterator[tuple[Any, Any]]:
+    """A process that does the work, given one end of a pipe; killed at the end."""
+    ours, theirs = SPAWN.Pipe()
+    process = SPAWN.Process(target=work, args=(theirs, *args), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield process, ours
+    finally:
+        process.kill()
+        process.join()
+        process.close()
+        ours.close()
+
+
+def publish_and_wait(pipe: Any, url: str, key: str, count: int) -> None:
+    queue = opened(url)
+    for n in range(count):
+        queue.publish([Message("t", key, b"%d" % n)])
+    pipe.send(count)
+    pipe.recv()
+
+
+def read_all(pipe: Any, url: str, count: int) -> None:
+    """Read all as a member and by browsing; the most memory that this process ever had, in MB."""
+    queue = opened(url)
+    consumer, polled = queue.consumer(["t"], "g"), 0
+    while polled < count:
+        polled += len(consumer.poll(500, PATIENCE_S))
+    assert sum(1 for _ in queue.browse("t")) == count
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def poll_and_commit(pipe: Any, url: str) -> None:
+    """Poll 100 messages; commit them when told to."""
+    consumer = opened(url).consumer(["t"], "g")
+    deliveries = poll(consumer, 100)
+    pipe.send(len(deliveries))
+    pipe.recv()
+    try:
+        consumer.commit(ends(deliveries))
+    except BackendUnavailable:
+        pipe.send("refused")
+    else:
+        pipe.send("committed")
