@@ -8,11 +8,8 @@ that the chunk is complete. That is how the progress of a creation is known from
 from collections.abc import Iterator
 
 from coupon.codes import Mint
-from coupon.model import CreateCoupons
+from coupon.model import CHUNK, CreateCoupons
 from coupon.ports.store import Store
-
-CHUNK = 500
-"""Coupons in a message. The markers' places follow from it: it is part of the protocol, not a setting."""
 
 
 def chunks(creation: CreateCoupons) -> Iterator[CreateCoupons]:

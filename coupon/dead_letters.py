@@ -1,17 +1,23 @@
 """Messages that can never be carried out, kept with their place, the reason and every byte, to be replayed."""
 
 import base64
-import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import structlog
+
 from coupon.ports.queue import Delivery, Message, Queue
 from coupon.topics import DEAD_LETTERS
-from coupon.wire import dump
+from coupon.wire import dump, load
+
+VALUE_MAX = 600_000
+"""A body that is longer is kept in part: with its place and its reason it has to fit into a message (1 MB)."""
+log = structlog.get_logger("coupon.dead_letters")
 
 
 class DeadLetter(NamedTuple):
-    """``value`` is the message's body, byte for byte; ``at`` is when it was given up, in milliseconds."""
+    """``value`` is the message's body, byte for byte (its beginning, if not ``whole``); ``at`` is when it was given up,
+    in milliseconds."""
 
     topic: str
     partition: int
@@ -20,6 +26,7 @@ class DeadLetter(NamedTuple):
     value: bytes
     reason: str
     at: int
+    whole: bool = True
 
     @property
     def id(self) -> str:
@@ -34,9 +41,10 @@ def encode(delivery: Delivery, reason: str, at: int) -> Message:
         "partition": delivery.partition,
         "offset": delivery.offset,
         "key": delivery.key,
-        "value": base64.b64encode(delivery.value).decode(),
-        "reason": reason,
+        "value": base64.b64encode(delivery.value[:VALUE_MAX]).decode(),
+        "reason": reason[:1_000],
         "at": at,
+        "whole": len(delivery.value) <= VALUE_MAX,
     }
     return Message(DEAD_LETTERS, delivery.key, dump(body))
 
@@ -45,13 +53,18 @@ def browse(queue: Queue) -> Iterator[DeadLetter]:
     """All dead letters, each id once: one that was given up again after a redelivery is the same letter."""
     seen: set[str] = set()
     for delivery in queue.browse(DEAD_LETTERS):
-        body = json.loads(delivery.value)
-        letter = DeadLetter(**body | {"value": base64.b64decode(body["value"])})
+        try:
+            body = load(delivery.value)
+            letter = DeadLetter(**body | {"value": base64.b64decode(body["value"])})
+        except (ValueError, TypeError, KeyError) as error:
+            log.warning("not a dead letter", partition=delivery.partition, offset=delivery.offset, error=str(error))
+            continue
         if letter.id not in seen:
             seen.add(letter.id)
             yield letter
 
 
 def replay(queue: Queue, letters: list[DeadLetter]) -> None:
-    """Publish the messages again where they came from. Replaying twice is safe: what was carried out is recognised."""
-    queue.publish([Message(letter.topic, letter.key, letter.value) for letter in letters])
+    """Publish the messages again where they came from; those that were kept in part are left out. Replaying twice is
+    safe: what was carried out is recognised."""
+    queue.publish([Message(letter.topic, letter.key, letter.value) for letter in letters if letter.whole])

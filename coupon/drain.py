@@ -20,7 +20,7 @@ from coupon.codes import Mint
 from coupon.heartbeat import Heartbeat
 from coupon.indexing import Indexer
 from coupon.model import Command, Coupon, CreateCoupons
-from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.ports.queue import Position
 from coupon.protocol import Verdict
 from coupon.reservations import cache_key
@@ -33,6 +33,9 @@ GROUP = "worker"
 POLL_S = 0.5
 POLL_WHILE_WAITING_S = 0.02
 PAUSE_S, PAUSE_MAX_S = 0.1, 5.0
+ROUND_MAX_MS = 5_000
+"""After so long in one batch the rest of it is given back and polled again: creations may make a batch very long, and a
+group takes a member that does not poll for dead."""
 log = structlog.get_logger("coupon.worker")
 
 
@@ -63,16 +66,18 @@ class Worker:
         self._waiting: dict[Place, Waiting] = {}
         self._done: dict[Position, int] = {}
         self._failures = 0
+        self._stop = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
-        """Until ``stop`` is set: the batch in hand is finished and committed, then the group is left. A backend that is
+        """Until ``stop`` is set: the part in hand is finished and committed, then the group is left. A backend that is
         away is waited for; DeploymentError ends the worker."""
+        self._stop = stop
         try:
             while not stop.is_set():
                 try:
                     self.run_once()
                     self._failures = 0
-                except BackendUnavailable as error:
+                except BackendError as error:
                     stop.wait(self._back_off(error))
         finally:
             self._consumer.close()
@@ -80,13 +85,18 @@ class Worker:
     def run_once(self, poll_s: float = POLL_S) -> int:
         """Carry out one batch; the number of messages that were delivered. After BackendUnavailable nothing is lost:
         call ``rewind`` and go on."""
-        self._heartbeat.beat(waiting=len(self._waiting), search_away=self._indexer.is_away())
-        self._consumer.pause(self._topics_to_leave_alone())
+        self._beat()
+        self._consumer.pause(self._places_to_leave_alone())
         deliveries = self._consumer.poll(self._batch_max, POLL_WHILE_WAITING_S if self._waiting else poll_s)
         tasks = [waiting.task for waiting in self._waiting.values()] + [task(delivery) for delivery in deliveries]
+        started = self._clock()
         for part in parts(tasks):
+            if self._stop.is_set() or self._clock() - started > ROUND_MAX_MS:
+                self.rewind()
+                break
             self._process(part)
             self._commit()
+            self._beat()
         return len(deliveries)
 
     def rewind(self) -> None:
@@ -95,7 +105,10 @@ class Worker:
         self._done.clear()
         self._consumer.rewind()
 
-    def _back_off(self, error: BackendUnavailable) -> float:
+    def _beat(self) -> None:
+        self._heartbeat.beat(waiting=len(self._waiting), search_away=self._indexer.is_away())
+
+    def _back_off(self, error: BackendError) -> float:
         """Seconds to wait before the next try."""
         pause_s = min(PAUSE_S * 2.0**self._failures, PAUSE_MAX_S) * random.uniform(0.5, 1)  # noqa: S311 - jitter
         self._failures = min(self._failures + 1, 10)
@@ -103,28 +116,29 @@ class Worker:
         self.rewind()
         return pause_s
 
-    def _topics_to_leave_alone(self) -> set[str]:
-        """What is owed to search, while search is away; topics of which enough is waiting already."""
-        topics = {REINDEX} if self._indexer.is_away() else set()
-        if len(self._waiting) >= self._batch_max:
-            topics |= {position.topic for position, _ in self._waiting}
-        return topics
+    def _places_to_leave_alone(self) -> set[str | Position]:
+        """What is owed to search, while search is away; partitions of which enough is waiting already. Not whole
+        topics: a coupon's commands have the same partition in each, so the oldest of all is never left alone."""
+        waiting = Counter(position for position, _ in self._waiting)
+        places: set[str | Position] = {REINDEX} if self._indexer.is_away() else set()
+        return places.union(position for position, number in waiting.items() if number >= self._batch_max)
 
     def _process(self, part: list[Task]) -> None:
-        """Carry the part out. What a backend refuses for good is found by going one by one, and given up."""
-        started = self._clock()
+        """Carry the part out. What cannot be, whatever the reason, is found by going one by one, and given up: no
+        message may stop all those behind it."""
         try:
             letters = self._carry_out(part)
-        except BackendRejected as error:
+        except (BackendUnavailable, DeploymentError):
+            raise
+        except Exception as error:
             if len(part) > 1:
                 for item in part:
                     self._process([item])
                 return
-            letters = {part[0].place: str(error)}
+            letters = {part[0].place: str(error) if isinstance(error, BackendError) else repr(error)}
         self._give_up(part, letters)
         for item in part:
             self._done[item.position] = max(self._done.get(item.position, 0), item.delivery.offset + 1)
-        log.debug("part", messages=len(part), ms=self._clock() - started)
 
     def _carry_out(self, part: list[Task]) -> dict[Place, str]:
         """Returns the reasons for which some can never be carried out."""
@@ -153,8 +167,9 @@ class Worker:
             self._waiting.pop(item.place, None)
             if verdict is None:
                 letters[item.place] = "the store has no such coupon"
-            if verdict in (None, Verdict.REJECTED):
-                lost.add(cache_key(command.code))
+            elif verdict is Verdict.REJECTED or settled.coupons[command.code].entry(command.operation) is None:
+                lost.add(cache_key(command.code))  # also when it was recorded before: we may have died before this
+            if verdict is Verdict.REJECTED:
                 log.warning("rejected", operation=command.operation, kind=command.kind, code=command.code)
         applied = [c.operation for c, v in zip(commands, settled.verdicts, strict=True) if v is Verdict.APPLIED]
         log.info("applied", operations=applied, seen=settled.verdicts.count(Verdict.SEEN), waiting=len(self._waiting))
@@ -172,23 +187,22 @@ class Worker:
         """The cache holds these coupons as they will never be."""
         try:
             self._cache.delete_many(keys)
-        except BackendUnavailable as error:
+        except BackendError as error:
             log.warning("cache unavailable", error=str(error))
 
     def _give_up(self, part: list[Task], letters: dict[Place, str]) -> None:
         """Put what can never be carried out aside; many in a row are no bad data but a bad deployment."""
+        in_a_row = self._letters_in_a_row
         for item in part:
-            self._letters_in_a_row = self._letters_in_a_row + 1 if item.place in letters else 0
-            if self._letters_in_a_row >= self._letters_max:
-                raise DeploymentError(f"{self._letters_in_a_row} dead letters in a row: {letters[item.place]}")
-        given_up = [item.delivery for item in part if item.place in letters]
-        for delivery in given_up:
-            log.error("dead letter", topic=delivery.topic, partition=delivery.partition, offset=delivery.offset)
+            in_a_row = in_a_row + 1 if item.place in letters else 0
+            if in_a_row >= self._letters_max:
+                raise DeploymentError(f"{in_a_row} dead letters in a row: {letters[item.place]}")
+        given_up = [item for item in part if item.place in letters]
         at = self._clock()
-        reasons = [letters[item.place] for item in part if item.place in letters]
-        self._queue.publish(
-            [dead_letters.encode(delivery, reason, at) for delivery, reason in zip(given_up, reasons, strict=True)]
-        )
+        self._queue.publish([dead_letters.encode(item.delivery, letters[item.place], at) for item in given_up])
+        self._letters_in_a_row = in_a_row
+        for item in given_up:
+            log.error("dead letter", place=item.place, reason=letters[item.place])
 
     def _commit(self) -> None:
         """What is done, up to the first that waits."""

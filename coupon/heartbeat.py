@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from coupon.ports.backend import BackendUnavailable
+from coupon.ports.backend import BackendError
 from coupon.ports.cache import Cache
 from coupon.wire import dump
 
@@ -32,14 +32,20 @@ class Heartbeat:
             return
         self._last = time.monotonic()
         body = dump({"at": time.time(), "pid": os.getpid(), **state})
+        try:
+            self._write(body)
+        except OSError as error:  # a full disk is no reason to stop
+            log.error("heartbeat file not written", error=str(error))
+        try:
+            self._cache.put(KEY, body, STALE_S)
+        except BackendError as error:
+            log.warning("cache unavailable", error=str(error))
+
+    def _write(self, body: bytes) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         draft.write_bytes(body)
         draft.replace(self._path)
-        try:
-            self._cache.put(KEY, body, STALE_S)
-        except BackendUnavailable as error:
-            log.warning("cache unavailable", error=str(error))
 
 
 def last_in_cache(cache: Cache) -> dict[str, Any] | None:

@@ -12,9 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Self, TextIO
 
-from coupon.creation import CHUNK
 from coupon.duplicates import Duplicate, DuplicateFinder
-from coupon.model import Coupon, Day
+from coupon.model import CHUNK, Coupon, Day
 from coupon.ports.store import Store
 from coupon.rows import BadRow, Row, rows
 from coupon.service import CommandService, Given

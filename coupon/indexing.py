@@ -11,7 +11,7 @@ import structlog
 from coupon.batch import reindex_message
 from coupon.clock import Clock
 from coupon.model import Coupon
-from coupon.ports.backend import BackendUnavailable
+from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.queue import Queue
 from coupon.ports.search import Search
 
@@ -31,26 +31,36 @@ class Indexer:
     def index(self, coupons: Iterable[Coupon]) -> None:
         """Afterwards each document is written, or owed durably; raises BackendUnavailable when neither was possible."""
         coupons = list(coupons)
-        if not coupons:
-            return
         if not self.is_away():
             try:
-                self._search.index_many(coupons)
+                return self._index(coupons)
             except BackendUnavailable as error:
                 log.warning("search unavailable", error=str(error))
                 self._wait_longer()
-            else:
-                return
         codes = [coupon.code for coupon in coupons]
         starts = range(0, len(codes), CODES_A_MESSAGE)
         self._queue.publish([reindex_message(codes[start : start + CODES_A_MESSAGE]) for start in starts])
+        return None
+
+    def _index(self, coupons: list[Coupon]) -> None:
+        """Whatever search makes of a document, its command was carried out: one that it refuses for what it is, found
+        by halving, is told and left out until ``coupon reindex``."""
+        try:
+            self._search.index_many(coupons)
+        except BackendRejected as error:
+            if len(coupons) == 1:
+                log.error("document refused", code=coupons[0].code, error=str(error))
+                return
+            half = len(coupons) // 2
+            self._index(coupons[:half])
+            self._index(coupons[half:])
 
     def is_away(self) -> bool:
         """Whether search failed last time and has not answered a ping since; pings when it is time to."""
         if self._pause_ms and self._clock() >= self._next_ping:
             try:
                 self._search.ping()
-            except BackendUnavailable:
+            except BackendError:
                 self._wait_longer()
             else:
                 log.info("search is back")

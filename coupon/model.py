@@ -9,6 +9,8 @@ from typing import NamedTuple, NewType
 
 Day = NewType("Day", str)
 
+CHUNK = 500
+"""The most coupons that a message creates. The markers' places follow from it: part of the protocol, no setting."""
 HISTORY_MAX = 100
 """How many of its last commands a coupon remembers: the horizon within which a redelivery is recognised."""
 REJECTIONS_MAX = 200
@@ -61,12 +63,27 @@ class Entry(NamedTuple):
 
 
 class Rejection(NamedTuple):
-    """One attempt, (operation, previous), that was accepted and then lost."""
+    """One attempt that was accepted ``at``, to be built on ``version``, and then lost."""
+
+    operation: str
+    version: int
+    reason: Reason
+    at: int
+
+
+class Attempt(NamedTuple):
+    """An operation as it was accepted ``at`` some time, built on what ``previous`` had made of the coupon by then. An
+    operation that lost may be sent again: that is another attempt."""
 
     operation: str
     previous: str
-    reason: Reason
+    previous_version: int
     at: int
+
+    @property
+    def predecessor(self) -> tuple[str, int]:
+        """The operation that it was built on, and the version that one was built on."""
+        return self.previous, self.previous_version - 1
 
 
 class Coupon(NamedTuple):
@@ -107,9 +124,9 @@ class Coupon(NamedTuple):
         """What the history says of the operation, or None."""
         return next((entry for entry in self.history if entry.operation == operation), None)
 
-    def rejection(self, operation: str, previous: str) -> Rejection | None:
-        """What is recorded of that attempt's rejection, or None."""
-        return next((r for r in self.rejections if r.operation == operation and r.previous == previous), None)
+    def rejection(self, operation: str, at: int) -> Rejection | None:
+        """What is recorded of the rejection of the operation as it was accepted then, or None."""
+        return next((r for r in self.rejections if r.operation == operation and r.at == at), None)
 
 
 class Command(NamedTuple):
@@ -127,6 +144,10 @@ class Command(NamedTuple):
     day: Day
     user_id: str | None
     actor: str
+
+    @property
+    def attempt(self) -> Attempt:
+        return Attempt(self.operation, self.previous, self.previous_version, self.accepted_at)
 
 
 class CreateCoupons(NamedTuple):

@@ -9,8 +9,9 @@ from enum import StrEnum
 
 from coupon import creation
 from coupon.codes import Mint
-from coupon.model import CreateCoupons, Day, Reason
+from coupon.model import Attempt, CreateCoupons, Day, Reason
 from coupon.ports.store import Store
+from coupon.protocol import Found, Standing, find
 
 
 class Status(StrEnum):
@@ -23,13 +24,20 @@ class UnknownAddress(Exception):
     """Not an address that this service has given."""
 
 
+class Forgotten(Exception):
+    """The coupon has seen so many commands since that it no longer remembers this one: it was settled long ago."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChangeAddress:
     """One attempt to change one coupon."""
 
-    operation: str
-    previous: str
+    attempt: Attempt
     code: str
+
+    @property
+    def operation(self) -> str:
+        return self.attempt.operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,7 @@ class Operations:
     def address(self, address: ChangeAddress | CreationAddress) -> str:
         """The opaque form of the address: what ``parse`` takes."""
         if isinstance(address, ChangeAddress):
-            text = f"{address.operation}-{address.previous}-{address.code}"
+            text = "-".join(map(str, (*address.attempt, address.code)))
         else:
             text = f"{address.operation}-{address.amount}"
         return f"{text}-{self._mint.sign(text)}"
@@ -66,25 +74,29 @@ class Operations:
         body, _, signature = text.rpartition("-")
         if not body or signature != self._mint.sign(body):
             raise UnknownAddress(text)
-        operation, *rest = body.split("-")
-        if len(rest) == 2:
-            return ChangeAddress(operation, *rest)
-        return CreationAddress(operation, int(rest[0]))
+        match body.split("-"):
+            case [operation, amount]:
+                return CreationAddress(operation, int(amount))
+            case [operation, previous, version, at, code]:
+                return ChangeAddress(Attempt(operation, previous, int(version), int(at)), code)
+        raise UnknownAddress(text)
 
     def outcome(self, address: ChangeAddress | CreationAddress) -> Outcome:
+        """Raises Forgotten."""
         if isinstance(address, CreationAddress):
             return self._creation(address)
         return self._change(address)
 
     def _change(self, address: ChangeAddress) -> Outcome:
         coupon = self._store.get_many([address.code]).get(address.code)
-        if coupon is None:
-            return Outcome(Status.ACCEPTED)
-        if coupon.entry(address.operation) is not None:
-            return Outcome(Status.APPLIED)
-        rejection = coupon.rejection(address.operation, address.previous)
-        if rejection is not None:
-            return Outcome(Status.REJECTED, rejection.reason)
+        found = Found(Standing.EARLY) if coupon is None else find(coupon, address.attempt)
+        match found.standing:
+            case Standing.APPLIED:
+                return Outcome(Status.APPLIED)
+            case Standing.REJECTED | Standing.LOST:
+                return Outcome(Status.REJECTED, found.reason)
+            case Standing.FORGOTTEN:
+                raise Forgotten(address.code)
         return Outcome(Status.ACCEPTED)
 
     def _creation(self, address: CreationAddress) -> Outcome:

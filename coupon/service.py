@@ -10,7 +10,7 @@ import structlog
 from coupon import creation
 from coupon.clock import Clock, day_of, now_ms
 from coupon.codes import Mint
-from coupon.model import Command, Coupon, CreateCoupons, Day, Kind, Reason, Refused, transition
+from coupon.model import Attempt, Command, Coupon, CreateCoupons, Day, Kind, Reason, Refused, transition
 from coupon.operations import ChangeAddress, CreationAddress, Operations
 from coupon.ports.backend import BackendError
 from coupon.ports.queue import Message
@@ -38,7 +38,7 @@ class Caller:
 
 
 class Given(NamedTuple):
-    """Coupons whose codes are given: up to ``creation.CHUNK`` with the same days."""
+    """Coupons whose codes are given: up to ``model.CHUNK`` with the same days."""
 
     codes: tuple[str, ...]
     valid_from: Day
@@ -100,7 +100,7 @@ class CommandService:
                 raise
             if self._publish(snapshot, after, command):
                 log.info("accepted", operation=operation, kind=kind, code=code)
-                return ChangeAddress(operation, command.previous, code)
+                return ChangeAddress(command.attempt, code)
         raise Busy(code)
 
     def create(self, amount: int, valid_from: Day, expire_at: Day, caller: Caller) -> CreationAddress:
@@ -180,6 +180,8 @@ class CommandService:
 def _accepted_before(coupon: Coupon, operation: str, kind: Kind, user_id: str | None) -> ChangeAddress:
     """The address of the first attempt, which was accepted."""
     place = [entry.operation for entry in coupon.history].index(operation)
-    if (coupon.history[place].kind, coupon.history[place].user_id) != (kind, user_id):
+    entry, previous = coupon.history[place], coupon.history[max(place - 1, 0)]
+    if (entry.kind, entry.user_id) != (kind, user_id):
         raise IdempotencyKeyReused
-    return ChangeAddress(operation, coupon.history[max(place - 1, 0)].operation, coupon.code)
+    version = coupon.version - len(coupon.history) + place
+    return ChangeAddress(Attempt(operation, previous.operation, version, entry.at), coupon.code)

@@ -4,12 +4,18 @@ All of them are JSON. What is decoded is checked: a queue is read long after it 
 """
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, TypedDict
 
-from coupon.model import Command, Coupon, CreateCoupons, Day, Entry, Kind, Reason, Rejection
+from coupon.codes import is_code
+from coupon.model import CHUNK, Command, Coupon, CreateCoupons, Day, Entry, Kind, Reason, Rejection
 
 _JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)  # made once: that is a third of its work
+
+
+INSTANT_MAX = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
+AMOUNT_MAX = 1_000_000_000
 
 
 class Malformed(ValueError):
@@ -61,11 +67,12 @@ def dump(value: Any) -> bytes:
 
 
 def load(data: bytes | str) -> Any:
-    """Raises Malformed for what is not JSON, is nested beyond reading, or holds half a character (a lone surrogate,
-    which no backend can store)."""
+    """Raises Malformed for what is not JSON in UTF-8, is nested beyond reading, or holds half a character (a lone
+    surrogate, which no backend can store)."""
     try:
-        value = json.loads(data)
-        if (b"\\u" if isinstance(data, bytes) else "\\u") in data:  # type: ignore[operator]
+        text = data if isinstance(data, str) else data.decode()
+        value = json.loads(text)
+        if "\\u" in text:
             dump(value)
     except (ValueError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from error
@@ -107,7 +114,7 @@ def _history(rows: list[list[Any]]) -> tuple[Entry, ...]:
 
 
 def _rejections(rows: list[list[Any]]) -> tuple[Rejection, ...]:
-    return tuple(Rejection(operation, previous, Reason(reason), at) for operation, previous, reason, at in rows)
+    return tuple(Rejection(operation, version, Reason(reason), at) for operation, version, reason, at in rows)
 
 
 def encode_command(command: Command | CreateCoupons) -> bytes:
@@ -128,19 +135,20 @@ def decode_command(data: bytes) -> Command | CreateCoupons:
 
 
 def _decode_creation(fields: dict[str, Any]) -> CreateCoupons:
+    size = _number(fields, "size", 1, CHUNK)
     codes = _field(fields, "codes", list)
-    if not all(isinstance(code, str) for code in codes):
-        raise Malformed("codes are not all strings")
+    if codes and (len(codes) != size or not all(isinstance(code, str) and is_code(code) for code in codes)):
+        raise Malformed(f"codes are not {size} codes")
     return CreateCoupons(
         operation=_field(fields, "operation", str),
-        amount=_field(fields, "amount", int),
-        first=_field(fields, "first", int),
-        size=_field(fields, "size", int),
+        amount=_number(fields, "amount", 1, AMOUNT_MAX),
+        first=_number(fields, "first", 0, AMOUNT_MAX - size),
+        size=size,
         codes=tuple(codes),
         mint=_field(fields, "mint", str),
-        valid_from=Day(_field(fields, "valid_from", str)),
-        expire_at=Day(_field(fields, "expire_at", str)),
-        accepted_at=_field(fields, "accepted_at", int),
+        valid_from=_day(fields, "valid_from"),
+        expire_at=_day(fields, "expire_at"),
+        accepted_at=_number(fields, "accepted_at", 0, INSTANT_MAX),
         actor=_field(fields, "actor", str),
     )
 
@@ -149,17 +157,37 @@ def _decode_change(kind: Kind, fields: dict[str, Any]) -> Command:
     user_id = fields.get("user_id")
     if (user_id is not None and not isinstance(user_id, str)) or (kind is Kind.ISSUE and not user_id):
         raise Malformed(f"user_id is {user_id!r}")
+    code = _field(fields, "code", str)
+    if not is_code(code):
+        raise Malformed(f"code is {code!r}")
     return Command(
         kind=kind,
         operation=_field(fields, "operation", str),
-        code=_field(fields, "code", str),
+        code=code,
         previous=_field(fields, "previous", str),
-        previous_version=_field(fields, "previous_version", int),
-        accepted_at=_field(fields, "accepted_at", int),
-        day=Day(_field(fields, "day", str)),
+        previous_version=_number(fields, "previous_version", 1, INSTANT_MAX),
+        accepted_at=_number(fields, "accepted_at", 0, INSTANT_MAX),
+        day=_day(fields, "day"),
         user_id=user_id,
         actor=_field(fields, "actor", str),
     )
+
+
+def _day(fields: dict[str, Any], name: str) -> Day:
+    text = _field(fields, name, str)
+    try:
+        if date.fromisoformat(text).isoformat() == text:
+            return Day(text)
+    except ValueError:
+        pass
+    raise Malformed(f"{name} is {text!r}, not a day")
+
+
+def _number(fields: dict[str, Any], name: str, low: int, high: int) -> int:
+    number: int = _field(fields, name, int)
+    if not low <= number <= high:
+        raise Malformed(f"{name} is {number}, not from {low} to {high}")
+    return number
 
 
 def _field(fields: dict[str, Any], name: str, kind: type) -> Any:

@@ -26,7 +26,7 @@ class KafkaQueueConsumer(Consumer):
         self._topics = [cluster.prefix + topic for topic in topics]
         self._group = cluster.prefix + group
         self._holdings = Holdings()
-        self._paused: frozenset[str] = frozenset()
+        self._paused: frozenset[str | Position] = frozenset()
         self._consumer: Any = None
         self._connections: Any = None
         self._heard_at = 0.0
@@ -59,8 +59,8 @@ class KafkaQueueConsumer(Consumer):
             with suppress(ValueError):  # it went to another member, which begins there
                 self._consumer.seek(self._partition(position), offset)
 
-    def pause(self, topics: Iterable[str]) -> None:
-        paused = frozenset(self._cluster.prefix + topic for topic in topics)
+    def pause(self, places: Iterable[str | Position]) -> None:
+        paused = frozenset(places)
         if paused != self._paused:
             self._paused = paused
             if self._consumer is not None:
@@ -125,11 +125,11 @@ class KafkaQueueConsumer(Consumer):
         self._holdings.deliver(position, records[-1].offset + 1)
         return [delivery(position, record) for record in records]
 
-    def _position(self, partition: Any) -> Position:
-        return Position(partition.topic.removeprefix(self._cluster.prefix), partition.partition)
-
     def _partition(self, position: Position) -> Any:
         return TopicPartition(self._cluster.prefix + position.topic, position.partition)
+
+    def _position(self, partition: Any) -> Position:
+        return Position(partition.topic.removeprefix(self._cluster.prefix), partition.partition)
 
     def _lost(self, partitions: Iterable[Any]) -> None:
         lost = {self._position(partition) for partition in partitions}
@@ -137,7 +137,9 @@ class KafkaQueueConsumer(Consumer):
 
     def _apply_pauses(self, partitions: Iterable[Any]) -> None:
         for partition in partitions:
-            (self._consumer.pause if partition.topic in self._paused else self._consumer.resume)(partition)
+            position = self._position(partition)
+            resumed = self._paused.isdisjoint((position, position.topic))
+            (self._consumer.resume if resumed else self._consumer.pause)(partition)
 
 
 class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -139,7 +139,7 @@ class MemoryConsumer(Consumer):
     def __init__(self, queue: MemoryQueue, topics: Sequence[str], group: str, name: str) -> None:
         self._queue, self._topics, self._group_name, self._name = queue, frozenset(topics), group, name
         self._holdings = Holdings()
-        self._paused: frozenset[str] = frozenset()
+        self._paused: frozenset[str | Position] = frozenset()
         self._turn = 0
         self._closed = False
 
@@ -167,8 +167,8 @@ class MemoryConsumer(Consumer):
     def rewind(self) -> None:
         self._holdings.rewind()
 
-    def pause(self, topics: Iterable[str]) -> None:
-        self._paused = frozenset(topics)
+    def pause(self, places: Iterable[str | Position]) -> None:
+        self._paused = frozenset(places)
 
     def close(self) -> None:
         with self._queue.changed:
@@ -197,7 +197,9 @@ class MemoryConsumer(Consumer):
 
     def _take(self, max_messages: int) -> list[Delivery]:
         """What is next, in turn from all partitions."""
-        positions = sorted(position for position in self._holdings if position.topic not in self._paused)
+        positions = sorted(
+            position for position in self._holdings if self._paused.isdisjoint((position, position.topic))
+        )
         self._turn += 1
         found: list[Delivery] = []
         for index in range(len(positions)):

@@ -34,7 +34,7 @@ class SqliteConsumer(Consumer):
         self._retention_s, self._clock = retention_s, clock
         self._holdings = Holdings()
         self._places: dict[Position, int] = {}
-        self._paused: frozenset[str] = frozenset()
+        self._paused: frozenset[str | Position] = frozenset()
         self._turn = 0
         self._shared_at = self._share_after_s = 0.0
         self.closed = False
@@ -65,8 +65,8 @@ class SqliteConsumer(Consumer):
     def rewind(self) -> None:
         self._holdings.rewind()
 
-    def pause(self, topics: Iterable[str]) -> None:
-        self._paused = frozenset(topics)
+    def pause(self, places: Iterable[str | Position]) -> None:
+        self._paused = frozenset(places)
 
     def close(self) -> None:
         if self.closed:
@@ -99,7 +99,7 @@ class SqliteConsumer(Consumer):
 
     def _take(self, db: Connection, max_messages: int) -> list[Delivery]:
         """What is next, in turn from all partitions."""
-        positions = [position for position in self._places if position.topic not in self._paused]
+        positions = [position for position in self._places if self._paused.isdisjoint((position, position.topic))]
         self._turn += 1
         found: list[Delivery] = []
         size = 0

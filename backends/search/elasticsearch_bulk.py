@@ -45,8 +45,8 @@ def check(coupons: Sequence[Coupon], outcomes: Sequence[dict[str, Any]]) -> None
 
 
 def may_pass(status: int, error_type: str) -> bool:
-    """Whether asking again may help."""
-    return status in (404, 408, 429) or status >= 500 or error_type == "cluster_block_exception"
+    """Whether asking again may help; credentials can be mended while documents wait."""
+    return status in (401, 403, 404, 408, 429) or status >= 500 or error_type == "cluster_block_exception"
 
 
 def _is_error(outcome: dict[str, Any]) -> bool:

@@ -61,9 +61,9 @@ def a_full_coupon(user: str = "ann") -> Coupon:
         used_at=NOW + 2,
         version=12_345,
         history=tuple(Entry(_an_operation(), kind, NOW, user, "shop") for kind in list(Kind) * 20)[:HISTORY_MAX],
-        rejections=tuple(
-            Rejection(_an_operation(), _an_operation(), reason, NOW) for reason in list(Reason) * REJECTIONS_MAX
-        )[:REJECTIONS_MAX],
+        rejections=tuple(Rejection(_an_operation(), 1, reason, NOW) for reason in list(Reason) * REJECTIONS_MAX)[
+            :REJECTIONS_MAX
+        ],
     )
 
 

@@ -136,6 +136,18 @@ class QueueGroups:
         consumer.pause([])
         assert values(poll(consumer, 1)) == [b"3"]
 
+    def test_a_paused_partition_leaves_the_others_of_its_topic_alone(self, queue: Queue) -> None:
+        consumer = queue.consumer(["t"], "g")
+        queue.publish(messages(50))
+        paused = {Position(d.topic, d.partition) for d in poll(consumer, 50)[:1]}
+        consumer.pause(paused)
+        queue.publish(messages(50))
+        expected = [d for d in queue.browse("t") if Position(d.topic, d.partition) not in paused]
+        assert {Position(d.topic, d.partition) for d in poll(consumer, len(expected) // 2)}.isdisjoint(paused)
+        assert consumer.poll(10, 0.5) == []
+        consumer.pause([])
+        assert {Position(d.topic, d.partition) for d in poll(consumer, 50 - len(expected) // 2)} == paused
+
     def test_a_new_group_begins_at_the_oldest_message(self, queue: Queue) -> None:
         queue.publish(messages(50))
         drain([queue.consumer(["t"], "g")], 50)

@@ -59,9 +59,9 @@ class Consumer(ABC):
         """Deliver again all that was polled and not committed. Does no I/O and never raises."""
 
     @abstractmethod
-    def pause(self, topics: Iterable[str]) -> None:
-        """Deliver nothing of these topics until resumed; membership and positions stay. Idempotent, no I/O.
-        Replaces the set that was paused before; an empty one resumes all."""
+    def pause(self, places: Iterable[str | Position]) -> None:
+        """Deliver nothing of these topics, or single partitions of them, until resumed; membership and positions stay.
+        Idempotent, no I/O. Replaces the set that was paused before; an empty one resumes all."""
 
     @abstractmethod
     def close(self) -> None:

@@ -10,7 +10,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from coupon.model import Reason, Refused
-from coupon.operations import UnknownAddress
+from coupon.operations import Forgotten, UnknownAddress
 from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.queries import InvalidCursor
 from coupon.reservations import Busy
@@ -24,6 +24,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "INVALID_JSON": (400, "The body is not JSON, or not in UTF-8."),
     "BAD_REQUEST": (400, "The request cannot be understood."),
     "NOT_FOUND": (404, "There is no such coupon, operation or address."),
+    "FORGOTTEN": (410, "The operation was settled so many commands ago that its coupon no longer remembers it."),
     "METHOD_NOT_ALLOWED": (405, "This address does not take this method."),
     "ALREADY_USED": (409, "The coupon was used already."),
     "ALREADY_ISSUED": (409, "The coupon is held by a user already."),
@@ -87,6 +88,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(Problem, response)
     app.register_error_handler(Refused, lambda error: response(of_refusal(error.reason)))
     app.register_error_handler(IdempotencyKeyReused, lambda _: response(Problem("IDEMPOTENCY_KEY_REUSED")))
+    app.register_error_handler(Forgotten, lambda _: response(Problem("FORGOTTEN")))
     app.register_error_handler(UnknownAddress, lambda _: response(Problem("NOT_FOUND")))
     app.register_error_handler(InvalidCursor, lambda _: response(Problem("INVALID_CURSOR")))
     app.register_error_handler(Busy, lambda _: response(Problem("BUSY")))

@@ -1,6 +1,7 @@
 """A running service: gunicorn and workers as real processes, as an operator starts them, and a client for it."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -167,6 +168,16 @@ def rss_mb(pid: int) -> float:
     """Resident memory of a process, in MB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def rss_peak_mb(pid: int) -> float:
+    """The most resident memory that the process ever had, in MB; 0 when it has ended. (rusage would count what its
+    parent had when it forked.)"""
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(found[1]) / 1000 if found else 0
 
 
 def children(pid: int) -> list[int]:

@@ -10,14 +10,15 @@ def deliveries(*commands):
 
 
 def test_parts_keep_the_order_and_lose_nothing():
-    tasks = [task(d) for d in deliveries(*(a_creation(size=300) for _ in range(10)))]
+    tasks = [task(d) for d in deliveries(*(a_creation(size=300, amount=300) for _ in range(10)))]
     cut = list(parts(tasks))
     assert [item for part in cut for item in part] == tasks
     assert all(sum(item.weight for item in part) <= PART_MAX for part in cut)
 
 
 def test_one_task_may_be_larger_than_a_part():
-    tasks = [task(d) for d in deliveries(a_creation(size=PART_MAX * 3), a_creation())]
+    large = reindex_message(["A" * 19] * PART_MAX * 3)
+    tasks = [task(Delivery("reindex", 0, 0, "k", large.value)), *map(task, deliveries(a_creation()))]
     assert [len(part) for part in parts(tasks)] == [1, 1]
 
 

@@ -68,6 +68,7 @@ def desk(tmp_path) -> Iterator[Desk]:
             "COUPON_CONF": "conf/test.env",
             "COUPON_HEARTBEAT_FILE": str(tmp_path / "worker.heartbeat"),
             "COUPON_LOG_LEVEL": "error",
+            "COUPON_QUEUE_URL": "memory://?partitions=1",  # of two imports, the first is carried out first
         }
     )
     backends = open_backends(loaded)

@@ -3,8 +3,8 @@
 import pytest
 
 from coupon.model import HISTORY_MAX, REJECTIONS_MAX, Kind, Reason, transition
-from coupon.protocol import Verdict, settle
-from tests.coupons import a_command, a_coupon
+from coupon.protocol import Standing, Verdict, find, settle
+from tests.coupons import NOW, a_command, a_coupon
 
 COUPON = a_coupon()
 ISSUE = a_command(Kind.ISSUE, "i")
@@ -31,7 +31,7 @@ def test_a_rival_that_won_is_recorded_once(wait):
     verdict, after = settle(ISSUED, late, wait=wait)
     assert verdict is Verdict.REJECTED
     assert after._replace(rejections=()) == ISSUED
-    assert after.rejection("late", "birth").reason is Reason.RIVAL_WON
+    assert after.rejection("late", late.accepted_at).reason is Reason.RIVAL_WON
     assert settle(after, late, wait=wait) == (Verdict.SEEN, after)
 
 
@@ -40,19 +40,19 @@ def test_an_absent_predecessor_is_waited_for_only_where_it_may_still_come():
     assert settle(COUPON, use, wait=True) == (Verdict.WAITING, COUPON)
     verdict, after = settle(COUPON, use, wait=False)
     assert verdict is Verdict.REJECTED
-    assert after.rejection("u", "never-seen").reason is Reason.PREDECESSOR_LOST
+    assert after.rejection("u", use.accepted_at).reason is Reason.PREDECESSOR_LOST
 
 
 def test_a_predecessor_known_to_be_rejected_is_not_waited_for():
     _, coupon = settle(ISSUED, a_command(Kind.ISSUE, "late"), wait=True)
     verdict, after = settle(coupon, a_command(Kind.USE, "u", "late", 2), wait=True)
     assert verdict is Verdict.REJECTED
-    assert after.rejection("u", "late").reason is Reason.PREDECESSOR_LOST
+    assert after.rejections[-1].reason is Reason.PREDECESSOR_LOST
 
 
 def test_a_rejected_operation_may_be_applied_as_a_new_attempt():
     _, coupon = settle(ISSUED, a_command(Kind.CANCEL, "c", "birth", 1), wait=False)
-    verdict, after = settle(coupon, a_command(Kind.CANCEL, "c", "i", 2), wait=False)
+    verdict, after = settle(coupon, a_command(Kind.CANCEL, "c", "i", 2, accepted_at=NOW + 2), wait=False)
     assert verdict is Verdict.APPLIED
     assert not after.issued
 
@@ -60,7 +60,7 @@ def test_a_rejected_operation_may_be_applied_as_a_new_attempt():
 def test_two_rules_that_differ_reject_instead_of_failing():
     verdict, after = settle(COUPON, a_command(Kind.USE, "u"), wait=False)
     assert verdict is Verdict.REJECTED
-    assert after.rejection("u", "birth").reason is Reason.NOT_ISSUED
+    assert after.rejections[-1].reason is Reason.NOT_ISSUED
 
 
 def test_a_replay_from_beyond_the_history_changes_nothing():
@@ -77,3 +77,30 @@ def test_rejections_are_bounded():
         _, coupon = settle(coupon, a_command(Kind.ISSUE, f"late{number}"), wait=False)
     assert len(coupon.rejections) == REJECTIONS_MAX
     assert coupon.rejections[-1].operation == f"late{REJECTIONS_MAX}"
+
+
+def test_an_attempt_is_lost_once_another_operation_has_its_place_recorded_or_not():
+    late = a_command(Kind.ISSUE, "late")
+    assert find(ISSUED, late.attempt) == (Standing.LOST, Reason.RIVAL_WON)
+    assert find(COUPON, late.attempt) == (Standing.TURN, None)
+    _, recorded = settle(ISSUED, late, wait=False)
+    assert find(recorded, late.attempt) == (Standing.REJECTED, Reason.RIVAL_WON)
+
+
+def test_an_operation_that_lost_early_and_is_sent_again_is_not_taken_for_its_first_attempt():
+    """Its predecessor came after all, at the very place where it was missed."""
+    early = a_command(Kind.USE, "u", "i", 2)
+    _, coupon = settle(COUPON, early, wait=False)
+    _, coupon = settle(coupon, ISSUE, wait=False)
+    verdict, after = settle(coupon, early._replace(accepted_at=NOW + 5), wait=False)
+    assert verdict is Verdict.APPLIED
+    assert after.used
+
+
+def test_a_version_predicted_on_a_loser_is_nobody_elses_place():
+    """What was built on the first attempt of an operation is not applied after its second."""
+    _, coupon = settle(ISSUED, a_command(Kind.CANCEL, "c", "birth", 1), wait=False)
+    built_on_the_first = a_command(Kind.ISSUE, "x", "c", 2)
+    _, coupon = settle(coupon, a_command(Kind.CANCEL, "c", "i", 2, accepted_at=NOW + 2), wait=False)
+    verdict, _ = settle(coupon, built_on_the_first, wait=False)
+    assert verdict is Verdict.REJECTED

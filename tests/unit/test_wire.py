@@ -12,7 +12,7 @@ ISSUED = transition(a_coupon(), a_command(Kind.ISSUE, "i", user_id="Zoë 🎟"))
 
 
 def test_a_coupon_comes_back_as_it_was():
-    coupon = ISSUED._replace(rejections=(Rejection("late", "birth", Reason.RIVAL_WON, NOW),))
+    coupon = ISSUED._replace(rejections=(Rejection("late", 1, Reason.RIVAL_WON, NOW),))
     again = decode_coupon(encode_coupon(coupon))
     assert again == coupon
     assert isinstance(again.history[0].kind, Kind)
@@ -56,6 +56,19 @@ def test_a_document_has_the_wire_names():
         json.dumps({**a_command(Kind.USE, "u")._asdict(), "accepted_at": True}).encode(),
         json.dumps({"kind": "create", **a_creation()._asdict(), "codes": [1]}).encode(),
         b"[" * 100_000,
+        encode_command(a_command(Kind.ISSUE, "i", user_id="ann")).decode().encode("utf-16"),
+        encode_command(a_command(Kind.ISSUE, "i", user_id="ann")).replace(b"ann", b"\xed\xa0\x80"),
+        encode_command(a_command(Kind.USE, "u", code="a" * 19)),
+        encode_command(a_command(Kind.USE, "u", code="A" * 300)),
+        encode_command(a_command(Kind.USE, "u", accepted_at=10**18)),
+        encode_command(a_command(Kind.USE, "u", accepted_at=-1)),
+        encode_command(a_command(Kind.USE, "u", day="20261118")),
+        encode_command(a_creation(size=0)),
+        encode_command(a_creation(size=-5)),
+        encode_command(a_creation(size=10**9)),
+        encode_command(a_creation(accepted_at=2**70)),
+        encode_command(a_creation(expire_at="2026-02-30")),
+        encode_command(a_creation(size=2, amount=2, codes=("A" * 19,))),
         encode_command(a_command(Kind.ISSUE, "i", user_id="ann")).replace(b"ann", b"\\ud800"),
     ],
 )

@@ -1,19 +1,21 @@
 """The worker, driven step by step: redelivery, crashes between any two steps, and each backend away."""
 
 import json
+import threading
 
 import pytest
 
 from coupon import dead_letters
 from coupon.carrying_out import DeploymentError
-from coupon.model import Kind, Reason, Refused
-from coupon.operations import Status
+from coupon.model import HISTORY_MAX, REJECTIONS_MAX, Kind, Reason, Refused
+from coupon.operations import Forgotten, Status
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
 from coupon.ports.search import Query
 from coupon.reservations import cache_key
 from coupon.wire import encode_command
-from tests.coupons import a_command
+from tests.coupons import a_command, a_creation
+from tests.worker.conftest import FIRST, LAST, SHOP, a_world
 from tests.worker.faults import Faulty, away
 
 CHAIN = [(Kind.ISSUE, "ann"), (Kind.USE, None), (Kind.CANCEL_USE, None), (Kind.CANCEL, None), (Kind.ISSUE, "bob")]
@@ -123,6 +125,7 @@ def test_a_rejected_operation_sent_again_is_a_new_attempt(world):
     world.change(Kind.CANCEL, code)
     world.drain()
     world.change(Kind.CANCEL, code)
+    world.now += 1
     again = world.change(Kind.ISSUE, code, "bob", key="k")
     assert again.operation == lost.operation
     assert world.service.operations.outcome(again).status is Status.ACCEPTED
@@ -393,3 +396,195 @@ def test_a_cache_that_refuses_a_coupon_costs_no_command(world):
     shaken.change(Kind.ISSUE, code, "ann")
     shaken.drain()
     assert shaken.stored(code).user_id == "ann"
+
+
+@pytest.mark.parametrize("culprit", ["index_many", "ping"])
+def test_search_that_refuses_us_does_not_stop_money_nor_make_dead_letters(world, culprit):
+    search = Faulty(world.backends.search)
+    shaken = world.but(search=search)
+    codes = shaken.coupons(30)
+    search.before["index_many"] = [away()] if culprit == "ping" else [BackendRejected("401")] * 1000
+    search.before["ping"] = [BackendRejected("401")] * 1000
+    for code in codes:
+        shaken.change(Kind.ISSUE, code, "ann")
+        shaken.drain()
+        shaken.now += 20_000
+    assert all(shaken.stored(code).issued for code in codes)
+    assert list(dead_letters.browse(world.backends.queue)) == []
+
+
+def test_one_document_that_search_refuses_does_not_keep_the_others_out(world):
+    codes = world.coupons(9)
+    index_many = world.backends.search.index_many
+
+    def refuse_one(coupons):
+        if any(coupon.code == codes[3] for coupon in coupons):
+            raise BackendRejected("mapping")
+        index_many(coupons)
+
+    world.backends.search.index_many = refuse_one
+    for code in codes:
+        world.change(Kind.ISSUE, code, "ann")
+    world.drain()
+    assert set(documents(world, "ann")) == set(codes) - {codes[3]}
+    assert world.lag() == 0
+
+
+POISON = [
+    b"x" * 999_000,
+    b'"\xed\xa0\x80"',
+    encode_command(a_creation(size=0)),
+    encode_command(a_creation(size=-5)),
+    encode_command(a_creation(accepted_at=10**18)),
+    encode_command(a_creation(accepted_at=2**70)),
+    encode_command(a_command(Kind.USE, "u", code="A" * 300)),
+]
+
+
+@pytest.mark.parametrize("poison", POISON, ids=lambda value: value[:30].decode(errors="replace"))
+def test_no_message_stops_those_behind_it(world, poison):
+    (code,) = world.coupons()
+    world.backends.queue.publish([Message("commands", code, poison)])
+    world.change(Kind.ISSUE, code, "ann")
+    world.drain()
+    assert world.stored(code).user_id == "ann"
+    (letter,) = dead_letters.browse(world.backends.queue)
+    assert poison.startswith(letter.value)
+    assert letter.whole == (letter.value == poison)
+    assert world.lag() == 0
+
+
+def test_a_bug_in_a_backend_costs_one_command_and_not_all(world):
+    codes = world.coupons(10)
+    for code in codes:
+        world.change(Kind.ISSUE, code, "ann")
+    save_many = world.backends.store.save_many
+
+    def stumble(coupons):
+        if any(coupon.code == codes[3] for coupon in coupons):
+            raise OverflowError("int too big to convert")
+        return save_many(coupons)
+
+    world.backends.store.save_many = stumble
+    world.drain()
+    assert [world.stored(code).issued for code in codes] == [code != codes[3] for code in codes]
+    (letter,) = dead_letters.browse(world.backends.queue)
+    assert "OverflowError" in letter.reason
+
+
+def test_letters_that_could_not_be_put_aside_are_not_counted_again(world):
+    queue = Faulty(world.backends.queue)
+    world.worker._consumer.close()
+    shaken = world.but(queue=queue)
+    world.backends.queue.publish([Message("commands", "k", b"{")] * 5)
+    queue.before["publish"] = [away()] * 20
+    for _ in range(20):
+        with pytest.raises(BackendUnavailable):
+            shaken.worker.run_once(poll_s=0)
+        shaken.worker.rewind()
+    shaken.drain()
+    assert len(list(dead_letters.browse(world.backends.queue))) == 5
+
+
+def test_what_is_no_dead_letter_of_ours_does_not_hide_the_others(world):
+    world.backends.queue.publish([Message("dead-letters", "k", b"hello"), Message("commands", "k", b"{")])
+    world.drain()
+    assert [letter.value for letter in dead_letters.browse(world.backends.queue)] == [b"{"]
+
+
+def test_a_worker_that_died_between_a_rejection_and_the_cache_forgets_it_the_second_time(world):
+    cache = Faulty(world.backends.cache)
+    world.worker._consumer.close()
+    shaken = world.but(cache=cache)
+    (code,) = shaken.coupons()
+    shaken.change(Kind.ISSUE, code, "ann")
+    shaken.backends.cache.delete_many([cache_key(code)])
+    shaken.change(Kind.ISSUE, code, "bob")
+    cache.before["delete_many"] = [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        shaken.drain()
+    shaken.worker._consumer.close()
+    shaken.drain(shaken.a_worker())
+    assert world.backends.cache.get(cache_key(code)) is None
+
+
+def test_who_lost_is_told_so_even_when_more_lost_than_a_coupon_remembers(world):
+    cache = Faulty(world.backends.cache)
+    shaken = world.but(cache=cache)
+    (code,) = shaken.coupons()
+    cache.down = True
+    addresses = [shaken.change(Kind.ISSUE, code, f"user{number}") for number in range(REJECTIONS_MAX + 50)]
+    shaken.drain()
+    statuses = [shaken.service.operations.outcome(address).status for address in addresses]
+    assert statuses == [Status.APPLIED] + [Status.REJECTED] * (REJECTIONS_MAX + 49)
+
+
+def test_an_operation_beyond_the_history_is_said_to_be_forgotten_and_never_to_be_pending(world):
+    (code,) = world.coupons()
+    first = world.change(Kind.ISSUE, code, "ann")
+    for number in range(HISTORY_MAX):
+        world.change(Kind.ISSUE if number % 2 else Kind.CANCEL, code, "ann" if number % 2 else None)
+    world.drain()
+    with pytest.raises(Forgotten):
+        world.service.operations.outcome(first)
+
+
+def test_a_use_that_lost_for_its_late_predecessor_is_applied_when_sent_again(per_command):
+    world = per_command
+    (code,) = world.coupons()
+    world.worker._consumer.close()
+    uses, issues = world.a_worker("use"), world.a_worker("issue")
+    world.change(Kind.ISSUE, code, "ann")
+    world.change(Kind.USE, code, "ann", key="k")
+    uses.run_once(poll_s=0)
+    world.now += world.settings.predecessor_wait_s * 1000
+    uses.run_once(poll_s=0)
+    issues.run_once(poll_s=0)
+    again = world.change(Kind.USE, code, "ann", key="k")
+    uses.run_once(poll_s=0)
+    assert world.service.operations.outcome(again).status is Status.APPLIED
+
+
+def test_a_backlog_of_chains_on_several_topics_is_drained_whatever_waits(environ):
+    """Issues wait for cancels and cancels for issues, more of them than a batch holds."""
+    for world in a_world({**environ, "COUPON_TOPICS": "per-command", "COUPON_BATCH_MAX": "10"}):
+        codes = world.coupons(60)
+        for number in range(6):
+            for code in codes:
+                world.change(Kind.CANCEL if number % 2 else Kind.ISSUE, code, None if number % 2 else "ann")
+        for _ in range(500):
+            world.worker.run_once(poll_s=0)
+        assert {world.stored(code).version for code in codes} == {7}
+        assert world.backends.queue.lag(["issue", "cancel"], "worker") == 0
+
+
+def test_a_long_batch_is_given_back_so_that_the_group_is_polled(world):
+    world.service.create(20_000, FIRST, LAST, SHOP)
+    save_many = world.backends.store.save_many
+
+    def slowly(coupons):
+        world.now += 1_000
+        return save_many(coupons)
+
+    world.backends.store.save_many = slowly
+    world.worker.run_once(poll_s=0)
+    stored = len(world.backends.store.scan(100_000).coupons)
+    assert 1_000 <= stored <= 5_000
+    world.drain()
+    assert len(world.backends.store.scan(100_000).coupons) == 20_000
+
+
+def test_a_worker_told_to_stop_finishes_the_part_in_hand_only(world):
+    world.service.create(20_000, FIRST, LAST, SHOP)
+    stop, save_many = threading.Event(), world.backends.store.save_many
+
+    def save_and_stop(coupons):
+        stop.set()
+        return save_many(coupons)
+
+    world.backends.store.save_many = save_and_stop
+    world.worker.run(stop)
+    assert 0 < len(world.backends.store.scan(100_000).coupons) <= 1_000
+    world.backends.store.save_many = save_many
+    world.drain(world.a_worker())
+    assert len(world.backends.store.scan(100_000).coupons) == 20_000
