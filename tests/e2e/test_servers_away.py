@@ -66,7 +66,7 @@ class Traffic:
                 self.answers[answer.status_code] += 1
             if answer.status_code == 202:
                 self.accepted[code] = answer.json()["operationId"]
-                time.sleep(0.01)
+                time.sleep(0.03)
                 return True
             assert answer.status_code == 503, answer.text
             assert int(answer.headers["Retry-After"]) >= 1
