@@ -75,7 +75,7 @@ class SettingsSchema(Schema):
     max_amount = _number(1_000_000, 1, 10_000_000)
     max_body_bytes = _number(1_000_000, 1_000, 100_000_000)
     cache_ttl_s = _number(3_600, 10, 30 * 86_400)
-    reservation_ttl_s = _number(5, 1, 60)
+    reservation_ttl_s = _number(8, 1, 60)
     reservation_wait_ms = _number(300, 1, 4_000)
     batch_max = _number(500, 1, 10_000)
     predecessor_wait_s = _number(600, 1, 86_400)

@@ -50,7 +50,7 @@ class SqliteCache(Cache):
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
-        return cls(url.path, **url.options(timeout_s=1.0, synchronous="normal"))
+        return cls(url.file(), **url.options(timeout_s=1.0, synchronous="normal"))
 
     def ping(self) -> None:
         with self._file.read() as connection:

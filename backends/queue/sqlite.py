@@ -59,7 +59,7 @@ class SqliteQueue(Queue):
     @classmethod
     def from_url(cls, url: Url) -> Self:
         options = url.options(timeout_s=5.0, synchronous="normal", partitions=8, retention_s=86_400.0, lease_s=6.0)
-        return cls(url.path, **options)
+        return cls(url.file(), **options)
 
     def ping(self) -> None:
         with self._file.read() as db:

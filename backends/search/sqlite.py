@@ -58,7 +58,7 @@ class SqliteSearch(Search):
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
-        return cls(url.path, **url.options(timeout_s=5.0, synchronous="normal"))
+        return cls(url.file(), **url.options(timeout_s=5.0, synchronous="normal"))
 
     def ping(self) -> None:
         with self._reading() as connection:

@@ -25,6 +25,7 @@ class CommandPerFile(click.Group):
         "import": "import_file",
         "export": "export",
         "reindex": "reindex",
+        "lag": "lag",
         "dead-letters": "dead_letters",
         "settings": "settings",
         "worker-alive": "worker_alive",

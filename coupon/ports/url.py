@@ -33,6 +33,12 @@ class Url:
         except ValueError as error:
             raise ConfigurationError(f"the options of {self} are not written as name=value&name=value") from error
 
+    def file(self) -> str:
+        """The path of the file that it names on this machine."""
+        if self.hosts or not self.path:
+            raise ConfigurationError(f"{self} names no file: sqlite:///data/x.db, or sqlite:////var/x.db")
+        return self.path
+
     def addresses(self, default_port: int) -> list[tuple[str, int]]:
         """(host, port) of each server; 127.0.0.1 when none is named."""
         return [self._address(host, default_port) for host in self.hosts or ["127.0.0.1"]]

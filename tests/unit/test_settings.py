@@ -110,3 +110,9 @@ def test_an_impossible_url_is_refused_with_a_reason(text, complaint):
 def test_an_impossible_port_is_refused(host):
     with pytest.raises(ConfigurationError, match="port"):
         Url(f"kafka://{host}").addresses(9092)
+
+
+@pytest.mark.parametrize("text", ["sqlite://data/store.db", "sqlite://", "sqlite:///"])
+def test_a_url_that_names_no_file_is_refused(text):
+    with pytest.raises(ConfigurationError, match="names no file"):
+        Url(text).file()
