@@ -9,13 +9,16 @@ import click
 
 from coupon.cli.screen import json_option, progress, result, say
 from coupon.cli.session import session
+from coupon.drain import GROUP
 from coupon.duplicates import DuplicateFinder
 from coupon.heartbeat import is_fresh, last_in_cache
 from coupon.importing import Counts, Importer, RejectedRows, check, checked_rows
 from coupon.ports.backend import BackendUnavailable
-from coupon.ports.cache import Cache
 from coupon.rows import BadRow, open_rows
 from coupon.service import CommandService
+from coupon.settings import Settings
+from coupon.topics import command_topics
+from coupon.wiring import Backends
 
 SHOWN_MAX = 20
 """Bad rows that are shown; the file of the rejected rows has them all."""
@@ -40,7 +43,7 @@ def command(file: str, no_wait: bool, as_json: bool) -> int:
             CommandService(backends, settings),
             backends.store,
             lambda row: _reject(row, rejected, importer.counts),
-            None if no_wait else Patience(backends.cache, settings.heartbeat_file),
+            None if no_wait else Patience(backends, settings),
         )
         _run(importer, text)
     counts = importer.counts
@@ -68,22 +71,31 @@ def _reject(row: BadRow, rejected: RejectedRows, counts: Counts) -> None:
 
 
 class Patience:
-    """What to do until the worker has caught up: sleep, and say so when there seems to be no worker."""
+    """What to do until the worker has caught up: sleep, and say so when there seems to be no worker. Ends the import
+    when nothing is left to be waited for: what did not arrive was given up."""
 
-    def __init__(self, cache: Cache, heartbeat_file: str) -> None:
-        self._cache, self._heartbeat_file = cache, heartbeat_file
+    def __init__(self, backends: Backends, settings: Settings) -> None:
+        self._cache, self._queue = backends.cache, backends.queue
+        self._heartbeat_file, self._topics = settings.heartbeat_file, command_topics(settings.topics)
         self._quiet_since = time.monotonic()
-        self._told = False
+        self._told = self._drained = False
 
     def __call__(self, quiet: int) -> None:
         if quiet == 0:
-            self._quiet_since = time.monotonic()
-        elif time.monotonic() - self._quiet_since > QUIET_S and not self._told and not self._worker_is_alive():
+            self._quiet_since, self._drained = time.monotonic(), False
+        elif time.monotonic() - self._quiet_since > QUIET_S:
+            self._look_around()
+        time.sleep(min(PAUSE_S * (quiet + 1), PAUSE_MAX_S))
+
+    def _look_around(self) -> None:
+        if self._drained:  # at the last look, before the store was asked once more
+            raise click.ClickException("the workers gave up some of the rows: coupon dead-letters list tells why")
+        self._drained = self._queue.lag(self._topics, GROUP) == 0
+        if not self._told and not self._drained and not self._worker_is_alive():
             say(
                 "waiting for a worker: none gives a sign of life (python worker.py starts one); what was read is queued"
             )
             self._told = True
-        time.sleep(min(PAUSE_S * (quiet + 1), PAUSE_MAX_S))
 
     def _worker_is_alive(self) -> bool:
         try:

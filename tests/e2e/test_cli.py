@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from coupon.dead_letters import encode
-from coupon.ports.queue import Delivery, Queue
+from coupon.ports.queue import Delivery, Position, Queue
 from coupon.ports.store import Store
 from coupon.scanning import pages
 from coupon.wiring import open_backend
@@ -168,6 +168,21 @@ def test_an_import_says_that_there_is_no_worker_and_goes_on_when_there_is(cli, t
     out, _ = running.communicate(timeout=30)
     assert "1 new" in out
     assert json.loads(cli.coupon("worker-alive", "--json").stdout) == {"alive": True}
+
+
+def test_an_import_whose_rows_were_given_up_ends_and_says_where_to_look(cli, tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("CODE000000000000001, 20260101, 20261231\n")
+    running = start(cli, "import", str(file))
+    queue = open_backend(Queue, cli.environ["COUPON_QUEUE_URL"])
+    consumer = queue.consumer(["commands"], "worker")
+    while not (deliveries := consumer.poll(10, 1)):
+        pass
+    consumer.commit({Position(d.topic, d.partition): d.offset + 1 for d in deliveries})  # carried out by nobody
+    queue.close()
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == 1
+    assert "coupon dead-letters list" in said
 
 
 def test_ctrl_c_leaves_cleanly(cli, codes, tmp_path):
