@@ -144,5 +144,5 @@ def _leads_to(stored: Coupon, expected: Coupon) -> bool:
     operations = [entry.operation for entry in expected.history]
     if stored.last_operation not in operations:
         return False
-    ahead = operations[operations.index(stored.last_operation) + 1 :]
-    return not any(rejection.operation in ahead for rejection in stored.rejections)
+    ahead = expected.history[operations.index(stored.last_operation) + 1 :]
+    return all(stored.rejection(entry.operation, entry.at) is None for entry in ahead)

@@ -590,3 +590,18 @@ def test_a_worker_told_to_stop_finishes_the_part_in_hand_only(world):
     world.backends.store.save_many = save_many
     world.drain(world.a_worker())
     assert len(world.backends.store.scan(100_000).coupons) == 20_000
+
+
+def test_an_operation_accepted_again_is_not_taken_for_its_first_attempt_by_the_cache(world):
+    """Its first attempt is among the rejections, its second is not carried out yet: the cache is right, not behind."""
+    (code,) = world.coupons()
+    world.change(Kind.ISSUE, code, "ann")
+    world.backends.cache.delete_many([cache_key(code)])
+    world.change(Kind.ISSUE, code, "bob", key="k")
+    world.drain()
+    world.now += 1
+    world.change(Kind.CANCEL, code)
+    world.drain()
+    world.change(Kind.ISSUE, code, "bob", key="k")
+    with pytest.raises(Refused, match="ALREADY_ISSUED"):
+        world.change(Kind.ISSUE, code, "eve")
