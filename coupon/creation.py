@@ -6,29 +6,37 @@ that the chunk is complete. That is how the progress of a creation is known from
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from coupon.codes import Mint
 from coupon.model import CHUNK, CreateCoupons
 from coupon.ports.store import Store
 
 
-def chunks(creation: CreateCoupons) -> Iterator[CreateCoupons]:
-    """The creation of ``amount`` coupons as its messages."""
-    for first in range(0, creation.amount, CHUNK):
-        yield creation._replace(first=first, size=min(CHUNK, creation.amount - first))
+class Span(NamedTuple):
+    """The ``size`` coupons of an operation from index ``first`` on: a message's worth."""
+
+    first: int
+    size: int
+
+    def marker(self, operation: str, mint: Mint) -> str:
+        """The span's last code."""
+        return next(mint.codes(operation, self.first + self.size - 1, 1))
+
+
+def spans(amount: int) -> Iterator[Span]:
+    """A creation of ``amount`` coupons, cut."""
+    for first in range(0, amount, CHUNK):
+        yield Span(first, min(CHUNK, amount - first))
+
+
+def missing(operation: str, amount: int, mint: Mint, store: Store) -> list[Span]:
+    """The spans that are not (wholly) in the store yet."""
+    markers = {span.marker(operation, mint): span for span in spans(amount)}
+    stored = store.get_many(markers)
+    return [span for marker, span in markers.items() if marker not in stored]
 
 
 def codes_of(command: CreateCoupons, mint: Mint) -> list[str]:
     """The chunk's codes; the last one is its marker."""
     return list(command.codes) or list(mint.codes(command.operation, command.first, command.size))
-
-
-def marker_of(chunk: CreateCoupons, mint: Mint) -> str:
-    return next(mint.codes(chunk.operation, chunk.first + chunk.size - 1, 1))
-
-
-def missing(creation: CreateCoupons, mint: Mint, store: Store) -> list[CreateCoupons]:
-    """The chunks that are not (wholly) in the store yet."""
-    markers = {marker_of(chunk, mint): chunk for chunk in chunks(creation)}
-    stored = store.get_many(markers)
-    return [chunk for marker, chunk in markers.items() if marker not in stored]

@@ -7,9 +7,9 @@ signature, so that nobody gets an answer for an operation that was never accepte
 from dataclasses import dataclass
 from enum import StrEnum
 
-from coupon import creation
 from coupon.codes import Mint
-from coupon.model import Attempt, CreateCoupons, Day, Reason
+from coupon.creation import missing
+from coupon.model import Attempt, Reason
 from coupon.ports.store import Store
 from coupon.protocol import Found, Standing, find
 
@@ -100,18 +100,6 @@ class Operations:
         return Outcome(Status.ACCEPTED)
 
     def _creation(self, address: CreationAddress) -> Outcome:
-        whole = CreateCoupons(
-            operation=address.operation,
-            amount=address.amount,
-            first=0,
-            size=address.amount,
-            codes=(),
-            mint=self._mint.fingerprint,
-            valid_from=Day(""),
-            expire_at=Day(""),
-            accepted_at=0,
-            actor="",
-        )
-        absent = sum(chunk.size for chunk in creation.missing(whole, self._mint, self._store))
+        absent = sum(span.size for span in missing(address.operation, address.amount, self._mint, self._store))
         status = Status.ACCEPTED if absent else Status.APPLIED
         return Outcome(status, created=address.amount - absent)

@@ -119,8 +119,8 @@ class CommandService:
             actor=caller.name,
         )
         retried = caller.idempotency_key is not None and self._was_begun(whole)
-        chunks = creation.missing(whole, self.mint, self._store) if retried else creation.chunks(whole)
-        self._queue.publish([self._creation_message(chunk) for chunk in chunks])
+        spans = creation.missing(operation, amount, self.mint, self._store) if retried else creation.spans(amount)
+        self._queue.publish([self._creation_message(whole._replace(**span._asdict())) for span in spans])
         log.info("accepted", operation=operation, kind=Kind.CREATE, amount=amount)
         return CreationAddress(operation, amount)
 
@@ -169,7 +169,8 @@ class CommandService:
 
     def _was_begun(self, whole: CreateCoupons) -> bool:
         """True when the store knows the operation: its first chunk was carried out (in part)."""
-        first, last = next(self.mint.codes(whole.operation, 0, 1)), creation.marker_of(whole, self.mint)
+        first = next(self.mint.codes(whole.operation, 0, 1))
+        last = creation.Span(0, whole.amount).marker(whole.operation, self.mint)
         known = self._store.get_many([first, last])
         request = (whole.amount, whole.valid_from, whole.expire_at)
         if any((coupon.batch, coupon.valid_from, coupon.expire_at) != request for coupon in known.values()):

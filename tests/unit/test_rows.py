@@ -17,7 +17,8 @@ dates = st.dates()
 
 
 def read(text):
-    return list(rows(io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8")))  # as a file is opened
+    content = io.BytesIO(text.encode("utf-8", "surrogatepass"))
+    return list(rows(io.TextIOWrapper(content, "utf-8", "surrogateescape")))  # as a file is opened
 
 
 def reason(line):
