@@ -1,0 +1,112 @@
+"""What clients saw of a run, one record a request, and all the other evidence that a verdict needs.
+
+The same records come from simulated clients and from real ones over HTTP. They are lines of JSON in a file, so that a
+run that failed can be looked at, and judged again, later.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, TextIO
+
+from coupon.model import Command, Coupon, CreateCoupons, Day
+from coupon.wire import Document
+
+FIRST, LAST = Day("2020-01-01"), Day("2099-12-31")
+"""The days of every coupon of a run: no command is refused for its day."""
+
+
+class Request(NamedTuple):
+    """One HTTP request for a command; times are seconds on one clock for all clients of a run.
+
+    ``status`` is the answer's: 202 (or 200, with ``Prefer: wait``) accepted, 409 refused, 404 no such coupon, 503 not
+    taken (or nobody knows); 0 when there was no answer: it may have happened, at any time since.
+    An answer to ``Prefer: wait`` that tells of a rejection is written down as what it means: a 202, and an Observed.
+    """
+
+    client: str
+    kind: str
+    key: str
+    """The ``Idempotency-Key``. With the caller it makes the operation; the caller of all is ``CALLER``."""
+    code: str
+    """In its stored form; empty for a creation."""
+    user_id: str | None
+    amount: int
+    """Of a creation, else 0."""
+    sent: float
+    ended: float
+    status: int
+    reason: str = ""
+    """The problem's ``code`` when it was refused."""
+    address: str = ""
+    """The last part of the ``Location`` when it was accepted."""
+    codes: tuple[str, ...] = ()
+    """Those that the answer to a creation told, in their stored form."""
+
+    @property
+    def accepted(self) -> bool:
+        return self.status in (200, 202)
+
+
+class Observed(NamedTuple):
+    """What an operation's address answered: ``status`` accepted, applied or rejected (with ``reason``)."""
+
+    address: str
+    sent: float
+    ended: float
+    status: str
+    reason: str = ""
+
+
+class Read(NamedTuple):
+    """A coupon as ``GET /v1/coupons/{code}`` told it: its version and the operations of its history."""
+
+    code: str
+    sent: float
+    ended: float
+    version: int
+    operations: tuple[str, ...]
+
+
+CALLER = "proof"
+"""The value of ``X-Caller`` in every request of a run."""
+
+
+@dataclass
+class Evidence:
+    """The independent records of a run that has come to rest."""
+
+    secret: str
+    requests: list[Request] = field(default_factory=list)
+    observed: list[Observed] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
+    commands: list[Command | CreateCoupons] = field(default_factory=list)
+    """The queue's log: every message of the command topics, in order a partition."""
+    letters: list[str] = field(default_factory=list)
+    """The reasons of the dead letters."""
+    coupons: dict[str, Coupon] = field(default_factory=dict)
+    """The store."""
+    documents: dict[str, Document] = field(default_factory=dict)
+    """The search index."""
+    cached: dict[str, Coupon] = field(default_factory=dict)
+    """What the cache holds as confirmed."""
+
+
+def write(file: TextIO, record: Request | Observed | Read) -> None:
+    """One line."""
+    file.write(json.dumps([type(record).__name__, *record]) + "\n")
+
+
+def read(lines: Iterable[str]) -> Iterator[Request | Observed | Read]:
+    """The records of such a file."""
+    for line in lines:
+        name, *values = json.loads(line)
+        match name:
+            case "Request":
+                *values, codes = values
+                yield Request(*values, codes=tuple(codes))
+            case "Observed":
+                yield Observed(*values)
+            case "Read":
+                *values, operations = values
+                yield Read(*values, operations=tuple(operations))
