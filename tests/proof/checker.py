@@ -1,17 +1,199 @@
-"""The verdict on a run: which promises the records of it break."""
+"""The verdict on a run: which promises the records of it break.
 
-from typing import NamedTuple
+Three records that know nothing of each other are compared: what the clients saw, what the queue holds, what the store
+holds; and with the store, search and the cache. What is checked of a single coupon is in ``lineage.py``.
+"""
 
-from tests.proof.record import Evidence
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import cast
 
+from coupon.codes import Mint
+from coupon.creation import codes_of
+from coupon.model import Command, Coupon, CreateCoupons, Rejection, create
+from coupon.operations import ChangeAddress, CreationAddress, Operations, UnknownAddress
+from coupon.ports.store import Store
+from coupon.protocol import Standing, find
+from coupon.wire import document
+from tests.proof.lineage import Lineage, Violation
+from tests.proof.record import CALLER, Evidence, Observed, Request
 
-class Violation(NamedTuple):
-    """A promise that was broken, and what shows it."""
-
-    promise: str
-    what: str
+__all__ = ["Violation", "violations"]
 
 
 def violations(evidence: Evidence) -> list[Violation]:
     """Empty when all promises of ``docs/reliability.md`` held."""
-    raise NotImplementedError
+    return list(Judge(evidence).all())
+
+
+class Judge:
+    """The evidence, sorted by operation and by coupon."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self.mint = Mint(evidence.secret)
+        self.operations = Operations(self.mint, cast(Store, None))  # to parse addresses takes no store
+        self.asked: dict[str, list[Request]] = {}
+        for request in evidence.requests:
+            self.asked.setdefault(self.mint.operation(CALLER, request.key), []).append(request)
+        self.commands: dict[str, set[Command]] = {}
+        self.creations: dict[str, CreateCoupons] = {}
+        """By the code of each coupon that was to be created."""
+        for command in set(evidence.commands):
+            if isinstance(command, Command):
+                self.commands.setdefault(command.code, set()).add(command)
+            else:
+                self.creations |= dict.fromkeys(codes_of(command, self.mint), command)
+        self.by_code = self._sort_by_code()
+
+    def all(self) -> Iterator[Violation]:
+        yield from self.commands_were_asked_for()
+        yield from self.accepted_came_to_an_end()
+        yield from self.answers_told_of_what_is()
+        yield from self.commands_were_settled()
+        yield from self.nothing_happened_twice()
+        for code, coupon in self.evidence.coupons.items():
+            yield from self.lineage(code, coupon)
+        yield from self.search_equals_the_store()
+        yield from self.the_cache_is_not_ahead()
+        for reason in self.evidence.letters:
+            yield Violation("no dead letters", reason)
+
+    def commands_were_asked_for(self) -> Iterator[Violation]:
+        """Nothing comes from nowhere: a client asked for each command, in these very words."""
+        for command in set(self.evidence.commands):
+            words = (
+                (command.kind, command.code, command.user_id, 0)
+                if isinstance(command, Command)
+                else ("create", "", None, command.amount)
+            )
+            asked = self.asked.get(command.operation, [])
+            if not any((r.kind, r.code, r.user_id, r.amount) == words for r in asked):
+                yield Violation("nothing from nowhere", f"{command} was never asked for")
+
+    def accepted_came_to_an_end(self) -> Iterator[Violation]:
+        """Every 202 has its operation in the queue, and one outcome."""
+        for request in filter(lambda r: r.accepted, self.evidence.requests):
+            try:
+                address = self.operations.parse(request.address)
+            except UnknownAddress:
+                yield Violation("one outcome", f"{request} has an address that is none")
+                continue
+            if address.operation != self.mint.operation(CALLER, request.key):
+                yield Violation("one outcome", f"{request} was given another operation's address")
+            elif isinstance(address, ChangeAddress):
+                yield from self.change_came_to_an_end(address)
+            else:
+                yield from self.creation_came_to_an_end(address, request)
+
+    def change_came_to_an_end(self, address: ChangeAddress) -> Iterator[Violation]:
+        if address.attempt not in {command.attempt for command in self.commands.get(address.code, ())}:
+            yield Violation("nothing accepted is lost", f"{address} was accepted and is not in the queue")
+        coupon = self.evidence.coupons.get(address.code)
+        standing = find(coupon, address.attempt).standing if coupon else Standing.EARLY
+        if standing not in (Standing.APPLIED, Standing.REJECTED):
+            yield Violation("one outcome", f"{address} was accepted, and is {standing.name}")
+
+    def creation_came_to_an_end(self, address: CreationAddress, request: Request) -> Iterator[Violation]:
+        codes = list(self.mint.codes(address.operation, 0, address.amount))
+        missing = [code for code in codes if code not in self.evidence.coupons]
+        if missing:
+            yield Violation("nothing accepted is lost", f"{len(missing)} coupons of {address} were never created")
+        if request.codes and list(request.codes) != codes:
+            yield Violation("one outcome", f"{request} was told other codes than {codes}")
+
+    def answers_told_of_what_is(self) -> Iterator[Violation]:
+        """A terminal outcome that a client once saw is the outcome for good."""
+        for observed in self.evidence.observed:
+            address = self.operations.parse(observed.address)
+            coupon = self.evidence.coupons.get(address.code) if isinstance(address, ChangeAddress) else None
+            if coupon is None or not isinstance(address, ChangeAddress) or observed.status == "accepted":
+                continue
+            applied = coupon.entry(address.operation) is not None
+            rejected = _rejection(coupon, address) is not None
+            if not (applied if observed.status == "applied" else rejected or find(coupon, address.attempt).reason):
+                yield Violation("outcomes are for good", f"{observed} was seen, and the coupon is {coupon}")
+
+    def commands_were_settled(self) -> Iterator[Violation]:
+        """Whether a client knows of it or not: what is in the queue was carried out or rejected."""
+        for code, commands in self.commands.items():
+            coupon = self.evidence.coupons.get(code)
+            for command in commands:
+                if coupon is None or find(coupon, command.attempt).standing not in (
+                    Standing.APPLIED,
+                    Standing.REJECTED,
+                ):
+                    yield Violation("every command is settled", f"{command} is not settled in {coupon}")
+        for code in self.creations.keys() - self.evidence.coupons.keys():
+            yield Violation("every command is settled", f"{code} of {self.creations[code]} was not created")
+
+    def nothing_happened_twice(self) -> Iterator[Violation]:
+        """No operation but a creation is in the history of two coupons, or twice in one."""
+        changes = Counter(
+            entry.operation
+            for coupon in self.evidence.coupons.values()
+            for entry in coupon.history
+            if entry.kind != "create"
+        )
+        for operation, times in changes.items():
+            if times > 1:
+                yield Violation("nothing happens twice", f"{operation} was applied {times} times")
+
+    def lineage(self, code: str, coupon: Coupon) -> Iterator[Violation]:
+        creation = self.creations.get(code)
+        if creation is None:
+            yield Violation("nothing from nowhere", f"{code} was not created by any command")
+            return
+        if not coupon.history or coupon.version != len(coupon.history):
+            yield Violation("the checker sees whole histories", f"{code} has {coupon.version} versions")
+            return
+        lineage = self.by_code.get(code) or Lineage({}, [], [], [])
+        yield from lineage.violations(create(creation, code), coupon, self.commands.get(code, set()))
+
+    def _sort_by_code(self) -> dict[str, Lineage]:
+        """What the clients saw of each coupon."""
+        by_code: dict[str, Lineage] = {}
+
+        def of(code: str) -> Lineage:
+            return by_code.setdefault(code, Lineage({}, [], [], []))
+
+        for operation, requests in self.asked.items():
+            for request in requests:
+                codes = [request.code] if request.code else self.mint.codes(operation, 0, request.amount)
+                for code in codes:
+                    of(code).asked.setdefault(operation, []).append(request)
+        for read in self.evidence.reads:
+            of(read.code).reads.append(read)
+        for request in self.evidence.requests:
+            if request.code and request.status in (404, 409):
+                of(request.code).refusals.append(request)
+        for observed in self.evidence.observed:
+            for code in self._codes_at(observed):
+                of(code).observed.append((self.operations.parse(observed.address).operation, observed))
+        return by_code
+
+    def _codes_at(self, observed: Observed) -> Iterable[str]:
+        match self.operations.parse(observed.address):
+            case ChangeAddress(_, code):
+                return [code]
+            case CreationAddress(operation, amount):
+                return self.mint.codes(operation, 0, amount) if observed.status == "applied" else []
+        return []
+
+    def search_equals_the_store(self) -> Iterator[Violation]:
+        documents = self.evidence.documents
+        for code, coupon in self.evidence.coupons.items():
+            if documents.get(code) != document(coupon):
+                yield Violation("search equals the store", f"{documents.get(code)} stands for {coupon}")
+        for code in documents.keys() - self.evidence.coupons.keys():
+            yield Violation("search equals the store", f"{documents[code]} stands for no coupon")
+
+    def the_cache_is_not_ahead(self) -> Iterator[Violation]:
+        for code, cached in self.evidence.cached.items():
+            stored = self.evidence.coupons.get(code)
+            if stored is None or cached.history != stored.history[: len(cached.history)]:
+                yield Violation("the cache is not ahead", f"{cached} is in the cache, and in the store {stored}")
+
+
+def _rejection(coupon: Coupon, address: ChangeAddress) -> Rejection | None:
+    return coupon.rejection(address.operation, address.attempt.at)

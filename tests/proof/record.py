@@ -103,10 +103,8 @@ def read(lines: Iterable[str]) -> Iterator[Request | Observed | Read]:
         name, *values = json.loads(line)
         match name:
             case "Request":
-                *values, codes = values
-                yield Request(*values, codes=tuple(codes))
+                yield Request._make([*values[:-1], tuple(values[-1])])
             case "Observed":
-                yield Observed(*values)
+                yield Observed._make(values)
             case "Read":
-                *values, operations = values
-                yield Read(*values, operations=tuple(operations))
+                yield Read._make([*values[:-1], tuple(values[-1])])
