@@ -56,7 +56,7 @@ class Worker:
         self._clock = clock
         self._mint = Mint(settings.secret)
         self._indexer = Indexer(backends.search, backends.queue, clock)
-        self._heartbeat = Heartbeat(backends.cache, settings.heartbeat_file)
+        self._heartbeat = Heartbeat(backends.cache, settings.heartbeat_file, clock)
         self._consumer = backends.queue.consumer(list(topics) or [*command_topics(settings.topics), REINDEX], GROUP)
         self._batch_max = settings.batch_max
         self._ordered = settings.topics == "single"

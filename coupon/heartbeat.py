@@ -8,30 +8,32 @@ from typing import Any
 
 import structlog
 
+from coupon.clock import Clock
 from coupon.ports.backend import BackendError
 from coupon.ports.cache import Cache
 from coupon.wire import dump
 
 KEY = "worker:heartbeat"
-INTERVAL_S = 2
+INTERVAL_MS = 2_000
 STALE_S = 15
 """A worker that gave no sign for so long is taken for dead (or stuck)."""
 log = structlog.get_logger("coupon.heartbeat")
 
 
 class Heartbeat:
-    """Beats at most every ``INTERVAL_S``; a cache that is away is no reason to stop beating into the file."""
+    """Beats at most every ``INTERVAL_MS``; a cache that is away is no reason to stop beating into the file."""
 
-    def __init__(self, cache: Cache, path: str) -> None:
-        self._cache, self._path = cache, Path(path)
-        self._last = float("-inf")
+    def __init__(self, cache: Cache, path: str, clock: Clock) -> None:
+        self._cache, self._path, self._clock = cache, Path(path), clock
+        self._last = 0
 
     def beat(self, **state: Any) -> None:
         """Tell that the worker goes round, and its state."""
-        if time.monotonic() - self._last < INTERVAL_S:
+        now = self._clock()
+        if 0 <= now - self._last < INTERVAL_MS:  # also when the clock was set back
             return
-        self._last = time.monotonic()
-        body = dump({"at": time.time(), "pid": os.getpid(), **state})
+        self._last = now
+        body = dump({"at": now / 1000, "pid": os.getpid(), **state})
         try:
             self._write(body)
         except OSError as error:  # a full disk is no reason to stop

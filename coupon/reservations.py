@@ -6,6 +6,7 @@ must be longer than a publish may take. Without a cache there are no reservation
 """
 
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import structlog
@@ -16,6 +17,7 @@ from coupon.ports.cache import Cache
 from coupon.ports.store import Store
 from coupon.wire import Malformed, decode_coupon, encode_coupon
 
+Sleep = Callable[[float], None]
 PROVISIONAL, CONFIRMED = b"P", b"C"
 log = structlog.get_logger("coupon.reservations")
 
@@ -47,14 +49,16 @@ def cache_key(code: str) -> str:
 class Reservations:
     """Reads, reserves, confirms. Thread-safe; the cache's failures cost speed and are never raised."""
 
-    def __init__(self, cache: Cache, store: Store, ttl_s: int, provisional_ttl_s: int, wait_ms: int) -> None:
-        self._cache, self._store = cache, store
-        self._ttl_s, self._provisional_ttl_s, self._wait_ms = ttl_s, provisional_ttl_s, wait_ms
+    def __init__(
+        self, cache: Cache, store: Store, ttl_s: int, provisional_ttl_s: int, wait_ms: int, sleep: Sleep = time.sleep
+    ) -> None:
+        self._cache, self._store, self._sleep = cache, store, sleep
+        self._ttl_s, self._provisional_ttl_s, self._wait_s = ttl_s, provisional_ttl_s, wait_ms / 1000
 
     def read(self, code: str) -> Snapshot | None:
         """The coupon after all that was accepted; None when there is no such coupon. Waits for a provisional
         reservation to be confirmed or dropped for a few milliseconds; raises Busy after that."""
-        deadline, pause = time.monotonic() + self._wait_ms / 1000, 0.001
+        waited_s, pause_s = 0.0, 0.001
         while True:
             try:
                 cached = self._cache.get(cache_key(code))
@@ -69,11 +73,11 @@ class Reservations:
                 except Malformed as error:  # of another version, or not ours: as good as lost
                     log.warning("cache entry dropped", code=code, error=str(error))
                     self._drop(code, cached.value)
-            elif time.monotonic() > deadline:
+            elif waited_s > self._wait_s:
                 raise Busy(code)
             else:
-                time.sleep(pause)
-                pause = min(pause * 2, 0.02)
+                self._sleep(pause_s)
+                waited_s, pause_s = waited_s + pause_s, min(pause_s * 2, 0.02)
 
     def is_behind(self, snapshot: Snapshot) -> bool:
         """True, and the cache entry dropped, when the store proves the cached snapshot wrong: it has gone another way,

@@ -1,5 +1,6 @@
 """Accepting a command: validate → reserve → publish → confirm. The web side; it makes the protocol fast."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +15,7 @@ from coupon.model import Attempt, Command, Coupon, CreateCoupons, Day, Kind, Rea
 from coupon.operations import ChangeAddress, CreationAddress, Operations
 from coupon.ports.backend import BackendError
 from coupon.ports.queue import Message
-from coupon.reservations import Busy, Reservations, Snapshot
+from coupon.reservations import Busy, Reservations, Sleep, Snapshot
 from coupon.settings import Settings
 from coupon.topics import LAYOUTS
 from coupon.wire import encode_command
@@ -52,7 +53,9 @@ class CommandService:
     ``Idempotency-Key`` is safe to send again), and nothing is left behind that would hinder the next one.
     """
 
-    def __init__(self, backends: Backends, settings: Settings, clock: Clock = now_ms) -> None:
+    def __init__(
+        self, backends: Backends, settings: Settings, clock: Clock = now_ms, sleep: Sleep = time.sleep
+    ) -> None:
         self._queue, self._store = backends.queue, backends.store
         self._topics = LAYOUTS[settings.topics]
         self._timezone = settings.timezone
@@ -65,6 +68,7 @@ class CommandService:
             ttl_s=settings.cache_ttl_s,
             provisional_ttl_s=settings.reservation_ttl_s,
             wait_ms=settings.reservation_wait_ms,
+            sleep=sleep,
         )
 
     def today(self) -> Day:
