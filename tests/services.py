@@ -9,7 +9,7 @@ import random
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "services" / "services"
 OFFSETS = {"memcached": 0, "dynamodb": 1, "kafka": 2, "elasticsearch": 4}
 """From the first of the ports; Kafka takes the next one too, Elasticsearch the one 100 above."""
-TAKEN = (0, 1, 2, 3, 4, 104)
+KAFKA_LINKS, KAFKA_LINKS_MAX = 5, 4
+"""The offset of Kafka's links, two ports each, and how many there may be."""
+TAKEN = (*range(KAFKA_LINKS + 2 * KAFKA_LINKS_MAX), 104)
 FIRST_PORTS = range(20_000, 30_000)
 """Below those that the kernel hands out, so that a server that was killed finds its port free again."""
 CANNOT_RUN_HERE = 3
@@ -145,14 +147,20 @@ class Services:
 
 
 class PrivateServers:
-    """A set of servers of its own state and ports. It ends with this process, however this process ends."""
+    """A set of servers of its own state and ports. It ends with this process, however this process ends.
 
-    def __init__(self) -> None:
+    ``kafka_links`` are names of ways to Kafka beside the direct one; at the end of each there has to be a proxy.
+    """
+
+    def __init__(self, kafka_links: Sequence[str] = ()) -> None:
+        assert len(kafka_links) <= KAFKA_LINKS_MAX
+        self._kafka_links = kafka_links
         (ROOT / "build").mkdir(exist_ok=True)
         self._state = tempfile.mkdtemp(prefix="services-", dir=ROOT / "build")
         self._first = _first_port()
         ports = {f"{name.upper()}_PORT": str(self.port(name)) for name in OFFSETS}
-        self._environ = {**os.environ, **ports, "SERVICES_STATE": self._state}
+        links = " ".join("{}:{}:{}".format(name.upper(), *self.kafka_link(name)) for name in kafka_links)
+        self._environ = {**os.environ, **ports, "KAFKA_LINKS": links, "SERVICES_STATE": self._state}
         # Reads until this process closes the pipe, or the kernel does it for it; out of a Ctrl-C's reach.
         self._undertaker = subprocess.Popen(
             ["bash", "-c", 'read -r; "$0" wipe; rm -rf "$1"', SCRIPT, self._state],
@@ -165,6 +173,11 @@ class PrivateServers:
 
     def port(self, name: str) -> int:
         return self._first + OFFSETS[name]
+
+    def kafka_link(self, name: str) -> tuple[int, int]:
+        """Where Kafka listens for those who come by this link, and where it tells them that it is: the proxy's port."""
+        first = self._first + KAFKA_LINKS + 2 * self._kafka_links.index(name)
+        return first, first + 1
 
     def tell(self, command: str, name: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([SCRIPT, command, name], env=self._environ, capture_output=True, text=True, check=False)
