@@ -37,13 +37,14 @@ class Judge:
         for request in evidence.requests:
             self.asked.setdefault(self.mint.operation(CALLER, request.key), []).append(request)
         self.commands: dict[str, set[Command]] = {}
-        self.creations: dict[str, CreateCoupons] = {}
-        """By the code of each coupon that was to be created."""
+        self.creations: dict[str, dict[int, CreateCoupons]] = {}
+        """By the code of each coupon that was to be created, and by when that was accepted: it may have been retried."""
         for command in set(evidence.commands):
             if isinstance(command, Command):
                 self.commands.setdefault(command.code, set()).add(command)
             else:
-                self.creations |= dict.fromkeys(codes_of(command, self.mint), command)
+                for code in codes_of(command, self.mint):
+                    self.creations.setdefault(code, {})[command.accepted_at] = command
         self.by_code = self._sort_by_code()
 
     def all(self) -> Iterator[Violation]:
@@ -140,7 +141,7 @@ class Judge:
                 yield Violation("nothing happens twice", f"{operation} was applied {times} times")
 
     def lineage(self, code: str, coupon: Coupon) -> Iterator[Violation]:
-        creation = self.creations.get(code)
+        creation = self.creations.get(code, {}).get(coupon.created_at)
         if creation is None:
             yield Violation("nothing from nowhere", f"{code} was not created by any command")
             return
@@ -189,10 +190,16 @@ class Judge:
             yield Violation("search equals the store", f"{documents[code]} stands for no coupon")
 
     def the_cache_is_not_ahead(self) -> Iterator[Violation]:
+        """What it holds as accepted was carried out. (When: a retry may be accepted while the first attempt, of which
+        nobody knew, is on its way; the store then has the first one's time, the cache the other's.)"""
         for code, cached in self.evidence.cached.items():
             stored = self.evidence.coupons.get(code)
-            if stored is None or cached.history != stored.history[: len(cached.history)]:
+            if stored is None or _deeds(cached) != _deeds(stored)[: len(cached.history)]:
                 yield Violation("the cache is not ahead", f"{cached} is in the cache, and in the store {stored}")
+
+
+def _deeds(coupon: Coupon) -> list[tuple[str, str, str | None]]:
+    return [(entry.operation, entry.kind, entry.user_id) for entry in coupon.history]
 
 
 def _rejection(coupon: Coupon, address: ChangeAddress) -> Rejection | None:

@@ -1,0 +1,179 @@
+"""A simulated process: its tasks die together, its clock is its own, and each call to a backend may fail on the way."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from coupon.ports.backend import BackendUnavailable
+from coupon.ports.cache import Cache
+from coupon.ports.queue import Consumer, Delivery, Position, Queue
+from coupon.ports.search import Search
+from coupon.ports.store import Store
+from coupon.wiring import Backends
+from tests.proof.simulation.faults import Fault, Faults
+from tests.proof.simulation.scheduler import Scheduler, Task
+
+TIMEOUT_MS = 1_000
+"""After so long a call whose answer does not come is given up."""
+LATE_MS = (1, 100, 3_000, 20_000)
+FREEZE_MS = (50, 1_000, 9_000, 40_000)
+AWAY_MS = (100, 2_000, 15_000)
+MANY = {"publish", "save_many", "index_many", "delete_many"}
+"""Of what is done to many, a part may have been done."""
+LATE = {*MANY, "add", "replace", "remove"}
+
+
+class Process:
+    """``kill`` is kill -9. Its backends are views of the world's, through which faults strike."""
+
+    def __init__(self, name: str, scheduler: Scheduler, faults: Faults, backends: Backends, skew_ms: int) -> None:
+        self.name, self.scheduler, self.faults = name, scheduler, faults
+        self.alive = True
+        self._skew_ms = skew_ms
+        self._tasks: list[Task] = []
+        self._away: dict[str, float] = {}
+        self.backends = Backends(
+            cache=cast(Cache, View(self, "cache", backends.cache)),
+            queue=cast(Queue, View(self, "queue", backends.queue)),
+            store=cast(Store, View(self, "store", backends.store)),
+            search=cast(Search, View(self, "search", backends.search)),
+        )
+
+    def clock(self) -> int:
+        return int(self.scheduler.now) + self._skew_ms
+
+    def sleep(self, seconds: float) -> None:
+        self.scheduler.sleep(seconds * 1000)
+
+    def spawn(self, name: str, work: Callable[[], Any]) -> Task:
+        task = self.scheduler.spawn(f"{self.name} {name}", work)
+        self._tasks = [other for other in self._tasks if not other.done] + [task]
+        return task
+
+    def kill(self) -> None:
+        self.alive = False
+        current = self.scheduler.current
+        for task in sorted(self._tasks, key=lambda task: task is current):
+            if not task.done:
+                self.scheduler.kill(task)
+
+    def step(self) -> None:
+        """Between any two calls, others act, and the process may be stopped or killed."""
+        choose = self.scheduler.random.choice
+        pause = choose((0, 0, 0, 1, 5))
+        if self.faults.strikes(Fault.FREEZE):
+            pause = choose(FREEZE_MS)
+            self.scheduler.tell("is stopped for ms:", pause)
+        if self.faults.strikes(Fault.CRASH):
+            self.scheduler.tell("is killed")
+            self.kill()
+        self.scheduler.sleep(pause)
+
+    def is_away(self, role: str) -> bool:
+        """Whether the way to that backend is broken, for this process."""
+        if self.faults.strikes(Fault.AWAY):
+            self._away[role] = self.scheduler.now + self.scheduler.random.choice(AWAY_MS)
+        return bool(self.faults.rates) and self._away.get(role, 0) > self.scheduler.now
+
+
+class View:
+    """A backend as a process sees it."""
+
+    def __init__(self, process: Process, role: str, backend: Any) -> None:
+        self._process, self._role, self._backend = process, role, backend
+
+    def consumer(self, topics: Sequence[str], group: str) -> Consumer:
+        return cast(Consumer, ConsumerView(self._process, self._backend.consumer(topics, group)))
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._backend, name)
+
+        def call(*arguments: Any) -> Any:
+            return exchange(self._process, self._role, name, method, arguments)
+
+        setattr(self, name, call)
+        return call
+
+
+class ConsumerView:
+    """A consumer as a worker sees it: what it polls is in order within each partition, and in no other."""
+
+    def __init__(self, process: Process, consumer: Consumer) -> None:
+        self._process, self._consumer = process, consumer
+        self.pause, self.rewind = consumer.pause, consumer.rewind  # no I/O
+
+    def poll(self, max_messages: int, timeout_s: float) -> list[Delivery]:
+        found = self._ask(lambda: self._consumer.poll(max_messages, 0))
+        if not found and timeout_s:
+            self._process.sleep(timeout_s)
+            found = self._ask(lambda: self._consumer.poll(max_messages, 0))
+        return list(merged(found, self._process.scheduler))
+
+    def commit(self, positions: Mapping[Position, int]) -> None:
+        exchange(self._process, "queue", "commit", self._consumer.commit, (positions,))
+
+    def close(self) -> None:
+        self._process.step()
+        self._consumer.close()
+
+    def _ask(self, poll: Callable[[], list[Delivery]]) -> list[Delivery]:
+        found: list[Delivery] = exchange(self._process, "queue", "poll", poll, ())
+        return found
+
+
+def merged(deliveries: Iterable[Delivery], scheduler: Scheduler) -> Iterable[Delivery]:
+    """The partitions' deliveries, each in its order, shuffled into each other."""
+    partitions: dict[Position, list[Delivery]] = {}
+    for delivery in deliveries:
+        partitions.setdefault(Position(delivery.topic, delivery.partition), []).append(delivery)
+    while partitions:
+        position = scheduler.random.choice(list(partitions))
+        yield partitions[position].pop(0)
+        if not partitions[position]:
+            del partitions[position]
+
+
+def exchange(process: Process, role: str, name: str, method: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """One call, with whatever happens to it on its way there and back."""
+    process.step()
+    tell = process.scheduler.tell
+    try:
+        answer = _carried_out(process, role, name, method, arguments)
+    except BackendUnavailable as error:
+        tell(f"{role}.{name}", *arguments, error)
+        raise
+    tell(f"{role}.{name}", *arguments, answer)
+    process.step()
+    if process.faults.strikes(Fault.LOST_REPLY):
+        tell(f"{role}.{name}: the reply was lost")
+        raise BackendUnavailable(f"{name}: connection reset")
+    return answer
+
+
+def _carried_out(process: Process, role: str, name: str, method: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    faults, scheduler = process.faults, process.scheduler
+    if process.is_away(role) or faults.strikes(Fault.LOST_REQUEST):
+        raise BackendUnavailable(f"{name}: no connection")
+    if name in LATE and faults.strikes(Fault.LATE):
+        carry_out_later(scheduler, method, arguments)
+        process.scheduler.sleep(TIMEOUT_MS)
+        raise BackendUnavailable(f"{name}: timed out")
+    if name in MANY and faults.strikes(Fault.PART):
+        many = list(arguments[0])
+        method(many[: len(many) // 2] if name == "publish" else scheduler.random.sample(many, len(many) // 2))
+        raise BackendUnavailable(f"{name}: broke off")
+    answer = method(*arguments)
+    if name == "publish" and faults.strikes(Fault.TWICE):
+        carry_out_later(scheduler, method, arguments)
+    return answer
+
+
+def carry_out_later(scheduler: Scheduler, method: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """What was sent is on its way, whatever becomes of the sender."""
+    sent = [list(argument) if isinstance(argument, (list, set)) else argument for argument in arguments]
+
+    def later() -> None:
+        scheduler.sleep(scheduler.random.choice(LATE_MS))
+        scheduler.tell(f"{method.__name__}", *sent)
+        method(*sent)
+
+    scheduler.spawn("late", later)

@@ -1,0 +1,200 @@
+"""A whole service in one thread: web processes, workers, clients, and the operator who starts again what died."""
+
+import random as global_random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from random import Random
+
+from backends.cache.memory import MemoryCache
+from backends.queue.memory import MemoryQueue
+from backends.search.memory import MemorySearch
+from backends.store.memory import MemoryStore
+from coupon.drain import GROUP, Worker
+from coupon.model import Coupon
+from coupon.ports.search import Query
+from coupon.reindexing import reindex
+from coupon.reservations import CONFIRMED, cache_key
+from coupon.scanning import pages
+from coupon.service import CommandService
+from coupon.settings import Settings
+from coupon.topics import DEAD_LETTERS, REINDEX, all_topics, command_topics
+from coupon.wire import decode_command, decode_coupon
+from coupon.wiring import Backends
+from tests.proof.checker import Violation, violations
+from tests.proof.record import Evidence
+from tests.proof.simulation.clients import Client, Web
+from tests.proof.simulation.faults import Fault, Faults
+from tests.proof.simulation.process import Process
+from tests.proof.simulation.scheduler import NoRest, Scheduler, Task
+
+START_MS = 1_795_000_000_000
+LEASE_S = 10
+BUSY_MAX_MS, REST_MAX_MS = 3_600_000, 600_000
+QUIET_MS = 10_000
+"""The projections have so long to catch up when everything has come to rest."""
+
+
+@dataclass
+class Run:
+    """A seed, what happened, and what is wrong with it."""
+
+    seed: int
+    evidence: Evidence
+    faults: Faults
+    turns: int
+    violations: list[Violation]
+
+
+def run(seed: int, settings: Settings, trace: Callable[[str], None] | None = None) -> Run:
+    """Simulate the seed's world, and judge it; ``trace`` is told of every call."""
+    global_random.seed(seed)  # the worker's jitter
+    world = World(seed, settings)
+    world.scheduler.trace = trace
+    try:
+        found = world.live()
+    finally:
+        world.scheduler.close()
+    return Run(seed, world.evidence, world.faults, world.scheduler.turns, found)
+
+
+class Stop:
+    """A worker's ``threading.Event``, by simulated time."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._set = False
+
+    def set(self) -> None:
+        self._set = True
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def wait(self, timeout: float) -> bool:
+        self._process.sleep(timeout)
+        return self._set
+
+
+class World:
+    """``live`` is a run from beginning to end."""
+
+    def __init__(self, seed: int, settings: Settings) -> None:
+        self.random = Random(seed)
+        choose = self.random.choice
+        self.settings = replace(
+            settings,
+            topics=choose(("single", "single", "per-command")),
+            batch_max=choose((1, 2, 5, 50)),
+            predecessor_wait_s=120,
+        )
+        self.scheduler = Scheduler(self.random, START_MS)
+        self.faults = Faults(self.random)
+        self.evidence = Evidence(secret=settings.secret)
+        self.backends = self._backends(partitions=choose((1, 2, 4)))
+        self.skews = [choose((0, 0, 0, -5_000, 5_000)) for _ in range(8)]
+        self.webs = [self._web(number) for number in range(choose((1, 2, 3)))]
+        self.workers = [self._worker(number) for number in range(choose((1, 2, 3)))]
+        self.clients = [Client(f"client {number}", self) for number in range(choose((2, 3, 5)))]
+        self.codes: list[str] = []
+        """Those that clients know of."""
+
+    def _backends(self, partitions: int) -> Backends:
+        def clock_s() -> float:
+            return self.scheduler.now / 1000
+
+        backends = Backends(
+            cache=MemoryCache(clock_s),
+            queue=MemoryQueue(partitions, LEASE_S, clock_s),
+            store=MemoryStore(),
+            search=MemorySearch(),
+        )
+        backends.store.create()
+        backends.search.create()
+        backends.queue.create(all_topics(self.settings.topics))
+        return backends
+
+    def _web(self, number: int) -> Web:
+        process = Process(f"web {number}", self.scheduler, self.faults, self.backends, self.skews[number])
+        service = CommandService(process.backends, self.settings, process.clock, process.sleep)
+        return Web(process, service)
+
+    def _worker(self, number: int) -> Process:
+        process = Process(f"worker {number}", self.scheduler, self.faults, self.backends, self.skews[-1 - number])
+        worker = Worker(process.backends, self.settings, clock=process.clock)
+        process.spawn("", lambda: worker.run(Stop(process)))  # type: ignore[arg-type]
+        return process
+
+    def live(self) -> list[Violation]:
+        operator = self.scheduler.spawn("operator", self._operate)
+        clients = [self.scheduler.spawn(client.name, client.live) for client in self.clients]
+        try:
+            self._run(lambda: all(task.done for task in clients), BUSY_MAX_MS, operator, *clients)
+            self.faults.calm()
+            self._run(self._rests, REST_MAX_MS, operator)
+            self._wait(QUIET_MS)
+            self._collect()
+            return [*violations(self.evidence), *self._goes_on(operator)]
+        except NoRest as error:
+            return [Violation("it comes to rest", str(error))]
+
+    def _run(self, until: Callable[[], bool], limit_ms: float, *watched: Task) -> None:
+        """An error in a task that is watched is one of the simulation, or a 500: it ends the run."""
+        self.scheduler.run(lambda: until() or any(task.error for task in watched), limit_ms)
+        for task in watched:
+            if task.error is not None:
+                raise task.error
+
+    def _wait(self, ms: float) -> None:
+        end = self.scheduler.now + ms
+        self.scheduler.run(lambda: self.scheduler.now >= end, 2 * ms)
+
+    def _operate(self) -> None:
+        """Starts again what died, wipes the cache, and builds search anew now and then."""
+        while True:
+            self.scheduler.sleep(self.random.choice((10, 100, 1_000)))
+            wiped = self.faults.strikes(Fault.WIPE)
+            lost = [code for code in self.codes if wiped or self.faults.strikes(Fault.EVICT)]
+            self.backends.cache.delete_many(map(cache_key, lost))
+            for number, web in enumerate(self.webs):
+                if not web.process.alive:
+                    self.webs[number] = self._web(number)
+            for number, worker in enumerate(self.workers):
+                if not worker.alive:
+                    self.workers[number] = self._worker(number)
+            if self.random.random() < 0.002:
+                reindex(pages(self.backends.store), self.backends.search, lambda _: self.scheduler.sleep(5))
+
+    def _rests(self) -> bool:
+        topics = [*command_topics(self.settings.topics), REINDEX]
+        """Nothing is on its way to a backend, or in the queue."""
+        return not self.scheduler.goes_on("late", "web") and self.backends.queue.lag(topics, GROUP) == 0
+
+    def _goes_on(self, operator: Task) -> Iterator[Violation]:
+        """Whatever happened before, a command that a coupon's state allows is accepted and applied."""
+        last = Client("last", self)
+        task = self.scheduler.spawn("last", lambda: last.touch_all(self.backends.store.get_many(self.codes).values()))
+        self._run(lambda: task.done and self._rests(), REST_MAX_MS, operator, task)
+        for request in task.answer:
+            operations = self.webs[0].service.operations
+            if not request.accepted:
+                yield Violation("it goes on", f"{request}")
+                continue
+            address = operations.parse(request.address)
+            coupon = self.backends.store.get_many([request.code])[request.code]
+            if coupon.last_operation != address.operation:
+                yield Violation("it goes on", f"{request} was not applied to {coupon}")
+
+    def _collect(self) -> None:
+        evidence, queue = self.evidence, self.backends.queue
+        for topic in command_topics(self.settings.topics):
+            evidence.commands += [decode_command(delivery.value) for delivery in queue.browse(topic)]
+        evidence.letters = [delivery.value.decode() for delivery in queue.browse(DEAD_LETTERS)]
+        evidence.coupons = {coupon.code: coupon for coupon in self._stored()}
+        evidence.documents = {d["couponCode"]: d for d in self.backends.search.find(Query(), 10_000)}
+        for code in evidence.coupons:
+            cached = self.backends.cache.get(cache_key(code))
+            if cached is not None and cached.value[:1] == CONFIRMED:
+                evidence.cached[code] = decode_coupon(cached.value[1:])
+
+    def _stored(self) -> list[Coupon]:
+        return [coupon for page in pages(self.backends.store) for coupon in page]
