@@ -179,8 +179,13 @@ class PrivateServers:
         first = self._first + KAFKA_LINKS + 2 * self._kafka_links.index(name)
         return first, first + 1
 
-    def tell(self, command: str, name: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([SCRIPT, command, name], env=self._environ, capture_output=True, text=True, check=False)
+    @property
+    def logs(self) -> Path:
+        """The folder with a log of each server; gone after ``close``."""
+        return Path(self._state) / "run"
+
+    def tell(self, command: str, *names: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([SCRIPT, command, *names], env=self._environ, capture_output=True, text=True, check=False)
 
     def close(self) -> None:
         assert self._undertaker.stdin is not None

@@ -1,0 +1,73 @@
+"""``python -m tests.proof.chaos``: one run, and its verdict. Exit status 0: no promise was broken; 1: some were."""
+
+import argparse
+import json
+import secrets
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from tests.e2e.deployment import ROOT
+from tests.proof.chaos.evidence import load
+from tests.proof.chaos.report import markdown
+from tests.proof.chaos.run import Result, Run, Wanted, judge
+
+
+def main() -> int:
+    chosen = _arguments()
+    if chosen.judge:
+        return _told(_judged_again(chosen.judge), chosen.judge)
+    seed = secrets.randbelow(1_000_000) if chosen.seed is None else chosen.seed
+    wanted = Wanted(
+        seed=seed,
+        minutes=chosen.minutes,
+        commands=chosen.commands,
+        kills=chosen.kills,
+        clients=chosen.clients,
+        rate=chosen.rate,
+        links=not chosen.no_links,
+        edge=0 if chosen.no_edge else chosen.edge,
+    )
+    folder = ROOT / "build" / "chaos" / f"{datetime.now():%Y%m%d-%H%M%S}-{seed}"
+    folder.mkdir(parents=True)
+    say(f"seed {seed}, records in {folder}")
+    return _told(Run(wanted, folder, say).go(), folder)
+
+
+def say(sentence: str) -> None:
+    sys.stdout.write(f"chaos: {sentence}\n")
+    sys.stdout.flush()
+
+
+def _told(result: Result, folder: Path) -> int:
+    told = markdown(result)
+    (folder / "report.md").write_text(told)
+    (folder / "violations.txt").write_text("".join(f"{promise}: {what}\n" for promise, what in result.violations))
+    sys.stdout.write(told)
+    say(f"{len(result.violations)} violations; seed {result.wanted.seed}, records in {folder}")
+    return 1 if result.violations else 0
+
+
+def _judged_again(folder: Path) -> Result:
+    saved = json.loads((folder / "run.json").read_text())
+    result = Result(**{**saved, "wanted": Wanted(**saved["wanted"])})
+    return judge(result, load(folder, saved["secret"]))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.proof.chaos", description=__doc__)
+    parser.add_argument("--minutes", type=float, help="run for so long, instead of for commands and kills")
+    parser.add_argument("--commands", type=int, default=5_000, help="run until so many were accepted (5000)")
+    parser.add_argument("--kills", type=int, default=20, help="and so many processes and servers were killed (20)")
+    parser.add_argument("--seed", type=int, help="chooses the faults (random, and printed)")
+    parser.add_argument("--clients", type=int, default=8, help="how many at once (8)")
+    parser.add_argument("--rate", type=float, help="at most so many commands a second")
+    parser.add_argument("--edge", type=float, default=0.01, help="probability of a fault at a driver's edge (0.01)")
+    parser.add_argument("--no-links", action="store_true", help="without the faults of links")
+    parser.add_argument("--no-edge", action="store_true", help="without the faults at the drivers' edge")
+    parser.add_argument("--judge", type=Path, metavar="FOLDER", help="judge a run that was saved, once more")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

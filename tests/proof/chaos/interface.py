@@ -1,0 +1,108 @@
+"""The HTTP interface as a client of a run uses it: requests go to any of the masters, and what is not an answer of the
+interface is told."""
+
+import json
+import random
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import urllib3
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+from coupon.web.problems import MEDIA_TYPE, TITLES
+from tests.proof.chaos.records import Records, Unexpected, clock
+from tests.proof.record import CALLER
+
+CONNECT_S, ANSWER_S = 3.0, 10.0
+"""The service answers within a few seconds, whatever is away; a stopped process never."""
+NEVER = {"INTERNAL_ERROR", "FORGOTTEN", "IDEMPOTENCY_KEY_REUSED", "BAD_REQUEST", "INVALID_JSON", "INVALID_FIELD"}
+"""Problems that no request of a run asks for: none is malformed, and histories stay within what a coupon remembers."""
+
+
+class Answer(NamedTuple):
+    """``status`` 0: none."""
+
+    sent: float
+    ended: float
+    status: int
+    body: dict[str, Any]
+    address: str
+    """The last part of the ``Location``."""
+
+    @property
+    def code(self) -> str:
+        """Of the problem, or of a rejection."""
+        return str(self.body.get("code", ""))
+
+
+class Interface:
+    """Asks the masters, at random, on kept connections. Thread-safe."""
+
+    def __init__(self, ports: Sequence[int], name: str, records: Records, connections: int = 1) -> None:
+        self._pools = [
+            urllib3.HTTPConnectionPool("127.0.0.1", port, maxsize=connections, retries=False) for port in ports
+        ]
+        self._name, self._records = name, records
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+        wait_s: int = 0,
+    ) -> Answer:
+        pool = random.choice(self._pools)
+        asked = {"X-Caller": CALLER, **({"Prefer": f"wait={wait_s}"} if wait_s else {}), **(headers or {})}
+        limit_s = ANSWER_S + wait_s
+        sent = clock()
+        try:
+            response = pool.request(
+                method, path, json=body, headers=asked, timeout=urllib3.Timeout(connect=CONNECT_S, read=limit_s)
+            )
+        except HTTPError as error:
+            ended = clock()
+            if isinstance(error, ReadTimeoutError):
+                self._surprise(sent, ended, f"{method} {path}: no answer within {limit_s:.0f} s", late=True)
+            return Answer(sent, ended, 0, {}, "")
+        ended = clock()
+        if ended - sent > limit_s:
+            self._surprise(sent, ended, f"{method} {path}: {response.status} after {ended - sent:.1f} s", late=True)
+        answer = _parsed(response, sent, ended)
+        if fault := _fault_of(response, answer):
+            self._surprise(sent, ended, f"{method} {path}: {fault}: {response.status} {response.data[:300]!r}")
+        return answer
+
+    def close(self) -> None:
+        for pool in self._pools:
+            pool.close()
+
+    def _surprise(self, sent: float, ended: float, what: str, late: bool = False) -> None:
+        self._records.surprise(Unexpected(self._name, sent, ended, what, late))
+
+
+def _parsed(response: urllib3.BaseHTTPResponse, sent: float, ended: float) -> Answer:
+    try:
+        body = json.loads(response.data)
+    except ValueError:
+        body = {}
+    address = response.headers.get("Location", "").rpartition("/")[2]
+    return Answer(sent, ended, response.status, body if isinstance(body, dict) else {}, address)
+
+
+def _fault_of(response: urllib3.BaseHTTPResponse, answer: Answer) -> str | None:
+    """Why this is no answer that the interface promises; None when it is one."""
+    if not answer.body:
+        return "not a JSON object"
+    if answer.status in (200, 202):
+        return "accepted without a Location" if answer.status == 202 and not answer.address else None
+    code = answer.code
+    if response.headers.get("Content-Type") != MEDIA_TYPE or code not in TITLES:
+        return "not a problem with a known code"
+    if TITLES[code][0] != answer.status:
+        return f"{code} with another status than {TITLES[code][0]}"
+    if code in NEVER:
+        return f"{code}, which nothing asked for"
+    if answer.status == 503 and not response.headers.get("Retry-After"):
+        return "503 without Retry-After"
+    return None

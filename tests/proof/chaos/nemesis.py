@@ -1,0 +1,138 @@
+"""Injects the planned faults, each lane in a thread of its own, and mends what it has hurt."""
+
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from tests.e2e.deployment import eventually
+from tests.proof.chaos.links import Link
+from tests.proof.chaos.plan import LANES, MASTER, SERVERS, WORKER, Planned, plan
+from tests.proof.chaos.processes import Cluster, Master, Program, send
+from tests.proof.chaos.records import Injected, Records, clock
+
+RESPAWN_S = 60
+Mend = Callable[[], None]
+Any_ = TypeVar("Any_", bound=Program)
+
+
+class Nemesis:
+    """``with Nemesis(…)``: faults are injected inside the block; after it everything is mended and up."""
+
+    def __init__(
+        self,
+        seed: int,
+        cluster: Cluster,
+        tell: Callable[[str, str], None],
+        links: Mapping[str, Link],
+        records: Records,
+        haste: float = 1.0,
+    ) -> None:
+        self._seed, self._haste = seed, haste
+        self._cluster, self._tell, self._links, self._records = cluster, tell, links, records
+        self._stop = threading.Event()
+        self.failures: list[Exception] = []
+        lanes = [lane for lane in LANES if links or lane != "links"]
+        self._threads = [threading.Thread(target=self._run, args=(lane,), name=lane) for lane in lanes]
+
+    def __enter__(self) -> "Nemesis":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, lane: str) -> None:
+        try:
+            for planned in plan(self._seed, lane):
+                if self._stop.wait(planned.pause_s / self._haste):
+                    return
+                self._inject(lane, planned)
+        except Exception as error:
+            self.failures.append(error)
+
+    def _inject(self, lane: str, planned: Planned) -> None:
+        began = clock()
+        which, mend = self._hurt(planned)
+        if mend is None:
+            return
+        try:
+            self._stop.wait(planned.lasts_s / (self._haste if planned.kind != "kill" else 1))
+        finally:
+            mend()
+        self._records.fault(Injected(lane, planned.kind, planned.target, which, began, clock()))
+
+    def _hurt(self, planned: Planned) -> tuple[str, Mend | None]:
+        """What was hurt, and what mends it; None when there was nothing to hurt."""
+        if planned.target in SERVERS:
+            return planned.target, self._hurt_server(planned)
+        if planned.kind in ("kill", "stop"):
+            return self._hurt_process(planned)
+        return planned.target, self._hurt_links(planned)
+
+    def _hurt_server(self, planned: Planned) -> Mend:
+        hurt, mend = {"kill": ("kill", "up"), "stop": ("pause", "resume")}[planned.kind]
+        self._tell(hurt, planned.target)
+        return lambda: self._tell(mend, planned.target)
+
+    def _hurt_links(self, planned: Planned) -> Mend:
+        links = [self._links[name] for name in planned.target.split()]
+        for link in links:
+            match planned.kind:
+                case "delay":
+                    link.delay(200)
+                case "black hole":
+                    link.black_hole()
+                case "lose replies":
+                    link.lose_replies()
+                case "slice":
+                    link.slice(16, 20)
+                case "reset":
+                    link.reset()
+                case "refuse":
+                    link.refuse()
+
+        def heal() -> None:
+            for link in links:
+                link.heal()
+
+        return heal
+
+    def _hurt_process(self, planned: Planned) -> tuple[str, Mend | None]:
+        if planned.target == WORKER:
+            program = _pick(self._cluster.workers, planned.number)
+            return program.name, _kill(program) if planned.kind == "kill" else _stop(program.pid)
+        master = _pick(self._cluster.masters, planned.number)
+        if planned.target == MASTER:
+            return master.name, _kill(master) if planned.kind == "kill" else _stop(master.pid)
+        child = master.child(planned.number // 2)
+        if child is None:
+            return master.name, None
+        return f"{master.name}/{child}", _kill_child(master, child) if planned.kind == "kill" else _stop(child)
+
+
+def _pick(programs: Sequence[Any_], number: int) -> Any_:
+    return programs[number % len(programs)]
+
+
+def _kill(program: Program) -> Mend:
+    program.kill()
+    return program.start
+
+
+def _kill_child(master: Master, child: int) -> Mend:
+    """The master starts another by itself (once it goes on, if it is stopped); or is killed too."""
+    send(child, signal.SIGKILL)
+
+    def respawned() -> None:
+        eventually(master.is_whole, RESPAWN_S)
+
+    return respawned
+
+
+def _stop(pid: int) -> Mend:
+    send(pid, signal.SIGSTOP)
+    return lambda: send(pid, signal.SIGCONT)

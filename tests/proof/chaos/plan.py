@@ -1,0 +1,70 @@
+"""Which faults are injected: endless plans, one a lane, that follow from the seed alone."""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+WORKER, WEB, MASTER = "worker", "gunicorn worker", "gunicorn master"
+SERVERS = ["kafka", "dynamodb", "elasticsearch", "memcached"]
+ROLES = {"kafka": "queue", "dynamodb": "store", "elasticsearch": "search", "memcached": "cache"}
+LINKS = [f"{side}-{server}" for side in ("web", "worker") for server in SERVERS]
+LINK_FAULTS = ["delay", "black hole", "lose replies", "slice", "reset", "refuse"]
+
+
+class Planned(NamedTuple):
+    """A fault to come."""
+
+    kind: str
+    target: str
+    number: int
+    """Which of them, where there are several; modulo their number."""
+    lasts_s: float
+    """Until what was hurt is mended: a killed one started again, a stopped one continued, a link healed."""
+    pause_s: float
+    """After that, before the next."""
+
+
+Plan = Callable[[random.Random], Iterator[Planned]]
+
+
+def kills(chance: random.Random) -> Iterator[Planned]:
+    """Of processes: of ten, six workers, two gunicorn workers, two masters."""
+    while True:
+        for target in _shuffled(chance, [WORKER] * 6 + [WEB] * 2 + [MASTER] * 2):
+            yield Planned("kill", target, chance.randrange(12), chance.uniform(0, 3), chance.uniform(3, 12))
+
+
+def stops(chance: random.Random) -> Iterator[Planned]:
+    """Of processes: zombies, that wake up after others took over."""
+    while True:
+        for target in _shuffled(chance, [WORKER] * 4 + [WEB] * 2 + [MASTER]):
+            yield Planned("stop", target, chance.randrange(12), chance.uniform(1, 30), chance.uniform(4, 16))
+
+
+def servers(chance: random.Random) -> Iterator[Planned]:
+    """Each of the four killed, and two stops, in any order; then again."""
+    while True:
+        stopped = chance.sample(SERVERS, 2)
+        for kind, target in _shuffled(chance, [("kill", s) for s in SERVERS] + [("stop", s) for s in stopped]):
+            lasts_s = chance.uniform(0, 5) if kind == "kill" else chance.uniform(1, 15)
+            yield Planned(kind, target, 0, lasts_s, chance.uniform(5, 14))
+
+
+def links(chance: random.Random) -> Iterator[Planned]:
+    """One of the links, or two at once."""
+    while True:
+        target, other = chance.sample(LINKS, 2)
+        both = f"{target} {other}" if chance.random() < 0.3 else target
+        yield Planned(chance.choice(LINK_FAULTS), both, 0, chance.uniform(1, 15), chance.uniform(4, 12))
+
+
+LANES: dict[str, Plan] = {"kills": kills, "stops": stops, "servers": servers, "links": links}
+
+
+def plan(seed: int, lane: str) -> Iterator[Planned]:
+    """The lane's faults, one after the other."""
+    return LANES[lane](random.Random(f"{seed}/{lane}"))
+
+
+def _shuffled(chance: random.Random, items: list[Any]) -> list[Any]:
+    return chance.sample(items, len(items))

@@ -1,0 +1,92 @@
+"""The real servers of a run, the links to them, and the configurations of those who come by each way."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.e2e.deployment import ROOT, on_services
+from tests.proof.chaos.links import Link, Links
+from tests.proof.chaos.plan import SERVERS
+from tests.services import PrivateServers
+
+SIDES = "web", "worker"
+EDGE = ROOT / "tests" / "proof" / "chaos" / "edge"
+
+
+class Ways(NamedTuple):
+    """``host:port`` of each server, as ``on_services`` wants it."""
+
+    kafka: str
+    dynamodb: str
+    elasticsearch: str
+    memcached: str
+
+
+class Surroundings(NamedTuple):
+    """``direct`` is the configuration of those who look at the servers themselves, ``sides`` that of web and worker."""
+
+    servers: PrivateServers
+    links: Mapping[str, Link]
+    direct: dict[str, str]
+    sides: dict[str, dict[str, str]]
+
+    def tell(self, command: str, *names: str) -> None:
+        done = self.servers.tell(command, *names)
+        if done.returncode in (-signal.SIGINT, 128 + signal.SIGINT):  # a Ctrl-C reached it too
+            done = self.servers.tell(command, *names)
+        if done.returncode:
+            raise RuntimeError(f"services {command} {' '.join(names)}: {done.stderr}")
+
+
+@contextmanager
+def surroundings(folder: Path, with_links: bool, edge: float) -> Iterator[Surroundings]:
+    """Up inside the block, and gone after it; their logs stay in the folder."""
+    servers = PrivateServers(SIDES if with_links else ())
+    try:
+        with Links() as links:
+            opened = _open(links, servers) if with_links else {}
+            direct = Ways(*(f"127.0.0.1:{servers.port(name)}" for name in SERVERS))
+            environ = on_services(folder, direct)
+            sides = {side: _edged(_through(environ, direct, side, opened), edge, folder) for side in SIDES}
+            here = Surroundings(servers, opened, environ, sides)
+            here.tell("up", *SERVERS)
+            yield here
+    finally:
+        shutil.copytree(servers.logs, folder / "servers", ignore=lambda _, names: [n for n in names if "log" not in n])
+        servers.close()
+
+
+def _open(links: Links, servers: PrivateServers) -> dict[str, Link]:
+    """Kafka tells its clients where to come, so it has a door for each link."""
+    opened = {}
+    for side in SIDES:
+        for server in SERVERS:
+            upstream, port = servers.kafka_link(side) if server == "kafka" else (servers.port(server), 0)
+            opened[f"{side}-{server}"] = links.open(f"{side}-{server}", upstream, port)
+    return opened
+
+
+def _through(environ: dict[str, str], direct: Ways, side: str, links: Mapping[str, Link]) -> dict[str, str]:
+    """The environment with each server at the side's link to it."""
+    environ = dict(environ)
+    for server, address in zip(SERVERS, direct, strict=True):
+        if link := links.get(f"{side}-{server}"):
+            environ |= {name: url.replace(address, f"127.0.0.1:{link.port}") for name, url in _urls(environ).items()}
+    return environ
+
+
+def _urls(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name.startswith("COUPON_") and name.endswith("_URL")}
+
+
+def _edged(environ: dict[str, str], edge: float, folder: Path) -> dict[str, str]:
+    """With faults at the edge of the drivers, injected inside the processes of the service."""
+    if not edge:
+        return environ
+    (folder / "edge").mkdir(exist_ok=True)
+    path = os.pathsep.join([str(EDGE), environ["PYTHONPATH"]])
+    return {**environ, "PYTHONPATH": path, "CHAOS_EDGE": str(edge), "CHAOS_EDGE_LOG": str(folder / "edge")}
