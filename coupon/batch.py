@@ -15,6 +15,10 @@ COMMANDS_A_COUPON_MAX = HISTORY_MAX // 2
 """Commands on one coupon in a part. What is redelivered after a crash must still be in the coupon's history."""
 
 
+Place = tuple[Position, int]
+"""Where a message is: partition and offset. No two have the same."""
+
+
 class Reindex(NamedTuple):
     """Coupons whose documents have to be indexed again."""
 
@@ -38,8 +42,7 @@ class Task(NamedTuple):
         return Position(self.delivery.topic, self.delivery.partition)
 
     @property
-    def place(self) -> tuple[Position, int]:
-        """Where the message is: no two have the same."""
+    def place(self) -> Place:
         return self.position, self.delivery.offset
 
     @property

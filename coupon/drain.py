@@ -13,12 +13,13 @@ from typing import NamedTuple
 import structlog
 
 from coupon import dead_letters
-from coupon.batch import Reindex, Task, Unreadable, parts, task
+from coupon.batch import Place, Reindex, Task, Unreadable, parts, task
 from coupon.carrying_out import DeploymentError, change, create_all
 from coupon.clock import Clock, now_ms
 from coupon.codes import Mint
 from coupon.heartbeat import Heartbeat
 from coupon.indexing import Indexer
+from coupon.invalidation import Invalidation
 from coupon.model import Command, Coupon, CreateCoupons
 from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.ports.queue import Position
@@ -28,7 +29,6 @@ from coupon.settings import Settings
 from coupon.topics import REINDEX, command_topics
 from coupon.wiring import Backends
 
-Place = tuple[Position, int]
 GROUP = "worker"
 POLL_S = 0.5
 POLL_WHILE_WAITING_S = 0.02
@@ -52,10 +52,11 @@ class Worker:
     def __init__(
         self, backends: Backends, settings: Settings, topics: Sequence[str] = (), clock: Clock = now_ms
     ) -> None:
-        self._store, self._queue, self._cache = backends.store, backends.queue, backends.cache
+        self._store, self._queue = backends.store, backends.queue
         self._clock = clock
         self._mint = Mint(settings.secret)
         self._indexer = Indexer(backends.search, backends.queue, clock)
+        self._invalidation = Invalidation(backends.cache, settings.cache_ttl_s, clock)
         self._heartbeat = Heartbeat(backends.cache, settings.heartbeat_file, clock)
         self._consumer = backends.queue.consumer(list(topics) or [*command_topics(settings.topics), REINDEX], GROUP)
         self._batch_max = settings.batch_max
@@ -86,6 +87,8 @@ class Worker:
         """Carry out one batch; the number of messages that were delivered. After BackendUnavailable nothing is lost:
         call ``rewind`` and go on."""
         self._beat()
+        if self._invalidation.catch_up():
+            self._commit()
         self._consumer.pause(self._places_to_leave_alone())
         deliveries = self._consumer.poll(self._batch_max, POLL_WHILE_WAITING_S if self._waiting else poll_s)
         tasks = [waiting.task for waiting in self._waiting.values()] + [task(delivery) for delivery in deliveries]
@@ -103,6 +106,7 @@ class Worker:
         """Forget what was not committed: it is delivered again."""
         self._waiting.clear()
         self._done.clear()
+        self._invalidation.clear()
         self._consumer.rewind()
 
     def _beat(self) -> None:
@@ -159,7 +163,7 @@ class Worker:
             return {}
         commands = [item.wanted for item in tasks if isinstance(item.wanted, Command)]
         settled = change(self._store, commands, [self._may_wait(item) for item in tasks])
-        lost = set()
+        lost: dict[str, Place] = {}
         for item, command, verdict in zip(tasks, commands, settled.verdicts, strict=True):
             if verdict is Verdict.WAITING:
                 self._waiting.setdefault(item.place, Waiting(item, self._clock()))
@@ -168,12 +172,13 @@ class Worker:
             if verdict is None:
                 letters[item.place] = "the store has no such coupon"
             elif verdict is Verdict.REJECTED or settled.coupons[command.code].entry(command.operation) is None:
-                lost.add(cache_key(command.code))  # also when it was recorded before: we may have died before this
+                # The cache holds what will never be. Also when that was recorded before: we may have died before this.
+                lost.setdefault(cache_key(command.code), item.place)
             if verdict is Verdict.REJECTED:
                 log.warning("rejected", operation=command.operation, kind=command.kind, code=command.code)
         applied = [c.operation for c, v in zip(commands, settled.verdicts, strict=True) if v is Verdict.APPLIED]
         log.info("applied", operations=applied, seen=settled.verdicts.count(Verdict.SEEN), waiting=len(self._waiting))
-        self._forget(lost)
+        self._invalidation.invalidate(lost)
         return settled.coupons
 
     def _may_wait(self, item: Task) -> bool:
@@ -182,13 +187,6 @@ class Worker:
             return False
         waiting = self._waiting.get(item.place)
         return waiting is None or self._clock() - waiting.since < self._patience_ms
-
-    def _forget(self, keys: set[str]) -> None:
-        """The cache holds these coupons as they will never be."""
-        try:
-            self._cache.delete_many(keys)
-        except BackendError as error:
-            log.warning("cache unavailable", error=str(error))
 
     def _give_up(self, part: list[Task], letters: dict[Place, str]) -> None:
         """Put what can never be carried out aside; many in a row are no bad data but a bad deployment."""
@@ -205,13 +203,13 @@ class Worker:
             log.error("dead letter", place=item.place, reason=letters[item.place])
 
     def _commit(self) -> None:
-        """What is done, up to the first that waits."""
-        first_waiting: dict[Position, int] = {}
-        for position, offset in self._waiting:
-            first_waiting[position] = min(offset, first_waiting.get(position, offset))
+        """What is done, up to the first that waits, or is owed to the cache."""
+        first_open: dict[Position, int] = {}
+        for position, offset in (*self._waiting, *self._invalidation.places()):
+            first_open[position] = min(offset, first_open.get(position, offset))
         if self._done:
-            self._consumer.commit({p: min(done, first_waiting.get(p, done)) for p, done in self._done.items()})
-        self._done = {position: done for position, done in self._done.items() if position in first_waiting}
+            self._consumer.commit({p: min(done, first_open.get(p, done)) for p, done in self._done.items()})
+        self._done = {position: done for position, done in self._done.items() if position in first_open}
 
 
 def _sizes(chunks: list[CreateCoupons]) -> Counter[str]:

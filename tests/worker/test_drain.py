@@ -508,6 +508,55 @@ def test_a_worker_that_died_between_a_rejection_and_the_cache_forgets_it_the_sec
     assert world.backends.cache.get(cache_key(code)) is None
 
 
+@pytest.fixture
+def a_loser_in_the_cache(world):
+    """A world whose cache holds a command that lost, and whose cache is away while that is carried out."""
+    cache = Faulty(world.backends.cache)
+    world.worker._consumer.close()
+    shaken = world.but(cache=cache)
+    (code,) = shaken.coupons()
+    shaken.change(Kind.ISSUE, code, "ann")
+    shaken.backends.cache.delete_many([cache_key(code)])
+    shaken.change(Kind.ISSUE, code, "bob")
+    cache.down = True
+    shaken.drain()
+    return shaken, cache, code
+
+
+def test_what_lost_while_the_cache_was_away_is_forgotten_when_it_is_back(a_loser_in_the_cache):
+    world, cache, code = a_loser_in_the_cache
+    assert world.lag() > 0
+    cache.down = False
+    world.now += 1_000
+    world.drain()
+    assert world.backends.cache.get(cache_key(code)) is None
+    assert world.lag() == 0
+
+
+def test_what_lost_while_the_cache_was_away_is_forgotten_by_the_next_worker(a_loser_in_the_cache):
+    world, cache, code = a_loser_in_the_cache
+    world.worker._consumer.close()
+    cache.down = False
+    world.drain(world.a_worker())
+    assert world.backends.cache.get(cache_key(code)) is None
+    assert world.lag() == 0
+
+
+def test_a_cache_that_stays_away_is_asked_once_a_second_and_waited_for_no_longer_than_it_remembers(
+    a_loser_in_the_cache,
+):
+    world, cache, _ = a_loser_in_the_cache
+    cache.calls.clear()
+    world.drain()
+    assert "delete_many" not in cache.calls
+    world.now += 1_000
+    world.drain()
+    assert cache.calls.count("delete_many") == 1
+    world.now += world.settings.cache_ttl_s * 1000
+    world.drain()
+    assert world.lag() == 0
+
+
 def test_who_lost_is_told_so_even_when_more_lost_than_a_coupon_remembers(world):
     cache = Faulty(world.backends.cache)
     shaken = world.but(cache=cache)
