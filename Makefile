@@ -7,13 +7,14 @@ STAMP := .venv/installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint format services services-down services-status clean
+.PHONY: help install run test chaos check lint format services services-down services-status clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 	@echo
 	@echo "COUPON_CONF=FILE chooses the configuration (conf/embedded.env, conf/services.env), PORT the port (8080),"
 	@echo "WORKERS the number of workers (1). make test ARGS='-k kafka' passes arguments on to pytest."
+	@echo "make chaos takes 3 minutes; ARGS='--minutes 60', ARGS='--seed 7' (see ARGS=--help)."
 
 install: $(STAMP) ## make .venv with Coupon and what its development needs (only when needed)
 
@@ -30,6 +31,9 @@ run: $(STAMP) ## start the service on 127.0.0.1:8080 until Ctrl-C, its data unde
 
 test: $(STAMP) ## run all tests; the real servers are started for it where Java 17, Maven and memcached are there
 	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(STAMP) ## mixed traffic on real processes and servers that are killed, stopped and cut off, and the verdict
+	@$(BIN)/python -m tests.proof.chaos $(ARGS)
 
 check: lint test ## what CI runs: lint, and all tests
 

@@ -6,6 +6,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import cast
@@ -188,7 +189,8 @@ class End(asyncio.Protocol):
     def _hear_all(self) -> None:
         assert self._transport is not None
         self._has_heard_all = True
-        self._transport.write_eof()
+        with suppress(OSError):  # reset by now, and nobody has told yet
+            self._transport.write_eof()
         if self.other._has_heard_all:
             self._transport.close()
             assert self.other._transport is not None

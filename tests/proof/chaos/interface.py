@@ -52,7 +52,8 @@ class Interface:
         headers: dict[str, str] | None = None,
         wait_s: int = 0,
     ) -> Answer:
-        pool = random.choice(self._pools)
+        number = random.randrange(len(self._pools))
+        pool, master = self._pools[number], f"web{number}"
         asked = {"X-Caller": CALLER, **({"Prefer": f"wait={wait_s}"} if wait_s else {}), **(headers or {})}
         limit_s = ANSWER_S + wait_s
         sent = clock()
@@ -63,22 +64,24 @@ class Interface:
         except HTTPError as error:
             ended = clock()
             if isinstance(error, ReadTimeoutError):
-                self._surprise(sent, ended, f"{method} {path}: no answer within {limit_s:.0f} s", late=True)
+                self._surprise(master, sent, ended, f"{method} {path}: no answer within {limit_s:.0f} s", late=True)
             return Answer(sent, ended, 0, {}, "")
         ended = clock()
         if ended - sent > limit_s:
-            self._surprise(sent, ended, f"{method} {path}: {response.status} after {ended - sent:.1f} s", late=True)
+            self._surprise(
+                master, sent, ended, f"{method} {path}: {response.status} after {ended - sent:.1f} s", late=True
+            )
         answer = _parsed(response, sent, ended)
         if fault := _fault_of(response, answer):
-            self._surprise(sent, ended, f"{method} {path}: {fault}: {response.status} {response.data[:300]!r}")
+            self._surprise(master, sent, ended, f"{method} {path}: {fault}: {response.status} {response.data[:300]!r}")
         return answer
 
     def close(self) -> None:
         for pool in self._pools:
             pool.close()
 
-    def _surprise(self, sent: float, ended: float, what: str, late: bool = False) -> None:
-        self._records.surprise(Unexpected(self._name, sent, ended, what, late))
+    def _surprise(self, master: str, sent: float, ended: float, what: str, late: bool = False) -> None:
+        self._records.surprise(Unexpected(self._name, sent, ended, what, master, late))
 
 
 def _parsed(response: urllib3.BaseHTTPResponse, sent: float, ended: float) -> Answer:

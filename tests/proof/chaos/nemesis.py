@@ -12,6 +12,8 @@ from tests.proof.chaos.processes import Cluster, Master, Program, send
 from tests.proof.chaos.records import Injected, Records, clock
 
 RESPAWN_S = 60
+DELAYS_MS = 20, 100, 500
+SLICES, SLICE_APART_MS = (16, 64, 512), 10
 Mend = Callable[[], None]
 Any_ = TypeVar("Any_", bound=Program)
 
@@ -83,13 +85,13 @@ class Nemesis:
         for link in links:
             match planned.kind:
                 case "delay":
-                    link.delay(200)
+                    link.delay(DELAYS_MS[planned.number])
                 case "black hole":
                     link.black_hole()
                 case "lose replies":
                     link.lose_replies()
                 case "slice":
-                    link.slice(16, 20)
+                    link.slice(SLICES[planned.number], SLICE_APART_MS)
                 case "reset":
                     link.reset()
                 case "refuse":

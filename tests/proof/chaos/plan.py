@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 WORKER, WEB, MASTER = "worker", "gunicorn worker", "gunicorn master"
-SERVERS = ["kafka", "dynamodb", "elasticsearch", "memcached"]
-ROLES = {"kafka": "queue", "dynamodb": "store", "elasticsearch": "search", "memcached": "cache"}
+SEARCH = "elasticsearch"
+SERVERS = ["kafka", "dynamodb", SEARCH, "memcached"]
 LINKS = [f"{side}-{server}" for side in ("web", "worker") for server in SERVERS]
 LINK_FAULTS = ["delay", "black hole", "lose replies", "slice", "reset", "refuse"]
 
@@ -17,7 +17,7 @@ class Planned(NamedTuple):
     kind: str
     target: str
     number: int
-    """Which of them, where there are several; modulo their number."""
+    """Which of them, where there are several, modulo their number; of a link's delay and slices, how bad."""
     lasts_s: float
     """Until what was hurt is mended: a killed one started again, a stopped one continued, a link healed."""
     pause_s: float
@@ -42,12 +42,18 @@ def stops(chance: random.Random) -> Iterator[Planned]:
 
 
 def servers(chance: random.Random) -> Iterator[Planned]:
-    """Each of the four killed, and two stops, in any order; then again."""
+    """Queue, store and cache killed, and two stops of any server, in any order; then again."""
     while True:
-        stopped = chance.sample(SERVERS, 2)
-        for kind, target in _shuffled(chance, [("kill", s) for s in SERVERS] + [("stop", s) for s in stopped]):
+        kills = [("kill", name) for name in SERVERS if name != SEARCH]
+        for kind, target in _shuffled(chance, [*kills, *(("stop", name) for name in chance.sample(SERVERS, 2))]):
             lasts_s = chance.uniform(0, 5) if kind == "kill" else chance.uniform(1, 15)
-            yield Planned(kind, target, 0, lasts_s, chance.uniform(5, 14))
+            yield Planned(kind, target, 0, lasts_s, chance.uniform(5, 15))
+
+
+def search(chance: random.Random) -> Iterator[Planned]:
+    """Killed, beside the other servers' faults: it takes long to start, and commands do without it."""
+    while True:
+        yield Planned("kill", SEARCH, 0, chance.uniform(0, 5), chance.uniform(20, 60))
 
 
 def links(chance: random.Random) -> Iterator[Planned]:
@@ -55,10 +61,12 @@ def links(chance: random.Random) -> Iterator[Planned]:
     while True:
         target, other = chance.sample(LINKS, 2)
         both = f"{target} {other}" if chance.random() < 0.3 else target
-        yield Planned(chance.choice(LINK_FAULTS), both, 0, chance.uniform(1, 15), chance.uniform(4, 12))
+        yield Planned(
+            chance.choice(LINK_FAULTS), both, chance.randrange(3), chance.uniform(1, 15), chance.uniform(4, 12)
+        )
 
 
-LANES: dict[str, Plan] = {"kills": kills, "stops": stops, "servers": servers, "links": links}
+LANES: dict[str, Plan] = {"kills": kills, "stops": stops, "servers": servers, "search": search, "links": links}
 
 
 def plan(seed: int, lane: str) -> Iterator[Planned]:

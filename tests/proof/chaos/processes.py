@@ -19,6 +19,7 @@ from tests.e2e.deployment import ROOT, children, eventually
 MARK = "CHAOS_RUN"
 WEB_PROCESSES = 2
 """Of each gunicorn master."""
+START_S = 60
 BIND_AGAIN_S = 90
 """An orphan that is stopped holds the port until it goes on, and has then finished its requests."""
 

@@ -40,6 +40,8 @@ class Unexpected(NamedTuple):
     sent: float
     ended: float
     what: str
+    master: str
+    """The one that was asked."""
     late: bool = False
 
 

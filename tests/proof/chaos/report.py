@@ -47,6 +47,10 @@ def _faults(result: Result) -> Iterable[str]:
         yield "Links:"
         yield ""
         yield from _counts("fault", links)
+    if result.late:
+        yield "Requests that were answered after 10 s, or not at all, by the fault that excuses it:"
+        yield ""
+        yield from _counts("fault", result.late)
     if result.edge:
         yield "At the edge of the drivers:"
         yield ""

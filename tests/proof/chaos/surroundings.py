@@ -11,10 +11,14 @@ from typing import NamedTuple
 from tests.e2e.deployment import ROOT, on_services
 from tests.proof.chaos.links import Link, Links
 from tests.proof.chaos.plan import SERVERS
-from tests.services import PrivateServers
+from tests.services import CANNOT_RUN_HERE, PrivateServers
 
 SIDES = "web", "worker"
 EDGE = ROOT / "tests" / "proof" / "chaos" / "edge"
+
+
+class CannotRunHere(Exception):
+    """This machine lacks what a server needs."""
 
 
 class Ways(NamedTuple):
@@ -38,6 +42,8 @@ class Surroundings(NamedTuple):
         done = self.servers.tell(command, *names)
         if done.returncode in (-signal.SIGINT, 128 + signal.SIGINT):  # a Ctrl-C reached it too
             done = self.servers.tell(command, *names)
+        if done.returncode == CANNOT_RUN_HERE:
+            raise CannotRunHere(done.stderr.splitlines()[-1])
         if done.returncode:
             raise RuntimeError(f"services {command} {' '.join(names)}: {done.stderr}")
 

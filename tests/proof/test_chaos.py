@@ -1,0 +1,31 @@
+"""The short form of ``make chaos``: 20 kills of processes and servers, and all other faults, over 5,000 commands."""
+
+import os
+import secrets
+
+import pytest
+
+from tests.proof.chaos.plan import LANES, MASTER, SERVERS, WEB, WORKER, plan
+from tests.proof.chaos.report import markdown
+from tests.proof.chaos.run import Run, Wanted
+from tests.proof.chaos.surroundings import CannotRunHere
+
+
+@pytest.mark.services
+def test_no_promise_is_broken_by_twenty_kills_over_5_000_commands(tmp_path):
+    wanted = Wanted(seed=secrets.randbelow(1_000_000))
+    try:
+        result = Run(wanted, tmp_path).go()
+    except CannotRunHere as error:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
+    assert not result.violations, markdown(result)
+    assert result.commands >= wanted.commands
+    for target in (WORKER, MASTER, WEB, *SERVERS):
+        assert result.faults[f"kill {target}"] >= 1
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_seed_chooses_the_same_faults_again(lane):
+    again = [plan(1, lane), plan(1, lane), plan(2, lane)]
+    first, second, other = ([next(faults) for _ in range(50)] for faults in again)
+    assert first == second != other
