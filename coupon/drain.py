@@ -171,8 +171,8 @@ class Worker:
             self._waiting.pop(item.place, None)
             if verdict is None:
                 letters[item.place] = "the store has no such coupon"
-            elif verdict is Verdict.REJECTED or settled.coupons[command.code].entry(command.operation) is None:
-                # The cache holds what will never be. Also when that was recorded before: we may have died before this.
+            elif settled.coupons[command.code].version_of(command.operation) != command.previous_version + 1:
+                # The cache holds what will never be. Also when that is known from before: we may have died before this.
                 lost.setdefault(cache_key(command.code), item.place)
             if verdict is Verdict.REJECTED:
                 log.warning("rejected", operation=command.operation, kind=command.kind, code=command.code)

@@ -124,9 +124,14 @@ class Coupon(NamedTuple):
         """What the history says of the operation, or None."""
         return next((entry for entry in self.history if entry.operation == operation), None)
 
-    def rejection(self, operation: str, at: int) -> Rejection | None:
-        """What is recorded of the rejection of the operation as it was accepted then, or None."""
-        return next((r for r in self.rejections if r.operation == operation and r.at == at), None)
+    def version_of(self, operation: str) -> int | None:
+        """The version that the operation made, as far as the history reaches back; else None."""
+        first = self.version - len(self.history) + 1
+        return next((first + i for i, entry in enumerate(self.history) if entry.operation == operation), None)
+
+    def rejection(self, operation: str, version: int, at: int) -> Rejection | None:
+        """What is recorded of the rejection of the operation as it was accepted then, on that version; or None."""
+        return next((r for r in self.rejections if (r.operation, r.version, r.at) == (operation, version, at)), None)
 
 
 class Command(NamedTuple):

@@ -52,7 +52,7 @@ def find(coupon: Coupon, attempt: Attempt) -> Found:
     """Where the attempt stands. What is APPLIED, REJECTED or LOST stays so; the others may change."""
     if coupon.entry(attempt.operation) is not None:
         return Found(Standing.APPLIED)
-    rejection = coupon.rejection(attempt.operation, attempt.at)
+    rejection = coupon.rejection(attempt.operation, attempt.previous_version, attempt.at)
     if rejection is not None:
         return Found(Standing.REJECTED, rejection.reason)
     behind = coupon.version - attempt.previous_version

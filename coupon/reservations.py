@@ -145,8 +145,8 @@ def _encode(coupon: Coupon) -> bytes:
 
 def _leads_to(stored: Coupon, expected: Coupon) -> bool:
     """True when ``expected`` is the stored coupon with some more commands, none of which was rejected."""
-    operations = [entry.operation for entry in expected.history]
-    if stored.last_operation not in operations:
+    reached = expected.version_of(stored.last_operation)
+    if reached is None:
         return False
-    ahead = expected.history[operations.index(stored.last_operation) + 1 :]
-    return all(stored.rejection(entry.operation, entry.at) is None for entry in ahead)
+    ahead = expected.history[len(expected.history) - (expected.version - reached) :]
+    return all(stored.rejection(e.operation, version, e.at) is None for version, e in enumerate(ahead, reached))

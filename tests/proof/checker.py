@@ -38,7 +38,7 @@ class Judge:
             self.asked.setdefault(self.mint.operation(CALLER, request.key), []).append(request)
         self.commands: dict[str, set[Command]] = {}
         self.creations: dict[str, dict[int, CreateCoupons]] = {}
-        """By the code of each coupon that was to be created, and by when that was accepted: it may have been retried."""
+        """By the code of each coupon that was to be created, and by when that was accepted (retries are later)."""
         for command in set(evidence.commands):
             if isinstance(command, Command):
                 self.commands.setdefault(command.code, set()).add(command)
@@ -203,4 +203,4 @@ def _deeds(coupon: Coupon) -> list[tuple[str, str, str | None]]:
 
 
 def _rejection(coupon: Coupon, address: ChangeAddress) -> Rejection | None:
-    return coupon.rejection(address.operation, address.attempt.at)
+    return coupon.rejection(address.operation, address.attempt.previous_version, address.attempt.at)

@@ -31,7 +31,7 @@ def test_a_rival_that_won_is_recorded_once(wait):
     verdict, after = settle(ISSUED, late, wait=wait)
     assert verdict is Verdict.REJECTED
     assert after._replace(rejections=()) == ISSUED
-    assert after.rejection("late", late.accepted_at).reason is Reason.RIVAL_WON
+    assert after.rejection("late", late.previous_version, late.accepted_at).reason is Reason.RIVAL_WON
     assert settle(after, late, wait=wait) == (Verdict.SEEN, after)
 
 
@@ -40,7 +40,7 @@ def test_an_absent_predecessor_is_waited_for_only_where_it_may_still_come():
     assert settle(COUPON, use, wait=True) == (Verdict.WAITING, COUPON)
     verdict, after = settle(COUPON, use, wait=False)
     assert verdict is Verdict.REJECTED
-    assert after.rejection("u", use.accepted_at).reason is Reason.PREDECESSOR_LOST
+    assert after.rejection("u", use.previous_version, use.accepted_at).reason is Reason.PREDECESSOR_LOST
 
 
 def test_a_predecessor_known_to_be_rejected_is_not_waited_for():
@@ -50,9 +50,11 @@ def test_a_predecessor_known_to_be_rejected_is_not_waited_for():
     assert after.rejections[-1].reason is Reason.PREDECESSOR_LOST
 
 
-def test_a_rejected_operation_may_be_applied_as_a_new_attempt():
+@pytest.mark.parametrize("at", [NOW + 1, NOW + 2])
+def test_a_rejected_operation_may_be_applied_as_a_new_attempt(at):
+    """Also one that was accepted within the same millisecond."""
     _, coupon = settle(ISSUED, a_command(Kind.CANCEL, "c", "birth", 1), wait=False)
-    verdict, after = settle(coupon, a_command(Kind.CANCEL, "c", "i", 2, accepted_at=NOW + 2), wait=False)
+    verdict, after = settle(coupon, a_command(Kind.CANCEL, "c", "i", 2, accepted_at=at), wait=False)
     assert verdict is Verdict.APPLIED
     assert not after.issued
 

@@ -7,7 +7,7 @@ import pytest
 
 from coupon import dead_letters
 from coupon.carrying_out import DeploymentError
-from coupon.model import HISTORY_MAX, REJECTIONS_MAX, Kind, Reason, Refused
+from coupon.model import HISTORY_MAX, REJECTIONS_MAX, Kind, Reason, Refused, transition
 from coupon.operations import Forgotten, Status
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
@@ -505,6 +505,35 @@ def test_a_worker_that_died_between_a_rejection_and_the_cache_forgets_it_the_sec
         shaken.drain()
     shaken.worker._consumer.close()
     shaken.drain(shaken.a_worker())
+    assert world.backends.cache.get(cache_key(code)) is None
+
+
+def test_an_attempt_that_lost_is_forgotten_though_a_later_one_of_the_same_operation_won(world):
+    """The worker dies after it saved both, and before it told the cache of the first."""
+    cache = Faulty(world.backends.cache)
+    world.worker._consumer.close()
+    shaken = world.but(cache=cache)
+    (code,) = shaken.coupons()
+    sleeper = shaken.a_service()
+    snapshot = sleeper._reservations.read(code)
+    operation = sleeper.mint.operation("shop", "k")
+    command = a_command(Kind.ISSUE, operation, snapshot.coupon.last_operation, code=code)
+    for kind, user in [(Kind.ISSUE, "bob"), (Kind.CANCEL, None)]:
+        shaken.change(kind, code, user)
+        shaken.drain()
+    shaken.backends.cache.delete_many([cache_key(code)])
+    assert sleeper._publish(snapshot, transition(snapshot.coupon, command), command)
+    cache.down = True
+    shaken.now += 1
+    shaken.change(Kind.ISSUE, code, "ann", key="k")
+    cache.down = False
+    cache.before["delete_many"] = [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        shaken.drain()
+    shaken.worker._consumer.close()
+    assert world.backends.cache.get(cache_key(code)) is not None
+    shaken.drain(shaken.a_worker())
+    assert shaken.stored(code).version_of(operation) == 4
     assert world.backends.cache.get(cache_key(code)) is None
 
 
