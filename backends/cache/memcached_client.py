@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Self
 
 import memcache
 
+from backends.prompt import PromptSocket
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 
 SILENCE_S = 0.5
@@ -103,6 +104,7 @@ class _Server(memcache._Host):  # type: ignore[misc]  # python-memcached has no 
         if self.socket is None or not self._is_clear():
             self.close_socket()
             self._open()
+        self.socket.settimeout(self.socket_timeout)  # from now on
         return self.socket
 
     def _is_clear(self) -> bool:
@@ -111,7 +113,7 @@ class _Server(memcache._Host):  # type: ignore[misc]  # python-memcached has no 
         return self._owner == os.getpid() and not self.buffer and not self._readable.poll(0)
 
     def _open(self) -> None:
-        connection = socket.socket(self.family, socket.SOCK_STREAM)
+        connection = PromptSocket(self.family, socket.SOCK_STREAM)
         connection.settimeout(self.socket_timeout)
         try:
             connection.connect(self.address)

@@ -23,14 +23,18 @@ from elastic_transport import (
 from elastic_transport._node import NodeApiResponse  # not exported, but what a node has to return
 from elastic_transport.client_utils import DEFAULT, DefaultType
 
+from backends.prompt import PromptTlsSocket, prompt
+
 
 class SocketNode(BaseNode):
     """Has as many connections as it ever had requests at once. Every failure is one of the client's three errors, and
-    costs the connection. The timeout covers a request whole: connecting, sending, and each wait for the answer."""
+    costs the connection. The timeout covers a request whole: connecting, sending, and the answer to its end."""
 
     def __init__(self, config: NodeConfig) -> None:
         super().__init__(config)
         self._tls = ssl.create_default_context() if config.scheme == "https" else None
+        if self._tls is not None:
+            self._tls.sslsocket_class = PromptTlsSocket
         self._own_headers = {"host": f"{config.host}:{config.port}", **self.headers}
         self._idle: list[_Connection] = []
         self._process = os.getpid()
@@ -118,7 +122,7 @@ class _Response(NamedTuple):
 
 class _Connection:
     def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, timeout: float | None) -> None:
-        self._socket = socket.create_connection((host, port), timeout)
+        self._socket: socket.socket = prompt(socket.create_connection((host, port), timeout))
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls is not None:

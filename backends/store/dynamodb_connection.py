@@ -4,14 +4,17 @@ import json
 import math
 import os
 import random
+import socket
 import threading
 import time
 from typing import Any
 
+from botocore.awsrequest import AWSHTTPConnection, AWSHTTPConnectionPool  # type: ignore[import-untyped]
 from botocore.exceptions import ConnectionClosedError  # type: ignore[import-untyped]
 from pynamodb.connection.base import BOTOCORE_EXCEPTIONS
 from pynamodb.exceptions import PynamoDBException, VerboseClientError
 
+from backends.prompt import PromptTlsSocket, prompt
 from backends.store.dynamodb_model import CouponItem, bind
 from coupon import wire
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
@@ -140,7 +143,23 @@ class DynamoConnection:
         if client._request_signer._credentials is None:  # PynamoDB would make a new client for every request
             raise BackendUnavailable(f"DynamoDB table {self.table}: no AWS credentials found")
         _shorten_the_way(client.meta.events)
+        _hurry(client._endpoint.http_session)
         return model
+
+
+class _PromptConnection(AWSHTTPConnection):  # type: ignore[misc]  # botocore has no types
+    def _new_conn(self) -> socket.socket:
+        return prompt(super()._new_conn())
+
+
+class _PromptPool(AWSHTTPConnectionPool):  # type: ignore[misc]
+    ConnectionCls = _PromptConnection
+
+
+def _hurry(session: Any) -> None:
+    """The timeout is for an answer as a whole."""
+    session._pool_classes_by_scheme["http"] = _PromptPool
+    session._manager.connection_pool_kw["ssl_context"].sslsocket_class = PromptTlsSocket
 
 
 def _shorten_the_way(events: Any) -> None:

@@ -226,3 +226,15 @@ def test_over_tls_it_trusts_nobody_else(serve, certificate):
     _, node = serve(PLAIN, scheme="https", tls=tls)
     with pytest.raises(TlsError):
         node.perform_request("GET", "/")
+
+
+def test_the_timeout_is_for_an_answer_as_a_whole_however_it_trickles_in(serve, certificate, monkeypatch):
+    path, tls = certificate
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    trickle = [PLAIN[n : n + 1] for n in range(len(PLAIN))]  # most of a second
+    for scheme, server_tls in (("http", None), ("https", tls)):
+        _, node = serve(trickle, scheme=scheme, tls=server_tls, timeout=0.3)
+        started = time.monotonic()
+        with pytest.raises(ConnectionTimeout):
+            node.perform_request("GET", "/")
+        assert time.monotonic() - started < 0.5
