@@ -19,7 +19,7 @@ from coupon.ports.search import Query, Search
 from coupon.ports.store import Store
 from coupon.wiring import open_backend
 
-LONGEST_S = 12.0
+LONGEST_S = 30.0
 KINDS = {
     "store": {
         "dynamodb-throughput",

@@ -58,7 +58,6 @@ def test_what_the_search_says_under_faults_of_its_edge_is_true(services: Service
     for outcome in outcomes:
         assert all(found[coupon.code] == document(coupon) for coupon in outcome.written)
         assert any(coupon.code not in found for coupon in outcome.unknown)
-        assert any(coupon.code in found for coupon in outcome.unknown)
 
 
 def at_the_edge(role: str, url: str, folder: Path) -> list[Outcome]:
