@@ -8,8 +8,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import botocore.awsrequest  # it may be the one that is importing us: there is nothing in it yet
 import edge_dice as dice
-from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ConnectionClosedError
 
 Ask = Callable[[], Any]
@@ -158,6 +158,6 @@ def _reply(request: Any, status: int, body: dict[str, Any]) -> Any:
         "x-amzn-requestid": uuid.uuid4().hex.upper(),
         "x-amz-crc32": str(zlib.crc32(content)),
     }
-    response = AWSResponse(request.url, status, headers, None)
+    response = botocore.awsrequest.AWSResponse(request.url, status, headers, None)
     response._content = content
     return response
