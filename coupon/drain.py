@@ -24,7 +24,6 @@ from coupon.model import Command, Coupon, CreateCoupons
 from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.ports.queue import Position
 from coupon.protocol import Verdict
-from coupon.reservations import cache_key
 from coupon.settings import Settings
 from coupon.topics import REINDEX, command_topics
 from coupon.wiring import Backends
@@ -56,7 +55,7 @@ class Worker:
         self._clock = clock
         self._mint = Mint(settings.secret)
         self._indexer = Indexer(backends.search, backends.queue, clock)
-        self._invalidation = Invalidation(backends.cache, settings.cache_ttl_s, clock)
+        self._invalidation = Invalidation(backends.cache, backends.store, settings.cache_ttl_s, clock)
         self._heartbeat = Heartbeat(backends.cache, settings.heartbeat_file, clock)
         self._consumer = backends.queue.consumer(list(topics) or [*command_topics(settings.topics), REINDEX], GROUP)
         self._batch_max = settings.batch_max
@@ -163,7 +162,7 @@ class Worker:
             return {}
         commands = [item.wanted for item in tasks if isinstance(item.wanted, Command)]
         settled = change(self._store, commands, [self._may_wait(item) for item in tasks])
-        lost: dict[str, Place] = {}
+        suspects: dict[str, Place | None] = {}
         for item, command, verdict in zip(tasks, commands, settled.verdicts, strict=True):
             if verdict is Verdict.WAITING:
                 self._waiting.setdefault(item.place, Waiting(item, self._clock()))
@@ -171,15 +170,28 @@ class Worker:
             self._waiting.pop(item.place, None)
             if verdict is None:
                 letters[item.place] = "the store has no such coupon"
-            elif settled.coupons[command.code].version_of(command.operation) != command.previous_version + 1:
-                # The cache holds what will never be. Also when that is known from before: we may have died before this.
-                lost.setdefault(cache_key(command.code), item.place)
+            else:
+                self._note(item, command, settled.coupons[command.code], suspects)
             if verdict is Verdict.REJECTED:
                 log.warning("rejected", operation=command.operation, kind=command.kind, code=command.code)
         applied = [c.operation for c, v in zip(commands, settled.verdicts, strict=True) if v is Verdict.APPLIED]
         log.info("applied", operations=applied, seen=settled.verdicts.count(Verdict.SEEN), waiting=len(self._waiting))
-        self._invalidation.invalidate(lost)
+        self._invalidation.invalidate(suspects)
         return settled.coupons
+
+    @staticmethod
+    def _note(item: Task, command: Command, coupon: Coupon, suspects: dict[str, Place | None]) -> None:
+        """When the coupon became anything but what the command was accepted for, the cache may hold what will never be
+        (also when that is known from before: we may have died before this). When it was accepted without the cache,
+        that may hold what is past."""
+        version = command.previous_version
+        made, before = coupon.entry_at(version + 1), coupon.entry_at(version)
+        as_promised = made is not None and (made.operation, made.at) == (command.operation, command.accepted_at)
+        on_what_was = before is None or (before.operation, before.at) == (command.previous, command.previous_at)
+        if not (as_promised and on_what_was):
+            suspects[command.code] = suspects.get(command.code) or item.place
+        elif not command.reserved:
+            suspects.setdefault(command.code, None)
 
     def _may_wait(self, item: Task) -> bool:
         """Whether its predecessor may still come: on another topic, for so long."""

@@ -72,18 +72,15 @@ class Rejection(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """An operation as it was accepted ``at`` some time, built on what ``previous`` had made of the coupon by then. An
-    operation that lost may be sent again: that is another attempt."""
+    """An operation as it was accepted ``at`` some time, built on what ``previous``, as it was accepted
+    ``previous_at``, had made of the coupon by then. An operation that lost may be sent again: that is another attempt.
+    """
 
     operation: str
     previous: str
     previous_version: int
+    previous_at: int
     at: int
-
-    @property
-    def predecessor(self) -> tuple[str, int]:
-        """The operation that it was built on, and the version that one was built on."""
-        return self.previous, self.previous_version - 1
 
 
 class Coupon(NamedTuple):
@@ -124,10 +121,10 @@ class Coupon(NamedTuple):
         """What the history says of the operation, or None."""
         return next((entry for entry in self.history if entry.operation == operation), None)
 
-    def version_of(self, operation: str) -> int | None:
-        """The version that the operation made, as far as the history reaches back; else None."""
-        first = self.version - len(self.history) + 1
-        return next((first + i for i, entry in enumerate(self.history) if entry.operation == operation), None)
+    def entry_at(self, version: int) -> Entry | None:
+        """What made the version, or None when the history does not reach there."""
+        place = version - 1 - (self.version - len(self.history))
+        return self.history[place] if 0 <= place < len(self.history) else None
 
     def rejection(self, operation: str, version: int, at: int) -> Rejection | None:
         """What is recorded of the rejection of the operation as it was accepted then, on that version; or None."""
@@ -135,9 +132,10 @@ class Coupon(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A change of one coupon, built on what ``previous`` made of it (at ``previous_version``).
+    """A change of one coupon, built on what ``previous`` (accepted ``previous_at``) made of it: ``previous_version``.
 
-    Time was decided once, at acceptance: ``accepted_at`` and the ``day`` that it was then.
+    Time was decided once, at acceptance: ``accepted_at`` and the ``day`` that it was then. Not ``reserved`` is what was
+    accepted without the cache, which may hold the coupon as it was before.
     """
 
     kind: Kind
@@ -145,14 +143,16 @@ class Command(NamedTuple):
     code: str
     previous: str
     previous_version: int
+    previous_at: int
     accepted_at: int
     day: Day
     user_id: str | None
     actor: str
+    reserved: bool
 
     @property
     def attempt(self) -> Attempt:
-        return Attempt(self.operation, self.previous, self.previous_version, self.accepted_at)
+        return Attempt(self.operation, self.previous, self.previous_version, self.previous_at, self.accepted_at)
 
 
 class CreateCoupons(NamedTuple):

@@ -77,8 +77,8 @@ class Operations:
         match body.split("-"):
             case [operation, amount]:
                 return CreationAddress(operation, int(amount))
-            case [operation, previous, version, at, code]:
-                return ChangeAddress(Attempt(operation, previous, int(version), int(at)), code)
+            case [operation, previous, *numbers, code]:
+                return ChangeAddress(Attempt(operation, previous, *map(int, numbers)), code)
         raise UnknownAddress(text)
 
     def outcome(self, address: ChangeAddress | CreationAddress) -> Outcome:

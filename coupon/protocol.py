@@ -57,7 +57,7 @@ def find(coupon: Coupon, attempt: Attempt) -> Found:
         return Found(Standing.REJECTED, rejection.reason)
     behind = coupon.version - attempt.previous_version
     if behind < 0:
-        lost = any((r.operation, r.version) == attempt.predecessor for r in coupon.rejections)
+        lost = coupon.rejection(attempt.previous, attempt.previous_version - 1, attempt.previous_at)
         return Found(Standing.LOST, Reason.PREDECESSOR_LOST) if lost else Found(Standing.EARLY)
     if behind > len(coupon.history):
         return Found(Standing.FORGOTTEN)

@@ -36,10 +36,12 @@ class Snapshot(NamedTuple):
 
 
 class Reservation(NamedTuple):
-    """What a request holds between its reservation and the queue's answer; ``value`` is None without a cache."""
+    """What a request has between its reservation and the queue's answer; ``value`` is None without a cache. Not
+    ``held`` is what the cache has not answered for: it may have it or not."""
 
     coupon: Coupon
     value: bytes | None
+    held: bool
 
 
 def cache_key(code: str) -> str:
@@ -85,8 +87,7 @@ class Reservations:
         if snapshot.token is None:
             return False
         code = snapshot.coupon.code
-        stored = self._store.get_many([code]).get(code)
-        if stored is not None and _leads_to(stored, snapshot.coupon):
+        if _leads_to(self._store.get_many([code]).get(code), snapshot.coupon):
             return False
         try:
             self._cache.remove(cache_key(code), snapshot.token)
@@ -97,7 +98,7 @@ class Reservations:
     def reserve(self, snapshot: Snapshot, after: Coupon) -> Reservation | None:
         """Reserve the step from the snapshot to ``after``, provisionally; None when somebody else was faster."""
         if not snapshot.cached:
-            return Reservation(after, None)
+            return Reservation(after, None, held=False)
         key, value = cache_key(after.code), PROVISIONAL + _encode(after)
         try:
             if snapshot.token is None:
@@ -106,8 +107,8 @@ class Reservations:
                 won = self._cache.replace(key, value, snapshot.token, self._provisional_ttl_s)
         except BackendError as error:
             log.warning("cache unavailable", error=str(error))
-            return Reservation(after, value)
-        return Reservation(after, value) if won else None
+            return Reservation(after, value, held=False)
+        return Reservation(after, value, held=True) if won else None
 
     def confirm(self, reservation: Reservation) -> None:
         """The queue has the command: others may build on it. A reservation that is gone meanwhile stays gone."""
@@ -143,10 +144,23 @@ def _encode(coupon: Coupon) -> bytes:
     return encode_coupon(coupon._replace(rejections=()))
 
 
-def _leads_to(stored: Coupon, expected: Coupon) -> bool:
+def is_wrong(cached: bytes, stored: Coupon | None) -> bool:
+    """True when the store proves the cache entry wrong: it has gone another way, or has rejected what the entry holds
+    as accepted."""
+    try:
+        return not _leads_to(stored, decode_coupon(cached[1:]))
+    except Malformed:
+        return True
+
+
+def _leads_to(stored: Coupon | None, expected: Coupon) -> bool:
     """True when ``expected`` is the stored coupon with some more commands, none of which was rejected."""
-    reached = expected.version_of(stored.last_operation)
-    if reached is None:
+    if stored is None or stored.version > expected.version:
         return False
-    ahead = expected.history[len(expected.history) - (expected.version - reached) :]
-    return all(stored.rejection(e.operation, version, e.at) is None for version, e in enumerate(ahead, reached))
+    for version in range(expected.version - len(expected.history) + 1, expected.version + 1):
+        theirs, ours = expected.entry_at(version), stored.entry_at(version)
+        if theirs is None or (ours is not None and theirs.operation != ours.operation):
+            return False
+        if version > stored.version and stored.rejection(theirs.operation, version - 1, theirs.at) is not None:
+            return False
+    return True

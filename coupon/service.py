@@ -91,10 +91,12 @@ class CommandService:
                 code=code,
                 previous=coupon.last_operation,
                 previous_version=coupon.version,
+                previous_at=coupon.history[-1].at,
                 accepted_at=at,
                 day=day_of(at, self._timezone),
                 user_id=user_id,
                 actor=caller.name,
+                reserved=True,
             )
             try:
                 after = transition(coupon, command)
@@ -160,7 +162,8 @@ class CommandService:
         if reservation is None:
             return False
         try:
-            self._queue.publish([Message(self._topics[command.kind], command.code, encode_command(command))])
+            told = encode_command(command._replace(reserved=reservation.held))
+            self._queue.publish([Message(self._topics[command.kind], command.code, told)])
         except BackendError:
             self._reservations.drop(reservation)
             raise
@@ -189,4 +192,4 @@ def _accepted_before(coupon: Coupon, operation: str, kind: Kind, user_id: str | 
     if (entry.kind, entry.user_id) != (kind, user_id):
         raise IdempotencyKeyReused
     version = coupon.version - len(coupon.history) + place
-    return ChangeAddress(Attempt(operation, previous.operation, version, entry.at), coupon.code)
+    return ChangeAddress(Attempt(operation, previous.operation, version, previous.at, entry.at), coupon.code)

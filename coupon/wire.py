@@ -166,10 +166,12 @@ def _decode_change(kind: Kind, fields: dict[str, Any]) -> Command:
         code=code,
         previous=_field(fields, "previous", str),
         previous_version=_number(fields, "previous_version", 1, INSTANT_MAX),
+        previous_at=_number(fields, "previous_at", 0, INSTANT_MAX),
         accepted_at=_number(fields, "accepted_at", 0, INSTANT_MAX),
         day=_day(fields, "day"),
         user_id=user_id,
         actor=_field(fields, "actor", str),
+        reserved=_field(fields, "reserved", bool),
     )
 
 

@@ -10,12 +10,11 @@ from typing import cast
 
 from coupon.codes import Mint
 from coupon.creation import codes_of
-from coupon.model import Command, Coupon, CreateCoupons, Rejection, create
+from coupon.model import Command, Coupon, CreateCoupons, create
 from coupon.operations import ChangeAddress, CreationAddress, Operations, UnknownAddress
 from coupon.ports.store import Store
-from coupon.protocol import Standing, find
 from coupon.wire import document
-from tests.proof.lineage import Lineage, Violation
+from tests.proof.lineage import Lineage, Violation, is_rejected, is_settled
 from tests.proof.record import CALLER, Evidence, Observed, Request
 
 __all__ = ["Violation", "violations"]
@@ -88,12 +87,12 @@ class Judge:
                 yield from self.creation_came_to_an_end(address, request)
 
     def change_came_to_an_end(self, address: ChangeAddress) -> Iterator[Violation]:
-        if address.attempt not in {command.attempt for command in self.commands.get(address.code, ())}:
-            yield Violation("nothing accepted is lost", f"{address} was accepted and is not in the queue")
+        command = next((c for c in self.commands.get(address.code, ()) if c.attempt == address.attempt), None)
         coupon = self.evidence.coupons.get(address.code)
-        standing = find(coupon, address.attempt).standing if coupon else Standing.EARLY
-        if standing not in (Standing.APPLIED, Standing.REJECTED):
-            yield Violation("one outcome", f"{address} was accepted, and is {standing.name}")
+        if command is None:
+            yield Violation("nothing accepted is lost", f"{address} was accepted and is not in the queue")
+        elif coupon is None or not is_settled(coupon, command):
+            yield Violation("one outcome", f"{address} was accepted, and is open in {coupon}")
 
     def creation_came_to_an_end(self, address: CreationAddress, request: Request) -> Iterator[Violation]:
         codes = list(self.mint.codes(address.operation, 0, address.amount))
@@ -110,9 +109,9 @@ class Judge:
             coupon = self.evidence.coupons.get(address.code) if isinstance(address, ChangeAddress) else None
             if coupon is None or not isinstance(address, ChangeAddress) or observed.status == "accepted":
                 continue
-            applied = coupon.entry(address.operation) is not None
-            rejected = _rejection(coupon, address) is not None
-            if not (applied if observed.status == "applied" else rejected or find(coupon, address.attempt).reason):
+            version = next((v for v, e in enumerate(coupon.history, 1) if e.operation == address.operation), None)
+            lost = is_rejected(coupon, address.attempt) or version not in (None, address.attempt.previous_version + 1)
+            if not (lost if observed.status == "rejected" else version):
                 yield Violation("outcomes are for good", f"{observed} was seen, and the coupon is {coupon}")
 
     def commands_were_settled(self) -> Iterator[Violation]:
@@ -120,10 +119,7 @@ class Judge:
         for code, commands in self.commands.items():
             coupon = self.evidence.coupons.get(code)
             for command in commands:
-                if coupon is None or find(coupon, command.attempt).standing not in (
-                    Standing.APPLIED,
-                    Standing.REJECTED,
-                ):
+                if coupon is None or not is_settled(coupon, command):
                     yield Violation("every command is settled", f"{command} is not settled in {coupon}")
         for code in self.creations.keys() - self.evidence.coupons.keys():
             yield Violation("every command is settled", f"{code} of {self.creations[code]} was not created")
@@ -200,7 +196,3 @@ class Judge:
 
 def _deeds(coupon: Coupon) -> list[tuple[str, str, str | None]]:
     return [(entry.operation, entry.kind, entry.user_id) for entry in coupon.history]
-
-
-def _rejection(coupon: Coupon, address: ChangeAddress) -> Rejection | None:
-    return coupon.rejection(address.operation, address.attempt.previous_version, address.attempt.at)

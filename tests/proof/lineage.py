@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from coupon.model import Command, Coupon, Entry, Kind, Reason, Refused, Rejection, check, transition
+from coupon.model import Attempt, Command, Coupon, Entry, Kind, Reason, Refused, Rejection, check, transition
 from tests.proof.record import FIRST, Observed, Read, Request
 
-Node = tuple[str, int]
-"""An operation and the version that it made."""
+Node = tuple[str, int, int]
+"""An operation, the version that it made, and when it was accepted: a state that somebody was promised."""
 ONCE = {Kind.ISSUE: Kind.CANCEL, Kind.USE: Kind.CANCEL_USE}
 """What may not happen again before it was undone: a code is held by one user, and used once."""
 
@@ -41,18 +41,18 @@ class Lineage:
         yield from rejected_for_a_rival(stored, commands)
         states = dict(tree(created, commands))
         for command in commands:
-            if (command.operation, command.previous_version + 1) not in states:
+            if made_by(command) not in states:
                 yield Violation("built on what was accepted", f"{command} builds on nothing that the queue holds")
         yield from self.in_the_order_of_real_time(stored)
         yield from self.reads_go_forward(stored)
-        yield from self.refusals_follow(states, commands, stored)
+        yield from self.refusals_follow(states, stored)
 
     def in_the_order_of_real_time(self, stored: Coupon) -> Iterator[Violation]:
         """What was accepted before another was asked for comes first."""
         latest: tuple[float, str] = (float("-inf"), "")
         for entry in stored.history[1:]:
             asked = self.asked.get(entry.operation, [])
-            accepted = [r.ended for r in asked if r.accepted and f"-{entry.at}-" in r.address]
+            accepted = [r.ended for r in asked if r.accepted and _accepted_at(r) == entry.at]
             if accepted and min(accepted) < latest[0]:
                 yield Violation("in the order of real time", f"{entry} was accepted before {latest[1]} was asked for")
             latest = max(latest, (min((r.sent for r in asked), default=float("-inf")), entry.operation))
@@ -81,12 +81,10 @@ class Lineage:
         for operation, requests in self.asked.items():
             yield from ((r.ended, place[operation]) for r in requests if r.status == 200 and operation in place)
 
-    def refusals_follow(
-        self, states: dict[Node, Coupon], commands: set[Command], stored: Coupon
-    ) -> Iterator[Violation]:
+    def refusals_follow(self, states: dict[Node, Coupon], stored: Coupon) -> Iterator[Violation]:
         """A refusal is right in some state that was promised by then, and not known to be past."""
         seen = sorted(self.seen(stored))
-        until = dict(past(states, commands, stored))
+        until = dict(past(states, stored))
         for refusal in self.refusals:
             known = max((version for at, version in seen if at < refusal.sent), default=0)
             if refusal.status == 404:
@@ -138,7 +136,7 @@ def held_by_one_and_used_once(stored: Coupon) -> Iterator[Violation]:
 def rejected_for_a_rival(stored: Coupon, commands: set[Command]) -> Iterator[Violation]:
     """Another operation is in its place of the history, or in its predecessor's, or that one lost in turn."""
     by_attempt = {(command.operation, command.accepted_at): command for command in commands}
-    history, lost = stored.history, {(r.operation, r.version) for r in stored.rejections}
+    history, lost = stored.history, {(r.operation, r.version, r.at) for r in stored.rejections}
     for rejection in stored.rejections:
         command = by_attempt.get((rejection.operation, rejection.at))
         if command is None:
@@ -149,53 +147,69 @@ def rejected_for_a_rival(stored: Coupon, commands: set[Command]) -> Iterator[Vio
             yield Violation("one outcome", f"{rejection} was applied too")
 
 
-def _has_rival(rejection: Rejection, command: Command, history: tuple[Entry, ...], lost: set[Node]) -> bool:
+def _has_rival(
+    rejection: Rejection, command: Command, history: tuple[Entry, ...], lost: set[tuple[str, int, int]]
+) -> bool:
     version = command.previous_version
     match rejection.reason:
         case Reason.RIVAL_WON:
             return len(history) > version and history[version].operation != command.operation
         case Reason.PREDECESSOR_LOST:
             taken = len(history) >= version and history[version - 1].operation != command.previous
-            return taken or (command.previous, version - 1) in lost
+            return taken or (command.previous, version - 1, command.previous_at) in lost
     return False
 
 
 def tree(created: Coupon, commands: Iterable[Command]) -> Iterator[tuple[Node, Coupon]]:
     """Every state that a client was ever promised, by the operation that made it and its version."""
-    states = {(created.last_operation, 1): created}
+    states = {(created.last_operation, 1, created.created_at): created}
     for command in sorted(commands, key=lambda command: command.previous_version):
-        before = states.get((command.previous, command.previous_version))
+        before = states.get(built_on(command))
         if before is None:
             continue
         try:
-            states.setdefault((command.operation, command.previous_version + 1), transition(before, command))
+            states[made_by(command)] = transition(before, command)
         except Refused:
             continue
     yield from states.items()
 
 
-def past(states: dict[Node, Coupon], commands: set[Command], stored: Coupon) -> Iterator[tuple[Node, float]]:
+def past(states: dict[Node, Coupon], stored: Coupon) -> Iterator[tuple[Node, int]]:
     """The version of the store from which on the state is certainly past: of a state of the history the next one; of
     a state of a branch that lost, the version where that branch left the history."""
-    won = {(entry.operation, version) for version, entry in enumerate(stored.history, 1)}
-    parent = {
-        (command.operation, command.previous_version + 1): (command.previous, command.previous_version)
-        for command in commands
-    }
-    for node in states:
-        if node in won:
-            yield node, node[1] + 1
-            continue
-        branch = node
-        while parent[branch] not in won:
-            branch = parent[branch]
-        yield node, branch[1]
+    won = [entry.operation for entry in stored.history]
+    for node, state in states.items():
+        operations = [entry.operation for entry in state.history]
+        common = next((i for i, pair in enumerate(zip(operations, won, strict=False)) if pair[0] != pair[1]), None)
+        yield node, len(operations) + 1 if common is None else common + 1
+
+
+def made_by(command: Command) -> Node:
+    return command.operation, command.previous_version + 1, command.accepted_at
+
+
+def built_on(command: Command) -> Node:
+    return command.previous, command.previous_version, command.previous_at
+
+
+def is_settled(coupon: Coupon, command: Command) -> bool:
+    """Whether the coupon tells what became of it. An operation that happened is settled with all of its attempts."""
+    return any(entry.operation == command.operation for entry in coupon.history) or is_rejected(coupon, command.attempt)
+
+
+def is_rejected(coupon: Coupon, attempt: Attempt) -> bool:
+    wanted = (attempt.operation, attempt.previous_version, attempt.at)
+    return any((r.operation, r.version, r.at) == wanted for r in coupon.rejections)
+
+
+def _accepted_at(request: Request) -> int:
+    """When the attempt that it was given the address of was accepted (ms)."""
+    return int(request.address.split("-")[-3])
 
 
 def _refuses(state: Coupon, refusal: Request) -> bool:
-    command = Command(
-        Kind(refusal.kind), "", state.code, state.last_operation, state.version, 0, FIRST, refusal.user_id, ""
-    )
+    kind, previous = Kind(refusal.kind), state.last_operation
+    command = Command(kind, "", state.code, previous, state.version, 0, 0, FIRST, refusal.user_id, "", False)
     try:
         check(state, command)
     except Refused as refused:

@@ -50,6 +50,18 @@ def test_a_predecessor_known_to_be_rejected_is_not_waited_for():
     assert after.rejections[-1].reason is Reason.PREDECESSOR_LOST
 
 
+@pytest.mark.parametrize("wait", [True, False])
+def test_what_builds_on_a_second_attempt_is_not_lost_with_the_first(wait):
+    """Both attempts of the operation were on version 2, the first on another branch, which lost."""
+    first = a_command(Kind.CANCEL, "c", "ghost", 2)
+    _, coupon = settle(ISSUED, first, wait=False)
+    second = first._replace(previous="i", accepted_at=NOW + 2)
+    onward = a_command(Kind.ISSUE, "onward", "c", 3, previous_at=second.accepted_at)
+    assert find(coupon, onward.attempt).standing is Standing.EARLY
+    _, coupon = settle(coupon, second, wait=wait)
+    assert settle(coupon, onward, wait=wait)[0] is Verdict.APPLIED
+
+
 @pytest.mark.parametrize("at", [NOW + 1, NOW + 2])
 def test_a_rejected_operation_may_be_applied_as_a_new_attempt(at):
     """Also one that was accepted within the same millisecond."""

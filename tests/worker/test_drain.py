@@ -500,7 +500,7 @@ def test_a_worker_that_died_between_a_rejection_and_the_cache_forgets_it_the_sec
     shaken.change(Kind.ISSUE, code, "ann")
     shaken.backends.cache.delete_many([cache_key(code)])
     shaken.change(Kind.ISSUE, code, "bob")
-    cache.before["delete_many"] = [KeyboardInterrupt()]
+    cache.before["remove"] = [KeyboardInterrupt()]
     with pytest.raises(KeyboardInterrupt):
         shaken.drain()
     shaken.worker._consumer.close()
@@ -527,13 +527,13 @@ def test_an_attempt_that_lost_is_forgotten_though_a_later_one_of_the_same_operat
     shaken.now += 1
     shaken.change(Kind.ISSUE, code, "ann", key="k")
     cache.down = False
-    cache.before["delete_many"] = [KeyboardInterrupt()]
+    cache.before["remove"] = [KeyboardInterrupt()]
     with pytest.raises(KeyboardInterrupt):
         shaken.drain()
     shaken.worker._consumer.close()
     assert world.backends.cache.get(cache_key(code)) is not None
     shaken.drain(shaken.a_worker())
-    assert shaken.stored(code).version_of(operation) == 4
+    assert shaken.stored(code).entry_at(4).operation == operation
     assert world.backends.cache.get(cache_key(code)) is None
 
 
@@ -577,13 +577,40 @@ def test_a_cache_that_stays_away_is_asked_once_a_second_and_waited_for_no_longer
     world, cache, _ = a_loser_in_the_cache
     cache.calls.clear()
     world.drain()
-    assert "delete_many" not in cache.calls
+    assert "get" not in cache.calls
     world.now += 1_000
     world.drain()
-    assert cache.calls.count("delete_many") == 1
+    assert cache.calls.count("get") == 1
     world.now += world.settings.cache_ttl_s * 1000
     world.drain()
     assert world.lag() == 0
+
+
+def test_a_command_accepted_without_the_cache_takes_what_is_past_out_of_it(world):
+    (code,) = world.coupons()
+    world.change(Kind.ISSUE, code, "ann")
+    world.drain()
+    cut_off = Faulty(world.backends.cache)
+    cut_off.down = True
+    world.but(cache=cut_off).change(Kind.CANCEL, code)
+    world.drain()
+    assert world.backends.cache.get(cache_key(code)) is None
+
+
+def test_what_was_accepted_since_stays_in_the_cache(world):
+    """The cache is looked at before it forgets: what leads on from the store is right."""
+    (code,) = world.coupons()
+    cut_off = Faulty(world.backends.cache)
+    cut_off.down = True
+    world.but(cache=cut_off).change(Kind.ISSUE, code, "ann")
+    world.drain()
+    cached = world.but(cache=world.backends.cache)
+    cached.change(Kind.USE, code)
+    world.worker._invalidation.invalidate({code: None})
+    with pytest.raises(Refused, match="ALREADY_USED"):
+        cached.change(Kind.CANCEL, code)
+    world.drain()
+    assert world.stored(code).used
 
 
 def test_who_lost_is_told_so_even_when_more_lost_than_a_coupon_remembers(world):

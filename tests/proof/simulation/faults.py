@@ -41,19 +41,25 @@ RATES: Mapping[Fault, tuple[float, ...]] = {
 
 
 class Faults:
-    """``strikes(fault)`` draws whether it happens now; ``calm`` ends them all."""
+    """``strikes(fault)`` draws whether it happens now; ``calm`` ends them all.
+
+    ``mild`` faults are those that leave the cache, the publishing and the web processes alone: then whoever was told
+    yes has won.
+    """
 
     def __init__(self, random: Random) -> None:
         self._random = random
+        self.mild = random.random() < 0.25
         self.rates = {fault: random.choice(rates) for fault, rates in RATES.items() if random.random() < 0.5}
         self.injected: Counter[Fault] = Counter()
 
     def calm(self) -> None:
         self.rates = {}
 
-    def strikes(self, fault: Fault) -> bool:
+    def strikes(self, fault: Fault, *, harsh: bool = True) -> bool:
+        """``harsh``: it would not be a mild one here."""
         rate = self.rates.get(fault)
-        if rate is None or self._random.random() >= rate:
+        if rate is None or (harsh and self.mild) or self._random.random() >= rate:
             return False
         self.injected[fault] += 1
         return True

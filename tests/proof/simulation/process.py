@@ -25,8 +25,10 @@ LATE = {*MANY, "add", "replace", "remove"}
 class Process:
     """``kill`` is kill -9. Its backends are views of the world's, through which faults strike."""
 
-    def __init__(self, name: str, scheduler: Scheduler, faults: Faults, backends: Backends, skew_ms: int) -> None:
-        self.name, self.scheduler, self.faults = name, scheduler, faults
+    def __init__(
+        self, name: str, scheduler: Scheduler, faults: Faults, backends: Backends, skew_ms: int, *, web: bool
+    ) -> None:
+        self.name, self.scheduler, self.faults, self.web = name, scheduler, faults, web
         self.alive = True
         self._skew_ms = skew_ms
         self._tasks: list[Task] = []
@@ -60,17 +62,21 @@ class Process:
         """Between any two calls, others act, and the process may be stopped or killed."""
         choose = self.scheduler.random.choice
         pause = choose((0, 0, 0, 1, 5))
-        if self.faults.strikes(Fault.FREEZE):
+        if self.faults.strikes(Fault.FREEZE, harsh=self.web):
             pause = choose(FREEZE_MS)
             self.scheduler.tell("is stopped for ms:", pause)
-        if self.faults.strikes(Fault.CRASH):
+        if self.faults.strikes(Fault.CRASH, harsh=self.web):
             self.scheduler.tell("is killed")
             self.kill()
         self.scheduler.sleep(pause)
 
+    def is_harsh(self, role: str) -> bool:
+        """Whether a fault on the way there may let two have what only one can."""
+        return role == "cache" or (self.web and role == "queue")
+
     def is_away(self, role: str) -> bool:
         """Whether the way to that backend is broken, for this process."""
-        if self.faults.strikes(Fault.AWAY):
+        if self.faults.strikes(Fault.AWAY, harsh=self.is_harsh(role)):
             self._away[role] = self.scheduler.now + self.scheduler.random.choice(AWAY_MS)
         return bool(self.faults.rates) and self._away.get(role, 0) > self.scheduler.now
 
@@ -143,26 +149,26 @@ def exchange(process: Process, role: str, name: str, method: Callable[..., Any],
         raise
     tell(f"{role}.{name}", *arguments, answer)
     process.step()
-    if process.faults.strikes(Fault.LOST_REPLY):
+    if process.faults.strikes(Fault.LOST_REPLY, harsh=process.is_harsh(role)):
         tell(f"{role}.{name}: the reply was lost")
         raise BackendUnavailable(f"{name}: connection reset")
     return answer
 
 
 def _carried_out(process: Process, role: str, name: str, method: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    faults, scheduler = process.faults, process.scheduler
-    if process.is_away(role) or faults.strikes(Fault.LOST_REQUEST):
+    faults, scheduler, harsh = process.faults, process.scheduler, process.is_harsh(role)
+    if process.is_away(role) or faults.strikes(Fault.LOST_REQUEST, harsh=harsh):
         raise BackendUnavailable(f"{name}: no connection")
-    if name in LATE and faults.strikes(Fault.LATE):
+    if name in LATE and faults.strikes(Fault.LATE, harsh=harsh):
         carry_out_later(scheduler, method, arguments)
-        process.scheduler.sleep(TIMEOUT_MS)
+        scheduler.sleep(TIMEOUT_MS)
         raise BackendUnavailable(f"{name}: timed out")
-    if name in MANY and faults.strikes(Fault.PART):
+    if name in MANY and faults.strikes(Fault.PART, harsh=harsh):
         many = list(arguments[0])
         method(many[: len(many) // 2] if name == "publish" else scheduler.random.sample(many, len(many) // 2))
         raise BackendUnavailable(f"{name}: broke off")
     answer = method(*arguments)
-    if name == "publish" and faults.strikes(Fault.TWICE):
+    if name == "publish" and faults.strikes(Fault.TWICE, harsh=harsh):
         carry_out_later(scheduler, method, arguments)
     return answer
 

@@ -1,0 +1,189 @@
+"""Take out each guard of the protocol, one at a time, and see that the simulation finds it:
+``python -m tests.proof.mutants [--seeds 3000] [NAME…]``.
+
+A check that cannot fail proves nothing. Each guard is taken out of a copy of the source, by its very text; a text that
+is no longer there, once, is an error. Exit status 1 when a guard's absence was not found.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("coupon", "backends", "conf", "tests")
+
+
+class Mutant(NamedTuple):
+    """``text`` of ``file`` is replaced by ``other``: what the guard keeps out is in."""
+
+    guard: str
+    file: str
+    text: str
+    other: str
+
+
+MUTANTS = [
+    Mutant(
+        "condition",
+        "backends/store/memory.py",
+        "if (stored.revision if stored else 0) != coupon.revision - 1:",
+        "if stored is not None and coupon.revision == 1:",
+    ),
+    Mutant(
+        "create-if-absent",
+        "backends/store/memory.py",
+        "if (stored.revision if stored else 0) != coupon.revision - 1:",
+        "if coupon.revision != 1 and (stored.revision if stored else 0) != coupon.revision - 1:",
+    ),
+    Mutant(
+        "history check",
+        "coupon/protocol.py",
+        "if coupon.entry(attempt.operation) is not None:",
+        "if False:",
+    ),
+    Mutant(
+        "previous check: version",
+        "coupon/protocol.py",
+        "return Found(Standing.LOST, Reason.RIVAL_WON) if behind else Found(Standing.TURN)",
+        "return Found(Standing.TURN)",
+    ),
+    Mutant(
+        "previous check: operation",
+        "coupon/protocol.py",
+        "if behind < len(coupon.history) and coupon.history[-1 - behind].operation != attempt.previous:",
+        "if False:",
+    ),
+    Mutant(
+        "commit after the effect",
+        "coupon/drain.py",
+        "            self._process(part)\n            self._commit()\n",
+        "            self._done |= {item.position: item.delivery.offset + 1 for item in part}\n"
+        "            self._commit()\n"
+        "            self._process(part)\n",
+    ),
+    Mutant(
+        "external version",
+        "backends/search/memory.py",
+        'if old is not None and old["version"] >= new["version"]:',
+        "if False:",
+    ),
+    Mutant(
+        "add-only cache fill",
+        "coupon/reservations.py",
+        "won = self._cache.add(key, value, self._provisional_ttl_s)",
+        "won = self._cache.put(key, value, self._provisional_ttl_s) is None",
+    ),
+    Mutant(
+        "codes from the operation",
+        "coupon/creation.py",
+        "list(mint.codes(command.operation, command.first, command.size))",
+        "list(mint.codes(mint.operation(command.operation, None), command.first, command.size))",
+    ),
+    Mutant(
+        "operation from the key",
+        "coupon/service.py",
+        "operation = self.mint.operation(caller.name, caller.idempotency_key)\n        for",
+        "operation = self.mint.operation(caller.name, None)\n        for",
+    ),
+    Mutant(
+        "nobody builds on what is not acknowledged",
+        "coupon/reservations.py",
+        "if cached.value[:1] == CONFIRMED:",
+        "if True:",
+    ),
+    Mutant(
+        "compare and set in the cache",
+        "coupon/reservations.py",
+        "won = self._cache.replace(key, value, snapshot.token, self._provisional_ttl_s)",
+        "won = self._cache.put(key, value, self._provisional_ttl_s) is None",
+    ),
+    Mutant(
+        "a refusal is checked against the store",
+        "coupon/service.py",
+        "if self._reservations.is_behind(snapshot):",
+        "if False:",
+    ),
+    Mutant(
+        "what lost is forgotten in the cache",
+        "coupon/drain.py",
+        "self._invalidation.invalidate(suspects)",
+        "pass",
+    ),
+    Mutant(
+        "an offset waits for the cache to forget",
+        "coupon/drain.py",
+        "(*self._waiting, *self._invalidation.places())",
+        "self._waiting",
+    ),
+    Mutant(
+        "an offset waits for a waiting command",
+        "coupon/drain.py",
+        "(*self._waiting, *self._invalidation.places())",
+        "self._invalidation.places()",
+    ),
+    Mutant(
+        "a predecessor on another topic is waited for",
+        "coupon/protocol.py",
+        "            if wait:\n",
+        "            if False:\n",
+    ),
+    Mutant(
+        "a rejection is recorded",
+        "coupon/protocol.py",
+        "return Verdict.REJECTED, _reject(coupon, command, reason)",
+        "return Verdict.REJECTED, coupon",
+    ),
+    Mutant(
+        "a rejection is of one attempt",
+        "coupon/model.py",
+        "if (r.operation, r.version, r.at) == (operation, version, at)",
+        "if r.operation == operation",
+    ),
+    Mutant(
+        "what search is owed is written down",
+        "coupon/indexing.py",
+        "self._queue.publish([reindex_message(",
+        "list([reindex_message(",
+    ),
+]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3_000, help="so many are tried")
+    parser.add_argument("guards", nargs="*", help="only these")
+    arguments = parser.parse_args()
+    survivors = 0
+    for mutant in MUTANTS:
+        if not arguments.guards or mutant.guard in arguments.guards:
+            found = told(mutant, arguments.seeds)
+            print(f"{mutant.guard:<45} {found or 'NOT FOUND'}", flush=True)
+            survivors += found is None
+    return 1 if survivors else 0
+
+
+def told(mutant: Mutant, seeds: int) -> str | None:
+    """By which promise, and after how many seeds, the simulation finds it; None when it does not."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in COPIED:
+            shutil.copytree(ROOT / name, Path(folder, name), ignore=shutil.ignore_patterns("__pycache__"))
+        file = Path(folder, mutant.file)
+        source = file.read_text()
+        assert source.count(mutant.text) == 1, f"{mutant.file} holds {source.count(mutant.text)} times: {mutant.text}"
+        file.write_text(source.replace(mutant.text, mutant.other))
+        command = [sys.executable, "-m", "tests.proof.simulation", "--stop", "--seeds", str(seeds)]
+        environ = {**os.environ, "PYTHONPATH": folder}
+        ran = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+    last = re.search(r"([\d,]+) seeds, (\d+) broke a promise(.*)", ran.stdout)
+    assert last, ran.stdout + ran.stderr
+    return f"seed {int(last[1].replace(',', '')) - 1}:{last[3]}" if last[2] != "0" else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
