@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.services import Services
 
+hypothesis.settings.register_profile("any machine", deadline=None)  # no test fails because another program runs
+hypothesis.settings.load_profile("any machine")
 pytest.register_assert_rewrite("backends.testing")
 
 SERVICES = pytest.StashKey[Services]()
