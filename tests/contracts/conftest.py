@@ -5,7 +5,9 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
+from elasticsearch import Elasticsearch
 
+from backends.search import elasticsearch
 from backends.store.dynamodb_model import bind
 from tests.services import Services
 
@@ -20,6 +22,22 @@ def dynamodb_table(services: Services) -> Iterator[str]:
     if model.exists():
         model.delete_table()
     model._get_connection().connection.client.close()
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_refreshes_soon(services: Services) -> Iterator[None]:
+    """Indices of tests (``test-…``) every 50 ms and not every second, which is most of what their tests would wait."""
+    name, settings = f"test-{secrets.token_hex(6)}", {"index.refresh_interval": "50ms"}
+    with Elasticsearch(f"http://{services.elasticsearch}") as client:
+        client.indices.put_index_template(name=name, index_patterns=["test-*"], template={"settings": settings})
+        yield
+        client.indices.delete_index_template(name=name)
+
+
+@pytest.fixture
+def rebuilds_begin_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fifth of the time that a rebuild gives to other processes to hear of it: for tests in which there are none."""
+    monkeypatch.setattr(elasticsearch, "LOOK_S", elasticsearch.LOOK_S / 5)
 
 
 @pytest.fixture

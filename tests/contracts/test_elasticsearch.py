@@ -15,13 +15,16 @@ from elastic_transport._node import NodeApiResponse
 from elasticsearch import Elasticsearch
 
 from backends.testing.coupons import changed, some_coupons
-from backends.testing.search import CALLS, held, holds, opened, settles
+from backends.testing.search import CALLS, SearchContract, held, holds, opened, settles
 from coupon.model import Day
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.search import Query
 from tests.contracts.test_search import drop
 
-pytestmark = pytest.mark.services
+pytestmark = [
+    pytest.mark.services,
+    pytest.mark.usefixtures("elasticsearch_refreshes_soon", "rebuilds_begin_soon"),
+]
 
 
 @pytest.fixture
@@ -192,6 +195,14 @@ def test_it_is_mapped_as_the_queries_need_it(search, raw, index):
     assert found["mappings"] == {"dynamic": "false"}
     settings = found["settings"]["index"]
     assert (settings["number_of_shards"], settings["number_of_replicas"]) == ("1", "0")
+
+
+def test_as_it_is_made_what_was_indexed_is_found_within_two_seconds(services):
+    index = f"as-made-{secrets.token_hex(6)}"  # none of those that are refreshed sooner
+    with closing(opened(f"elasticsearch://{services.elasticsearch}?index={index}&timeout_s=10")) as search:
+        search.create()
+        SearchContract().test_what_was_indexed_is_found_within_two_seconds(search)
+    drop(services.elasticsearch, index)
 
 
 def test_shards_and_replicas_are_set_by_the_address(url, raw, index):

@@ -51,7 +51,8 @@ class TestSqliteSearch(SearchContract, SearchRebuildContract, SearchAcrossProces
 
 
 @pytest.mark.services
-class TestElasticsearchSearch(SearchContract, SearchRebuildContract, SearchAcrossProcesses):
+@pytest.mark.usefixtures("elasticsearch_refreshes_soon")
+class OnElasticsearch:
     @pytest.fixture
     def url(self, services: Services) -> Iterator[str]:
         index = f"test-{secrets.token_hex(6)}"
@@ -61,6 +62,15 @@ class TestElasticsearchSearch(SearchContract, SearchRebuildContract, SearchAcros
     @pytest.fixture
     def gone_url(self) -> str:
         return "elasticsearch://127.0.0.1:9?timeout_s=1"
+
+
+@pytest.mark.usefixtures("rebuilds_begin_soon")
+class TestElasticsearchSearch(OnElasticsearch, SearchContract, SearchRebuildContract):
+    pass
+
+
+class TestElasticsearchSearchAcrossProcesses(OnElasticsearch, SearchAcrossProcesses):
+    search = SearchContract.search
 
 
 def drop(address: str, index: str) -> None:
