@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaConfigurationError
 
 from backends.queue.kafka_client import verified
@@ -186,7 +186,7 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses):
 
     @pytest.fixture
     def gone_url(self) -> str:
-        return "kafka://127.0.0.1:1?timeout_s=1.5"
+        return "kafka://127.0.0.1:1?timeout_s=0.5"
 
     def test_topics_and_groups_have_the_prefix_in_kafka_only(
         self, queue: Queue, services: Services, prefix: str
@@ -199,13 +199,14 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses):
         assert admin.list_group_offsets([f"{prefix}g"])[f"{prefix}g"]
         admin.close()
 
-    def test_the_driver_commits_nothing_by_itself(self, queue: Queue) -> None:
+    def test_the_driver_commits_nothing_by_itself(self, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(KafkaConsumer.DEFAULT_CONFIG, "auto_commit_interval_ms", 100)  # every 5 s, unless told
         queue.publish([Message("t", "k", b"v")])
         consumer = queue.consumer(["t"], "g")
         poll(consumer, 1)
-        deadline = time.monotonic() + 6  # by default it would every 5 s
+        deadline = time.monotonic() + 1
         while time.monotonic() < deadline:
-            consumer.poll(1, 0.5)
+            consumer.poll(1, 0.1)
         consumer.close()
         assert queue.lag(["t"], "g") == 1
 
