@@ -167,10 +167,11 @@ class StoreContract:
         assert list(walk(store, 10)) == []
 
     def test_a_scan_gives_every_coupon_exactly_once_while_others_are_created(self, store: Store) -> None:
-        there, late = some_coupons(25_000), some_coupons(2_000)
+        large = [a_full_coupon(user="🎟" * 128) for _ in range(50)]  # megabytes, where a page may end before the limit
+        there, late = [*large, *some_coupons(4_950)], some_coupons(1_000)
         for first in range(0, len(there), 500):
             store.save_many(there[first : first + 500])
-        creating = threading.Thread(target=lambda: [store.save_many(late[n : n + 50]) for n in range(0, 2_000, 50)])
+        creating = threading.Thread(target=lambda: [store.save_many(late[n : n + 50]) for n in range(0, 1_000, 50)])
         creating.start()
         for limit in (400, 100_000):
             codes = [coupon.code for coupon in walk(store, limit)]

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from backends.testing.coupons import changed, some_coupons
-from backends.testing.store import CALLS, opened
+from backends.testing.coupons import a_full_coupon, changed, some_coupons
+from backends.testing.store import CALLS, opened, walk
 from coupon.model import Coupon
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.store import Store
@@ -90,6 +90,13 @@ class TestRoundTrips:
         assert len(edge.requests) == 2
         assert len(store.save_many(coupons)) == 100
         assert len(edge.requests) == 3
+
+    def test_a_scan_is_a_round_trip_a_megabyte(self, store: Store, edge: Edge) -> None:
+        coupons = [a_full_coupon(user="🎟" * 128) for _ in range(40)]
+        store.save_many(coupons)
+        edge.requests.clear()
+        assert sorted(walk(store, 100_000)) == sorted(coupons)
+        assert edge.requests == ["Scan"] * 3
 
     @pytest.mark.parametrize("in_flight", [1, 3])
     def test_so_many_are_under_way_at_once_as_the_url_says(
