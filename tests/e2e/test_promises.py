@@ -1,19 +1,24 @@
 """The promises of design §2 on running processes, embedded and on the real servers."""
 
 import os
-import random
 import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 import requests
 import urllib3
 
+from coupon.codes import parse
+from coupon.ports.cache import Cache
+from coupon.reservations import cache_key
+from coupon.wiring import open_backend
 from tests.e2e.deployment import Deployment, eventually
 
 CLIENTS = 16
+CHAIN = ["issue", "use", "cancel-use", "cancel"] * 2 + ["issue", "use"]
 
 
 def in_parallel(work: Callable[[requests.Session, int], None], clients: int = CLIENTS) -> None:
@@ -74,49 +79,53 @@ def test_of_sixteen_clients_that_race_for_a_code_one_wins_a_hundred_times(servic
         eventually(lambda code=code: is_settled(code), 30)
 
 
-def test_a_worker_killed_five_times_during_20_000_commands_loses_and_doubles_nothing(service):
-    """Each of 16 clients drives its own coupons through chains, so every accepted command has to be applied."""
-    codes = service.create(2000)
-    accepted: list[tuple[str, str]] = []
-    chain = ["issue", "use", "cancel-use", "cancel"] * 2 + ["issue", "use"]
-    done = threading.Event()
+@pytest.mark.parametrize("environ", ["embedded"], indirect=True)
+def test_a_worker_killed_five_times_during_20_000_commands_loses_and_doubles_nothing(environ):
+    environ["COUPON_QUEUE_URL"] += "?lease_s=2"  # or most of the time the work would wait for the dead worker's lease
+    with Deployment(environ) as service:
+        kill_at_work(service, commands=20_000, times=5)
 
-    def drive(number: int) -> None:
-        with urllib3.HTTPConnectionPool("127.0.0.1", service.port, timeout=10, retries=False) as http:
-            for code in codes[number::CLIENTS]:
-                for command in chain:
-                    body = {"couponCode": code} | ({"userId": f"user{number}"} if command == "issue" else {})
-                    while (answer := http.request("PUT", f"/v1/coupons/{command}", json=body)).status == 503:
-                        pass
-                    assert answer.status == 202, answer.data
-                    accepted.append((code, answer.json()["operationId"]))
 
-    def kill() -> None:
-        for kills in range(1, 6):
-            eventually(lambda kills=kills: len(accepted) > kills * 3000, 300)
+@pytest.mark.services
+@pytest.mark.parametrize("environ", ["services"], indirect=True)
+def test_on_the_real_servers_a_worker_killed_twice_during_4_000_commands_loses_and_doubles_nothing(service):
+    kill_at_work(service, commands=4_000, times=2)
+
+
+def kill_at_work(service: Deployment, commands: int, times: int) -> None:
+    """Coupons are driven through chains, 16 at a time, so every accepted command has to be applied. Each worker is
+    killed once it is at work: it had to wait for what the one before it held."""
+    codes = service.create(commands // len(CHAIN) + times)
+    operations: dict[str, list[str]] = {code: [] for code in codes[times:]}
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        driving = [pool.submit(drive, service, code, told) for code, told in operations.items()]
+        for kills, canary in enumerate(codes[:times], start=1):
+            share = kills / (times + 1)
+            eventually(lambda share=share: sum(map(len, operations.values())) > commands * share, 300)
+            service.put("issue", couponCode=canary, userId="ann")
+            eventually(lambda canary=canary: len(history(service, canary)) == 2, 60)
             service.kill_worker()
-        done.set()
+        for driven in driving:
+            driven.result()
+    for code, told in operations.items():
+        expected = list(zip(CHAIN, told, strict=True))
+        eventually(lambda code=code, expected=expected: history(service, code)[1:] == expected, 120)
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    with ThreadPoolExecutor(CLIENTS) as pool:  # a client that costs less than the service: 20,000 are many
-        list(pool.map(drive, range(CLIENTS)))
-    killer.join()
-    assert done.is_set()
-    assert len(accepted) == 20_000
 
-    operations: dict[str, list[str]] = {}
-    for code, operation in accepted:
-        operations.setdefault(code, []).append(operation)
+def drive(service: Deployment, code: str, operations: list[str]) -> None:
+    """A client that costs less than the service, and is connected to one of its processes for this coupon only."""
+    with urllib3.HTTPConnectionPool("127.0.0.1", service.port, timeout=10, retries=False) as http:
+        for command in CHAIN:
+            body = {"couponCode": code} | ({"userId": "ann"} if command == "issue" else {})
+            while (answer := http.request("PUT", f"/v1/coupons/{command}", json=body)).status == 503:
+                pass
+            assert answer.status == 202, answer.data
+            operations.append(answer.json()["operationId"])
 
-    def is_carried_out(code: str) -> bool:
-        history = service.get(f"/v1/coupons/{code}").json()["history"][1:]
-        told = [entry["command"] for entry in history], [entry["operationId"] for entry in history]
-        return told == (chain, operations[code])
 
-    eventually(lambda: all(is_carried_out(code) for code in random.sample(codes, 5)), 240)
-    for code in codes:
-        eventually(lambda code=code: is_carried_out(code), 60)
+def history(service: Deployment, code: str) -> list[tuple[str, str]]:
+    entries = service.get(f"/v1/coupons/{code}").json()["history"]
+    return [(entry["command"], entry["operationId"]) for entry in entries]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -127,15 +136,18 @@ def test_a_worker_told_to_stop_finishes_and_leaves_with_0_within_10_s(service, n
     assert worker.wait(10) == 0
 
 
-def test_a_retry_with_the_same_key_changes_nothing_even_after_the_cache_was_lost(environ, tmp_path):
-    with Deployment(environ) as service:
-        (code,) = service.create(1)
-        key = {"Idempotency-Key": "k1", "Prefer": "wait=10"}
-        first = service.put("issue", couponCode=code, userId="ann", headers=key)
-        service.put("use", couponCode=code, headers={"Prefer": "wait=10"})
-        again = service.put("issue", couponCode=code, userId="ann", headers=key)
-        other = service.put("issue", couponCode=code, userId="bob", headers=key)
-        assert again.status_code == 200
-        assert again.json()["operationId"] == first.json()["operationId"]
-        assert (other.status_code, other.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
-        assert len(service.get(f"/v1/coupons/{code}").json()["history"]) == 3
+def test_a_retry_with_the_same_key_changes_nothing_even_after_the_cache_was_lost(service):
+    (code,) = service.create(1)
+    key = {"Idempotency-Key": "k1", "Prefer": "wait=10"}
+    first = service.put("issue", couponCode=code, userId="ann", headers=key)
+    service.put("use", couponCode=code, headers={"Prefer": "wait=10"})
+    with closing(open_backend(Cache, service.environ["COUPON_CACHE_URL"])) as cache:
+        key_of_code = cache_key(parse(code))
+        assert cache.get(key_of_code) is not None
+        cache.delete_many([key_of_code])
+    again = service.put("issue", couponCode=code, userId="ann", headers=key)
+    other = service.put("issue", couponCode=code, userId="bob", headers=key)
+    assert again.status_code == 200
+    assert again.json()["operationId"] == first.json()["operationId"]
+    assert (other.status_code, other.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert len(service.get(f"/v1/coupons/{code}").json()["history"]) == 3
