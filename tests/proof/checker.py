@@ -14,7 +14,7 @@ from coupon.model import Command, Coupon, CreateCoupons, create
 from coupon.operations import ChangeAddress, CreationAddress, Operations, UnknownAddress
 from coupon.ports.store import Store
 from coupon.wire import document
-from tests.proof.lineage import Lineage, Violation, is_rejected, is_settled
+from tests.proof.lineage import Lineage, Violation, is_rejected, is_settled, made_by
 from tests.proof.record import CALLER, Evidence, Observed, Request
 
 __all__ = ["Violation", "violations"]
@@ -87,7 +87,8 @@ class Judge:
                 yield from self.creation_came_to_an_end(address, request)
 
     def change_came_to_an_end(self, address: ChangeAddress) -> Iterator[Violation]:
-        command = next((c for c in self.commands.get(address.code, ()) if c.attempt == address.attempt), None)
+        wanted = made_by(address.attempt)
+        command = next((c for c in self.commands.get(address.code, ()) if made_by(c.attempt) == wanted), None)
         coupon = self.evidence.coupons.get(address.code)
         if command is None:
             yield Violation("nothing accepted is lost", f"{address} was accepted and is not in the queue")

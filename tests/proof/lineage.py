@@ -38,10 +38,10 @@ class Lineage:
         """``created`` is the coupon as its creation makes it, ``commands`` all that the queue holds for it."""
         yield from one_chain(created, stored, commands)
         yield from held_by_one_and_used_once(stored)
-        yield from rejected_for_a_rival(stored, commands)
         states = dict(tree(created, commands))
+        yield from rejected_for_a_rival(stored, commands, states)
         for command in commands:
-            if made_by(command) not in states:
+            if made_by(command.attempt) not in states:
                 yield Violation("built on what was accepted", f"{command} builds on nothing that the queue holds")
         yield from self.in_the_order_of_real_time(stored)
         yield from self.reads_go_forward(stored)
@@ -133,42 +133,38 @@ def held_by_one_and_used_once(stored: Coupon) -> Iterator[Violation]:
             yield Violation("one winner", f"{stored.code}: {[str(entry.kind) for entry in stored.history]}")
 
 
-def rejected_for_a_rival(stored: Coupon, commands: set[Command]) -> Iterator[Violation]:
-    """Another operation is in its place of the history, or in its predecessor's, or that one lost in turn."""
-    by_attempt = {(command.operation, command.accepted_at): command for command in commands}
-    history, lost = stored.history, {(r.operation, r.version, r.at) for r in stored.rejections}
+def rejected_for_a_rival(stored: Coupon, commands: set[Command], states: dict[Node, Coupon]) -> Iterator[Violation]:
+    """Another operation is in its place of the history, or in the place of one that it was built on."""
+    by_attempt = {(command.operation, command.previous_version, command.accepted_at): command for command in commands}
     for rejection in stored.rejections:
-        command = by_attempt.get((rejection.operation, rejection.at))
+        command = by_attempt.get((rejection.operation, rejection.version, rejection.at))
         if command is None:
             yield Violation("rejected for a rival only", f"{rejection} is of no command of the queue")
-        elif not _has_rival(rejection, command, history, lost):
+        elif not _has_rival(rejection, command, stored, states):
             yield Violation("rejected for a rival only", f"{rejection} of {command} in {stored}")
-        if any((entry.operation, entry.at) == (rejection.operation, rejection.at) for entry in history):
+        if any((entry.operation, entry.at) == (rejection.operation, rejection.at) for entry in stored.history):
             yield Violation("one outcome", f"{rejection} was applied too")
 
 
-def _has_rival(
-    rejection: Rejection, command: Command, history: tuple[Entry, ...], lost: set[tuple[str, int, int]]
-) -> bool:
-    version = command.previous_version
-    match rejection.reason:
-        case Reason.RIVAL_WON:
-            return len(history) > version and history[version].operation != command.operation
-        case Reason.PREDECESSOR_LOST:
-            taken = len(history) >= version and history[version - 1].operation != command.previous
-            return taken or (command.previous, version - 1, command.previous_at) in lost
-    return False
+def _has_rival(rejection: Rejection, command: Command, stored: Coupon, states: dict[Node, Coupon]) -> bool:
+    if rejection.reason not in (Reason.RIVAL_WON, Reason.PREDECESSOR_LOST) or made_by(command.attempt) not in states:
+        return False
+    branch = states[made_by(command.attempt)].history
+    if _where_they_part(branch, stored.history) is not None:
+        return True
+    first = len(stored.history)  # nobody is in the place of the branch's next: that one must have lost in turn
+    return first < len(branch) - 1 and stored.rejection(branch[first].operation, first, branch[first].at) is not None
 
 
 def tree(created: Coupon, commands: Iterable[Command]) -> Iterator[tuple[Node, Coupon]]:
     """Every state that a client was ever promised, by the operation that made it and its version."""
     states = {(created.last_operation, 1, created.created_at): created}
     for command in sorted(commands, key=lambda command: command.previous_version):
-        before = states.get(built_on(command))
+        before = states.get(built_on(command.attempt))
         if before is None:
             continue
         try:
-            states[made_by(command)] = transition(before, command)
+            states[made_by(command.attempt)] = transition(before, command)
         except Refused:
             continue
     yield from states.items()
@@ -177,19 +173,23 @@ def tree(created: Coupon, commands: Iterable[Command]) -> Iterator[tuple[Node, C
 def past(states: dict[Node, Coupon], stored: Coupon) -> Iterator[tuple[Node, int]]:
     """The version of the store from which on the state is certainly past: of a state of the history the next one; of
     a state of a branch that lost, the version where that branch left the history."""
-    won = [entry.operation for entry in stored.history]
     for node, state in states.items():
-        operations = [entry.operation for entry in state.history]
-        common = next((i for i, pair in enumerate(zip(operations, won, strict=False)) if pair[0] != pair[1]), None)
-        yield node, len(operations) + 1 if common is None else common + 1
+        left = _where_they_part(state.history, stored.history)
+        yield node, node[1] + 1 if left is None else left + 1
 
 
-def made_by(command: Command) -> Node:
-    return command.operation, command.previous_version + 1, command.accepted_at
+def _where_they_part(branch: tuple[Entry, ...], history: tuple[Entry, ...]) -> int | None:
+    """The place of the first entry that is of another operation."""
+    pairs = enumerate(zip(branch, history, strict=False))
+    return next((place for place, (one, other) in pairs if one.operation != other.operation), None)
 
 
-def built_on(command: Command) -> Node:
-    return command.previous, command.previous_version, command.previous_at
+def made_by(attempt: Attempt) -> Node:
+    return attempt.operation, attempt.previous_version + 1, attempt.at
+
+
+def built_on(attempt: Attempt) -> Node:
+    return attempt.previous, attempt.previous_version, attempt.previous_at
 
 
 def is_settled(coupon: Coupon, command: Command) -> bool:

@@ -9,7 +9,7 @@ from coupon.operations import Forgotten
 from coupon.ports.backend import BackendUnavailable
 from coupon.reservations import Busy
 from coupon.service import Caller, CommandService, IdempotencyKeyReused
-from tests.proof.record import CALLER, FIRST, LAST, Observed, Read, Request
+from tests.proof.record import CALLER, FIRST, LAST, Evidence, Observed, Read, Request
 from tests.proof.simulation.process import Process
 from tests.proof.simulation.scheduler import Scheduler
 
@@ -84,8 +84,8 @@ class Web:
 class Client:
     """Asks, waits, tries again with the same key, and writes down what it saw."""
 
-    def __init__(self, name: str, world: "World") -> None:
-        self.name, self.world = name, world
+    def __init__(self, name: str, world: "World", records: Evidence) -> None:
+        self.name, self.world, self.records = name, world, records
         self.scheduler: Scheduler = world.scheduler
         self.random: Random = world.random
         self.mine: list[Asked] = []
@@ -94,7 +94,7 @@ class Client:
     def live(self) -> None:
         self._create()
         for number in range(self.random.choice((3, 6, 12))):
-            self.scheduler.sleep(self.random.choice((0, 1, 10, 100, 2_000)))
+            self.scheduler.sleep(self.random.choice(self.world.pauses_ms))
             match self.random.random():
                 case draw if draw < 0.15:
                     self._observe()
@@ -108,7 +108,7 @@ class Client:
     def touch_all(self, coupons: Iterable[Coupon]) -> list[Request]:
         """A command that its state allows, to each; the answers."""
         return [
-            self._send(Asked(_allowed(coupon), f"{self.name}/{coupon.code}", coupon.code, _user(coupon, self.name)))
+            self._send(Asked(_allowed(coupon)[0], f"{self.name}/{coupon.code}", coupon.code, _user(coupon, self.name)))
             for coupon in coupons
         ]
 
@@ -123,7 +123,9 @@ class Client:
     def _change(self, number: int) -> None:
         if not self.world.codes:
             return
-        kind, code = self.random.choice(KINDS), self.random.choice(self.world.codes)
+        code = self.random.choice(self.world.codes)
+        stored = self.world.backends.store.get_many([code]).get(code)  # mostly what should work, sometimes not
+        kind = self.random.choice(_allowed(stored) if stored and self.random.random() < 0.6 else KINDS)
         user_id = self.name if kind is Kind.ISSUE else self.random.choice((None, self.name))
         if kind in (Kind.CANCEL, Kind.CANCEL_USE):
             user_id = None
@@ -153,7 +155,7 @@ class Client:
             raise task.error
         answer = task.answer or Answer(0)
         request = Request(self.name, *asked_words(asked), sent, self.scheduler.now, *answer)
-        self.world.evidence.requests.append(request)
+        self.records.requests.append(request)
         return request
 
     def _observe(self) -> None:
@@ -164,7 +166,7 @@ class Client:
         task = web.process.spawn("observe", lambda: web.outcome(address))
         self.scheduler.wait_for(task, PATIENCE_MS)
         if task.answer is not None:
-            self.world.evidence.observed.append(Observed(address, sent, self.scheduler.now, *task.answer))
+            self.records.observed.append(Observed(address, sent, self.scheduler.now, *task.answer))
 
     def _read(self) -> None:
         if not self.world.codes:
@@ -175,17 +177,17 @@ class Client:
         self.scheduler.wait_for(task, PATIENCE_MS)
         if isinstance(task.answer, Coupon):
             operations = tuple(entry.operation for entry in task.answer.history)
-            self.world.evidence.reads.append(Read(code, sent, self.scheduler.now, task.answer.version, operations))
+            self.records.reads.append(Read(code, sent, self.scheduler.now, task.answer.version, operations))
 
 
 def asked_words(asked: Asked) -> tuple[str, str, str, str | None, int]:
     return asked.kind, asked.key, asked.code, asked.user_id, asked.amount
 
 
-def _allowed(coupon: Coupon) -> Kind:
+def _allowed(coupon: Coupon) -> tuple[Kind, ...]:
     if coupon.used:
-        return Kind.CANCEL_USE
-    return Kind.USE if coupon.issued else Kind.ISSUE
+        return (Kind.CANCEL_USE,)
+    return (Kind.USE, Kind.CANCEL) if coupon.issued else (Kind.ISSUE,)
 
 
 def _user(coupon: Coupon, name: str) -> str | None:

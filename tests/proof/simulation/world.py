@@ -94,7 +94,9 @@ class World:
         self.skews = [choose((0, 0, 0, -5_000, 5_000)) for _ in range(8)]
         self.webs = [self._web(number) for number in range(choose((1, 2, 3)))]
         self.workers = [self._worker(number) for number in range(choose((1, 2, 3)))]
-        self.clients = [Client(f"client {number}", self) for number in range(choose((2, 3, 5)))]
+        self.clients = [Client(f"client {number}", self, self.evidence) for number in range(choose((2, 3, 5)))]
+        self.pauses_ms = choose(((0, 0, 1, 10), (0, 1, 10, 100, 2_000)))
+        """Between two requests of a client."""
         self.codes: list[str] = []
         """Those that clients know of."""
 
@@ -188,7 +190,8 @@ class World:
 
     def _touch(self, name: str, codes: list[str], operator: Task) -> list[Request]:
         coupons = self.backends.store.get_many(codes).values()
-        task = self.scheduler.spawn(name, lambda: Client(name, self).touch_all(coupons))
+        client = Client(name, self, Evidence(self.settings.secret))
+        task = self.scheduler.spawn(name, lambda: client.touch_all(coupons))
         self._run(lambda: task.done and self._rests(), REST_MAX_MS, operator, task)
         answers: list[Request] = task.answer
         return answers
