@@ -7,7 +7,7 @@ STAMP := .venv/installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test chaos check lint format services services-down services-status clean
+.PHONY: help install run test simulate chaos mutants check lint format services services-down services-status clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -32,8 +32,14 @@ run: $(STAMP) ## start the service on 127.0.0.1:8080 until Ctrl-C, its data unde
 test: $(STAMP) ## run all tests; the real servers are started for it where Java 17, Maven and memcached are there
 	@$(BIN)/python -m pytest $(ARGS)
 
+simulate: $(STAMP) ## 500 simulated runs with faults between any two calls, and the verdict
+	@$(BIN)/python -m tests.proof.simulation $(ARGS)
+
 chaos: $(STAMP) ## mixed traffic on real processes and servers that are killed, stopped and cut off, and the verdict
 	@$(BIN)/python -m tests.proof.chaos $(ARGS)
+
+mutants: $(STAMP) ## take out each guard of the protocol, one at a time, and see that the simulation finds it
+	@$(BIN)/python -m tests.proof.mutants $(ARGS)
 
 check: lint test ## what CI runs: lint, and all tests
 
