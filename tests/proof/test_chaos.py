@@ -1,7 +1,6 @@
 """The short form of ``make chaos``: 20 kills of processes and servers, and all other faults, over 5,000 commands."""
 
 import os
-import secrets
 
 import pytest
 
@@ -11,9 +10,13 @@ from tests.proof.chaos.run import Run, Wanted
 from tests.proof.chaos.surroundings import CannotRunHere
 
 
+SEED = 20
+"""The faults of every run are the same; when they meet what, is not. ``make chaos`` takes another each time."""
+
+
 @pytest.mark.services
 def test_no_promise_is_broken_by_twenty_kills_over_5_000_commands(tmp_path):
-    wanted = Wanted(seed=secrets.randbelow(1_000_000))
+    wanted = Wanted(seed=SEED)
     try:
         result = Run(wanted, tmp_path).go()
     except CannotRunHere as error:

@@ -7,6 +7,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from coupon.topics import LAYOUTS
 from tests.e2e.deployment import ROOT
 from tests.proof.chaos.evidence import load
 from tests.proof.chaos.report import markdown
@@ -25,6 +26,7 @@ def main() -> int:
         kills=chosen.kills,
         clients=chosen.clients,
         rate=chosen.rate,
+        topics=chosen.topics,
         links=not chosen.no_links,
         edge=0 if chosen.no_edge else chosen.edge,
     )
@@ -62,6 +64,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="chooses the faults (random, and printed)")
     parser.add_argument("--clients", type=int, default=16, help="how many at once (16)")
     parser.add_argument("--rate", type=float, help="at most so many commands a second")
+    parser.add_argument("--topics", choices=LAYOUTS, default="single", help="the layout of topics (single)")
     parser.add_argument("--edge", type=float, default=0.02, help="probability of a fault at a driver's edge (0.02)")
     parser.add_argument("--no-links", action="store_true", help="without the faults of links")
     parser.add_argument("--no-edge", action="store_true", help="without the faults at the drivers' edge")

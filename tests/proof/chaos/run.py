@@ -39,9 +39,15 @@ class Wanted:
     kills: int = 20
     clients: int = 16
     rate: float | None = None
+    topics: str = "single"
     links: bool = True
     edge: float = 0.02
     rest_s: float = 120
+
+    @property
+    def place(self) -> tuple[str, bool, float]:
+        """What the surroundings have to be."""
+        return self.topics, self.links, self.edge
 
     @property
     def haste(self) -> float:
@@ -89,7 +95,7 @@ class Run:
         with ExitStack() as stack:
             stack.callback(self._records.close)
             self._say("starting the servers")
-            here = stack.enter_context(surroundings(self._folder, self._wanted.links, self._wanted.edge))
+            here = stack.enter_context(surroundings(self._folder, *self._wanted.place))
             backends = open_backends(settings.load(here.direct))
             stack.callback(backends.close)
             self._say("starting the service")
@@ -104,7 +110,7 @@ class Run:
             ):
                 nemesis = Nemesis(self._wanted.seed, cluster, here.tell, here.links, self._records, self._wanted.haste)
                 with nemesis:
-                    self._until_it_is_enough(backends, [*[traffic.failures, nemesis.failures, probe.failures]])
+                    self._until_it_is_enough(backends, [traffic.failures, nemesis.failures, probe.failures])
                 traffic.stop.set()
                 self._wait_for_the_probe(probe)
             self._result.seconds = time.monotonic() - began

@@ -49,14 +49,14 @@ class Surroundings(NamedTuple):
 
 
 @contextmanager
-def surroundings(folder: Path, with_links: bool, edge: float) -> Iterator[Surroundings]:
+def surroundings(folder: Path, topics: str, with_links: bool, edge: float) -> Iterator[Surroundings]:
     """Up inside the block, and gone after it; their logs stay in the folder."""
     servers = PrivateServers(SIDES if with_links else ())
     try:
         with Links() as links:
             opened = _open(links, servers) if with_links else {}
             direct = Ways(*(f"127.0.0.1:{servers.port(name)}" for name in SERVERS))
-            environ = on_services(folder, direct)
+            environ = {**on_services(folder, direct), "COUPON_TOPICS": topics}
             sides = {side: _edged(_through(environ, direct, side, opened), edge, folder) for side in SIDES}
             here = Surroundings(servers, opened, environ, sides)
             here.tell("up", *SERVERS)
