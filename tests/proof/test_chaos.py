@@ -9,7 +9,6 @@ from tests.proof.chaos.report import markdown
 from tests.proof.chaos.run import Run, Wanted
 from tests.proof.chaos.surroundings import CannotRunHere
 
-
 SEED = 20
 """The faults of every run are the same; when they meet what, is not. ``make chaos`` takes another each time."""
 

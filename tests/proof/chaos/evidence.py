@@ -21,7 +21,6 @@ from coupon.wire import Document, decode_command, decode_coupon, document, encod
 from coupon.wiring import Backends
 from tests.proof.record import Evidence, Observed, Read, Request, read
 
-LAYOUT = "single"
 CONVERGES_S = 10.0
 PAGE = 10_000
 OBSERVED_MAX = 2_000
@@ -36,18 +35,18 @@ class Rest(NamedTuple):
     converged_s: float | None
 
 
-def lag(backends: Backends) -> int:
+def lag(backends: Backends, layout: str) -> int:
     """Messages that the workers have not done with, documents that are owed included; -1 when nobody can tell."""
     try:
-        return backends.queue.lag([*command_topics(LAYOUT), REINDEX], GROUP)
+        return backends.queue.lag([*command_topics(layout), REINDEX], GROUP)
     except BackendError:
         return -1
 
 
-def drain(backends: Backends, within_s: float) -> tuple[int, float]:
+def drain(backends: Backends, layout: str, within_s: float) -> tuple[int, float]:
     """Wait until nothing is left to do; what is left, and the seconds that it took."""
     began = time.monotonic()
-    while (left := lag(backends)) != 0 and time.monotonic() - began < within_s:
+    while (left := lag(backends, layout)) != 0 and time.monotonic() - began < within_s:
         time.sleep(0.2)
     return left, time.monotonic() - began
 
@@ -71,10 +70,10 @@ def settled(backends: Backends) -> tuple[dict[str, Coupon], dict[str, Document],
     return coupons, documents, converged
 
 
-def collect(backends: Backends, into: Evidence) -> None:
+def collect(backends: Backends, layout: str, into: Evidence) -> None:
     """The queue's log, and what the cache holds of the coupons of the store."""
     into.commands = [
-        decode_command(found.value) for topic in command_topics(LAYOUT) for found in backends.queue.browse(topic)
+        decode_command(found.value) for topic in command_topics(layout) for found in backends.queue.browse(topic)
     ]
     into.letters = [json.loads(found.value)["reason"] for found in backends.queue.browse(DEAD_LETTERS)]
     for code in into.coupons:

@@ -133,7 +133,7 @@ class Run:
             while not any(failures) and not self._is_enough(time.monotonic() - began):
                 if time.monotonic() - told > TOLD_EVERY_S:
                     told = time.monotonic()
-                    behind = proof.lag(backends)
+                    behind = proof.lag(backends, self._wanted.topics)
                     self._result.lag_max = max(self._result.lag_max, behind)
                     self._say(
                         f"{told - began:6.0f} s  {self._records.keys} commands  {len(self._records.faults)} faults, "
@@ -187,12 +187,12 @@ class Run:
     def _come_to_rest(self, backends: Backends, ports: list[int], secret: str) -> Evidence:
         result, found = self._result, Evidence(secret)
         self._say("coming to rest")
-        result.lag, result.drained_s = proof.drain(backends, self._wanted.rest_s)
+        result.lag, result.drained_s = proof.drain(backends, self._wanted.topics, self._wanted.rest_s)
         if result.lag:
             self._own("comes to rest", f"{result.lag} messages were left after {result.drained_s:.0f} s")
         found.coupons, found.documents, result.converged_s = proof.settled(backends)
         self._say("collecting the evidence")
-        proof.collect(backends, found)
+        proof.collect(backends, self._wanted.topics, found)
         self._records.flush()
         interface = Interface(ports, "afterwards", self._records, connections=8)
         before = len(self._records.unexpected)
