@@ -1,0 +1,114 @@
+"""CPU of an accepted command through ``wsgi_app`` on memory backends, beside a Flask view of JSON in and out."""
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+from flask import Flask, request
+
+from coupon import settings
+from coupon.drain import Worker
+from coupon.model import Day
+from coupon.service import Caller, CommandService
+from coupon.topics import all_topics
+from coupon.web import create_app
+from coupon.wiring import open_backends
+from tests.bench.figure import ROUNDS, Figure, cpu_us
+
+REQUESTS = 1_500
+FIRST, LAST = Day("2020-01-01"), Day("2099-12-31")
+Asked = tuple[str, str, dict[str, Any]]
+
+
+def figures(environ: dict[str, str]) -> list[Figure]:
+    """An issue, and a creation of one coupon."""
+    issue = Figure("CPU of an accepted issue", "bare Flask JSON view", "µs", "≤ 1.6")
+    create = Figure("CPU of an accepted creation of one", "bare Flask JSON view", "µs", "≤ 1.6")
+    bare, (ours, codes) = bare_app(), our_app(environ)
+    for _ in range(ROUNDS):
+        issues: list[Asked] = [
+            ("PUT", "/v1/coupons/issue", {"couponCode": code, "userId": "ann"}) for code in islice(codes, REQUESTS)
+        ]
+        creations: list[Asked] = [
+            ("POST", "/v1/coupons", {"amount": 1, "validFrom": FIRST, "expireAt": LAST}) for _ in range(REQUESTS)
+        ]
+        echo = cpu_us(through(bare), map(wsgi_environ, issues))
+        issue.yardstick.append(echo)
+        create.yardstick.append(echo)
+        issue.ours.append(cpu_us(through(ours), map(wsgi_environ, issues)))
+        create.ours.append(cpu_us(through(ours), map(wsgi_environ, creations)))
+    return [issue, create]
+
+
+def bare_app() -> Flask:
+    """What any JSON API in Flask does, and no more."""
+    app = Flask("bare")
+
+    @app.put("/v1/coupons/issue")
+    def echo() -> tuple[dict[str, str], int]:
+        wanted = request.get_json()
+        return {"operationId": "x" * 20, "couponCode": wanted["couponCode"], "status": "accepted"}, 202
+
+    return app
+
+
+def our_app(environ: dict[str, str]) -> tuple[Flask, Iterator[str]]:
+    """The application, and coupons that its store has."""
+    loaded = settings.load(environ)
+    backends = open_backends(loaded)
+    backends.store.create()
+    backends.search.create()
+    backends.queue.create(all_topics(loaded.topics))
+    app = create_app(loaded, backends)
+    service = CommandService(backends, loaded)
+    creation = service.create(ROUNDS * REQUESTS, FIRST, LAST, Caller("bench"))
+    worker = Worker(backends, loaded)
+    while worker.run_once(poll_s=0):
+        pass
+    return app, iter(service.codes(creation, 0, creation.amount))
+
+
+def wsgi_environ(asked: Asked) -> dict[str, Any]:
+    """As gunicorn would make it."""
+    method, path, body = asked
+    data = json.dumps(body).encode()
+    return {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": path,
+        "SCRIPT_NAME": "",
+        "QUERY_STRING": "",
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": "8080",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "127.0.0.1",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": str(len(data)),
+        "HTTP_HOST": "127.0.0.1:8080",
+        "HTTP_ACCEPT": "*/*",
+        "HTTP_USER_AGENT": "bench",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(data),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+
+
+def through(app: Flask) -> Callable[[dict[str, Any]], None]:
+    """Send a request through the application; anything but a 202 is an error."""
+
+    def start(status: str, _headers: object, _error: object = None) -> Any:
+        if not status.startswith("202"):
+            raise AssertionError(status)
+
+    def send(environ: dict[str, Any]) -> None:
+        answer = app.wsgi_app(environ, start)
+        b"".join(answer)
+        answer.close()  # type: ignore[attr-defined]
+
+    return send
