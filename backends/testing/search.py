@@ -211,12 +211,12 @@ class SearchContract:
             assert [code_of(found) for found in search.find(Query(user_id=user), 10)] == [coupon.code]
 
     def test_cursors_give_every_document_once_while_others_are_indexed(self, search: Search) -> None:
-        there, late = some_coupons(25_000), some_coupons(2_000)
-        for first in range(0, len(there), 2_500):
-            search.index_many(there[first : first + 2_500])
+        there, late = some_coupons(12_000), some_coupons(1_000)
+        for first in range(0, len(there), 3_000):
+            search.index_many(there[first : first + 3_000])
         query = Query(expire_at=there[0].expire_at)
         settles(lambda: sum(1 for _ in walk(search, query)), len(there))
-        indexing = threading.Thread(target=lambda: [search.index_many(late[n : n + 50]) for n in range(0, 2_000, 50)])
+        indexing = threading.Thread(target=lambda: [search.index_many(late[n : n + 50]) for n in range(0, 1_000, 50)])
         indexing.start()
         for limit in (700, 10_000):
             codes = [code_of(found) for found in walk(search, query, limit)]
