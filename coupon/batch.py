@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from coupon.model import HISTORY_MAX, Command, CreateCoupons
-from coupon.ports.queue import Delivery, Message, Position
-from coupon.topics import REINDEX
-from coupon.wire import Malformed, decode_command, dump, load
+from coupon.ports.queue import Delivery, Position
+from coupon.topics import OWED
+from coupon.wire import Malformed, decode_command, load
 
 PART_MAX = 1_000
 """Coupons in a part: it bounds the worker's memory, whatever the backlog."""
@@ -19,9 +19,10 @@ Place = tuple[Position, int]
 """Where a message is: partition and offset. No two have the same."""
 
 
-class Reindex(NamedTuple):
-    """Coupons whose documents have to be indexed again."""
+class Owed(NamedTuple):
+    """Coupons whose documents have to be indexed again, or whose cache entries have to be looked at."""
 
+    topic: str
     codes: tuple[str, ...]
 
 
@@ -35,7 +36,7 @@ class Task(NamedTuple):
     """A delivery and what it asks for."""
 
     delivery: Delivery
-    wanted: Command | CreateCoupons | Reindex | Unreadable
+    wanted: Command | CreateCoupons | Owed | Unreadable
 
     @property
     def position(self) -> Position:
@@ -51,7 +52,7 @@ class Task(NamedTuple):
         match self.wanted:
             case CreateCoupons():
                 return self.wanted.size
-            case Reindex():
+            case Owed():
                 return len(self.wanted.codes)
         return 1
 
@@ -59,23 +60,17 @@ class Task(NamedTuple):
 def task(delivery: Delivery) -> Task:
     """The delivery, decoded; never raises."""
     try:
-        if delivery.topic == REINDEX:
-            return Task(delivery, _reindex(delivery.value))
-        return Task(delivery, decode_command(delivery.value))
+        wanted = _owed(delivery) if delivery.topic in OWED else decode_command(delivery.value)
+        return Task(delivery, wanted)
     except Malformed as error:
         return Task(delivery, Unreadable(str(error)))
 
 
-def _reindex(value: bytes) -> Reindex:
-    codes = load(value)
+def _owed(delivery: Delivery) -> Owed:
+    codes = load(delivery.value)
     if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
         raise Malformed("not a list of codes")
-    return Reindex(tuple(codes))
-
-
-def reindex_message(codes: list[str]) -> Message:
-    """Asks for the codes' documents to be indexed again."""
-    return Message(REINDEX, codes[0], dump(codes))
+    return Owed(delivery.topic, tuple(codes))
 
 
 def parts(tasks: Iterable[Task]) -> Iterator[list[Task]]:

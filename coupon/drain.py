@@ -13,7 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from coupon import dead_letters
-from coupon.batch import Place, Reindex, Task, Unreadable, parts, task
+from coupon.batch import Owed, Place, Task, Unreadable, parts, task
 from coupon.carrying_out import DeploymentError, change, create_all
 from coupon.clock import Clock, now_ms
 from coupon.codes import Mint
@@ -25,7 +25,7 @@ from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.ports.queue import Position
 from coupon.protocol import Verdict
 from coupon.settings import Settings
-from coupon.topics import REINDEX, command_topics
+from coupon.topics import INVALIDATE, OWED, REINDEX, command_topics
 from coupon.wiring import Backends
 
 GROUP = "worker"
@@ -55,9 +55,9 @@ class Worker:
         self._clock = clock
         self._mint = Mint(settings.secret)
         self._indexer = Indexer(backends.search, backends.queue, clock)
-        self._invalidation = Invalidation(backends.cache, backends.store, settings.cache_ttl_s, clock)
+        self._invalidation = Invalidation(backends.cache, backends.store, backends.queue, clock)
         self._heartbeat = Heartbeat(backends.cache, settings.heartbeat_file, clock)
-        self._consumer = backends.queue.consumer(list(topics) or [*command_topics(settings.topics), REINDEX], GROUP)
+        self._consumer = backends.queue.consumer(list(topics) or [*command_topics(settings.topics), *OWED], GROUP)
         self._batch_max = settings.batch_max
         self._ordered = settings.topics == "single"
         self._patience_ms = settings.predecessor_wait_s * 1000
@@ -86,8 +86,6 @@ class Worker:
         """Carry out one batch; the number of messages that were delivered. After BackendUnavailable nothing is lost:
         call ``rewind`` and go on."""
         self._beat()
-        if self._invalidation.catch_up():
-            self._commit()
         self._consumer.pause(self._places_to_leave_alone())
         deliveries = self._consumer.poll(self._batch_max, POLL_WHILE_WAITING_S if self._waiting else poll_s)
         tasks = [waiting.task for waiting in self._waiting.values()] + [task(delivery) for delivery in deliveries]
@@ -105,7 +103,6 @@ class Worker:
         """Forget what was not committed: it is delivered again."""
         self._waiting.clear()
         self._done.clear()
-        self._invalidation.clear()
         self._consumer.rewind()
 
     def _beat(self) -> None:
@@ -120,10 +117,11 @@ class Worker:
         return pause_s
 
     def _places_to_leave_alone(self) -> set[str | Position]:
-        """What is owed to search, while search is away; partitions of which enough is waiting already. Not whole
-        topics: a coupon's commands have the same partition in each, so the oldest of all is never left alone."""
+        """What is owed to search or the cache, while that is away; partitions of which enough is waiting already. Not
+        whole topics: a coupon's commands have the same partition in each, so the oldest of all is never left alone."""
         waiting = Counter(position for position, _ in self._waiting)
-        places: set[str | Position] = {REINDEX} if self._indexer.is_away() else set()
+        owed = ((REINDEX, self._indexer.is_away()), (INVALIDATE, self._invalidation.is_away()))
+        places: set[str | Position] = {topic for topic, is_away in owed if is_away}
         return places.union(position for position, number in waiting.items() if number >= self._batch_max)
 
     def _process(self, part: list[Task]) -> None:
@@ -149,9 +147,9 @@ class Worker:
         chunks = [item.wanted for item in part if isinstance(item.wanted, CreateCoupons)]
         touched = create_all(self._store, chunks, self._mint) if chunks else {}
         touched |= self._change([item for item in part if isinstance(item.wanted, Command)], letters)
-        owed = {code for item in part if isinstance(item.wanted, Reindex) for code in item.wanted.codes}
-        touched |= self._store.get_many(owed - touched.keys())
+        touched |= self._store.get_many(_owed(part, REINDEX) - touched.keys())
         self._indexer.index(touched.values())
+        self._invalidation.invalidate(sorted(_owed(part, INVALIDATE)))
         if chunks:
             log.info("created", operations=_sizes(chunks))
         return letters
@@ -162,7 +160,7 @@ class Worker:
             return {}
         commands = [item.wanted for item in tasks if isinstance(item.wanted, Command)]
         settled = change(self._store, commands, [self._may_wait(item) for item in tasks])
-        suspects: dict[str, Place | None] = {}
+        suspects = set()
         for item, command, verdict in zip(tasks, commands, settled.verdicts, strict=True):
             if verdict is Verdict.WAITING:
                 self._waiting.setdefault(item.place, Waiting(item, self._clock()))
@@ -170,28 +168,14 @@ class Worker:
             self._waiting.pop(item.place, None)
             if verdict is None:
                 letters[item.place] = "the store has no such coupon"
-            else:
-                self._note(item, command, settled.coupons[command.code], suspects)
+            elif verdict is not Verdict.APPLIED or not command.reserved:
+                suspects.add(command.code)  # it lost, or may have before we died; or the cache does not know of it
             if verdict is Verdict.REJECTED:
                 log.warning("rejected", operation=command.operation, kind=command.kind, code=command.code)
         applied = [c.operation for c, v in zip(commands, settled.verdicts, strict=True) if v is Verdict.APPLIED]
         log.info("applied", operations=applied, seen=settled.verdicts.count(Verdict.SEEN), waiting=len(self._waiting))
-        self._invalidation.invalidate(suspects)
+        self._invalidation.invalidate(sorted(suspects))
         return settled.coupons
-
-    @staticmethod
-    def _note(item: Task, command: Command, coupon: Coupon, suspects: dict[str, Place | None]) -> None:
-        """When the coupon became anything but what the command was accepted for, the cache may hold what will never be
-        (also when that is known from before: we may have died before this). When it was accepted without the cache,
-        that may hold what is past."""
-        version = command.previous_version
-        made, before = coupon.entry_at(version + 1), coupon.entry_at(version)
-        as_promised = made is not None and (made.operation, made.at) == (command.operation, command.accepted_at)
-        on_what_was = before is None or (before.operation, before.at) == (command.previous, command.previous_at)
-        if not (as_promised and on_what_was):
-            suspects[command.code] = suspects.get(command.code) or item.place
-        elif not command.reserved:
-            suspects.setdefault(command.code, None)
 
     def _may_wait(self, item: Task) -> bool:
         """Whether its predecessor may still come: on another topic, for so long."""
@@ -215,13 +199,23 @@ class Worker:
             log.error("dead letter", place=item.place, reason=letters[item.place])
 
     def _commit(self) -> None:
-        """What is done, up to the first that waits, or is owed to the cache."""
-        first_open: dict[Position, int] = {}
-        for position, offset in (*self._waiting, *self._invalidation.places()):
-            first_open[position] = min(offset, first_open.get(position, offset))
+        """What is done, up to the first that waits."""
+        first_waiting: dict[Position, int] = {}
+        for position, offset in self._waiting:
+            first_waiting[position] = min(offset, first_waiting.get(position, offset))
         if self._done:
-            self._consumer.commit({p: min(done, first_open.get(p, done)) for p, done in self._done.items()})
-        self._done = {position: done for position, done in self._done.items() if position in first_open}
+            self._consumer.commit({p: min(done, first_waiting.get(p, done)) for p, done in self._done.items()})
+        self._done = {position: done for position, done in self._done.items() if position in first_waiting}
+
+
+def _owed(part: list[Task], topic: str) -> set[str]:
+    """The codes that are owed there."""
+    return {
+        code
+        for item in part
+        if isinstance(item.wanted, Owed) and item.wanted.topic == topic
+        for code in item.wanted.codes
+    }
 
 
 def _sizes(chunks: list[CreateCoupons]) -> Counter[str]:

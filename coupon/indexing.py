@@ -8,15 +8,15 @@ from collections.abc import Iterable
 
 import structlog
 
-from coupon.batch import reindex_message
+from coupon.circuit import Circuit
 from coupon.clock import Clock
 from coupon.model import Coupon
-from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
+from coupon.owed import owe
+from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Queue
 from coupon.ports.search import Search
+from coupon.topics import REINDEX
 
-PAUSE_MS, PAUSE_MAX_MS = 500, 10_000
-CODES_A_MESSAGE = 500
 log = structlog.get_logger("coupon.indexing")
 
 
@@ -24,9 +24,9 @@ class Indexer:
     """Indexes, or notes what is owed. After a failure, search is left alone until a ping answers again."""
 
     def __init__(self, search: Search, queue: Queue, clock: Clock) -> None:
-        self._search, self._queue, self._clock = search, queue, clock
-        self._pause_ms = 0
-        self._next_ping = 0
+        self._search, self._queue = search, queue
+        self._circuit = Circuit(search, clock)
+        self._was_away = False
 
     def index(self, coupons: Iterable[Coupon]) -> None:
         """Afterwards each document is written, or owed durably; raises BackendUnavailable when neither was possible."""
@@ -36,10 +36,8 @@ class Indexer:
                 return self._index(coupons)
             except BackendUnavailable as error:
                 log.warning("search unavailable", error=str(error))
-                self._wait_longer()
-        codes = [coupon.code for coupon in coupons]
-        starts = range(0, len(codes), CODES_A_MESSAGE)
-        self._queue.publish([reindex_message(codes[start : start + CODES_A_MESSAGE]) for start in starts])
+                self._circuit.open()
+        owe(self._queue, REINDEX, [coupon.code for coupon in coupons])
         return None
 
     def _index(self, coupons: list[Coupon]) -> None:
@@ -57,16 +55,7 @@ class Indexer:
 
     def is_away(self) -> bool:
         """Whether search failed last time and has not answered a ping since; pings when it is time to."""
-        if self._pause_ms and self._clock() >= self._next_ping:
-            try:
-                self._search.ping()
-            except BackendError:
-                self._wait_longer()
-            else:
-                log.info("search is back")
-                self._pause_ms = 0
-        return self._pause_ms > 0
-
-    def _wait_longer(self) -> None:
-        self._pause_ms = min(max(self._pause_ms * 2, PAUSE_MS), PAUSE_MAX_MS)
-        self._next_ping = self._clock() + self._pause_ms
+        was_away, self._was_away = self._was_away, self._circuit.is_open()
+        if was_away and not self._was_away:
+            log.info("search is back")
+        return self._was_away

@@ -77,7 +77,7 @@ class Operations:
         match body.split("-"):
             case [operation, amount]:
                 return CreationAddress(operation, int(amount))
-            case [operation, previous, *numbers, code]:
+            case [operation, previous, *numbers, code] if len(numbers) == 3:
                 return ChangeAddress(Attempt(operation, previous, *map(int, numbers)), code)
         raise UnknownAddress(text)
 

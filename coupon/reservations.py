@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from coupon.model import Coupon
+from coupon.model import Coupon, Entry
 from coupon.ports.backend import BackendError
 from coupon.ports.cache import Cache
 from coupon.ports.store import Store
@@ -159,8 +159,13 @@ def _leads_to(stored: Coupon | None, expected: Coupon) -> bool:
         return False
     for version in range(expected.version - len(expected.history) + 1, expected.version + 1):
         theirs, ours = expected.entry_at(version), stored.entry_at(version)
-        if theirs is None or (ours is not None and theirs.operation != ours.operation):
+        if theirs is None or (ours is not None and not _is_same(theirs, ours)):
             return False
         if version > stored.version and stored.rejection(theirs.operation, version - 1, theirs.at) is not None:
             return False
     return True
+
+
+def _is_same(one: Entry, other: Entry) -> bool:
+    """Whether both tell of the same deed. Not when: of two attempts of one operation, either may have been first."""
+    return (one.operation, one.kind, one.user_id) == (other.operation, other.kind, other.user_id)

@@ -6,6 +6,9 @@ from coupon.model import Kind
 
 REINDEX = "reindex"
 """Codes whose documents have to be indexed again, because search was away when they changed."""
+INVALIDATE = "invalidate"
+"""Codes whose cache entries have to be looked at, because the cache was away when they turned out to be wrong."""
+OWED = (REINDEX, INVALIDATE)
 DEAD_LETTERS = "dead-letters"
 """Messages that can never be carried out, with the reason."""
 
@@ -28,4 +31,4 @@ def command_topics(layout: str) -> list[str]:
 
 def all_topics(layout: str) -> list[str]:
     """What ``coupon init`` makes."""
-    return [*command_topics(layout), REINDEX, DEAD_LETTERS]
+    return [*command_topics(layout), *OWED, DEAD_LETTERS]

@@ -5,7 +5,7 @@ import click
 from coupon.cli.screen import json_option, result
 from coupon.cli.session import session
 from coupon.drain import GROUP
-from coupon.topics import REINDEX, command_topics
+from coupon.topics import OWED, command_topics
 
 
 @click.command(short_help="How much the workers have still to do.")
@@ -14,5 +14,5 @@ def command(as_json: bool) -> None:
     """The number of messages of each topic that no worker has carried out yet. A creation of many coupons is a message
     for 500 of them."""
     with session() as (settings, backends):
-        lags = {topic: backends.queue.lag([topic], GROUP) for topic in [*command_topics(settings.topics), REINDEX]}
+        lags = {topic: backends.queue.lag([topic], GROUP) for topic in [*command_topics(settings.topics), *OWED]}
     result(as_json, lags, "\n".join(f"{topic:<12} {lag:>9,}" for topic, lag in lags.items()))

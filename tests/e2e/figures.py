@@ -22,6 +22,7 @@ import botocore.session
 import requests
 
 from coupon.ports.queue import Queue
+from coupon.topics import OWED
 from coupon.wiring import open_backend
 from tests.coupons import a_coupon
 from tests.e2e.deployment import ROOT, Deployment, children, eventually, on_services, rss_mb
@@ -96,7 +97,7 @@ def drained(service: Deployment) -> bool:
     """Whether the worker has nothing left in the queue."""
     queue = open_backend(Queue, service.environ["COUPON_QUEUE_URL"])  # type: ignore[type-abstract]
     try:
-        return queue.lag(["commands", "reindex"], "worker") == 0
+        return queue.lag(["commands", *OWED], "worker") == 0
     finally:
         queue.close()
 

@@ -70,7 +70,7 @@ def one_sentence(ran, status, words):
 def test_init_may_be_repeated_and_says_what_is_there(cli):
     for _ in range(2):
         answer = json.loads(cli.coupon("init", "--json").stdout)
-        assert answer["topics"] == ["commands", "reindex", "dead-letters"]
+        assert answer["topics"] == ["commands", "reindex", "invalidate", "dead-letters"]
         assert answer["store"] == cli.environ["COUPON_STORE_URL"]
     assert "the topics commands, reindex, dead-letters" in cli.coupon("init").stdout
 
@@ -90,7 +90,7 @@ def test_init_waits_for_a_server_that_is_just_starting(cli, tmp_path):
 def test_the_lag_is_what_no_worker_has_carried_out(cli, tmp_path):
     (tmp_path / "rows.csv").write_text(f"{'A' * 19}, 20260101, 20261231\n")
     cli.coupon("import", str(tmp_path / "rows.csv"), "--no-wait")
-    assert json.loads(cli.coupon("lag", "--json").stdout) == {"commands": 1, "reindex": 0}
+    assert json.loads(cli.coupon("lag", "--json").stdout) == {"commands": 1, "reindex": 0, "invalidate": 0}
     cli.start_worker()
     eventually(lambda: json.loads(cli.coupon("lag", "--json").stdout)["commands"] == 0, 20)
 

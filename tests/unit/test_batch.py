@@ -1,7 +1,8 @@
-from coupon.batch import COMMANDS_A_COUPON_MAX, PART_MAX, Reindex, Unreadable, parts, reindex_message, task
+from coupon.batch import COMMANDS_A_COUPON_MAX, PART_MAX, Owed, Unreadable, parts, task
 from coupon.model import Kind
+from coupon.owed import messages
 from coupon.ports.queue import Delivery
-from coupon.wire import encode_command
+from coupon.wire import dump, encode_command
 from tests.coupons import a_command, a_creation
 
 
@@ -17,8 +18,8 @@ def test_parts_keep_the_order_and_lose_nothing():
 
 
 def test_one_task_may_be_larger_than_a_part():
-    large = reindex_message(["A" * 19] * PART_MAX * 3)
-    tasks = [task(Delivery("reindex", 0, 0, "k", large.value)), *map(task, deliveries(a_creation()))]
+    large = dump(["A" * 19] * PART_MAX * 3)
+    tasks = [task(Delivery("reindex", 0, 0, "k", large)), *map(task, deliveries(a_creation()))]
     assert [len(part) for part in parts(tasks)] == [1, 1]
 
 
@@ -35,5 +36,6 @@ def test_what_cannot_be_read_is_told_apart():
     assert isinstance(task(Delivery("commands", 0, 0, "k", b"{")).wanted, Unreadable)
     assert isinstance(task(Delivery("reindex", 0, 0, "k", b"{")).wanted, Unreadable)
     assert isinstance(task(Delivery("reindex", 0, 0, "k", b"[1]")).wanted, Unreadable)
-    message = reindex_message(["A", "B"])
-    assert task(Delivery(message.topic, 0, 0, message.key, message.value)).wanted == Reindex(("A", "B"))
+    for topic in ("reindex", "invalidate"):
+        (message,) = messages(topic, ["A", "B"])
+        assert task(Delivery(topic, 0, 0, message.key, message.value)).wanted == Owed(topic, ("A", "B"))
