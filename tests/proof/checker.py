@@ -14,7 +14,7 @@ from coupon.model import Command, Coupon, CreateCoupons, create
 from coupon.operations import ChangeAddress, CreationAddress, Operations, UnknownAddress
 from coupon.ports.store import Store
 from coupon.wire import document
-from tests.proof.lineage import Lineage, Violation, is_rejected, is_settled, made_by
+from tests.proof.lineage import Lineage, Violation, as_the_queue_has_it, is_rejected, is_settled, made_by
 from tests.proof.record import CALLER, Evidence, Observed, Request
 
 __all__ = ["Violation", "violations"]
@@ -35,12 +35,13 @@ class Judge:
         self.asked: dict[str, list[Request]] = {}
         for request in evidence.requests:
             self.asked.setdefault(self.mint.operation(CALLER, request.key), []).append(request)
-        self.commands: dict[str, set[Command]] = {}
+        self.commands: dict[str, dict[Command, None]] = {}
+        """By code, each once, in the order of the queue."""
         self.creations: dict[str, dict[int, CreateCoupons]] = {}
         """By the code of each coupon that was to be created, and by when that was accepted (retries are later)."""
-        for command in set(evidence.commands):
+        for command in dict.fromkeys(evidence.commands):
             if isinstance(command, Command):
-                self.commands.setdefault(command.code, set()).add(command)
+                self.commands.setdefault(command.code, {})[command] = None
             else:
                 for code in codes_of(command, self.mint):
                     self.creations.setdefault(code, {})[command.accepted_at] = command
@@ -48,6 +49,9 @@ class Judge:
 
     def all(self) -> Iterator[Violation]:
         yield from self.commands_were_asked_for()
+        for request in self.evidence.requests:
+            if request.status not in (0, 200, 202, 404, 409, 503):
+                yield Violation("no is no", f"{request}: every key of a run is used for one request only")
         yield from self.accepted_came_to_an_end()
         yield from self.answers_told_of_what_is()
         yield from self.commands_were_settled()
@@ -60,7 +64,7 @@ class Judge:
             yield Violation("no dead letters", reason)
 
     def commands_were_asked_for(self) -> Iterator[Violation]:
-        """Nothing comes from nowhere: a client asked for each command, in these very words."""
+        """Nothing comes from nowhere: a client asked for each command, in these very words, and was not told no."""
         for command in set(self.evidence.commands):
             words = (
                 (command.kind, command.code, command.user_id, 0)
@@ -68,6 +72,8 @@ class Judge:
                 else ("create", "", None, command.amount)
             )
             asked = self.asked.get(command.operation, [])
+            if all(request.status in (404, 409, 422) for request in asked):
+                yield Violation("no is no", f"{command} is in the queue, and the answers were {asked}")
             if not any((r.kind, r.code, r.user_id, r.amount) == words for r in asked):
                 yield Violation("nothing from nowhere", f"{command} was never asked for")
 
@@ -146,7 +152,10 @@ class Judge:
             yield Violation("the checker sees whole histories", f"{code} has {coupon.version} versions")
             return
         lineage = self.by_code.get(code) or Lineage({}, [], [], [])
-        yield from lineage.violations(create(creation, code), coupon, self.commands.get(code, set()))
+        commands = list(self.commands.get(code, ()))
+        yield from lineage.violations(create(creation, code), coupon, commands)
+        if self.evidence.ordered:
+            yield from as_the_queue_has_it(create(creation, code), coupon, commands)
 
     def _sort_by_code(self) -> dict[str, Lineage]:
         """What the clients saw of each coupon."""

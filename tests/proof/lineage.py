@@ -34,12 +34,12 @@ class Lineage:
     refusals: list[Request]
     observed: list[tuple[str, Observed]]
 
-    def violations(self, created: Coupon, stored: Coupon, commands: set[Command]) -> Iterator[Violation]:
+    def violations(self, created: Coupon, stored: Coupon, commands: list[Command]) -> Iterator[Violation]:
         """``created`` is the coupon as its creation makes it, ``commands`` all that the queue holds for it."""
         yield from one_chain(created, stored, commands)
         yield from held_by_one_and_used_once(stored)
         states = dict(tree(created, commands))
-        yield from rejected_for_a_rival(stored, commands, states)
+        yield from self.rejected_for_a_rival(stored, commands, states)
         for command in commands:
             if made_by(command.attempt) not in states:
                 yield Violation("built on what was accepted", f"{command} builds on nothing that the queue holds")
@@ -99,12 +99,46 @@ class Lineage:
             if not candidates:
                 yield Violation("refusals follow", f"{refusal} follows from no state of {stored}")
 
+    def rejected_for_a_rival(
+        self, stored: Coupon, commands: list[Command], states: dict[Node, Coupon]
+    ) -> Iterator[Violation]:
+        """Another operation is in its place of the history, or in the place of one that it was built on; and that was
+        asked for before anybody knew of the rejection."""
+        by_attempt = {(c.operation, c.previous_version, c.accepted_at): c for c in commands}
+        for rejection in stored.rejections:
+            command = by_attempt.get((rejection.operation, rejection.version, rejection.at))
+            if command is None:
+                yield Violation("rejected for a rival only", f"{rejection} is of no command of the queue")
+            elif not self._has_rival(rejection, command, stored, states):
+                yield Violation("rejected for a rival only", f"{rejection} of {command} in {stored}")
+            if any((entry.operation, entry.at) == (rejection.operation, rejection.at) for entry in stored.history):
+                yield Violation("one outcome", f"{rejection} was applied too")
+
+    def _has_rival(self, rejection: Rejection, command: Command, stored: Coupon, states: dict[Node, Coupon]) -> bool:
+        node = made_by(command.attempt)
+        if rejection.reason not in (Reason.RIVAL_WON, Reason.PREDECESSOR_LOST) or node not in states:
+            return False
+        branch = states[node].history
+        place = _where_they_part(branch, stored.history)
+        if place is not None:
+            return self.begun(stored.history[place].operation) <= self.known_to_be_rejected(command)
+        first = len(stored.history)  # nobody is in the place of the branch's next: that one must have lost in turn
+        return (
+            first < len(branch) - 1 and stored.rejection(branch[first].operation, first, branch[first].at) is not None
+        )
+
+    def known_to_be_rejected(self, command: Command) -> float:
+        """When a client first knew."""
+        wanted = f"-{command.previous_version}-{command.previous_at}-{command.accepted_at}-"
+        told = (o for operation, o in self.observed if operation == command.operation and wanted in o.address)
+        return min((o.ended for o in told if o.status == "rejected"), default=float("inf"))
+
     def begun(self, operation: str) -> float:
         """When it was first asked for."""
         return min((request.sent for request in self.asked.get(operation, [])), default=float("inf"))
 
 
-def one_chain(created: Coupon, stored: Coupon, commands: set[Command]) -> Iterator[Violation]:
+def one_chain(created: Coupon, stored: Coupon, commands: list[Command]) -> Iterator[Violation]:
     """The stored coupon is what its commands make of it, one after the other, by ``transition``."""
     by_entry: dict[tuple[str, int, int], Command] = {
         (command.operation, command.accepted_at, command.previous_version): command for command in commands
@@ -133,27 +167,21 @@ def held_by_one_and_used_once(stored: Coupon) -> Iterator[Violation]:
             yield Violation("one winner", f"{stored.code}: {[str(entry.kind) for entry in stored.history]}")
 
 
-def rejected_for_a_rival(stored: Coupon, commands: set[Command], states: dict[Node, Coupon]) -> Iterator[Violation]:
-    """Another operation is in its place of the history, or in the place of one that it was built on."""
-    by_attempt = {(command.operation, command.previous_version, command.accepted_at): command for command in commands}
-    for rejection in stored.rejections:
-        command = by_attempt.get((rejection.operation, rejection.version, rejection.at))
-        if command is None:
-            yield Violation("rejected for a rival only", f"{rejection} is of no command of the queue")
-        elif not _has_rival(rejection, command, stored, states):
-            yield Violation("rejected for a rival only", f"{rejection} of {command} in {stored}")
-        if any((entry.operation, entry.at) == (rejection.operation, rejection.at) for entry in stored.history):
-            yield Violation("one outcome", f"{rejection} was applied too")
-
-
-def _has_rival(rejection: Rejection, command: Command, stored: Coupon, states: dict[Node, Coupon]) -> bool:
-    if rejection.reason not in (Reason.RIVAL_WON, Reason.PREDECESSOR_LOST) or made_by(command.attempt) not in states:
-        return False
-    branch = states[made_by(command.attempt)].history
-    if _where_they_part(branch, stored.history) is not None:
-        return True
-    first = len(stored.history)  # nobody is in the place of the branch's next: that one must have lost in turn
-    return first < len(branch) - 1 and stored.rejection(branch[first].operation, first, branch[first].at) is not None
+def as_the_queue_has_it(created: Coupon, stored: Coupon, commands: Iterable[Command]) -> Iterator[Violation]:
+    """Where the queue keeps the order, it alone decides: each command, in its turn, either builds on the last one that
+    won, or has lost for good."""
+    won, lost = [(created.last_operation, created.created_at)], set()
+    for command in commands:
+        if command.operation in {operation for operation, _ in won} or made_by(command.attempt) in lost:
+            continue
+        if (command.previous_version, command.previous) == (len(won), won[-1][0]):
+            won.append((command.operation, command.accepted_at))
+        else:
+            lost.add(made_by(command.attempt))
+    if won != [(entry.operation, entry.at) for entry in stored.history]:
+        yield Violation("as the queue has it", f"{won} should be the history of {stored}")
+    if lost != {(r.operation, r.version + 1, r.at) for r in stored.rejections}:
+        yield Violation("as the queue has it", f"{lost} should be the rejections of {stored}")
 
 
 def tree(created: Coupon, commands: Iterable[Command]) -> Iterator[tuple[Node, Coupon]]:

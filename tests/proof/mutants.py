@@ -110,22 +110,52 @@ MUTANTS = [
         "if False:",
     ),
     Mutant(
-        "what lost is forgotten in the cache",
+        "a confirmation is of one's own reservation",
+        "coupon/reservations.py",
+        "if cached is not None and cached.value == reservation.value:",
+        "if cached is not None:",
+    ),
+    Mutant(
+        "what lost is looked at in the cache",
         "coupon/drain.py",
-        "self._invalidation.invalidate(suspects)",
+        "self._invalidation.invalidate(sorted(suspects))",
         "pass",
     ),
     Mutant(
-        "an offset waits for the cache to forget",
+        "what may have lost before is looked at again",
         "coupon/drain.py",
-        "(*self._waiting, *self._invalidation.places())",
-        "self._waiting",
+        "elif verdict is not Verdict.APPLIED or not command.reserved:",
+        "elif verdict is Verdict.REJECTED or not command.reserved:",
+    ),
+    Mutant(
+        "what was accepted without the cache is looked at",
+        "coupon/drain.py",
+        "elif verdict is not Verdict.APPLIED or not command.reserved:",
+        "elif verdict is not Verdict.APPLIED:",
+    ),
+    Mutant(
+        "an entry with what was rejected is wrong",
+        "coupon/reservations.py",
+        "if version > stored.version and stored.rejection(theirs.operation, version - 1, theirs.at) is not None:",
+        "if False:",
+    ),
+    Mutant(
+        "an entry of another branch is wrong",
+        "coupon/reservations.py",
+        "if theirs is None or (ours is not None and not _is_same(theirs, ours)):",
+        "if theirs is None:",
+    ),
+    Mutant(
+        "what the cache is owed is written down",
+        "coupon/invalidation.py",
+        "owe(self._queue, INVALIDATE, codes)",
+        "pass",
     ),
     Mutant(
         "an offset waits for a waiting command",
         "coupon/drain.py",
-        "(*self._waiting, *self._invalidation.places())",
-        "self._invalidation.places()",
+        "for position, offset in self._waiting:",
+        "for position, offset in ():",
     ),
     Mutant(
         "a predecessor on another topic is waited for",
@@ -148,8 +178,8 @@ MUTANTS = [
     Mutant(
         "what search is owed is written down",
         "coupon/indexing.py",
-        "self._queue.publish([reindex_message(",
-        "list([reindex_message(",
+        "owe(self._queue, REINDEX, [coupon.code for coupon in coupons])",
+        "pass",
     ),
 ]
 

@@ -90,6 +90,8 @@ class Evidence:
     """The search index."""
     cached: dict[str, Coupon] = field(default_factory=dict)
     """What the cache holds as confirmed."""
+    ordered: bool = True
+    """Whether the queue keeps the order of a coupon's commands, of all kinds: the layout with a single topic."""
 
 
 def write(file: TextIO, record: Request | Observed | Read) -> None:

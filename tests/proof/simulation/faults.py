@@ -18,7 +18,9 @@ class Fault(StrEnum):
     LATE = "carried out after its time-out"
     PART = "carried out in part"
     TWICE = "message duplicated, later"
-    AWAY = "backend away for a while"
+    AWAY = "backend away for one process"
+    OUTAGE = "backend away for all"
+    TERM = "worker told to stop"
     CRASH = "process killed"
     FREEZE = "process stopped, goes on later"
     WIPE = "cache wiped"
@@ -32,12 +34,14 @@ RATES: Mapping[Fault, tuple[float, ...]] = {
     Fault.PART: (0.02, 0.1),
     Fault.TWICE: (0.02, 0.1, 0.5),
     Fault.AWAY: (0.002, 0.01),
+    Fault.OUTAGE: (0.01, 0.05),
+    Fault.TERM: (0.01, 0.05),
     Fault.CRASH: (0.002, 0.01, 0.05),
     Fault.FREEZE: (0.002, 0.01),
     Fault.WIPE: (0.001, 0.01),
     Fault.EVICT: (0.01, 0.1),
 }
-"""How often a fault may be, a call. One rate of each, or none, is drawn for a run."""
+"""How often a fault may be, a call (or a look of the operator). One rate of each, or none, is drawn for a run."""
 
 
 class Faults:
@@ -52,9 +56,11 @@ class Faults:
         self.mild = random.random() < 0.25
         self.rates = {fault: random.choice(rates) for fault, rates in RATES.items() if random.random() < 0.5}
         self.injected: Counter[Fault] = Counter()
+        self.outages: dict[str, float] = {}
+        """Until when a role is away for all."""
 
     def calm(self) -> None:
-        self.rates = {}
+        self.rates, self.outages = {}, {}
 
     def strikes(self, fault: Fault, *, harsh: bool = True) -> bool:
         """``harsh``: it would not be a mild one here."""

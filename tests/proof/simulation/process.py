@@ -51,6 +51,10 @@ class Process:
         self._tasks = [other for other in self._tasks if not other.done] + [task]
         return task
 
+    def has_ended(self) -> bool:
+        """Whether nothing of it goes on: it was killed, or all that it had to do is done."""
+        return all(task.done for task in self._tasks)
+
     def kill(self) -> None:
         self.alive = False
         current = self.scheduler.current
@@ -78,7 +82,8 @@ class Process:
         """Whether the way to that backend is broken, for this process."""
         if self.faults.strikes(Fault.AWAY, harsh=self.is_harsh(role)):
             self._away[role] = self.scheduler.now + self.scheduler.random.choice(AWAY_MS)
-        return bool(self.faults.rates) and self._away.get(role, 0) > self.scheduler.now
+        until = max(self._away.get(role, 0), self.faults.outages.get(role, 0))
+        return bool(self.faults.rates) and until > self.scheduler.now
 
 
 class View:

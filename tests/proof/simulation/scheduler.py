@@ -11,6 +11,8 @@ from typing import Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
+from coupon.ports.backend import BackendError
+
 
 class Killed(GreenletExit):
     """What a task that was killed meets at its next call, and every call after that."""
@@ -40,6 +42,8 @@ class Scheduler:
     def __init__(self, random: Random, now: float) -> None:
         self.random, self.now = random, now
         self.turns = 0
+        self.errors: list[tuple[str, Exception]] = []
+        """What ended a task, and is no backend's failure."""
         self.trace: Callable[[str], None] | None = None
         self._began = now
         self._tasks: list[Task] = []
@@ -120,8 +124,11 @@ class Scheduler:
                 task.answer = work()
         except Killed:
             pass
+        except BackendError as error:
+            task.error = error
         except Exception as error:
             task.error = error
+            self.errors.append((task.name, error))
         finally:
             self._is_done(task)
 

@@ -9,6 +9,7 @@ from backends.cache.memory import MemoryCache
 from backends.queue.memory import MemoryQueue
 from backends.search.memory import MemorySearch
 from backends.store.memory import MemoryStore
+from coupon import batch, drain
 from coupon.drain import GROUP, Worker
 from coupon.model import Coupon
 from coupon.ports.search import Query
@@ -17,7 +18,7 @@ from coupon.reservations import CONFIRMED, cache_key
 from coupon.scanning import pages
 from coupon.service import CommandService
 from coupon.settings import Settings
-from coupon.topics import DEAD_LETTERS, REINDEX, all_topics, command_topics
+from coupon.topics import DEAD_LETTERS, OWED, all_topics, command_topics
 from coupon.wire import decode_command, decode_coupon
 from coupon.wiring import Backends
 from tests.proof.checker import Violation, violations
@@ -25,11 +26,12 @@ from tests.proof.record import Evidence, Request
 from tests.proof.simulation.clients import Client, Web
 from tests.proof.simulation.faults import Fault, Faults
 from tests.proof.simulation.process import Process
-from tests.proof.simulation.scheduler import NoRest, Scheduler, Task
+from tests.proof.simulation.scheduler import NoRest, Scheduler
 
 START_MS = 1_795_000_000_000
 LEASE_S = 10
 BUSY_MAX_MS, REST_MAX_MS = 3_600_000, 600_000
+OUTAGE_MS = (1_000, 10_000, 120_000)
 QUIET_MS = 10_000
 """The projections have so long to catch up when everything has come to rest."""
 
@@ -87,12 +89,17 @@ class World:
             batch_max=choose((1, 2, 5, 50)),
             predecessor_wait_s=120,
         )
+        batch.PART_MAX, drain.ROUND_MAX_MS = (
+            choose((2, 1_000)),
+            choose((10, 5_000)),
+        )  # so that small runs see large ones
         self.scheduler = Scheduler(self.random, START_MS)
         self.faults = Faults(self.random)
-        self.evidence = Evidence(secret=settings.secret)
+        self.evidence = Evidence(settings.secret, ordered=self.settings.topics == "single")
         self.backends = self._backends(partitions=choose((1, 2, 4)))
         self.skews = [choose((0, 0, 0, -5_000, 5_000)) for _ in range(8)]
         self.webs = [self._web(number) for number in range(choose((1, 2, 3)))]
+        self.stops: dict[int, Stop] = {}
         self.workers = [self._worker(number) for number in range(choose((1, 2, 3)))]
         self.clients = [Client(f"client {number}", self, self.evidence) for number in range(choose((2, 3, 5)))]
         self.pauses_ms = choose(((0, 0, 1, 10), (0, 1, 10, 100, 2_000)))
@@ -125,28 +132,28 @@ class World:
             f"worker {number}", self.scheduler, self.faults, self.backends, self.skews[-1 - number], web=False
         )
         worker = Worker(process.backends, self.settings, clock=process.clock)
-        process.spawn("", lambda: worker.run(Stop(process)))  # type: ignore[arg-type]
+        stop = self.stops[number] = Stop(process)
+        process.spawn("", lambda: worker.run(stop))  # type: ignore[arg-type]
         return process
 
     def live(self) -> list[Violation]:
-        operator = self.scheduler.spawn("operator", self._operate)
+        self.scheduler.spawn("operator", self._operate)
         clients = [self.scheduler.spawn(client.name, client.live) for client in self.clients]
         try:
-            self._run(lambda: all(task.done for task in clients), BUSY_MAX_MS, operator, *clients)
+            self._run(lambda: all(task.done for task in clients), BUSY_MAX_MS)
             self.faults.calm()
-            self._run(self._rests, REST_MAX_MS, operator)
+            self._run(self._rests, REST_MAX_MS)
             self._wait(QUIET_MS)
             self._collect()
-            return [*violations(self.evidence), *self._yes_was_yes(), *self._goes_on(operator)]
+            return [*violations(self.evidence), *self._yes_was_yes(), *self._goes_on()]
         except NoRest as error:
             return [Violation("it comes to rest", str(error))]
 
-    def _run(self, until: Callable[[], bool], limit_ms: float, *watched: Task) -> None:
-        """An error in a task that is watched is one of the simulation, or a 500: it ends the run."""
-        self.scheduler.run(lambda: until() or any(task.error for task in watched), limit_ms)
-        for task in watched:
-            if task.error is not None:
-                raise task.error
+    def _run(self, until: Callable[[], bool], limit_ms: float) -> None:
+        """An error that no backend made is one of the simulation, or a 500, or a worker that ended: it ends the run."""
+        self.scheduler.run(lambda: until() or bool(self.scheduler.errors), limit_ms)
+        for name, error in self.scheduler.errors:
+            raise AssertionError(f"{name} failed") from error
 
     def _wait(self, ms: float) -> None:
         end = self.scheduler.now + ms
@@ -159,18 +166,25 @@ class World:
             wiped = self.faults.strikes(Fault.WIPE)
             lost = [code for code in self.codes if wiped or self.faults.strikes(Fault.EVICT)]
             self.backends.cache.delete_many(map(cache_key, lost))
+            if self.faults.strikes(Fault.OUTAGE, harsh=False):
+                role = self.random.choice(
+                    ("store", "search") if self.faults.mild else ("cache", "queue", "store", "search")
+                )
+                self.faults.outages[role] = self.scheduler.now + self.random.choice(OUTAGE_MS)
             for number, web in enumerate(self.webs):
                 if not web.process.alive:
                     self.webs[number] = self._web(number)
             for number, worker in enumerate(self.workers):
-                if not worker.alive:
+                if self.faults.strikes(Fault.TERM, harsh=False):
+                    self.stops[number].set()
+                if worker.has_ended():
                     self.workers[number] = self._worker(number)
             if self.random.random() < 0.002:
                 reindex(pages(self.backends.store), self.backends.search, lambda _: self.scheduler.sleep(5))
 
     def _rests(self) -> bool:
-        topics = [*command_topics(self.settings.topics), REINDEX]
         """Nothing is on its way to a backend, or in the queue."""
+        topics = [*command_topics(self.settings.topics), *OWED]
         return not self.scheduler.goes_on("late", "web") and self.backends.queue.lag(topics, GROUP) == 0
 
     def _yes_was_yes(self) -> Iterator[Violation]:
@@ -179,22 +193,15 @@ class World:
             for rejection in coupon.rejections:
                 yield Violation("yes is yes while the cache is well", f"{rejection} in {coupon}")
 
-    def _goes_on(self, operator: Task) -> Iterator[Violation]:
-        """Whatever happened before, a command that a coupon's state allows is accepted and applied. It may lose once:
-        where a process was cut off from the cache, and died, the cache may hold what is past, until somebody asks."""
-        lost = list(self.codes)
-        for name in ("last but one", "last"):
-            lost = [request.code for request in self._touch(name, lost, operator) if not self._is_applied(request)]
-        for code in lost:
-            yield Violation("it goes on", f"{code}, which is {self.backends.store.get_many([code])}")
-
-    def _touch(self, name: str, codes: list[str], operator: Task) -> list[Request]:
-        coupons = self.backends.store.get_many(codes).values()
-        client = Client(name, self, Evidence(self.settings.secret))
-        task = self.scheduler.spawn(name, lambda: client.touch_all(coupons))
-        self._run(lambda: task.done and self._rests(), REST_MAX_MS, operator, task)
-        answers: list[Request] = task.answer
-        return answers
+    def _goes_on(self) -> Iterator[Violation]:
+        """Whatever happened before, a command that a coupon's state allows is accepted and applied."""
+        client = Client("last", self, Evidence(self.settings.secret))
+        coupons = self.backends.store.get_many(self.codes).values()
+        task = self.scheduler.spawn(client.name, lambda: client.touch_all(coupons))
+        self._run(lambda: task.done and self._rests(), REST_MAX_MS)
+        for request in task.answer:
+            if not self._is_applied(request):
+                yield Violation("it goes on", f"{request}, {self.backends.store.get_many([request.code])}")
 
     def _is_applied(self, request: Request) -> bool:
         address = request.accepted and self.webs[0].service.operations.parse(request.address)
