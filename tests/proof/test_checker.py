@@ -5,18 +5,25 @@ from dataclasses import replace
 import pytest
 
 from coupon import settings
+from coupon.codes import Mint
+from coupon.model import Reason, Rejection
+from coupon.operations import ChangeAddress, Operations
 from tests.proof.checker import violations
-from tests.proof.record import Evidence, Observed, Request
+from tests.proof.record import CALLER, Evidence, Observed, Request
 from tests.proof.simulation.faults import Faults
 from tests.proof.simulation.world import World
 
 
 @pytest.fixture
 def evidence(tmp_path, monkeypatch):
-    """What a simulated run without faults leaves."""
+    """What a simulated run without faults leaves: the first one in which a coupon has some history."""
     monkeypatch.setattr(Faults, "strikes", lambda *_, **__: False)
     environ = {"COUPON_CONF": "conf/test.env", "COUPON_HEARTBEAT_FILE": str(tmp_path / "worker.heartbeat")}
-    world = World(28, settings.load(environ))
+    runs = (lived(World(seed, settings.load(environ))) for seed in range(100))
+    return next(run for run in runs if max(coupon.version for coupon in run.coupons.values()) > 3)
+
+
+def lived(world: World) -> Evidence:
     try:
         assert world.live() == []
     finally:
@@ -130,6 +137,36 @@ def test_what_was_accepted_before_another_was_asked_for_and_comes_after_it(evide
         place = at.get(request.address.split("-")[0])
         requests.append(request if place is None else request._replace(sent=place * 10.0, ended=place * 10.0 + 1))
     assert "in the order of real time" in promises(evidence, requests=requests)
+
+
+def test_a_rejection_that_was_known_before_its_rival_was_asked_for(evidence, code):
+    coupon = evidence.coupons[code]
+    winner = next(c for c in evidence.commands if c.operation == coupon.last_operation)
+    loser = winner._replace(operation=evidence_operation(evidence, "loser"), accepted_at=winner.accepted_at + 1)
+    rejection = Rejection(loser.operation, loser.previous_version, Reason.RIVAL_WON, loser.accepted_at)
+    words = Request("x", loser.kind, "loser", code, loser.user_id, 0, -2.0, -1.0, 0)
+    address = Operations(Mint(evidence.secret), None).address(ChangeAddress(loser.attempt, code))
+    told = {
+        "commands": [*evidence.commands, loser],
+        "coupons": changed(evidence, code, rejections=(*coupon.rejections, rejection)),
+        "requests": [*evidence.requests, words],
+    }
+    assert promises(evidence, **told) == set()
+    seen = Observed(address, -2.0, -1.0, "rejected", "RIVAL_WON")
+    assert promises(evidence, **told, observed=[*evidence.observed, seen]) == {"rejected for a rival only"}
+
+
+def test_a_command_that_was_carried_out_though_the_answer_was_no(evidence):
+    operation = accepted(evidence).address.split("-")[0]
+    requests = [
+        r._replace(status=409, reason="ALREADY_USED", address="") if r.address.startswith(operation) else r
+        for r in evidence.requests
+    ]
+    assert "no is no" in promises(evidence, requests=requests)
+
+
+def evidence_operation(evidence: Evidence, key: str) -> str:
+    return Mint(evidence.secret).operation(CALLER, key)
 
 
 def test_a_dead_letter(evidence):
