@@ -12,6 +12,7 @@ BORN = a_coupon()
 ISSUED = transition(BORN, a_command(Kind.ISSUE, "i"))
 CANCELLED = transition(ISSUED, a_command(Kind.CANCEL, "c", "i", 2))
 ISSUED_BY_ANOTHER = transition(BORN, a_command(Kind.ISSUE, "j"))
+ISSUED_TO_ANOTHER = transition(BORN, a_command(Kind.ISSUE, "i", user_id="bob"))
 CANCELLED_AFTER_ANOTHER = transition(ISSUED_BY_ANOTHER, a_command(Kind.CANCEL, "c", "j", 2, accepted_at=NOW + 9))
 _, LOST = settle(ISSUED_BY_ANOTHER, a_command(Kind.ISSUE, "i"), wait=False)
 
@@ -26,6 +27,7 @@ def test_what_leads_on_from_the_store_is_right(stored):
     [
         (BORN, ISSUED),
         (ISSUED, ISSUED_BY_ANOTHER),
+        (ISSUED, ISSUED_TO_ANOTHER),
         (ISSUED, CANCELLED_AFTER_ANOTHER),
         (CANCELLED, CANCELLED_AFTER_ANOTHER),
         (CANCELLED, LOST),
