@@ -6,7 +6,8 @@ import pytest
 
 from tests.proof.chaos.plan import LANES, MASTER, SERVERS, WEB, WORKER, plan
 from tests.proof.chaos.report import markdown
-from tests.proof.chaos.run import Run, Wanted
+from tests.proof.chaos.result import Wanted
+from tests.proof.chaos.run import Run
 from tests.proof.chaos.surroundings import CannotRunHere
 
 SEED = 20

@@ -1,7 +1,6 @@
 """``python -m tests.proof.chaos``: one run, and its verdict. Exit status 0: no promise was broken; 1: some were."""
 
 import argparse
-import json
 import secrets
 import sys
 from datetime import datetime
@@ -11,7 +10,9 @@ from coupon.topics import LAYOUTS
 from tests.e2e.deployment import ROOT
 from tests.proof.chaos.evidence import load
 from tests.proof.chaos.report import markdown
-from tests.proof.chaos.run import Result, Run, Wanted, judge
+from tests.proof.chaos.result import Result, Wanted
+from tests.proof.chaos.run import Run
+from tests.proof.chaos.verdict import judge
 
 
 def main() -> int:
@@ -51,9 +52,8 @@ def _told(result: Result, folder: Path) -> int:
 
 
 def _judged_again(folder: Path) -> Result:
-    saved = json.loads((folder / "run.json").read_text())
-    result = Result(**{**saved, "wanted": Wanted(**saved["wanted"])})
-    return judge(result, load(folder, saved["secret"]))
+    result = Result.load(folder)
+    return judge(result, load(folder, result.secret, result.wanted.topics), folder)
 
 
 def _arguments() -> argparse.Namespace:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 from coupon.drain import GROUP
 from coupon.model import Coupon
@@ -16,7 +15,7 @@ from coupon.ports.backend import BackendError
 from coupon.ports.search import Query, Search
 from coupon.ports.store import Store
 from coupon.reservations import CONFIRMED, cache_key
-from coupon.topics import DEAD_LETTERS, REINDEX, command_topics
+from coupon.topics import DEAD_LETTERS, OWED, command_topics
 from coupon.wire import Document, decode_command, decode_coupon, document, encode_command, encode_coupon
 from coupon.wiring import Backends
 from tests.proof.record import Evidence, Observed, Read, Request, read
@@ -26,21 +25,17 @@ PAGE = 10_000
 OBSERVED_MAX = 2_000
 
 
-class Rest(NamedTuple):
-    """How long it took until everything accepted was carried out, and from then until search held the same as the
-    store; None when it never did."""
-
-    lag: int
-    drained_s: float
-    converged_s: float | None
-
-
 def lag(backends: Backends, layout: str) -> int:
-    """Messages that the workers have not done with, documents that are owed included; -1 when nobody can tell."""
+    """Messages that the workers have not done with, what is owed included; -1 when nobody can tell."""
     try:
-        return backends.queue.lag([*command_topics(layout), REINDEX], GROUP)
+        return backends.queue.lag([*command_topics(layout), *OWED], GROUP)
     except BackendError:
         return -1
+
+
+def is_ordered(layout: str) -> bool:
+    """Whether all commands go to one topic: a coupon's are carried out in the order of the queue."""
+    return len(command_topics(layout)) == 1
 
 
 def drain(backends: Backends, layout: str, within_s: float) -> tuple[int, float]:
@@ -72,6 +67,7 @@ def settled(backends: Backends) -> tuple[dict[str, Coupon], dict[str, Document],
 
 def collect(backends: Backends, layout: str, into: Evidence) -> None:
     """The queue's log, and what the cache holds of the coupons of the store."""
+    into.ordered = is_ordered(layout)
     into.commands = [
         decode_command(found.value) for topic in command_topics(layout) for found in backends.queue.browse(topic)
     ]
@@ -111,9 +107,9 @@ def save(folder: Path, evidence: Evidence) -> None:
     _write(folder / "letters.jsonl.gz", map(json.dumps, evidence.letters))
 
 
-def load(folder: Path, secret: str) -> Evidence:
+def load(folder: Path, secret: str, layout: str) -> Evidence:
     """A saved run."""
-    evidence = Evidence(secret)
+    evidence = Evidence(secret, ordered=is_ordered(layout))
     read_clients(folder, evidence)
     evidence.commands = [decode_command(line) for line in _lines(folder / "queue.jsonl.gz")]
     evidence.letters = [json.loads(line) for line in _lines(folder / "letters.jsonl.gz")]

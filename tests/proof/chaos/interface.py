@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import urllib3
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import HTTPError
 
 from coupon.web.problems import MEDIA_TYPE, TITLES
 from tests.proof.chaos.records import Records, Unexpected, clock
@@ -15,6 +15,8 @@ from tests.proof.record import CALLER
 
 CONNECT_S, ANSWER_S = 3.0, 10.0
 """The service answers within a few seconds, whatever is away; a stopped process never."""
+PATIENT_S = 21.0
+"""Half of those who get no answer in time go on waiting, and tell how late it came; the others ask again meanwhile."""
 NEVER = {"INTERNAL_ERROR", "FORGOTTEN", "IDEMPOTENCY_KEY_REUSED", "BAD_REQUEST", "INVALID_JSON", "INVALID_FIELD"}
 """Problems that no request of a run asks for: none is malformed, and histories stay within what a coupon remembers."""
 
@@ -28,6 +30,10 @@ class Answer(NamedTuple):
     body: dict[str, Any]
     address: str
     """The last part of the ``Location``."""
+
+    @property
+    def took_s(self) -> float:
+        return self.ended - self.sent
 
     @property
     def code(self) -> str:
@@ -56,32 +62,24 @@ class Interface:
         pool, master = self._pools[number], f"web{number}"
         asked = {"X-Caller": CALLER, **({"Prefer": f"wait={wait_s}"} if wait_s else {}), **(headers or {})}
         limit_s = ANSWER_S + wait_s
+        patience = urllib3.Timeout(connect=CONNECT_S, read=random.choice((limit_s, PATIENT_S)))
         sent = clock()
         try:
-            response = pool.request(
-                method, path, json=body, headers=asked, timeout=urllib3.Timeout(connect=CONNECT_S, read=limit_s)
-            )
-        except HTTPError as error:
-            ended = clock()
-            if isinstance(error, ReadTimeoutError):
-                self._surprise(master, sent, ended, f"{method} {path}: no answer within {limit_s:.0f} s", late=True)
-            return Answer(sent, ended, 0, {}, "")
-        ended = clock()
-        if ended - sent > limit_s:
-            self._surprise(
-                master, sent, ended, f"{method} {path}: {response.status} after {ended - sent:.1f} s", late=True
-            )
-        answer = _parsed(response, sent, ended)
-        if fault := _fault_of(response, answer):
-            self._surprise(master, sent, ended, f"{method} {path}: {fault}: {response.status} {response.data[:300]!r}")
+            response = pool.request(method, path, json=body, headers=asked, timeout=patience)
+            answer = _parsed(response, sent, clock())
+        except HTTPError:
+            response, answer = None, Answer(sent, clock(), 0, {}, "")
+        if answer.took_s >= limit_s:
+            what = f"{method} {path}: {answer.status or 'no answer'} after {answer.took_s:.1f} s"
+            self._records.surprise(Unexpected(self._name, sent, answer.ended, what, master, True, limit_s))
+        if response is not None and (fault := _fault_of(response, answer)):
+            what = f"{method} {path}: {fault}: {response.status} {response.data[:300]!r}"
+            self._records.surprise(Unexpected(self._name, sent, answer.ended, what, master))
         return answer
 
     def close(self) -> None:
         for pool in self._pools:
             pool.close()
-
-    def _surprise(self, master: str, sent: float, ended: float, what: str, late: bool = False) -> None:
-        self._records.surprise(Unexpected(self._name, sent, ended, what, master, late))
 
 
 def _parsed(response: urllib3.BaseHTTPResponse, sent: float, ended: float) -> Answer:

@@ -15,7 +15,7 @@ RESPAWN_S = 60
 DELAYS_MS = 20, 100, 500
 SLICES, SLICE_APART_MS = (16, 64, 512), 10
 Mend = Callable[[], None]
-Any_ = TypeVar("Any_", bound=Program)
+Picked = TypeVar("Picked", bound=Program)
 
 
 class Nemesis:
@@ -116,7 +116,7 @@ class Nemesis:
         return f"{master.name}/{child}", _kill_child(master, child) if planned.kind == "kill" else _stop(child)
 
 
-def _pick(programs: Sequence[Any_], number: int) -> Any_:
+def _pick(programs: Sequence[Picked], number: int) -> Picked:
     return programs[number % len(programs)]
 
 
@@ -130,7 +130,7 @@ def _kill_child(master: Master, child: int) -> Mend:
     send(child, signal.SIGKILL)
 
     def respawned() -> None:
-        eventually(master.is_whole, RESPAWN_S)
+        eventually(lambda: master.is_whole(without=child), RESPAWN_S)
 
     return respawned
 

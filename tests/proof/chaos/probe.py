@@ -5,7 +5,7 @@ Whether they were carried out is read from the store itself: what lies between i
 
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from coupon.codes import Mint
@@ -14,7 +14,7 @@ from coupon.ports.backend import BackendError
 from coupon.ports.store import Store
 from tests.proof.chaos.beliefs import RETIRED_AFTER, Belief
 from tests.proof.chaos.interface import Interface
-from tests.proof.chaos.records import Injected, Records, clock
+from tests.proof.chaos.records import Injected, Probed, Records, clock
 from tests.proof.chaos.traffic import Order, attempt
 from tests.proof.record import CALLER, Request
 
@@ -22,19 +22,19 @@ SENDERS, PAUSE_S, LOOK_S = 3, 0.3, 0.1
 FORGET_S = 120.0
 
 
-class Probed(NamedTuple):
-    """A command that was accepted; ``applied`` is when the store was seen to hold it."""
-
-    sent: float
-    accepted: float
-    applied: float | None
-
-
 class Recovery(NamedTuple):
     """Seconds from the end of a fault until a command was accepted, and until one was carried out."""
 
     accepted_s: float | None
     applied_s: float | None
+
+
+def recovery(fault: Injected, every: Iterable[Probed]) -> Recovery:
+    """After the fault, whatever other faults there were meanwhile."""
+    since = [probed for probed in every if probed.sent >= fault.ended]
+    accepted = min((probed.accepted for probed in since), default=None)
+    applied = min((probed.applied for probed in since if probed.applied is not None), default=None)
+    return Recovery(accepted and accepted - fault.ended, applied and applied - fault.ended)
 
 
 class Probe:
@@ -62,13 +62,6 @@ class Probe:
         for thread in self._threads:
             thread.join()
         self._interface.close()
-
-    def recovery(self, fault: Injected) -> Recovery:
-        """After the fault, whatever other faults there were meanwhile."""
-        since = [probed for probed in self.probed if probed.sent >= fault.ended]
-        accepted = min((probed.accepted for probed in since), default=None)
-        applied = min((probed.applied for probed in since if probed.applied is not None), default=None)
-        return Recovery(accepted and accepted - fault.ended, applied and applied - fault.ended)
 
     def _guarded(self, work: Callable[[int], None], number: int) -> None:
         try:
@@ -122,3 +115,4 @@ class Probe:
         with self._lock:
             del self._watched[operation]
             self.probed.append(probed)
+        self._records.probe(probed)

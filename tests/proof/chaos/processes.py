@@ -83,13 +83,17 @@ class Master(Program):
 
     def child(self, number: int) -> int | None:
         """The process id of one of its workers, None when it has none just now."""
-        found = sorted(children(self.pid)) if self.status() is None else []
+        found = sorted(self._alive()) if self.status() is None else []
         return found[number % len(found)] if found else None
 
-    def is_whole(self) -> bool:
+    def is_whole(self, without: int) -> bool:
+        """Whether it has all of its workers, not counting the one that is to have gone."""
         with suppress(OSError):
-            return len(children(self.pid)) >= WEB_PROCESSES
+            return len(self._alive() - {without}) >= WEB_PROCESSES
         return False
+
+    def _alive(self) -> set[int]:
+        return {child for child in children(self.pid) if not _is_zombie(child)}
 
     def _answers(self) -> bool:
         with suppress(urllib3.exceptions.HTTPError):
@@ -163,6 +167,15 @@ class Cluster:
         for program in (*self.masters, *self.workers):
             if program.status() is not None:
                 program.start()
+
+
+def _is_zombie(pid: int) -> bool:
+    """Dead, but its parent (that may be stopped) does not know yet. Nor is one alive that has gone meanwhile."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state in "ZX"
 
 
 def send(pid: int, number: signal.Signals) -> None:

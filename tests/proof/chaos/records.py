@@ -1,15 +1,17 @@
-"""Everything that is written down while a run goes on, each line as it happens: ``clients.jsonl``, ``faults.jsonl`` and
-``unexpected.jsonl``. Only counts stay in memory."""
+"""Everything that is written down while a run goes on, each line as it happens: ``clients.jsonl``, ``faults.jsonl``,
+``unexpected.jsonl`` and ``probed.jsonl``. Only counts stay in memory, and what is rare."""
 
 import json
 import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from tests.proof.record import Observed, Read, Request, write
 
+AFTERWARDS = "afterwards"
+"""The client that asks when the run has come to rest."""
 _EPOCH = time.time() - time.monotonic()
 
 
@@ -43,6 +45,27 @@ class Unexpected(NamedTuple):
     master: str
     """The one that was asked."""
     late: bool = False
+    limit_s: float = 10.0
+    """Within which it was to come."""
+
+
+class Probed(NamedTuple):
+    """A command of the probe's that was accepted; ``applied`` is when the store was seen to hold it."""
+
+    sent: float
+    accepted: float
+    applied: float | None
+
+
+class Saved:
+    """What was written down, but for the clients' records."""
+
+    def __init__(self, folder: Path) -> None:
+        self.faults = [Injected(**line) for line in _lines(folder / "faults.jsonl")]
+        self.unexpected = [Unexpected(**line) for line in _lines(folder / "unexpected.jsonl")]
+        probed = folder / "probed.jsonl"
+        self.probed = [Probed(**line) for line in _lines(probed)] if probed.exists() else None
+        """None: of a run that did not write it down."""
 
 
 class Records:
@@ -52,6 +75,7 @@ class Records:
         self._clients = (folder / "clients.jsonl").open("a")
         self._faults = (folder / "faults.jsonl").open("a")
         self._unexpected = (folder / "unexpected.jsonl").open("a")
+        self._probed = (folder / "probed.jsonl").open("a")
         self._lock = threading.Lock()
         self.sent: Counter[str] = Counter()
         """Requests for commands by kind; a retry is another one."""
@@ -62,7 +86,6 @@ class Records:
         """Commands that were accepted, retries not counted."""
         self.observed: Counter[str] = Counter()
         self.faults: list[Injected] = []
-        self.unexpected: list[Unexpected] = []
 
     def write(self, record: Request | Observed | Read) -> None:
         with self._lock:
@@ -82,14 +105,15 @@ class Records:
     def fault(self, fault: Injected) -> None:
         with self._lock:
             self.faults.append(fault)
-            self._faults.write(json.dumps(fault._asdict()) + "\n")
-            self._faults.flush()
+            _write(self._faults, fault)
 
     def surprise(self, found: Unexpected) -> None:
         with self._lock:
-            self.unexpected.append(found)
-            self._unexpected.write(json.dumps(found._asdict()) + "\n")
-            self._unexpected.flush()
+            _write(self._unexpected, found)
+
+    def probe(self, probed: Probed) -> None:
+        with self._lock:
+            _write(self._probed, probed)
 
     def kills(self) -> int:
         with self._lock:
@@ -100,5 +124,15 @@ class Records:
             self._clients.flush()
 
     def close(self) -> None:
-        for file in (self._clients, self._faults, self._unexpected):
+        for file in (self._clients, self._faults, self._unexpected, self._probed):
             file.close()
+
+
+def _write(file: TextIO, record: Injected | Unexpected | Probed) -> None:
+    file.write(json.dumps(record._asdict()) + "\n")
+    file.flush()
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    with path.open() as file:
+        return [json.loads(line) for line in file]

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from tests.proof.chaos.run import Result
+from tests.proof.chaos.result import Result
 
 SHOWN = 50
 """Of the violations; all of them are in ``violations.txt``."""
@@ -38,17 +38,21 @@ def _faults(result: Result) -> Iterable[str]:
     yield "## Faults, and the time to recover"
     yield ""
     yield "From the end of the fault (started again and ready, continued, healed) to the first command accepted and to"
-    yield "the first carried out, whatever other faults there were meanwhile; median and longest, in seconds."
+    yield "the first carried out, whatever other faults there were meanwhile; median and longest, in seconds. Never:"
+    yield "not until the run ended."
     yield ""
-    rows = [(name, str(len(times)), *_times(times)) for name, times in sorted(result.recovery.items())]
-    yield from _table(("fault", "times", "accepted", "longest", "carried out", "longest"), rows)
+    rows = [(name, str(len(times)), _never(times), *_times(times)) for name, times in sorted(result.recovery.items())]
+    yield from _table(("fault", "times", "never", "accepted", "longest", "carried out", "longest"), rows)
     links = {name: number for name, number in result.faults.items() if name.split()[-1].startswith(("web-", "worker-"))}
     if links:
         yield "Links:"
         yield ""
         yield from _counts("fault", links)
+    if result.links:
+        yield from _counts("link (of both directions the fewer bytes)", result.links)
     if result.late:
-        yield "Requests that were answered after 10 s, or not at all, by the fault that excuses it:"
+        yield "Requests that were answered too late (after 10 s, and what they asked to wait), or not at all, by the"
+        yield "fault that excuses it:"
         yield ""
         yield from _counts("fault", result.late)
     if result.edge:
@@ -70,6 +74,7 @@ def _commands(result: Result) -> Iterable[str]:
 def _verdict(result: Result) -> Iterable[str]:
     yield f"## Violations: {len(result.violations)}"
     yield ""
+    yield from (f"Not judged, for want of records: {what}.\n" for what in result.unjudged)
     if result.violations:
         promises = [promise for promise, _ in result.violations]
         yield from _counts("promise", {promise: promises.count(promise) for promise in promises})
@@ -85,6 +90,10 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]
     yield f"| {' | '.join('---' if n == 0 else '---:' for n in range(len(heads)))} |"
     yield from (f"| {' | '.join(row)} |" for row in rows)
     yield ""
+
+
+def _never(times: Times) -> str:
+    return str(sum(None in found for found in times))
 
 
 def _times(times: Times) -> Iterable[str]:

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 from coupon.codes import parse
 from coupon.model import Kind
-from tests.proof.chaos.beliefs import RETIRED_AFTER, Belief, Hot
+from tests.proof.chaos.beliefs import HOLDERS, RETIRED_AFTER, Belief, Hot
 from tests.proof.chaos.interface import Answer, Interface
 from tests.proof.chaos.records import Records, clock
 from tests.proof.record import FIRST, LAST, Observed, Read, Request
 
 HOT_SHARE, CREATION_SHARE, LARGE_SHARE = 0.1, 0.04, 0.01
-READ_SHARE, OBSERVE_SHARE, RESEND_SHARE, TWIN_SHARE, WAIT_SHARE = 0.03, 0.03, 0.02, 0.02, 0.08
+READ_SHARE, LIST_SHARE, OBSERVE_SHARE, RESEND_SHARE, TWIN_SHARE, WAIT_SHARE = 0.03, 0.03, 0.03, 0.02, 0.02, 0.08
 GIVE_UP_SHARE = 0.05
 """Of the times that a request was not taken."""
 BACK_OFF_S = 0.1, 1.0
@@ -112,6 +112,7 @@ class Client:
         for share, does in (
             (CREATION_SHARE, self._create),
             (READ_SHARE, self._read),
+            (LIST_SHARE, self._list),
             (OBSERVE_SHARE, self._observe),
             (RESEND_SHARE, self._resend),
         ):
@@ -159,6 +160,11 @@ class Client:
         if answer.status == 200:
             operations = tuple(entry["operationId"] for entry in answer.body["history"])
             self._records.write(Read(code, answer.sent, answer.ended, answer.body["version"], operations))
+
+    def _list(self) -> None:
+        """The only question that the web side asks search. What it answers is late by design: only that it answers is
+        looked at."""
+        self._interface.ask("GET", f"/v1/users/{self._chance.choice(HOLDERS)}/coupons?limit=20")
 
     def _observe(self) -> None:
         if self._addresses:
