@@ -15,7 +15,7 @@ from coupon.codes import parse
 from coupon.ports.cache import Cache
 from coupon.reservations import cache_key
 from coupon.wiring import open_backend
-from tests.e2e.deployment import Deployment, eventually
+from tests.e2e.deployment import Deployment, embedded, eventually, on_services
 
 CLIENTS = 16
 CHAIN = ["issue", "use", "cancel-use", "cancel"] * 2 + ["issue", "use"]
@@ -38,17 +38,17 @@ def test_the_main_job(service):
     codes = service.create(25)
     code = codes[0]
     wait = {"Prefer": "wait=10"}
-    assert service.put("issue", couponCode=code, userId="ann", headers=wait).json()["status"] == "applied"
+    assert service.put("issue", couponCode=code, userId="eve", headers=wait).json()["status"] == "applied"
     assert service.put("issue", couponCode=code, userId="bob").json()["code"] == "ALREADY_ISSUED"
     assert service.put("use", couponCode=code, userId="bob").json()["code"] == "NOT_HOLDER"
-    assert service.put("use", couponCode=code, userId="ann", headers=wait).status_code == 200
+    assert service.put("use", couponCode=code, userId="eve", headers=wait).status_code == 200
     assert service.put("cancel", couponCode=code).json()["code"] == "ALREADY_USED"
     assert service.put("cancel-use", couponCode=code, headers=wait).status_code == 200
-    eventually(lambda: len(service.get("/v1/users/ann/coupons").json()["items"]) == 1, 10)
+    eventually(lambda: len(service.get("/v1/users/eve/coupons").json()["items"]) == 1, 10)
     assert service.put("cancel", couponCode=code, headers=wait).status_code == 200
     history = service.get(f"/v1/coupons/{code}").json()["history"]
     assert [entry["command"] for entry in history] == ["create", "issue", "use", "cancel-use", "cancel"]
-    eventually(lambda: service.get("/v1/users/ann/coupons").json()["items"] == [], 10)
+    eventually(lambda: service.get("/v1/users/eve/coupons").json()["items"] == [], 10)
     ready = service.get("/readyz")
     assert ready.status_code == 200, ready.text
 
@@ -79,17 +79,17 @@ def test_of_sixteen_clients_that_race_for_a_code_one_wins_a_hundred_times(servic
         eventually(lambda code=code: is_settled(code), 30)
 
 
-@pytest.mark.parametrize("environ", ["embedded"], indirect=True)
-def test_a_worker_killed_five_times_during_20_000_commands_loses_and_doubles_nothing(environ):
+def test_a_worker_killed_five_times_during_20_000_commands_loses_and_doubles_nothing(tmp_path):
+    environ = embedded(tmp_path)
     environ["COUPON_QUEUE_URL"] += "?lease_s=2"  # or most of the time the work would wait for the dead worker's lease
     with Deployment(environ) as service:
         kill_at_work(service, commands=20_000, times=5)
 
 
 @pytest.mark.services
-@pytest.mark.parametrize("environ", ["services"], indirect=True)
-def test_on_the_real_servers_a_worker_killed_twice_during_4_000_commands_loses_and_doubles_nothing(service):
-    kill_at_work(service, commands=4_000, times=2)
+def test_on_the_real_servers_a_worker_killed_twice_during_4_000_commands_loses_and_doubles_nothing(services, tmp_path):
+    with Deployment(on_services(tmp_path, services, cache_timeout_s=2)) as service:
+        kill_at_work(service, commands=4_000, times=2)
 
 
 def kill_at_work(service: Deployment, commands: int, times: int) -> None:
@@ -131,9 +131,13 @@ def history(service: Deployment, code: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_told_to_stop_finishes_and_leaves_with_0_within_10_s(service, number):
     service.create(3000)
-    (worker,) = service.workers
+    worker = service.workers.pop()
     os.kill(worker.pid, number)
-    assert worker.wait(10) == 0
+    try:
+        assert worker.wait(10) == 0
+    finally:
+        worker.kill()
+        service.start_worker()
 
 
 def test_a_retry_with_the_same_key_changes_nothing_even_after_the_cache_was_lost(service):
