@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -12,6 +13,9 @@ from tests.proof.chaos.processes import Cluster, Master, Program, send
 from tests.proof.chaos.records import Injected, Records, clock
 
 RESPAWN_S = 60
+LOSES_WRITES, COMMITTED_S = ("kill", "dynamodb"), 0.5
+"""DynamoDB Local answers a few milliseconds before it has committed: a kill -9 then loses what it has answered, as the
+real service never does. So its answers are lost on the way for a moment before it is killed."""
 DELAYS_MS = 20, 100, 500
 SLICES, SLICE_APART_MS = (16, 64, 512), 10
 Mend = Callable[[], None]
@@ -77,8 +81,18 @@ class Nemesis:
 
     def _hurt_server(self, planned: Planned) -> Mend:
         hurt, mend = {"kill": ("kill", "up"), "stop": ("pause", "resume")}[planned.kind]
+        link = self._links.get(f"worker-{planned.target}") if (planned.kind, planned.target) == LOSES_WRITES else None
+        if link is not None:
+            link.black_hole()
+            time.sleep(COMMITTED_S)
         self._tell(hurt, planned.target)
-        return lambda: self._tell(mend, planned.target)
+
+        def well() -> None:
+            self._tell(mend, planned.target)
+            if link is not None:
+                link.heal()
+
+        return well
 
     def _hurt_links(self, planned: Planned) -> Mend:
         links = [self._links[name] for name in planned.target.split()]
