@@ -72,7 +72,7 @@ def test_init_may_be_repeated_and_says_what_is_there(cli):
         answer = json.loads(cli.coupon("init", "--json").stdout)
         assert answer["topics"] == ["commands", "reindex", "invalidate", "dead-letters"]
         assert answer["store"] == cli.environ["COUPON_STORE_URL"]
-    assert "the topics commands, reindex, dead-letters" in cli.coupon("init").stdout
+    assert "the topics commands, reindex, invalidate, dead-letters" in cli.coupon("init").stdout
 
 
 def test_init_waits_for_a_server_that_is_just_starting(cli, tmp_path):
