@@ -2,6 +2,7 @@
 
 import random as global_random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -59,6 +60,17 @@ def run(seed: int, settings: Settings, trace: Callable[[str], None] | None = Non
     return Run(seed, world.evidence, world.faults, world.scheduler.turns, found)
 
 
+@contextmanager
+def limits(part_max: int, round_max_ms: int) -> Iterator[None]:
+    """Small ones of the worker's batches, so that a small run meets what else only large ones do."""
+    kept = batch.PART_MAX, drain.ROUND_MAX_MS
+    batch.PART_MAX, drain.ROUND_MAX_MS = part_max, round_max_ms
+    try:
+        yield
+    finally:
+        batch.PART_MAX, drain.ROUND_MAX_MS = kept
+
+
 class Stop:
     """A worker's ``threading.Event``, by simulated time."""
 
@@ -89,10 +101,7 @@ class World:
             batch_max=choose((1, 2, 5, 50)),
             predecessor_wait_s=120,
         )
-        batch.PART_MAX, drain.ROUND_MAX_MS = (
-            choose((2, 1_000)),
-            choose((10, 5_000)),
-        )  # so that small runs see large ones
+        self.part_max, self.round_max_ms = choose((2, 1_000)), choose((10, 5_000))
         self.scheduler = Scheduler(self.random, START_MS)
         self.faults = Faults(self.random)
         self.evidence = Evidence(settings.secret, ordered=self.settings.topics == "single")
@@ -137,6 +146,10 @@ class World:
         return process
 
     def live(self) -> list[Violation]:
+        with limits(self.part_max, self.round_max_ms):
+            return self._live()
+
+    def _live(self) -> list[Violation]:
         self.scheduler.spawn("operator", self._operate)
         clients = [self.scheduler.spawn(client.name, client.live) for client in self.clients]
         try:
