@@ -149,16 +149,19 @@ def test_bad_rows_are_told_and_written_down_and_the_others_imported(cli, tmp_pat
     assert not Path(f"{file}.rejected.csv").exists()
 
 
-def test_an_import_killed_in_the_middle_is_completed_by_a_second_run(cli, codes, tmp_path):
-    file = str(tmp_path / "rows.csv")
+def test_an_import_killed_in_the_middle_is_completed_by_a_second_run(cli, tmp_path):
+    """Rows that are each a message of their own, because of their days, so that it takes its time."""
+    file, rows = tmp_path / "rows.csv", 10_000
+    codes = [f"CODE{number:015}" for number in range(rows)]
+    file.write_text("".join(f"{code}, 20260101, 2026123{number % 2}\n" for number, code in enumerate(codes)))
     cli.start_worker()
-    running = start(cli, "import", file)
-    eventually(lambda: len(stored(cli)) > 1_000, 30)
+    running = start(cli, "import", str(file))
+    eventually(lambda: len(stored(cli)) > 100, 30)
     running.kill()
     running.communicate()
-    assert len(stored(cli)) < ROWS
-    second = json.loads(cli.coupon("import", file, "--json").stdout)
-    assert second["new"] + second["unchanged"] == ROWS
+    assert len(stored(cli)) < rows
+    second = json.loads(cli.coupon("import", str(file), "--json").stdout)
+    assert second["new"] + second["unchanged"] == rows
     assert sorted(stored(cli)) == codes
 
 
