@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -12,29 +12,55 @@ ROUNDS = 7
 
 @dataclass
 class Figure:
-    """``ours`` and ``yardstick`` are values of the same ``unit``, a value a round; ``goal`` is the ratio to reach."""
+    """Values of ``ours`` and of the ``yardstick`` in the same ``unit``, one a round.
+
+    The goal is for their ratio, or for our value itself where there is no yardstick: ``at_most`` or ``at_least``.
+    ``of_record`` is a yardstick that was measured once, elsewhere, such as the original's.
+    """
 
     name: str
-    against: str
     unit: str
-    goal: str
+    yardstick: str = ""
+    at_most: float | None = None
+    at_least: float | None = None
+    of_record: float | None = None
     ours: list[float] = field(default_factory=list)
-    yardstick: list[float] = field(default_factory=list)
+    against: list[float] = field(default_factory=list)
 
     @property
-    def ratio(self) -> float:
-        return median(self.ours) / median(self.yardstick)
+    def value(self) -> float:
+        """What the goal is for."""
+        against = self.against if self.of_record is None else [self.of_record]
+        return median(self.ours) / median(against) if against else median(self.ours)
+
+    @property
+    def is_reached(self) -> bool:
+        above = self.at_least is None or self.value >= self.at_least
+        return above and (self.at_most is None or self.value <= self.at_most)
+
+    @property
+    def goal(self) -> str:
+        sign, limit = ("≥", self.at_least) if self.at_most is None else ("≤", self.at_most)
+        return f"{sign} {limit:g}{'×' if self.yardstick else ' ' + self.unit}"
 
     def as_json(self) -> dict[str, Any]:
         return {
             "figure": self.name,
-            "yardstick": self.against,
             "unit": self.unit,
+            "ours": spread(self.ours),
+            "yardstick": self.yardstick or None,
+            "against": spread(self.against if self.of_record is None else [self.of_record]),
+            "ratio": round(self.value, 3) if self.yardstick else None,
             "goal": self.goal,
-            "ratio": round(self.ratio, 3),
-            "ours": _spread(self.ours),
-            "yardstick value": _spread(self.yardstick),
+            "reached": self.is_reached,
         }
+
+
+def spread(values: Sequence[float]) -> dict[str, float] | None:
+    """Median, least and most."""
+    if not values:
+        return None
+    return {"median": round(median(values), 2), "min": round(min(values), 2), "max": round(max(values), 2)}
 
 
 def cpu_us(work: Callable[[Any], object], items: Iterable[Any]) -> float:
@@ -49,7 +75,3 @@ def cpu_us(work: Callable[[Any], object], items: Iterable[Any]) -> float:
         return (time.process_time() - began) / len(items) * 1e6
     finally:
         gc.enable()
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"median": round(median(values), 2), "min": round(min(values), 2), "max": round(max(values), 2)}

@@ -3,43 +3,46 @@
 import io
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
 from flask import Flask, request
 
-from coupon import settings
 from coupon.drain import Worker
 from coupon.model import Day
 from coupon.service import Caller, CommandService
-from coupon.topics import all_topics
+from coupon.settings import Settings
 from coupon.web import create_app
-from coupon.wiring import open_backends
+from coupon.wiring import Backends
 from tests.bench.figure import ROUNDS, Figure, cpu_us
+from tests.bench.place import Place, opened, quiet
 
 REQUESTS = 1_500
 FIRST, LAST = Day("2020-01-01"), Day("2099-12-31")
 Asked = tuple[str, str, dict[str, Any]]
 
 
-def figures(environ: dict[str, str]) -> list[Figure]:
+def figures(place: Place) -> list[Figure]:
     """An issue, and a creation of one coupon."""
-    issue = Figure("CPU of an accepted issue", "bare Flask JSON view", "µs", "≤ 1.6")
-    create = Figure("CPU of an accepted creation of one", "bare Flask JSON view", "µs", "≤ 1.6")
-    bare, (ours, codes) = bare_app(), our_app(environ)
-    for _ in range(ROUNDS):
-        issues: list[Asked] = [
-            ("PUT", "/v1/coupons/issue", {"couponCode": code, "userId": "ann"}) for code in islice(codes, REQUESTS)
-        ]
-        creations: list[Asked] = [
-            ("POST", "/v1/coupons", {"amount": 1, "validFrom": FIRST, "expireAt": LAST}) for _ in range(REQUESTS)
-        ]
-        echo = cpu_us(through(bare), map(wsgi_environ, issues))
-        issue.yardstick.append(echo)
-        create.yardstick.append(echo)
-        issue.ours.append(cpu_us(through(ours), map(wsgi_environ, issues)))
-        create.ours.append(cpu_us(through(ours), map(wsgi_environ, creations)))
+    issue = Figure("CPU of an accepted issue", "µs", "bare Flask JSON view", at_most=1.6)
+    create = Figure("CPU of an accepted creation of one", "µs", "bare Flask JSON view", at_most=1.6)
+    with quiet(), opened(place.in_memory()) as (loaded, backends):
+        bare, ours = through(bare_app()), through(create_app(loaded, backends))
+        codes = coupons(loaded, backends, ROUNDS * REQUESTS)
+        for _ in range(ROUNDS):
+            issues: list[Asked] = [
+                ("PUT", "/v1/coupons/issue", {"couponCode": code, "userId": "ann"}) for code in islice(codes, REQUESTS)
+            ]
+            creations: list[Asked] = [
+                ("POST", "/v1/coupons", {"amount": 1, "validFrom": FIRST, "expireAt": LAST}) for _ in range(REQUESTS)
+            ]
+            echo = cpu_us(bare, map(wsgi_environ, issues))
+            issue.against.append(echo)
+            create.against.append(echo)
+            issue.ours.append(cpu_us(ours, map(wsgi_environ, issues)))
+            create.ours.append(cpu_us(ours, map(wsgi_environ, creations)))
     return [issue, create]
 
 
@@ -55,20 +58,16 @@ def bare_app() -> Flask:
     return app
 
 
-def our_app(environ: dict[str, str]) -> tuple[Flask, Iterator[str]]:
-    """The application, and coupons that its store has."""
-    loaded = settings.load(environ)
-    backends = open_backends(loaded)
-    backends.store.create()
-    backends.search.create()
-    backends.queue.create(all_topics(loaded.topics))
-    app = create_app(loaded, backends)
-    service = CommandService(backends, loaded)
-    creation = service.create(ROUNDS * REQUESTS, FIRST, LAST, Caller("bench"))
-    worker = Worker(backends, loaded)
+def coupons(loaded: Settings, backends: Backends, amount: int) -> Iterator[str]:
+    """The codes of so many new coupons, which the store has."""
+    service, worker = CommandService(backends, loaded), Worker(backends, loaded)
+    creation = service.create(amount, FIRST, LAST, Caller("bench"))
     while worker.run_once(poll_s=0):
         pass
-    return app, iter(service.codes(creation, 0, creation.amount))
+    stop = threading.Event()
+    stop.set()
+    worker.run(stop)  # leaves the group
+    return iter(service.codes(creation, 0, amount))
 
 
 def wsgi_environ(asked: Asked) -> dict[str, Any]:

@@ -5,40 +5,37 @@ from collections.abc import Callable
 from itertools import islice
 
 from backends.store.dynamodb_model import bind
-from coupon import settings
 from coupon.drain import Worker
 from coupon.model import Kind
 from coupon.service import Caller, CommandService
-from coupon.topics import all_topics
-from coupon.wiring import open_backends
 from tests.bench.figure import ROUNDS, Figure, cpu_us
-from tests.bench.web_cpu import FIRST, LAST
+from tests.bench.place import Place, opened, quiet
+from tests.bench.web_cpu import FIRST, LAST, coupons
 
 COMMANDS = 2_000
 SAVES = 100
 
 
-def figures(environ: dict[str, str], dynamodb: str) -> list[Figure]:
+def figures(place: Place) -> list[Figure]:
     """An issue, of a batch of 500."""
-    figure = Figure("CPU of an issue in the worker", "a conditional save of PynamoDB", "µs", "≤ 0.2")
-    loaded = settings.load(environ)
-    backends = open_backends(loaded)
-    backends.store.create()
-    backends.search.create()
-    backends.queue.create(all_topics(loaded.topics))
-    service, worker = CommandService(backends, loaded), Worker(backends, loaded)
-    creation = service.create(ROUNDS * COMMANDS, FIRST, LAST, Caller("bench"))
-    while worker.run_once(poll_s=0):
-        pass
-    codes = iter(service.codes(creation, 0, creation.amount))
-    save = saver(dynamodb)
-    for round_ in range(ROUNDS):
-        for code in islice(codes, COMMANDS):
-            service.change(Kind.ISSUE, code, "ann", Caller("bench"))
-        spent = cpu_us(lambda _: worker.run_once(poll_s=0), range(COMMANDS // loaded.batch_max + 2))
-        figure.ours.append(spent * (COMMANDS // loaded.batch_max + 2) / COMMANDS)
-        figure.yardstick.append(cpu_us(save, (f"{round_}/{number}" for number in range(SAVES))))
+    figure = Figure("CPU of an issue in the worker", "µs", "a conditional save of PynamoDB", at_most=0.2)
+    save = saver(place.dynamodb)
+    with quiet(), opened(place.in_memory()) as (loaded, backends):
+        codes = coupons(loaded, backends, ROUNDS * COMMANDS)
+        service, worker = CommandService(backends, loaded), Worker(backends, loaded)
+        for round_ in range(ROUNDS):
+            for code in islice(codes, COMMANDS):
+                service.change(Kind.ISSUE, code, "ann", Caller("bench"))
+            figure.ours.append(cpu_us(lambda worker: drain(worker, COMMANDS), [worker]) / COMMANDS)
+            figure.against.append(cpu_us(save, (f"{round_}/{number}" for number in range(SAVES))))
     return [figure]
+
+
+def drain(worker: Worker, messages: int) -> None:
+    """Carry out all of them, which are there."""
+    left = messages
+    while left > 0:
+        left -= worker.run_once(poll_s=1)
 
 
 def saver(dynamodb: str) -> Callable[[str], object]:

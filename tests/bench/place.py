@@ -1,0 +1,101 @@
+"""Where figures are taken: a folder, environments for the service, real servers that are started when asked for."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from coupon import settings
+from coupon.settings import Settings
+from coupon.topics import all_topics
+from coupon.wiring import Backends, open_backends
+from tests.e2e.deployment import embedded, on_services
+from tests.services import PrivateServers
+
+
+class Place:
+    """A context: the servers that it started end with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._servers: PrivateServers | None = None
+        self._names = 0
+
+    def __enter__(self) -> "Place":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._servers is not None:
+            self._servers.close()
+
+    def server(self, name: str) -> str:
+        """``host:port`` of kafka, dynamodb, elasticsearch or memcached, which is up."""
+        self._servers = self._servers or PrivateServers()
+        up = self._servers.tell("up", name)
+        assert up.returncode == 0, up.stderr
+        return f"127.0.0.1:{self._servers.port(name)}"
+
+    def in_memory(self) -> dict[str, str]:
+        """The environment of a service in one process."""
+        return self._quick({"COUPON_CONF": "conf/test.env", "COUPON_HEARTBEAT_FILE": str(self._new() / "heartbeat")})
+
+    def embedded(self) -> dict[str, str]:
+        """The environment of a service on SQLite files of its own."""
+        return self._quick(embedded(self._new()))
+
+    def on_services(self) -> dict[str, str]:
+        """The environment of a service on the real servers, with names of its own there."""
+        return self._quick(on_services(self._new(), self, cache_timeout_s=1.0))
+
+    @property
+    def kafka(self) -> str:
+        return self.server("kafka")
+
+    @property
+    def dynamodb(self) -> str:
+        return self.server("dynamodb")
+
+    @property
+    def elasticsearch(self) -> str:
+        return self.server("elasticsearch")
+
+    @property
+    def memcached(self) -> str:
+        return self.server("memcached")
+
+    def _new(self) -> Path:
+        self._names += 1
+        folder = self.folder / str(self._names)
+        folder.mkdir()
+        return folder
+
+    def _quick(self, environ: dict[str, str]) -> dict[str, str]:
+        """Logs as in production: every line of them, in JSON."""
+        return {**environ, "COUPON_LOG_FORMAT": "json"}
+
+
+@contextmanager
+def opened(environ: dict[str, str]) -> Iterator[tuple[Settings, Backends]]:
+    """The backends of a service, with all that ``coupon init`` makes."""
+    loaded = settings.load(environ)
+    backends = open_backends(loaded)
+    try:
+        backends.store.create()
+        backends.search.create()
+        backends.queue.create(all_topics(loaded.topics))
+        yield loaded, backends
+    finally:
+        backends.close()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Logs are written as in production, and go nowhere."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
