@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coupon import settings
+from coupon import logs, settings
 from coupon.settings import Settings
 from coupon.topics import all_topics
 from coupon.wiring import Backends, open_backends
@@ -76,8 +76,9 @@ class Place:
 
 @contextmanager
 def opened(environ: dict[str, str]) -> Iterator[tuple[Settings, Backends]]:
-    """The backends of a service, with all that ``coupon init`` makes."""
+    """The backends of a service, with all that ``coupon init`` makes; logs as it writes them."""
     loaded = settings.load(environ)
+    logs.configure(loaded.log_level, loaded.log_format)
     backends = open_backends(loaded)
     try:
         backends.store.create()
