@@ -7,7 +7,7 @@ from typing import NamedTuple
 from coupon.model import HISTORY_MAX, Command, CreateCoupons
 from coupon.ports.queue import Delivery, Position
 from coupon.topics import OWED
-from coupon.wire import Malformed, decode_command, load
+from coupon.wire import Malformed, decode_codes, decode_command
 
 PART_MAX = 1_000
 """Coupons in a part: it bounds the worker's memory, whatever the backlog."""
@@ -60,17 +60,11 @@ class Task(NamedTuple):
 def task(delivery: Delivery) -> Task:
     """The delivery, decoded; never raises."""
     try:
-        wanted = _owed(delivery) if delivery.topic in OWED else decode_command(delivery.value)
-        return Task(delivery, wanted)
+        if delivery.topic in OWED:
+            return Task(delivery, Owed(delivery.topic, decode_codes(delivery.value)))
+        return Task(delivery, decode_command(delivery.value))
     except Malformed as error:
         return Task(delivery, Unreadable(str(error)))
-
-
-def _owed(delivery: Delivery) -> Owed:
-    codes = load(delivery.value)
-    if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
-        raise Malformed("not a list of codes")
-    return Owed(delivery.topic, tuple(codes))
 
 
 def parts(tasks: Iterable[Task]) -> Iterator[list[Task]]:

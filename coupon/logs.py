@@ -1,8 +1,11 @@
 """Structured logs on standard error: one JSON object a line, or text for people (``COUPON_LOG_FORMAT``)."""
 
+import json
 import logging
 import sys
+from typing import Any
 
+import msgspec
 import structlog
 
 DRIVERS = ("kafka", "elastic_transport", "elasticsearch", "botocore", "pynamodb", "urllib3")
@@ -10,7 +13,9 @@ DRIVERS = ("kafka", "elastic_transport", "elasticsearch", "botocore", "pynamodb"
 
 def configure(level: str, form: str) -> None:
     """Set up logging of this process. Drivers repeat what our own warnings say: only their errors are shown."""
-    renderer = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    as_json = form == "json"
+    renderer = structlog.processors.JSONRenderer(_line) if as_json else structlog.dev.ConsoleRenderer(colors=False)
+    printed, written = structlog.PrintLoggerFactory(sys.stderr), structlog.BytesLoggerFactory(sys.stderr.buffer)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -20,9 +25,19 @@ def configure(level: str, form: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=written if as_json else printed,
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(stream=sys.stderr, level=level.upper(), format="%(levelname)s %(name)s %(message)s")
     for driver in DRIVERS:
         logging.getLogger(driver).setLevel(logging.CRITICAL)
+
+
+def _line(event: dict[str, Any], **_: Any) -> bytes:
+    try:
+        return _ENCODER.encode(event)
+    except ValueError:  # half a character, which UTF-8 cannot carry: escaped
+        return json.dumps(event, default=repr).encode()
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=repr)

@@ -1,21 +1,35 @@
 """The forms that coupons and commands take outside this process: cached bytes, queued bytes, documents.
 
-All of them are JSON. What is decoded is checked: a queue is read long after it was written, by other versions too.
+All of them are JSON. What is decoded is checked, in its types and bounds: a queue is read long after it was written, by
+other versions too.
 """
 
-import json
 from datetime import UTC, date, datetime
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict, TypeVar, get_type_hints
 
-from coupon.codes import is_code
-from coupon.model import CHUNK, Command, Coupon, CreateCoupons, Day, Entry, Kind, Reason, Rejection
+import msgspec
 
-_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)  # made once: that is a third of its work
-
+from coupon.codes import LENGTH
+from coupon.model import CHUNK, Command, Coupon, CreateCoupons, Day, Entry, Kind, Rejection
 
 INSTANT_MAX = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 AMOUNT_MAX = 1_000_000_000
+
+_CODE = Annotated[str, msgspec.Meta(pattern=rf"^[A-Z0-9]{{{LENGTH}}}\Z")]
+_INSTANT = Annotated[int, msgspec.Meta(ge=0, le=INSTANT_MAX)]
+BOUNDS = {
+    "code": _CODE,
+    "codes": tuple[_CODE, ...],
+    "accepted_at": _INSTANT,
+    "previous_at": _INSTANT,
+    "previous_version": Annotated[int, msgspec.Meta(ge=1, le=INSTANT_MAX)],
+    "amount": Annotated[int, msgspec.Meta(ge=1, le=AMOUNT_MAX)],
+    "first": Annotated[int, msgspec.Meta(ge=0, lt=AMOUNT_MAX)],
+    "size": Annotated[int, msgspec.Meta(ge=1, le=CHUNK)],
+}
+"""What a command's fields may be, beyond their types."""
+Decoded = TypeVar("Decoded")
 
 
 class Malformed(ValueError):
@@ -62,59 +76,38 @@ def instant(milliseconds: int | None) -> str | None:
 
 
 def dump(value: Any) -> bytes:
-    """Compact JSON."""
-    return _JSON.encode(value).encode()
+    """Compact JSON; raises ValueError for half a character (a lone surrogate)."""
+    return _ENCODER.encode(value)
 
 
 def load(data: bytes | str) -> Any:
-    """Raises Malformed for what is not JSON in UTF-8, is nested beyond reading, or holds half a character (a lone
-    surrogate, which no backend can store)."""
-    try:
-        text = data if isinstance(data, str) else data.decode()
-        value = json.loads(text)
-        if "\\u" in text:
-            dump(value)
-    except (ValueError, RecursionError) as error:
-        raise Malformed(f"not JSON: {error}") from error
-    return value
+    """Raises Malformed for what is not JSON in UTF-8, is nested beyond reading, or holds half a character, which no
+    backend can store."""
+    return _decoded(_ANYTHING, data)
 
 
-def encode_history(history: tuple[Entry, ...]) -> bytes:
-    return dump(history)
+def decode_codes(data: bytes) -> tuple[str, ...]:
+    """A list of codes; raises Malformed."""
+    return _decoded(_CODES, data)
+
+
+encode_history = encode_rejections = encode_coupon = dump
+"""What is a tuple is an array."""
 
 
 def decode_history(data: bytes | str) -> tuple[Entry, ...]:
-    return _history(load(data))
-
-
-def encode_rejections(rejections: tuple[Rejection, ...]) -> bytes:
-    return dump(rejections)
+    """Raises Malformed."""
+    return _decoded(_HISTORY, data)
 
 
 def decode_rejections(data: bytes | str) -> tuple[Rejection, ...]:
-    return _rejections(load(data))
-
-
-def encode_coupon(coupon: Coupon) -> bytes:
-    """All of the coupon."""
-    return dump(coupon)
+    """Raises Malformed."""
+    return _decoded(_REJECTIONS, data)
 
 
 def decode_coupon(data: bytes) -> Coupon:
     """Raises Malformed."""
-    try:
-        *fields, history, rejections = load(data)
-        return Coupon._make([*fields, _history(history), _rejections(rejections)])
-    except (ValueError, TypeError) as error:
-        raise Malformed(f"not a coupon: {error}") from error
-
-
-def _history(rows: list[list[Any]]) -> tuple[Entry, ...]:
-    return tuple(Entry(operation, Kind(kind), at, user, actor) for operation, kind, at, user, actor in rows)
-
-
-def _rejections(rows: list[list[Any]]) -> tuple[Rejection, ...]:
-    return tuple(Rejection(operation, version, Reason(reason), at) for operation, version, reason, at in rows)
+    return _decoded(_COUPON, data)
 
 
 def encode_command(command: Command | CreateCoupons) -> bytes:
@@ -124,76 +117,59 @@ def encode_command(command: Command | CreateCoupons) -> bytes:
 
 def decode_command(data: bytes) -> Command | CreateCoupons:
     """Raises Malformed for what can never be carried out: not JSON, unknown kind, missing or mistyped fields."""
-    fields = load(data)
-    if not isinstance(fields, dict):
-        raise Malformed("not a JSON object")
+    if _decoded(_KIND, data).kind is Kind.CREATE:
+        return _creation(CreateCoupons(*msgspec.structs.astuple(_decoded(_CREATION, data))))
+    return _change(Command(*msgspec.structs.astuple(_decoded(_CHANGE, data))))
+
+
+def _creation(command: CreateCoupons) -> CreateCoupons:
+    if len(command.codes) not in (0, command.size):
+        raise Malformed(f"{len(command.codes)} codes for {command.size} coupons")
+    _check_days(command.valid_from, command.expire_at)
+    return command
+
+
+def _change(command: Command) -> Command:
+    if command.kind is Kind.ISSUE and not command.user_id:
+        raise Malformed(f"issued to {command.user_id!r}")
+    _check_days(command.day)
+    return command
+
+
+def _check_days(*days: Day) -> None:
+    for day in days:
+        try:
+            known = date.fromisoformat(day).isoformat() == day
+        except ValueError:
+            known = False
+        if not known:
+            raise Malformed(f"{day!r} is not a day")
+
+
+def _decoded(decoder: "msgspec.json.Decoder[Decoded]", data: bytes | str) -> Decoded:
     try:
-        kind = Kind(str(fields.get("kind")))
-    except ValueError as error:
-        raise Malformed(f"unknown kind {fields.get('kind')!r}") from error
-    return _decode_creation(fields) if kind is Kind.CREATE else _decode_change(kind, fields)
+        return decoder.decode(data)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"not of this version, or not ours: {error}") from error
 
 
-def _decode_creation(fields: dict[str, Any]) -> CreateCoupons:
-    size = _number(fields, "size", 1, CHUNK)
-    codes = _field(fields, "codes", list)
-    if codes and (len(codes) != size or not all(isinstance(code, str) and is_code(code) for code in codes)):
-        raise Malformed(f"codes are not {size} codes")
-    return CreateCoupons(
-        operation=_field(fields, "operation", str),
-        amount=_number(fields, "amount", 1, AMOUNT_MAX),
-        first=_number(fields, "first", 0, AMOUNT_MAX - size),
-        size=size,
-        codes=tuple(codes),
-        mint=_field(fields, "mint", str),
-        valid_from=_day(fields, "valid_from"),
-        expire_at=_day(fields, "expire_at"),
-        accepted_at=_number(fields, "accepted_at", 0, INSTANT_MAX),
-        actor=_field(fields, "actor", str),
-    )
+class _Kind(msgspec.Struct):
+    """What has to be known of a message before the rest of it can be read."""
+
+    kind: Kind
 
 
-def _decode_change(kind: Kind, fields: dict[str, Any]) -> Command:
-    user_id = fields.get("user_id")
-    if (user_id is not None and not isinstance(user_id, str)) or (kind is Kind.ISSUE and not user_id):
-        raise Malformed(f"user_id is {user_id!r}")
-    code = _field(fields, "code", str)
-    if not is_code(code):
-        raise Malformed(f"code is {code!r}")
-    return Command(
-        kind=kind,
-        operation=_field(fields, "operation", str),
-        code=code,
-        previous=_field(fields, "previous", str),
-        previous_version=_number(fields, "previous_version", 1, INSTANT_MAX),
-        previous_at=_number(fields, "previous_at", 0, INSTANT_MAX),
-        accepted_at=_number(fields, "accepted_at", 0, INSTANT_MAX),
-        day=_day(fields, "day"),
-        user_id=user_id,
-        actor=_field(fields, "actor", str),
-        reserved=_field(fields, "reserved", bool),
-    )
+def _checked(message: type[tuple[Any, ...]]) -> "msgspec.json.Decoder[Any]":
+    """Decodes an object of the tuple's fields, which stay within their bounds."""
+    fields = [(name, BOUNDS.get(name, kind)) for name, kind in get_type_hints(message).items()]
+    return msgspec.json.Decoder(msgspec.defstruct(message.__name__, fields))
 
 
-def _day(fields: dict[str, Any], name: str) -> Day:
-    text = _field(fields, name, str)
-    try:
-        if date.fromisoformat(text).isoformat() == text:
-            return Day(text)
-    except ValueError:
-        pass
-    raise Malformed(f"{name} is {text!r}, not a day")
-
-
-def _number(fields: dict[str, Any], name: str, low: int, high: int) -> int:
-    number: int = _field(fields, name, int)
-    if not low <= number <= high:
-        raise Malformed(f"{name} is {number}, not from {low} to {high}")
-    return number
-
-
-def _field(fields: dict[str, Any], name: str, kind: type) -> Any:
-    value = fields.get(name)
-    if type(value) is not kind:
-        raise Malformed(f"{name} is {value!r}, not of type {kind.__name__}")
-    return value
+_ENCODER = msgspec.json.Encoder()
+_ANYTHING: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder()
+_KIND = msgspec.json.Decoder(_Kind)
+_CHANGE, _CREATION = _checked(Command), _checked(CreateCoupons)
+_COUPON = msgspec.json.Decoder(Coupon)
+_HISTORY = msgspec.json.Decoder(tuple[Entry, ...])
+_REJECTIONS = msgspec.json.Decoder(tuple[Rejection, ...])
+_CODES = msgspec.json.Decoder(tuple[str, ...])

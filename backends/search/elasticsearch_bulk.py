@@ -24,7 +24,7 @@ def operations(coupons: Sequence[Coupon], aliases: Sequence[str]) -> list[Any]:
         source = dump(document(coupon))
         for alias in aliases:
             target = {"_index": alias, "_id": coupon.code, "version": coupon.version, "version_type": "external"}
-            lines += [{"index": target}, source]
+            lines += [dump({"index": target}), source]
     return lines
 
 

@@ -1,6 +1,5 @@
 """A table's connection: requests with a deadline, attempts with pauses, and errors in our words."""
 
-import json
 import math
 import os
 import random
@@ -34,7 +33,7 @@ TRANSIENT = {
 REJECTED = {"ItemCollectionSizeLimitExceededException", "SerializationException", "ValidationException"}
 """Errors that lie in what was sent. Everything else lies in the deployment (a missing table, expired credentials, a
 missing permission), which an operator repairs: no command may be given up for it."""
-FAILURES = (*BOTOCORE_EXCEPTIONS, PynamoDBException, json.JSONDecodeError)
+FAILURES = (*BOTOCORE_EXCEPTIONS, PynamoDBException, wire.Malformed)
 """What a request raises; a body that is no JSON is one within which the connection broke."""
 _READ_TIMEOUT = "read_timeout"
 _REQUEST = "coupon.request"
@@ -183,7 +182,7 @@ def _write_json(params: dict[str, Any], context: dict[str, Any], **_: Any) -> No
 
 def _read_json(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
     if response_dict["status_code"] < 300:
-        customized_response_dict |= json.loads(response_dict["body"])
+        customized_response_dict |= wire.load(response_dict["body"])
         response_dict["body"] = b""
 
 
@@ -205,7 +204,7 @@ def code_of(error: Exception) -> str | None:
 
 def _is_transient(error: Exception) -> bool:
     status = _answer(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    broken = isinstance(error, ConnectionClosedError | json.JSONDecodeError)
+    broken = isinstance(error, ConnectionClosedError | wire.Malformed)
     return broken or status >= 500 or code_of(error) in TRANSIENT
 
 

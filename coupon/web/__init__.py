@@ -7,13 +7,13 @@ from coupon.clock import Clock, now_ms
 from coupon.queries import Queries
 from coupon.service import CommandService
 from coupon.settings import Settings, load
-from coupon.web import request_id
 from coupon.web.commands import commands
 from coupon.web.health import health
 from coupon.web.openapi import publish
 from coupon.web.outcomes import outcomes
 from coupon.web.pages import pages
 from coupon.web.questions import AnyText, questions
+from coupon.web.request_id import RequestId
 from coupon.wiring import Backends, open_backends
 
 
@@ -30,7 +30,7 @@ def create_app(settings: Settings | None = None, backends: Backends | None = Non
     app.url_map.merge_slashes = False  # a user's id may hold two of them
     app.url_map.converters["text"] = AnyText
     app.extensions["coupon"] = backends
-    request_id.follow(app)
     publish(app, [commands(service, settings), questions(queries), outcomes(service), health(backends, settings)])
     app.register_blueprint(pages)
+    app.wsgi_app = RequestId(app.wsgi_app)  # type: ignore[method-assign]
     return app

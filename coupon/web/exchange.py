@@ -3,9 +3,8 @@
 Lean on purpose: this runs for every command. flask-smorest's own decorators would cost half a Flask request more.
 """
 
-import json
 import re
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from flask import Response, request
 from marshmallow import Schema, ValidationError
@@ -14,7 +13,7 @@ from werkzeug.datastructures import Headers
 from coupon.codes import InvalidCode, parse
 from coupon.service import Caller
 from coupon.web.problems import InvalidField, Problem
-from coupon.wire import dump
+from coupon.wire import Malformed, dump, load
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -46,11 +45,9 @@ def body(schema: Schema, max_bytes: int) -> dict[str, Any]:
     if request.environ.get("CONTENT_TYPE") != JSON and request.mimetype != JSON:
         raise Problem("UNSUPPORTED_MEDIA_TYPE", f"the Content-Type is {request.mimetype!r}")
     try:
-        data = _JSON.decode(_sent(max_bytes).decode())
-    except (ValueError, RecursionError) as error:
+        loaded: dict[str, Any] = schema.load(load(_sent(max_bytes)))
+    except Malformed as error:
         raise Problem("INVALID_JSON", str(error)) from error
-    try:
-        loaded: dict[str, Any] = schema.load(data)
     except ValidationError as error:
         raise InvalidField(_by_field(error)) from error
     return loaded
@@ -115,10 +112,3 @@ def _by_field(error: ValidationError) -> dict[str, list[str]]:
     """Marshmallow's messages, flat: of the whole body under ``body``."""
     messages: dict[str, list[str]] = error.normalized_messages()  # type: ignore[no-untyped-call]
     return {"body" if field == "_schema" else field: list(map(str, said)) for field, said in messages.items()}
-
-
-def _not_json(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-_JSON = json.JSONDecoder(parse_constant=_not_json)

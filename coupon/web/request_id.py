@@ -1,26 +1,31 @@
 """``X-Request-Id``: with a request that has one, it is in every line that is logged for it, and in the answer."""
 
 import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from flask import Flask, Response, after_this_request, request
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 HEADER = "X-Request-Id"
 _SANE = re.compile(r"[!-~]{1,128}")
 
 
-def follow(app: Flask) -> None:
-    """Do so for all requests of the application."""
+class RequestId:
+    """Goes around the application, and costs a request without the header nothing."""
 
-    @app.before_request
-    def bind() -> None:
-        given = request.environ.get("HTTP_X_REQUEST_ID")
-        if given is not None and _SANE.fullmatch(given):
-            structlog.contextvars.bind_contextvars(request_id=given)
-            after_this_request(release)
+    def __init__(self, app: "WSGIApplication") -> None:
+        self._app = app
 
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        given = environ.get("HTTP_X_REQUEST_ID")
+        if given is None or not _SANE.fullmatch(given):
+            return self._app(environ, start_response)
 
-def release(response: Response) -> Response:
-    response.headers[HEADER] = request.headers[HEADER]
-    structlog.contextvars.unbind_contextvars("request_id")
-    return response
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            return start_response(status, [*headers, (HEADER, given)], *error)
+
+        with structlog.contextvars.bound_contextvars(request_id=given):
+            return self._app(environ, start)

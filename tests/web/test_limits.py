@@ -49,7 +49,7 @@ def test_the_last_day_is_not_before_the_first(api):
     assert post(api, CREATION | {"validFrom": "2026-11-30"}).status_code == 202
 
 
-@pytest.mark.parametrize("user_id", ["", "x" * 129, "a\0b", "a\nb", "ann\n", "\x7f", "\x85", "\ud800", 7, None, [], {}])
+@pytest.mark.parametrize("user_id", ["", "x" * 129, "a\0b", "a\nb", "ann\n", "\x7f", "\x85", 7, None, [], {}])
 def test_a_user_id_is_text_without_control_characters(api, user_id):
     assert wrong_fields(issue(api, ISSUE | {"userId": user_id})) == {"userId"}
     assert wrong_fields(api.client.put("/v1/coupons/use", json=ISSUE | {"userId": user_id})) == {"userId"}
@@ -83,7 +83,7 @@ def test_every_wrong_field_is_named_at_once(api):
     ],
 )
 def test_an_unknown_field_is_refused(api, path, body):
-    for name in ("amount", "__proto__", "\ud800", "x" * 10_000):
+    for name in ("amount", "__proto__", "x" * 10_000):
         assert wrong_fields(api.client.put(f"/v1/coupons/{path}", json=body | {name: 1})) == {name}
 
 
@@ -109,7 +109,13 @@ def test_a_body_is_an_object(api, body):
             b"\xff\xfe",
             b'\xef\xbb\xbf{"amount": 1}',
         ),
-        *(b"[" * 500_000, b'{"amount": ' + b"9" * 10_000 + b"}", b'"\xed\xa0\x80"', '{"a": 1}'.encode("utf-16")),
+        *(
+            b'{"userId": "\\ud800"}',
+            b"[" * 500_000,
+            b'{"amount": ' + b"9" * 10_000 + b"}",
+            b'"\xed\xa0\x80"',
+            '{"a": 1}'.encode("utf-16"),
+        ),
     ],
 )
 def test_what_is_not_json_in_utf8_is_a_bad_request(api, data):
