@@ -4,10 +4,11 @@ PYTHON ?= $(shell for it in python3 python3.14 python3.13 python3.12 python3.11;
 	$$it -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$it && break; done)
 BIN := .venv/bin
 STAMP := .venv/installed
+LOAD_STAMP := .venv/installed-load
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test simulate chaos mutants check lint format services services-down services-status clean
+.PHONY: help install run test simulate chaos mutants load check lint format services services-down services-status clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -15,6 +16,7 @@ help: ## list the targets
 	@echo "COUPON_CONF=FILE chooses the configuration (conf/embedded.env, conf/services.env), PORT the port (8080),"
 	@echo "WORKERS the number of workers (1). make test ARGS='-k kafka' passes arguments on to pytest."
 	@echo "make chaos takes 3 minutes; ARGS='--minutes 60', ARGS='--seed 7' (see ARGS=--help)."
+	@echo "make load takes 2 minutes; ARGS='--minutes 10 --rate 500', ARGS=--embedded, ARGS='--url http://127.0.0.1:8080'."
 
 install: $(STAMP) ## make .venv with Coupon and what its development needs (only when needed)
 
@@ -40,6 +42,13 @@ chaos: $(STAMP) ## mixed traffic on real processes and servers that are killed, 
 
 mutants: $(STAMP) ## take out each guard of the protocol, one at a time, and see that the simulation finds it
 	@$(BIN)/python -m tests.proof.mutants $(ARGS)
+
+load: $(LOAD_STAMP) ## mixed traffic by Locust, with ramps and a spike, and a report with its charts under build/load/
+	@$(BIN)/python -m tests.load $(ARGS)
+
+$(LOAD_STAMP): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[load]'
+	@touch $@
 
 check: lint test ## what CI runs: lint, and all tests
 

@@ -1,0 +1,1 @@
+"""``make load``: Locust against a running service, with its charts under ``build/load/``. Nothing here is a test."""
