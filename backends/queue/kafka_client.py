@@ -43,12 +43,12 @@ def driver_errors() -> Iterator[None]:
     except BackendError:
         raise
     except REFUSALS as error:
-        raise BackendRejected(f"Kafka refused: {_said(error)}") from error
+        raise BackendRejected(f"Kafka refused: {said(error)}") from error
     except Exception as error:
-        raise BackendUnavailable(f"Kafka is unavailable: {_said(error)}") from error
+        raise BackendUnavailable(f"Kafka is unavailable: {said(error)}") from error
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     return str(error) if isinstance(error, errors.KafkaError) else repr(error)
 
 
