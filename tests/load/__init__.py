@@ -1,1 +1,1 @@
-"""``make load``: Locust against a running service, with its charts under ``build/load/``. Nothing here is a test."""
+"""``make load``: Locust against a running service, and a report with its charts under ``build/load/``."""

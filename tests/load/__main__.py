@@ -54,7 +54,7 @@ def _run(wanted: argparse.Namespace) -> int:
             return 1
         counts = Counts(folder / "counts.json", Shape(wanted.seconds, wanted.users))
         back_s = lag.back_after(counts.ended, BACK_WITHIN_S)
-    lag.write(folder / "lag.csv")
+    lag.write(folder / "lag.csv", counts.began)
     told = _summary(wanted, counts, lag.largest, back_s)
     (folder / "summary.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     print(table(counts.named))

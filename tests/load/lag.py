@@ -23,7 +23,7 @@ class Sample(NamedTuple):
 
 
 class Lag:
-    """What was seen of it."""
+    """The lag of these topics, as it was seen."""
 
     def __init__(self, queue: Queue, topics: list[str]) -> None:
         self._queue, self._topics = queue, topics
@@ -50,8 +50,8 @@ class Lag:
             time.sleep(0.1)
             self.look()
 
-    def write(self, file: Path) -> None:
-        began = self.samples[0].at if self.samples else 0
+    def write(self, file: Path, began: float) -> None:
+        """A line a look, with the seconds since ``began``."""
         with file.open("w", newline="") as lines:
             table = csv.writer(lines)
             table.writerow(["second", "lag"])
