@@ -94,12 +94,14 @@ def _locust(wanted: argparse.Namespace, url: str, folder: Path, lag: Lag) -> int
         "--html": folder / "report.html",
         "--csv": folder / "requests",
         "--counts": folder / "counts.json",
-        "--logfile": folder / "locust.log",
     }
     command = [sys.executable, "-m", "locust", "--headless", "--only-summary"]
     command += [str(part) for option in options.items() for part in option]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    with (folder / "locust.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
     tell_at = time.monotonic() + TELL_EVERY_S
     try:
         while process.poll() is None:
