@@ -36,12 +36,16 @@ class Snapshot(NamedTuple):
 
 
 class Reservation(NamedTuple):
-    """What a request has between its reservation and the queue's answer; ``value`` is None without a cache. Not
-    ``held`` is what the cache has not answered for: it may have it or not."""
+    """What a request has between its reservation and the queue's answer; ``value`` is None without a cache, ``token``
+    when the cache has not answered for it: it may have it or not."""
 
     coupon: Coupon
     value: bytes | None
-    held: bool
+    token: Any
+
+    @property
+    def held(self) -> bool:
+        return self.token is not None
 
 
 def cache_key(code: str) -> str:
@@ -98,27 +102,29 @@ class Reservations:
     def reserve(self, snapshot: Snapshot, after: Coupon) -> Reservation | None:
         """Reserve the step from the snapshot to ``after``, provisionally; None when somebody else was faster."""
         if not snapshot.cached:
-            return Reservation(after, None, held=False)
+            return Reservation(after, None, None)
         key, value = cache_key(after.code), PROVISIONAL + _encode(after)
         try:
             if snapshot.token is None:
-                won = self._cache.add(key, value, self._provisional_ttl_s)
+                token = self._cache.add(key, value, self._provisional_ttl_s)
             else:
-                won = self._cache.replace(key, value, snapshot.token, self._provisional_ttl_s)
+                token = self._cache.replace(key, value, snapshot.token, self._provisional_ttl_s)
         except BackendError as error:
             log.warning("cache unavailable", error=str(error))
-            return Reservation(after, value, held=False)
-        return Reservation(after, value, held=True) if won else None
+            return Reservation(after, value, None)
+        return None if token is None else Reservation(after, value, token)
 
     def confirm(self, reservation: Reservation) -> None:
         """The queue has the command: others may build on it. A reservation that is gone meanwhile stays gone."""
-        if reservation.value is None:
+        coupon, value, token = reservation
+        if value is None:
             return
-        key = cache_key(reservation.coupon.code)
+        key = cache_key(coupon.code)
         try:
-            cached = self._cache.get(key)
-            if cached is not None and cached.value == reservation.value:
-                self._cache.replace(key, CONFIRMED + cached.value[1:], cached.token, self._ttl_s)
+            if token is None:  # nobody knows whether the cache has it
+                token = self._token_of(key, value)
+            if token is not None:
+                self._cache.replace(key, CONFIRMED + value[1:], token, self._ttl_s)
         except BackendError as error:
             log.warning("cache unavailable", error=str(error))
 
@@ -132,12 +138,18 @@ class Reservations:
         return None if coupon is None else Snapshot(coupon, None, cached)
 
     def _drop(self, code: str, value: bytes) -> None:
+        key = cache_key(code)
         try:
-            cached = self._cache.get(cache_key(code))
-            if cached is not None and cached.value == value:
-                self._cache.remove(cache_key(code), cached.token)
+            token = self._token_of(key, value)
+            if token is not None:
+                self._cache.remove(key, token)
         except BackendError as error:
             log.warning("cache unavailable", error=str(error))
+
+    def _token_of(self, key: str, value: bytes) -> Any:
+        """None when the entry is another one, or gone."""
+        cached = self._cache.get(key)
+        return cached.token if cached is not None and cached.value == value else None
 
 
 def _encode(coupon: Coupon) -> bytes:

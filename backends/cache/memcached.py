@@ -61,17 +61,22 @@ class MemcachedCache(Cache):
                 raise BackendUnavailable(f"memcached: what {key!r} holds was not written here")
             return Cached(value, client.cas_ids[name])
 
-    def add(self, key: str, value: bytes, ttl_s: int) -> bool:
+    def add(self, key: str, value: bytes, ttl_s: int) -> int | None:
         check_entry(key, value, ttl_s)
         with self._client() as client:
-            return bool(client.add(self._name(key), value, ttl_s))
+            return client.store_and_get(b"add", self._name(key), value, ttl_s)
 
-    def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> bool:
+    def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> int | None:
         check_entry(key, value, ttl_s)
-        return self._compare_and_set(key, value, token, ttl_s)
+        with self._client() as client:
+            return client.store_and_get(b"cas", self._name(key), value, ttl_s, token)
 
     def remove(self, key: str, token: Any) -> bool:
-        return self._compare_and_set(key, b"", token, AT_ONCE)
+        name = self._name(key)
+        with self._client() as client:
+            # Without an id of its own, python-memcached would send a plain set.
+            client.cas_ids[name] = token
+            return bool(client.cas(name, b"", AT_ONCE))
 
     def delete_many(self, keys: Iterable[str]) -> None:
         names = [self._name(key) for key in keys]
@@ -84,13 +89,6 @@ class MemcachedCache(Cache):
         with self._client() as client:
             if not client.set(self._name(key), value, ttl_s):
                 raise BackendUnavailable(f"memcached did not store {key!r}")
-
-    def _compare_and_set(self, key: str, value: bytes, token: int, ttl_s: int) -> bool:
-        name = self._name(key)
-        with self._client() as client:
-            # Without an id of its own, python-memcached would send a plain set.
-            client.cas_ids[name] = token
-            return bool(client.cas(name, value, ttl_s))
 
     def _name(self, key: str) -> bytes:
         check_key(key)

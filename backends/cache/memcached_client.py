@@ -27,6 +27,8 @@ ANSWERS = {
     b"VERSION": (b"VERSION",),
 }
 """How a reply may begin, by what was hoped for. Anything else python-memcached takes for a miss."""
+GONE = 0
+"""An id that no entry has: memcached counts from 1."""
 TOO_LARGE = b"SERVER_ERROR object too large"
 
 
@@ -51,6 +53,31 @@ class LoudClient(memcache.Client):  # type: ignore[misc]  # python-memcached has
     def set_servers(self, servers: Sequence[str]) -> None:
         self.servers = [_Server(address, self.socket_timeout, self._silent_until) for address in servers]
         self._init_buckets()
+
+    def store_and_get(
+        self, command: bytes, name: bytes, value: bytes, ttl_s: int, token: int | None = None
+    ) -> int | None:
+        """``add``, or ``cas`` of the token, and ``gets`` of what is there then, in one go: memcached tells of a new
+        entry's id only who asks for it. None when it was not stored; an id that nothing has when it was, and the entry
+        is another one already."""
+        server, _ = self._get_server(name)
+        head = b"%s %s 0 %d %d" % (command, name, ttl_s, len(value))
+        head += b"" if token is None else b" %d" % token
+        try:
+            server.send_cmd(b"\r\n".join((head, value, b"gets " + name)))
+            is_stored = server.expect(b"STORED") == b"STORED"
+            found, flags, size, new = self._expect_cas_value(server)
+            if found is None:
+                return GONE if is_stored else None
+            if found != name:
+                raise BackendUnavailable(f"memcached at {server} answered for {found!r}")
+            now = self._recv_value(server, flags, size)
+            server.expect(b"END")
+        except (memcache._Error, OSError) as error:
+            server.mark_dead(error)
+        if not is_stored:
+            return None
+        return int(new) if now == value else GONE
 
     def __enter__(self) -> Self:
         return self

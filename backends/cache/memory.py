@@ -50,23 +50,17 @@ class MemoryCache(Cache):
             entry = self._living(key)
         return None if entry is None else Cached(entry.value, entry.token)
 
-    def add(self, key: str, value: bytes, ttl_s: int) -> bool:
+    def add(self, key: str, value: bytes, ttl_s: int) -> int | None:
         check_entry(key, value, ttl_s)
         self._check_open()
         with self._lock:
-            if self._living(key) is not None:
-                return False
-            self._write(key, value, ttl_s)
-            return True
+            return None if self._living(key) is not None else self._write(key, value, ttl_s)
 
-    def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> bool:
+    def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> int | None:
         check_entry(key, value, ttl_s)
         self._check_open()
         with self._lock:
-            if not self._is_still(key, token):
-                return False
-            self._write(key, value, ttl_s)
-            return True
+            return self._write(key, value, ttl_s) if self._is_still(key, token) else None
 
     def remove(self, key: str, token: Any) -> bool:
         check_key(key)
@@ -102,9 +96,11 @@ class MemoryCache(Cache):
         entry = self._living(key)
         return entry is not None and entry.token == token
 
-    def _write(self, key: str, value: bytes, ttl_s: int) -> None:
+    def _write(self, key: str, value: bytes, ttl_s: int) -> int:
         self._sweep()
-        self._entries[key] = _Entry(value, next(self._tokens), self._clock() + ttl_s)
+        token = next(self._tokens)
+        self._entries[key] = _Entry(value, token, self._clock() + ttl_s)
+        return token
 
     def _sweep(self) -> None:
         """Look at the next few entries in turn and drop what has expired: the cache forgets faster than it grows,

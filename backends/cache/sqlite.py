@@ -65,19 +65,22 @@ class SqliteCache(Cache):
             row = connection.execute(GET, (key, self._clock())).fetchone()
         return None if row is None else Cached(*row)
 
-    def add(self, key: str, value: bytes, ttl_s: int) -> bool:
+    def add(self, key: str, value: bytes, ttl_s: int) -> int | None:
         check_entry(key, value, ttl_s)
+        token = _token()
         with self._file.write() as connection:
             now = self._clock()
             connection.execute(PRUNE, (now, PRUNED_PER_WRITE))
-            return connection.execute(ADD, (key, value, _token(), now + ttl_s, now)).rowcount == 1
+            row = (key, value, token, now + ttl_s, now)
+            return token if connection.execute(ADD, row).rowcount == 1 else None
 
-    def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> bool:
+    def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> int | None:
         check_entry(key, value, ttl_s)
+        new = _token()
         with self._file.write() as connection:
             now = self._clock()
-            row = (value, _token(), now + ttl_s, key, token, now)
-            return connection.execute(REPLACE, row).rowcount == 1
+            row = (value, new, now + ttl_s, key, token, now)
+            return new if connection.execute(REPLACE, row).rowcount == 1 else None
 
     def remove(self, key: str, token: Any) -> bool:
         check_key(key)

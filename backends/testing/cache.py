@@ -68,6 +68,14 @@ class CacheContract(CacheFailures):
         assert value_of(cache, "k") == b"second"
         assert not cache.replace("k", b"third", stale, 60)
 
+    def test_a_write_gives_the_token_of_its_entry(self, cache: Cache) -> None:
+        added = cache.add("k", b"v", 60)
+        assert added == token_of(cache, "k")
+        replaced = cache.replace("k", b"w", added, 60)
+        assert replaced == token_of(cache, "k") != added
+        assert cache.add("k", b"x", 60) is cache.replace("k", b"x", added, 60) is None
+        assert cache.remove("k", replaced)
+
     def test_reading_leaves_a_token_valid(self, cache: Cache) -> None:
         cache.put("k", b"v", 60)
         token = token_of(cache, "k")

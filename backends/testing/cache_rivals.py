@@ -75,7 +75,7 @@ def _get(key: str) -> Any:
 
 
 def _replace(key: str, value: bytes, token: Any) -> bool:
-    replaced: bool = _process["cache"].replace(key, value, token, 60)
+    replaced: bool = _process["cache"].replace(key, value, token, 60) is not None
     return replaced
 
 
@@ -99,9 +99,9 @@ def _run(arena: Callable[[], tuple[Cache, Barrier]], method: str, first: bool) -
             barrier.wait()
         match method:
             case "add":
-                won = cache.add(key, value, 60)
+                won = cache.add(key, value, 60) is not None
             case "replace":
-                won = cache.replace(key, value, token, 60)
+                won = cache.replace(key, value, token, 60) is not None
             case _:
                 won = cache.remove(key, token)
         wins.append(won)

@@ -8,7 +8,7 @@ from coupon.ports.backend import Backend
 
 
 class Cached(NamedTuple):
-    """A value and the token that proves which write of it was read, in any thread and process."""
+    """A value and the token that proves which write of it was read, in any thread and process. No token is None."""
 
     value: bytes
     token: Any
@@ -29,17 +29,17 @@ class Cache(Backend):
         """The value and its token; None when missing or expired."""
 
     @abstractmethod
-    def add(self, key: str, value: bytes, ttl_s: int) -> bool:
-        """Store only if the key is missing; False, and nothing changed, when it is there."""
+    def add(self, key: str, value: bytes, ttl_s: int) -> Any:
+        """Store only if the key is missing; the new entry's token. None, and nothing changed, when it is there."""
 
     @abstractmethod
-    def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> bool:
-        """Store only if the entry is still the one that ``token`` was read with. False, and nothing changed, when it
-        was written since (also with the same bytes), or is gone."""
+    def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> Any:
+        """Store only if the entry is still the one that ``token`` is of; the new entry's token. None, and nothing
+        changed, when it was written since (also with the same bytes), or is gone."""
 
     @abstractmethod
     def remove(self, key: str, token: Any) -> bool:
-        """Delete only if the entry is still the one that ``token`` was read with; else False, nothing changed."""
+        """Delete only if the entry is still the one that ``token`` is of; else False, nothing changed."""
 
     @abstractmethod
     def delete_many(self, keys: Iterable[str]) -> None:

@@ -76,8 +76,8 @@ MUTANTS = [
     Mutant(
         "add-only cache fill",
         "coupon/reservations.py",
-        "won = self._cache.add(key, value, self._provisional_ttl_s)",
-        "won = self._cache.put(key, value, self._provisional_ttl_s) is None",
+        "token = self._cache.add(key, value, self._provisional_ttl_s)",
+        "token = self._cache.put(key, value, self._provisional_ttl_s) or self._token_of(key, value)",
     ),
     Mutant(
         "codes from the operation",
@@ -100,8 +100,8 @@ MUTANTS = [
     Mutant(
         "compare and set in the cache",
         "coupon/reservations.py",
-        "won = self._cache.replace(key, value, snapshot.token, self._provisional_ttl_s)",
-        "won = self._cache.put(key, value, self._provisional_ttl_s) is None",
+        "token = self._cache.replace(key, value, snapshot.token, self._provisional_ttl_s)",
+        "token = self._cache.put(key, value, self._provisional_ttl_s) or self._token_of(key, value)",
     ),
     Mutant(
         "a refusal is checked against the store",
@@ -112,8 +112,8 @@ MUTANTS = [
     Mutant(
         "a confirmation is of one's own reservation",
         "coupon/reservations.py",
-        "if cached is not None and cached.value == reservation.value:",
-        "if cached is not None:",
+        "return cached.token if cached is not None and cached.value == value else None",
+        "return cached.token if cached is not None else None",
     ),
     Mutant(
         "what lost is looked at in the cache",

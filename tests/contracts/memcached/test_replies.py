@@ -91,6 +91,8 @@ def test_an_answer_to_another_question_is_not_taken(method, answer):
 def test_an_answer_about_another_key_is_not_taken():
     with scripted(FOUND.replace(b":k", b":other")) as (cache, _), pytest.raises(BackendUnavailable):
         cache.get("k")
+    with scripted(b"STORED\r\n", FOUND.replace(b":k", b":other")) as (cache, _), pytest.raises(BackendUnavailable):
+        cache.add("k", b"v", 60)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -115,11 +117,19 @@ def test_half_an_answer_is_no_answer(length):
 
 
 def test_each_comparison_is_sent_with_its_token():
-    with scripted(b"EXISTS\r\n", b"STORED\r\n", b"VERSION 1.6\r\n") as (cache, commands):
-        assert not cache.replace("k", b"v", 7, 60)
+    with scripted(b"EXISTS\r\n", FOUND, b"STORED\r\n", b"VERSION 1.6\r\n") as (cache, commands):
+        assert not cache.replace("k", b"v", 6, 60)
         assert cache.remove("k", 8)
         cache.ping()
-    assert commands == [b"cas coupon:k 0 60 1 7", b"cas coupon:k 0 -1 0 8", b"version"]
+    assert commands == [b"cas coupon:k 0 60 1 6", b"gets coupon:k", b"cas coupon:k 0 -1 0 8", b"version"]
+
+
+@pytest.mark.parametrize("now", [FOUND.replace(b"\r\nv", b"\r\nw"), b"END\r\n"])
+def test_what_was_stored_and_overtaken_at_once_has_a_token_that_fits_nothing(now):
+    with scripted(b"STORED\r\n", now) as (cache, _):
+        token = cache.add("k", b"v", 60)
+    assert token is not None
+    assert token not in (7, None)
 
 
 def test_a_server_that_accepts_no_connection_is_given_up_on_in_time():
