@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from coupon import settings
@@ -61,7 +61,8 @@ class Run:
                 self._own("processes go on", told)
             self._mend_all(here, cluster)
             self._count(here)
-            found = self._come_to_rest(backends, ports, secret)
+            with closing(open_backends(settings.load(here.patient))) as patient:
+                found = self._come_to_rest(patient, ports, secret)
         self._say("judging")
         proof.save(self._folder, found)
         self._result.save(self._folder)
