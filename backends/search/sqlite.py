@@ -34,10 +34,15 @@ CREATE TABLE {table} (
 HOLDERS = "CREATE INDEX holders_{generation} ON {table} (userId, couponCode) WHERE userId IS NOT NULL"
 DAYS = "CREATE INDEX days_{generation} ON {table} (expireAt, couponCode)"
 PUT = f"""
-INSERT INTO {{table}} VALUES ({", ".join(f":{field}" for field in FIELDS)})
+INSERT INTO {{table}} VALUES ({", ".join("?" * len(FIELDS))})
 ON CONFLICT (couponCode) DO UPDATE SET {", ".join(f"{field} = excluded.{field}" for field in FIELDS[1:])}
 WHERE excluded.version > version
 """  # noqa: S608 - made of names in this file
+# A command never changes a coupon's days: as long as they are the same, their index need not be written.
+CHANGE = """
+UPDATE {table} SET userId = ?, issued = ?, used = ?, issuedAt = ?, usedAt = ?, modifiedAt = ?, version = ?
+WHERE couponCode = ? AND version < ? AND validFrom = ? AND expireAt = ? AND createdAt = ?
+"""
 FIND = "SELECT * FROM documents WHERE {conditions} couponCode > :after ORDER BY couponCode LIMIT :limit"
 # The plus sign keeps SQLite from the index of days, which would read everybody's coupons of that day.
 CONDITIONS = {
@@ -73,12 +78,13 @@ class SqliteSearch(Search):
                 _make(connection, PRESENT)
 
     def index_many(self, coupons: Sequence[Coupon]) -> None:
+        documents = [document(coupon) for coupon in coupons]
         with self._file.write() as connection:
             tables = _tables(connection)
             if PRESENT not in tables:
                 raise self._missing()
             for table in tables:
-                _put(connection, table, coupons)
+                _change(connection, table, documents)
 
     def find(self, query: Query, limit: int, after: str = "") -> list[Document]:
         conditions = CONDITIONS[query.user_id is not None, query.expire_at is not None]
@@ -124,9 +130,10 @@ class _SqliteRebuild(Rebuild):
         self._file, self._generation = file, generation
 
     def add_many(self, coupons: Sequence[Coupon]) -> None:
+        documents = [document(coupon) for coupon in coupons]
         with self._file.write() as connection:
             _check_is_next(connection, self._generation)
-            _put(connection, NEXT, coupons)
+            _put(connection, NEXT, documents)
 
 
 def _tables(connection: sqlite3.Connection) -> set[str]:
@@ -150,8 +157,28 @@ def _check_is_next(connection: sqlite3.Connection, generation: str) -> None:
         raise BackendRejected("another rebuild was begun, which discarded this one")
 
 
-def _put(connection: sqlite3.Connection, table: str, coupons: Iterable[Coupon]) -> None:
-    connection.executemany(PUT.format(table=table), map(document, coupons))
+def _change(connection: sqlite3.Connection, table: str, documents: Sequence[Document]) -> None:
+    """First as what they nearly always are: new coupons, and commands on known ones."""
+    new = [doc for doc in documents if doc["version"] == 1]
+    changed = [doc for doc in documents if doc["version"] != 1]
+    if connection.executemany(CHANGE.format(table=table), map(_changes, changed)).rowcount != len(changed):
+        new += changed
+    _put(connection, table, new)
+
+
+def _put(connection: sqlite3.Connection, table: str, documents: Iterable[Document]) -> None:
+    connection.executemany(PUT.format(table=table), (tuple(doc.values()) for doc in documents))
+
+
+def _changes(doc: Document) -> tuple[Any, ...]:
+    """The parameters of ``CHANGE``."""
+    code, user_id, issued, used, valid_from, expire_at, issued_at, used_at, created_at, modified_at, version = (
+        doc.values()
+    )
+    return (
+        user_id, issued, used, issued_at, used_at, modified_at, version,
+        code, version, valid_from, expire_at, created_at,
+    )  # fmt: skip
 
 
 def _document(row: tuple[Any, ...]) -> Document:

@@ -173,6 +173,13 @@ class SearchContract:
         search.index_many([coupon._replace(version=100)])
         holds(search, [coupon._replace(version=2**40)])
 
+    def test_one_batch_holds_new_coupons_changed_ones_and_changes_of_unknown_ones(self, search: Search) -> None:
+        new, issued, moved, unknown = some_coupons(4)
+        search.index_many([issued, moved])
+        changes = [changed(issued), *on("2026-12-30", [changed(moved)]), changed(unknown)]
+        search.index_many([new, *changes])
+        holds(search, [new, *changes])
+
     def test_a_change_of_the_holder_moves_the_coupon_between_their_lists(self, search: Search) -> None:
         [coupon] = some_coupons(1)
         for version, holder in enumerate(["ann", "bob", None, "ann"], start=2):
