@@ -36,12 +36,15 @@ CREATE TABLE IF NOT EXISTS coupons (
 ) STRICT;
 """
 CREATE = "INSERT INTO coupons VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+# The code is not set: SQLite would write its index anew.
 CHANGE = """
-UPDATE coupons SET code = ?, valid_from = ?, expire_at = ?, created_at = ?, modified_at = ?, batch = ?, user_id = ?,
+UPDATE coupons SET valid_from = ?, expire_at = ?, created_at = ?, modified_at = ?, batch = ?, user_id = ?,
     issued_at = ?, used_at = ?, version = ?, revision = ?, history = ?, rejections = ?
 WHERE code = ? AND revision = ?
 """
 GET = "SELECT * FROM coupons WHERE code IN (SELECT value FROM json_each(?))"
+NONE = "[]"
+"""Rejections of nearly every coupon, which is not worth a decoder."""
 SCAN = "SELECT * FROM coupons WHERE code > ? ORDER BY code LIMIT ?"
 
 
@@ -86,14 +89,17 @@ class SqliteStore(Store):
 def _save(connection: sqlite3.Connection, coupon: Coupon, row: tuple[Any, ...]) -> bool:
     if coupon.revision == 1:
         return connection.execute(CREATE, row).rowcount == 1
-    return connection.execute(CHANGE, (*row, coupon.code, coupon.revision - 1)).rowcount == 1
+    return connection.execute(CHANGE, (*row[1:], coupon.code, coupon.revision - 1)).rowcount == 1
 
 
 def _row(coupon: Coupon) -> tuple[Any, ...]:
-    *fields, history, rejections = coupon
-    return *fields, wire.encode_history(history).decode(), wire.encode_rejections(rejections).decode()
+    return (
+        *coupon[:-2],
+        wire.encode_history(coupon.history).decode(),
+        wire.encode_rejections(coupon.rejections).decode() if coupon.rejections else NONE,
+    )
 
 
 def _coupon(row: tuple[Any, ...]) -> Coupon:
-    *fields, history, rejections = row
-    return Coupon._make([*fields, wire.decode_history(history), wire.decode_rejections(rejections)])
+    rejections = () if row[-1] == NONE else wire.decode_rejections(row[-1])
+    return Coupon._make((*row[:-2], wire.decode_history(row[-2]), rejections))
