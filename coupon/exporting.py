@@ -2,18 +2,20 @@
 
 import csv
 from collections.abc import Callable, Iterable
-from typing import TextIO
+from typing import Any, TextIO
 
 from coupon.model import Coupon
 from coupon.wire import Document, document, dump
 
 Writer = Callable[[list[Coupon]], None]
+BOOLEANS = {False: "false", True: "true"}
+"""As JSON writes them."""
 
 
 def csv_writer(out: TextIO) -> Writer:
     """Writes the header at once, then pages of coupons."""
-    writer = csv.DictWriter(out, list(Document.__annotations__), lineterminator="\n")
-    writer.writeheader()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(Document.__annotations__)
     return lambda coupons: writer.writerows(_cells(document(coupon)) for coupon in coupons)
 
 
@@ -32,6 +34,6 @@ def export(pages: Iterable[list[Coupon]], write: Writer, on_progress: Callable[[
     return count
 
 
-def _cells(fields: Document) -> dict[str, object]:
-    """Booleans as JSON writes them; the csv module leaves None empty."""
-    return {name: str(value).lower() if isinstance(value, bool) else value for name, value in fields.items()}
+def _cells(fields: Document) -> list[Any]:
+    """In the header's order; the csv module leaves None empty."""
+    return list((fields | {"issued": BOOLEANS[fields["issued"]], "used": BOOLEANS[fields["used"]]}).values())
