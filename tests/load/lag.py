@@ -9,10 +9,13 @@ from typing import NamedTuple
 
 from coupon import settings
 from coupon.drain import GROUP
-from coupon.ports.backend import BackendError
+from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.ports.queue import Queue
 from coupon.topics import command_topics
 from coupon.wiring import open_backend
+from tests.e2e.deployment import eventually
+
+START_WITHIN_S = 30.0
 
 
 class Sample(NamedTuple):
@@ -60,12 +63,12 @@ class Lag:
 
 @contextmanager
 def watched(environ: Mapping[str, str]) -> Iterator[Lag]:
-    """The lag of the service with that environment; raises BackendError when its queue does not know the topics, as
-    that of another service would not."""
+    """The lag of the service with that environment; raises BackendRejected when its queue does not know the topics,
+    as that of another service would not."""
     loaded = settings.load(environ)
     topics, queue = command_topics(loaded.topics), open_backend(Queue, loaded.queue_url)  # type: ignore[type-abstract]
     try:
-        queue.lag(topics, GROUP)
+        eventually(lambda: queue.lag(topics, GROUP) >= 0, START_WITHIN_S, BackendUnavailable)
         yield Lag(queue, topics)
     finally:
         queue.close()

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -26,8 +27,10 @@ from tests.load.shelves import MOVES, Piece, Shelves
 MARKETING_SHARE = 0.1
 """Of the users."""
 CREATION_SHARE = 0.01
-"""Of the commands; with it, more coupons are created than issued."""
-AMOUNT_MAX, LARGE, LARGE_SHARE = 100, 5_000, 0.005
+"""Of the commands; with it, a few more coupons are created than issued."""
+AMOUNT_MAX, LARGE, LARGE_SHARE = 100, 5_000, 0.002
+FULL = 10
+"""So many creations of ``AMOUNT_MAX`` first, so that the apps have something to begin with."""
 TODAY_SHARE = 0.02
 """Of the creations, whose coupons can be used for the last time today."""
 AGAIN_SHARE = 0.02
@@ -48,8 +51,7 @@ GOOD = {HTTPStatus.OK, HTTPStatus.ACCEPTED}
 
 
 def _amounts() -> Iterator[int]:
-    """A large one first, so that the apps have something to begin with."""
-    yield LARGE
+    yield from repeat(AMOUNT_MAX, FULL)
     while True:
         yield LARGE if random.random() < LARGE_SHARE else random.randint(1, AMOUNT_MAX)
 
