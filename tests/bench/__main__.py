@@ -1,6 +1,6 @@
 """``make bench``: every figure beside its yardstick from the same run; printed, and in ``build/bench/`` as JSON.
 
-``ARGS='cpu http'`` takes only these groups.
+``ARGS='cpu taking'`` takes only these groups.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import web_cpu, worker_cpu
+from tests.bench import carrying_out, taking, web_cpu, worker_cpu
 from tests.bench.figure import Figure
 from tests.bench.place import Place
 from tests.bench.report import machine, markdown, worsened
@@ -19,6 +19,8 @@ from tests.e2e.deployment import ROOT
 
 GROUPS: dict[str, list[Callable[[Place], list[Figure]]]] = {
     "cpu": [web_cpu.figures, worker_cpu.figures],
+    "taking": [taking.figures],
+    "carrying-out": [carrying_out.figures],
 }
 
 

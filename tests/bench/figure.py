@@ -14,7 +14,7 @@ ROUNDS = 7
 class Figure:
     """Values of ``ours`` and of the ``yardstick`` in the same ``unit``, one a round.
 
-    The goal is for their ratio, or for our value itself where there is no yardstick: ``at_most`` or ``at_least``.
+    The goal is for their ratio, or for our value itself where there is no yardstick: ``at_most``, ``at_least`` or none.
     ``of_record`` is a yardstick that was measured once, elsewhere, such as the original's.
     """
 
@@ -41,6 +41,8 @@ class Figure:
     @property
     def goal(self) -> str:
         sign, limit = ("≥", self.at_least) if self.at_most is None else ("≤", self.at_most)
+        if limit is None:
+            return ""
         return f"{sign} {limit:g}{'×' if self.yardstick else ' ' + self.unit}"
 
     def as_json(self) -> dict[str, Any]:

@@ -37,15 +37,17 @@ class Place:
 
     def in_memory(self) -> dict[str, str]:
         """The environment of a service in one process."""
-        return self._quick({"COUPON_CONF": "conf/test.env", "COUPON_HEARTBEAT_FILE": str(self._new() / "heartbeat")})
+        return self._quick(
+            {"COUPON_CONF": "conf/test.env", "COUPON_HEARTBEAT_FILE": str(self.new_folder() / "heartbeat")}
+        )
 
     def embedded(self) -> dict[str, str]:
         """The environment of a service on SQLite files of its own."""
-        return self._quick(embedded(self._new()))
+        return self._quick(embedded(self.new_folder()))
 
     def on_services(self) -> dict[str, str]:
         """The environment of a service on the real servers, with names of its own there."""
-        return self._quick(on_services(self._new(), self, cache_timeout_s=1.0))
+        return self._quick(on_services(self.new_folder(), self, cache_timeout_s=1.0))
 
     @property
     def kafka(self) -> str:
@@ -63,7 +65,7 @@ class Place:
     def memcached(self) -> str:
         return self.server("memcached")
 
-    def _new(self) -> Path:
+    def new_folder(self) -> Path:
         self._names += 1
         folder = self.folder / str(self._names)
         folder.mkdir()

@@ -59,7 +59,7 @@ class Deployment:
 
     def __init__(self, environ: dict[str, str], web: int = 2, workers: int = 1) -> None:
         self.folder = Path(environ["COUPON_CONF"]).parent
-        self.port = _free_port()
+        self.port = free_port()
         self.environ = {**environ, "PORT": str(self.port), "WEB_CONCURRENCY": str(web)}
         self.url = f"http://127.0.0.1:{self.port}"
         self.session = requests.Session()
@@ -186,7 +186,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

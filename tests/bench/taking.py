@@ -1,0 +1,126 @@
+"""What the web side takes and answers on the real servers, with ``wrk -t1 -c32``: gunicorn as ``conf/`` has it.
+
+First no worker runs, so that the figures are of the web side; then what a busy worker leaves of it.
+Everything, the load too, shares the machine.
+"""
+
+import time
+from collections.abc import Iterator
+
+from coupon.model import Coupon, Kind, create, transition
+from coupon.service import CommandService
+from coupon.wiring import Backends
+from tests.bench.bare import bare_web
+from tests.bench.figure import Figure
+from tests.bench.place import Place, opened
+from tests.bench.web_cpu import FIRST, LAST
+from tests.bench.wrk import changes, load, paths, same
+from tests.coupons import a_command, a_creation
+from tests.e2e.deployment import Deployment, children, rss_peak_mb
+
+ROUNDS = 5
+ORIGINAL = "the original, fully warmed"
+HELD, HELD_BY_EACH = 40_000, 5
+FRESH_A_ROUND = 12_000
+CACHED = 2_000
+CREATION = {"amount": 1, "validFrom": FIRST, "expireAt": LAST}
+
+
+def figures(place: Place) -> list[Figure]:
+    environ = place.on_services()
+    with opened(environ) as (loaded, backends), bare_web(place) as bare:
+        service = CommandService(backends, loaded)
+        fresh = created(service, backends, (ROUNDS + 1) * FRESH_A_ROUND + CACHED)
+        with Deployment(environ, workers=0) as running:
+            found = [*lists(running.url, place, backends), *accepted(running.url, bare, place, fresh)]
+            found += [*large(running), Figure("memory of a web process then", "MB", at_most=120, ours=memory(running))]
+            running.start_worker()
+            found += beside_a_worker(running.url, bare)
+    return found
+
+
+def accepted(url: str, bare: str, place: Place, fresh: Iterator[str]) -> list[Figure]:
+    """Creations of one; issues and cancels of coupons that the cache knows; issues of such that it does not."""
+    names = ["creations of one", "issues and cancels, cached", "issues, not cached"]
+    rates = [Figure(f"accepted {n}", "1/s", "an empty Flask view on the same workers", at_least=0.5) for n in names]
+    slowest = [Figure(f"the same, p99: {n}", "ms", at_most=35) for n in names]
+    cached = [next(fresh) for _ in range(CACHED)]
+    scripts = [same("POST", CREATION), changes(cached, ["issue", "cancel"], place.folder)]
+    for script in scripts:
+        load(f"{url}/v1/coupons", script, folder=place.folder)  # once, so that all is warm
+    for _ in range(ROUNDS):
+        empty = load(bare, folder=place.folder).rate
+        once = changes([next(fresh) for _ in range(FRESH_A_ROUND)], ["issue"], place.new_folder())
+        for rate, slow, script in zip(rates, slowest, [*scripts, once], strict=True):
+            seen = load(f"{url}/v1/coupons", script, folder=place.folder)
+            rate.ours.append(seen.rate)
+            rate.against.append(empty)
+            slow.ours.append(seen.p99_ms)
+    rates[2].at_least = slowest[2].at_most = None  # each is a read of the emulator first: told, and not a goal
+    against_the_original = [
+        Figure(f"accepted {name}", "1/s", ORIGINAL, at_least=1, of_record=2_046, ours=rate.ours)
+        for name, rate in zip(names[:2], rates, strict=False)
+    ]
+    return [*rates, *against_the_original, *slowest]
+
+
+def lists(url: str, place: Place, backends: Backends) -> list[Figure]:
+    """A user's five coupons of forty thousand."""
+    held = list(held_coupons())
+    for first in range(0, len(held), 1_000):
+        backends.search.index_many(held[first : first + 1_000])
+    time.sleep(2)  # until they are found
+    figure = Figure("lists of a user's 5 coupons of 40,000", "1/s", ORIGINAL, at_least=1, of_record=1_620)
+    users = [f"/v1/users/{coupon.user_id}/coupons" for coupon in held[::HELD_BY_EACH]]
+    script = paths(users, place.folder)
+    for _ in range(ROUNDS + 1):
+        figure.ours.append(load(url, script, folder=place.folder).rate)
+    del figure.ours[0]
+    return [figure]
+
+
+def large(running: Deployment) -> list[Figure]:
+    """One POST of many coupons, until it is accepted."""
+    found = []
+    for amount, most_s in ((20_000, 0.2), (1_000_000, 2)):
+        figure = Figure(f"one POST of {amount:,}", "s", at_most=most_s)
+        for _ in range(ROUNDS):
+            began = time.monotonic()
+            answer = running.session.post(f"{running.url}/v1/coupons", json=CREATION | {"amount": amount}, timeout=30)
+            figure.ours.append(time.monotonic() - began)
+            assert answer.status_code == 202, answer.text
+        found.append(figure)
+    return found
+
+
+def beside_a_worker(url: str, bare: str) -> list[Figure]:
+    """Of creations of one, while a worker carries out millions that wait."""
+    figure = Figure("accepted creations of one beside a busy worker", "1/s", "an empty Flask view beside it too")
+    slow = Figure("the same, p99: creations of one beside a busy worker", "ms")
+    for _ in range(ROUNDS):
+        figure.against.append(load(bare).rate)
+        seen = load(f"{url}/v1/coupons", same("POST", CREATION))
+        figure.ours.append(seen.rate)
+        slow.ours.append(seen.p99_ms)
+    return [figure, slow]
+
+
+def memory(running: Deployment) -> list[float]:
+    assert running.web is not None
+    return [rss_peak_mb(pid) for pid in children(running.web.pid)]
+
+
+def created(service: CommandService, backends: Backends, amount: int) -> Iterator[str]:
+    """The codes of so many new coupons, which the store has; nobody sends a command for it."""
+    born = a_creation(amount=amount, operation=service.mint.operation("bench", None))
+    codes = list(service.mint.codes(born.operation, 0, amount))
+    for first in range(0, amount, 5_000):
+        backends.store.save_many([create(born, code) for code in codes[first : first + 5_000]])
+    return iter(codes)
+
+
+def held_coupons() -> Iterator[Coupon]:
+    for number in range(HELD):
+        coupon = create(a_creation(), f"{number:019d}")
+        issued = a_command(Kind.ISSUE, "i", user_id=f"user{number // HELD_BY_EACH}", code=coupon.code)
+        yield transition(coupon, issued)

@@ -1,0 +1,81 @@
+"""wrk: a load from another process, which answers what rate and what latencies it saw."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+CONNECTIONS = 32
+SECONDS = 5
+DONE = """
+done = function(summary, latency, requests)
+  local e = summary.errors
+  io.stderr:write(string.format('{"requests": %d, "us": %d, "failed": %d, "p50": %d, "p99": %d}\\n',
+    summary.requests, summary.duration, e.connect + e.read + e.write + e.status + e.timeout,
+    latency:percentile(50), latency:percentile(99)))
+end
+"""
+
+
+class Load(NamedTuple):
+    """Answers a second, and latencies in milliseconds."""
+
+    rate: float
+    p50_ms: float
+    p99_ms: float
+
+
+def load(url: str, script: str = "", seconds: int = SECONDS, folder: Path = Path("/tmp")) -> Load:
+    """``wrk -t1 -c32``. Any answer but a good one (2xx, 3xx) is an error: a rate of refusals is none."""
+    assert shutil.which("wrk"), "wrk is missing; on Debian: apt-get install wrk"
+    file = folder / "load.lua"
+    file.write_text(script + DONE)
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s", "-s", str(file), url]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60)
+    found = json.loads(ran.stderr.splitlines()[-1])
+    assert found["failed"] == 0, f"{found['failed']} of {found['requests']} requests failed"
+    return Load(found["requests"] / found["us"] * 1e6, found["p50"] / 1e3, found["p99"] / 1e3)
+
+
+def same(method: str, body: object) -> str:
+    """A script that sends one request again and again."""
+    return f"""
+wrk.method = "{method}"
+wrk.body = '{json.dumps(body)}'
+wrk.headers["Content-Type"] = "application/json"
+"""
+
+
+def changes(codes: Sequence[str], commands: Sequence[str], folder: Path) -> str:
+    """A script that sends the first command for each of the codes, then the second for each, and so on, round and
+    round."""
+    file = folder / "codes.txt"
+    file.write_text("\n".join(codes) + "\n")
+    return f"""
+local codes, commands, place, turn = {{}}, {{{", ".join(f'"{command}"' for command in commands)}}}, 0, 1
+for code in io.lines("{file}") do codes[#codes + 1] = code end
+wrk.headers["Content-Type"] = "application/json"
+request = function()
+  place = place + 1
+  if place > #codes then place, turn = 1, turn % #commands + 1 end
+  local user = commands[turn] == "issue" and ', "userId": "ann"' or ""
+  local body = '{{"couponCode": "' .. codes[place] .. '"' .. user .. '}}'
+  return wrk.format("PUT", "/v1/coupons/" .. commands[turn], nil, body)
+end
+"""
+
+
+def paths(paths: Sequence[str], folder: Path) -> str:
+    """A script that gets the paths one after the other, round and round."""
+    file = folder / "paths.txt"
+    file.write_text("\n".join(paths) + "\n")
+    return f"""
+local paths, place = {{}}, 0
+for path in io.lines("{file}") do paths[#paths + 1] = path end
+request = function()
+  place = place % #paths + 1
+  return wrk.format("GET", paths[place])
+end
+"""
