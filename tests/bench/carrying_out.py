@@ -242,10 +242,8 @@ def imported(bench: Bench, emulator: Emulator, folder: Path) -> Figure:
 
 
 def _fresh(bench: Bench) -> Iterable[Coupon]:
-    born = a_creation()
-    return (
-        create(born, code) for code in bench.service.mint.codes(bench.service.mint.operation("bench", None), 0, 10**6)
-    )
+    mint = bench.service.mint
+    return (create(a_creation(), code) for code in mint.codes(mint.operation("bench", None), 0, IMPORTED))
 
 
 def _issued(coupon: Coupon) -> Coupon:

@@ -1,10 +1,13 @@
-"""When the store proves a cache entry wrong."""
+"""When the store proves a cache entry wrong, and whose entry a reservation may touch."""
 
 import pytest
 
+from backends.cache.memory import MemoryCache
+from backends.store.memory import MemoryStore
 from coupon.model import Kind, transition
+from coupon.ports.backend import BackendUnavailable
 from coupon.protocol import settle
-from coupon.reservations import CONFIRMED, is_wrong
+from coupon.reservations import CONFIRMED, Reservations, cache_key, is_wrong
 from coupon.wire import encode_coupon
 from tests.coupons import NOW, a_command, a_coupon
 
@@ -46,3 +49,42 @@ def test_what_the_store_rejected_is_wrong():
 
 def test_what_cannot_be_read_is_wrong():
     assert is_wrong(b"C{", BORN)
+
+
+class Mute(MemoryCache):
+    """Writes are carried out, or not, and never answered."""
+
+    carries_out = True
+
+    def add(self, key, value, ttl_s):
+        if self.carries_out:
+            super().add(key, value, ttl_s)
+        raise BackendUnavailable("no answer")
+
+
+@pytest.fixture
+def mute():
+    return Mute()
+
+
+@pytest.fixture
+def reservations(mute):
+    store = MemoryStore()
+    store.save_many([BORN])
+    return Reservations(mute, store, ttl_s=60, provisional_ttl_s=5, wait_ms=1)
+
+
+def test_a_reservation_that_nobody_answered_for_is_confirmed_if_it_is_there(mute, reservations):
+    reservation = reservations.reserve(reservations.read(BORN.code), ISSUED)
+    assert not reservation.held
+    reservations.confirm(reservation)
+    assert reservations.read(BORN.code).coupon == ISSUED
+
+
+@pytest.mark.parametrize("end", ["confirm", "drop"])
+def test_the_entry_of_another_is_left_alone(mute, reservations, end):
+    mute.carries_out = False
+    reservation = reservations.reserve(reservations.read(BORN.code), ISSUED)
+    mute.put(cache_key(BORN.code), theirs := CONFIRMED + encode_coupon(ISSUED_BY_ANOTHER), 60)
+    getattr(reservations, end)(reservation)
+    assert mute.get(cache_key(BORN.code)).value == theirs
