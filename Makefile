@@ -8,13 +8,14 @@ LOAD_STAMP := .venv/installed-load
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test simulate chaos mutants load check lint format services services-down services-status clean
+.PHONY: help install run test simulate chaos mutants bench bench-check load check lint format services services-down services-status clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 	@echo
 	@echo "COUPON_CONF=FILE chooses the configuration (conf/embedded.env, conf/services.env), PORT the port (8080),"
 	@echo "WORKERS the number of workers (1). make test ARGS='-k kafka' passes arguments on to pytest."
+	@echo "make bench takes half an hour; ARGS='cpu taking' only some of its figures (see ARGS=--help)."
 	@echo "make chaos takes 3 minutes; ARGS='--minutes 60', ARGS='--seed 7' (see ARGS=--help)."
 	@echo "make load takes 2 minutes; ARGS='--minutes 10 --rate 500', ARGS=--embedded, ARGS='--url http://127.0.0.1:8080'."
 
@@ -50,7 +51,13 @@ $(LOAD_STAMP): $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[load]'
 	@touch $@
 
-check: lint test ## what CI runs: lint, and all tests
+bench: $(STAMP) ## every figure beside its yardstick from the same run, on real servers (needs wrk)
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-check: $(STAMP) ## the figures of CPU alone, against those of docs/performance.json: none may be 25 % worse
+	@$(BIN)/python -m tests.bench cpu --json build/bench-check.json --baseline docs/performance.json
+
+check: lint test ## what CI runs first: lint, and all tests
 
 lint: $(STAMP) ## ruff, mypy (strict), import-linter
 	@$(BIN)/ruff check

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-ROUNDS = 7
+ROUNDS = 15
 
 
 @dataclass
@@ -29,9 +29,12 @@ class Figure:
 
     @property
     def value(self) -> float:
-        """What the goal is for."""
-        against = self.against if self.of_record is None else [self.of_record]
-        return median(self.ours) / median(against) if against else median(self.ours)
+        """What the goal is for: the median of the rounds' ratios where each round has a yardstick of its own."""
+        if self.of_record is not None:
+            return median(self.ours) / self.of_record
+        if len(self.ours) == len(self.against):
+            return median(ours / against for ours, against in zip(self.ours, self.against, strict=True))
+        return median(self.ours) / median(self.against) if self.against else median(self.ours)
 
     @property
     def is_reached(self) -> bool:
@@ -49,6 +52,7 @@ class Figure:
         return {
             "figure": self.name,
             "unit": self.unit,
+            "rounds": len(self.ours),
             "ours": spread(self.ours),
             "yardstick": self.yardstick or None,
             "against": spread(self.against if self.of_record is None else [self.of_record]),

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench.figure import ROUNDS, Figure
+from tests.bench.figure import Figure
 from tests.e2e.deployment import ROOT
 
 LIBRARIES = (
@@ -37,7 +37,6 @@ def machine() -> dict[str, Any]:
             "memcached": _output("memcached", "-V").removeprefix("memcached "),
             **{name: version(name) for name in LIBRARIES},
         },
-        "rounds": ROUNDS,
     }
 
 

@@ -19,7 +19,7 @@ from coupon.wiring import Backends
 from tests.bench.figure import ROUNDS, Figure, cpu_us
 from tests.bench.place import Place, opened, quiet
 
-REQUESTS = 1_500
+REQUESTS = 400
 FIRST, LAST = Day("2020-01-01"), Day("2099-12-31")
 Asked = tuple[str, str, dict[str, Any]]
 

@@ -12,8 +12,8 @@ from tests.bench.figure import ROUNDS, Figure, cpu_us
 from tests.bench.place import Place, opened, quiet
 from tests.bench.web_cpu import FIRST, LAST, coupons
 
-COMMANDS = 2_000
-SAVES = 100
+COMMANDS = 1_000
+SAVES = 50
 
 
 def figures(place: Place) -> list[Figure]:
