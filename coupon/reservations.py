@@ -153,7 +153,7 @@ class Reservations:
 
 
 def _encode(coupon: Coupon) -> bytes:
-    return encode_coupon(coupon._replace(rejections=()))
+    return encode_coupon(coupon._replace(rejections=()) if coupon.rejections else coupon)
 
 
 def is_wrong(cached: bytes, stored: Coupon | None) -> bool:

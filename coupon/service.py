@@ -162,8 +162,8 @@ class CommandService:
         if reservation is None:
             return False
         try:
-            told = encode_command(command._replace(reserved=reservation.held))
-            self._queue.publish([Message(self._topics[command.kind], command.code, told)])
+            told = command if reservation.held else command._replace(reserved=False)
+            self._queue.publish([Message(self._topics[command.kind], command.code, encode_command(told))])
         except BackendError:
             self._reservations.drop(reservation)
             raise

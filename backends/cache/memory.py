@@ -4,7 +4,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from itertools import count
+from itertools import count, islice
 from typing import Any, NamedTuple, Self
 
 from backends.cache.limits import check_entry, check_key
@@ -97,16 +97,16 @@ class MemoryCache(Cache):
         return entry is not None and entry.token == token
 
     def _write(self, key: str, value: bytes, ttl_s: int) -> int:
-        self._sweep()
-        token = next(self._tokens)
-        self._entries[key] = _Entry(value, token, self._clock() + ttl_s)
+        now, token = self._clock(), next(self._tokens)
+        self._sweep(now)
+        self._entries[key] = _Entry(value, token, now + ttl_s)
         return token
 
-    def _sweep(self) -> None:
+    def _sweep(self, now: float) -> None:
         """Look at the next few entries in turn and drop what has expired: the cache forgets faster than it grows,
         and no write pays for many."""
-        for key in [key for key, _ in zip(self._entries, range(SWEPT_PER_WRITE), strict=False)]:
-            if self._living(key) is None:
+        for key in list(islice(self._entries, SWEPT_PER_WRITE)):
+            if self._entries[key].expires_at <= now:
                 del self._entries[key]
             else:
                 self._entries.move_to_end(key)

@@ -88,8 +88,10 @@ class KafkaQueue(Queue):
 
     def _ends(self, admin: Any, topics: Sequence[str]) -> tuple[dict[Any, int], dict[Any, int]]:
         """The oldest and the next offset of each of their partitions."""
-        counts = self._cluster.partitions_of(admin, list(topics))
-        places = [TopicPartition(self._cluster.prefix + topic, n) for topic in topics for n in range(counts[topic])]
+        leaders = self._cluster.leaders_of(admin, list(topics))
+        places = [
+            TopicPartition(self._cluster.prefix + topic, n) for topic in topics for n in range(len(leaders[topic]))
+        ]
         begins = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.EARLIEST))
         ends = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
         return {tp: begins[tp].offset for tp in places}, {tp: ends[tp].offset for tp in places}

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Self, TypeVar
 
 from kafka import KafkaAdminClient, errors
@@ -116,14 +117,16 @@ class Cluster:
             finally:
                 admin.close()
 
-    def partitions_of(self, admin: Any, topics: list[str]) -> dict[str, int]:
-        """How many each topic has, by its logical name; raises UnknownTopicOrPartitionError."""
-        counts = {}
+    def leaders_of(self, admin: Any, topics: list[str]) -> dict[str, list[int]]:
+        """The broker that leads each of the partitions of each topic, by its logical name; -1 is none just now. Raises
+        UnknownTopicOrPartitionError."""
+        leaders = {}
         for described in admin.describe_topics([self.prefix + topic for topic in topics]):
             if described["error_code"]:
                 raise errors.for_code(described["error_code"])(f"topic {described['name']!r}")
-            counts[described["name"].removeprefix(self.prefix)] = len(described["partitions"])
-        return counts
+            partitions = sorted(described["partitions"], key=itemgetter("partition_index"))
+            leaders[described["name"].removeprefix(self.prefix)] = [each["leader_id"] for each in partitions]
+        return leaders
 
 
 class _Direct(KafkaNetSocket):  # type: ignore[misc]

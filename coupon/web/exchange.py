@@ -84,7 +84,10 @@ def caller(header: str) -> Caller:
 def wait_s() -> int | None:
     """How long the caller would wait for the outcome (``Prefer: wait=N``, RFC 7240); None when he would not.
     A preference that cannot be read is ignored, as the RFC has it."""
-    for preference in request.environ.get("HTTP_PREFER", "").split(","):
+    preferences = request.environ.get("HTTP_PREFER")
+    if preferences is None:
+        return None
+    for preference in preferences.split(","):
         if wait := _WAIT.fullmatch(preference.partition(";")[0].strip()):
             return min(int(wait[1]), WAIT_MAX_S)
     return None
