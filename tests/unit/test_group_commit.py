@@ -1,0 +1,116 @@
+import threading
+import time
+
+import pytest
+
+from backends.queue.group_commit import GroupCommit
+
+SOON = 10.0
+
+
+class Slow:
+    """Serves when it is told to, and writes down what it served together."""
+
+    def __init__(self):
+        self.groups: list[list[int]] = []
+        self.go, self.busy = threading.Semaphore(0), threading.Event()
+
+    def __call__(self, works, deadline):
+        self.busy.set()
+        assert self.go.acquire(timeout=SOON)
+        self.groups.append(list(works))
+
+
+def call(group, work, within_s=SOON):
+    thread = threading.Thread(target=group.do, args=(work, time.monotonic() + within_s))
+    thread.start()
+    return thread
+
+
+def until(holds):
+    deadline = time.monotonic() + SOON
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@pytest.fixture
+def slow():
+    return Slow()
+
+
+@pytest.fixture
+def group(slow):
+    return GroupCommit(slow)
+
+
+def test_who_comes_alone_is_served_at_once(group, slow):
+    slow.go.release()
+    group.do(1, time.monotonic() + SOON)
+    assert slow.groups == [[1]]
+
+
+def test_those_who_come_meanwhile_are_served_together_in_their_order(group, slow):
+    first = call(group, 0)
+    assert slow.busy.wait(SOON)
+    others = []
+    for number in range(1, 6):
+        others.append(call(group, number))
+        until(lambda number=number: len(group._waiting) == number)
+    slow.go.release(2)
+    for thread in (first, *others):
+        thread.join(SOON)
+    assert slow.groups == [[0], [1, 2, 3, 4, 5]]
+
+
+def test_who_waited_in_vain_is_not_served_later(group, slow):
+    first = call(group, 0)
+    assert slow.busy.wait(SOON)
+    with pytest.raises(TimeoutError):
+        group.do(1, time.monotonic() + 0.01)
+    slow.go.release()
+    first.join(SOON)
+    slow.go.release()
+    group.do(2, time.monotonic() + SOON)
+    assert slow.groups == [[0], [2]]
+
+
+def test_an_error_of_the_one_who_serves_stops_nobody_else(slow):
+    def serve(works, deadline):
+        slow(works, deadline)
+        if works == [0]:
+            raise RuntimeError("broken")
+
+    group = GroupCommit(serve)
+    failed = []
+
+    def broken():
+        with pytest.raises(RuntimeError):
+            group.do(0, time.monotonic() + SOON)
+        failed.append(True)
+
+    first = threading.Thread(target=broken)
+    first.start()
+    assert slow.busy.wait(SOON)
+    second = call(group, 1)
+    until(lambda: len(group._waiting) == 1)
+    slow.go.release(2)
+    first.join(SOON)
+    second.join(SOON)
+    assert (failed, slow.groups) == ([True], [[0], [1]])
+
+
+def test_many_threads_are_served_once_each():
+    served = []
+    group = GroupCommit(lambda works, deadline: served.extend(works))
+
+    def client(number):
+        for each in range(200):
+            group.do((number, each), time.monotonic() + SOON)
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(served) == [(number, each) for number in range(8) for each in range(200)]
