@@ -1,0 +1,149 @@
+"""What a broker seldom says on demand: a client that follows a script, at the driver's edge."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+from kafka import TopicPartition, errors
+from kafka.future import Future
+from kafka.record.memory_records import MemoryRecords
+
+from backends.queue.kafka_broker import BATCH_BYTES, Broker, Order
+from coupon.ports.queue import Message
+
+ONE, TWO = TopicPartition("t", 1), TopicPartition("t", 2)
+GOOD = 0
+NOT_LEADER, TOO_LARGE, UNKNOWN_TOPIC = 6, 10, 3
+SILENCE = None
+
+
+class Scripted:
+    """Answers each request by what the script says of a partition's batch, given its values."""
+
+    def __init__(self, script):
+        self._script = script
+        self.sent: list[dict[int, list[bytes]]] = []
+        self.closed = False
+
+    def connected(self, node):
+        return not self.closed
+
+    is_ready = connected
+
+    def poll(self, timeout_ms, future=None):
+        pass
+
+    def close(self):
+        self.closed = True
+
+    def send(self, node, request):
+        (topic,) = request.topic_data
+        sent = {each.index: values(each.records) for each in topic.partition_data}
+        self.sent.append(sent)
+        said = {partition: self._script(partition, batch) for partition, batch in sent.items()}
+        future = Future()
+        if SILENCE in said.values():
+            return future
+        partitions = [SimpleNamespace(index=p, error_code=code, error_message=None) for p, code in said.items()]
+        topics = [SimpleNamespace(name=topic.name, partition_responses=partitions)]
+        return future.success(SimpleNamespace(responses=topics))
+
+
+def values(records):
+    return [record.value for batch in MemoryRecords(bytes(records)) for record in batch]
+
+
+def opened(script):
+    clients = []
+
+    def connect(kind, within_s, **options):
+        clients.append(Scripted(script))
+        return clients[-1], None
+
+    cluster = SimpleNamespace(timeout_s=1.0, timeout_ms=1000, connect=connect)
+    return Broker(cluster, 1), clients
+
+
+def order(place, *sent):
+    return Order([(place, Message("t", "k", value)) for value in sent])
+
+
+def send(broker, *orders):
+    """All in one group."""
+    broker._send(orders, time.monotonic() + 1)
+
+
+def test_orders_of_one_moment_go_out_in_one_request():
+    broker, clients = opened(lambda partition, batch: GOOD)
+    first, second = order(ONE, b"a", b"b"), order(TWO, b"c")
+    send(broker, first, second)
+    assert clients[0].sent == [{1: [b"a", b"b"], 2: [b"c"]}]
+    assert (first.acknowledged, second.acknowledged) == (2, 1)
+
+
+def test_what_was_not_written_may_be_sent_again_with_all_behind_it():
+    """In their order: nothing that came later is written before it."""
+    broker, clients = opened(lambda partition, batch: NOT_LEADER if partition == 1 else GOOD)
+    long = b"x" * (BATCH_BYTES - 10)
+    first, second = order(ONE, b"a", long, b"b"), order(TWO, b"c")
+    send(broker, first, second)
+    assert len(clients[0].sent) == 1
+    assert [message.value for _, message in first.again] == [b"a", long, b"b"]
+    assert (first.acknowledged, first.failures, second.acknowledged, second.again) == (0, [], 1, [])
+
+
+def test_one_message_that_is_too_large_is_refused_alone():
+    broker, clients = opened(lambda partition, batch: TOO_LARGE if b"large" in batch else GOOD)
+    small, large = order(ONE, b"a", b"b", b"c"), order(ONE, b"large")
+    send(broker, small, large)
+    assert (small.acknowledged, small.failures) == (3, [])
+    assert large.is_refused
+    assert isinstance(large.failures[0], errors.MessageSizeTooLargeError)
+    assert not clients[0].closed
+
+
+def test_a_partition_is_written_batch_by_batch_in_order():
+    broker, clients = opened(lambda partition, batch: GOOD)
+    sent = [b"%d" % number * (BATCH_BYTES // 3) for number in range(8)]
+    whole = order(ONE, *sent)
+    send(broker, whole)
+    assert whole.acknowledged == 8
+    assert [value for request in clients[0].sent for value in request[1]] == sent
+    assert len(clients[0].sent) > 2
+
+
+def test_what_is_in_doubt_is_not_sent_again_and_costs_the_connection():
+    broker, clients = opened(lambda partition, batch: SILENCE if b"a" in batch else GOOD)
+    doubtful, later = order(ONE, b"a"), order(ONE, b"b")
+    send(broker, doubtful)
+    assert (doubtful.acknowledged, doubtful.again, len(doubtful.failures)) == (0, [], 1)
+    assert not doubtful.is_refused
+    assert clients[0].closed
+    send(broker, later)
+    assert [client.sent for client in clients] == [[{1: [b"a"]}], [{1: [b"b"]}]]
+
+
+def test_the_refusal_of_one_topic_is_nobody_elses():
+    broker, _ = opened(lambda partition, batch: UNKNOWN_TOPIC if partition == 1 else GOOD)
+    refused, good = order(ONE, b"a"), order(TWO, b"b")
+    send(broker, refused, good)
+    assert (refused.is_refused, good.acknowledged) == (True, 1)
+
+
+@pytest.mark.parametrize("thrown", [RuntimeError("loop"), AttributeError("race"), OSError("socket")])
+def test_whatever_the_driver_throws_every_message_is_settled(thrown):
+    def throw(partition, batch):
+        raise thrown
+
+    broker, clients = opened(throw)
+    orders = [order(ONE, b"a", b"b"), order(TWO, b"c")]
+    send(broker, *orders)
+    assert [len(each.failures) for each in orders] == [2, 1]
+    assert clients[0].closed
+
+
+def test_a_broker_that_is_closed_keeps_no_connection():
+    broker, clients = opened(lambda partition, batch: GOOD)
+    send(broker, order(ONE, b"a"))
+    broker.close()
+    assert clients[0].closed
