@@ -27,7 +27,7 @@ from coupon.topics import LAYOUTS
 from coupon.wire import encode_command
 from coupon.wiring import Backends
 from tests.bench.bare import Emulator
-from tests.bench.figure import Figure
+from tests.bench.figure import Figure, cpu_s
 from tests.bench.place import Place, opened
 from tests.bench.web_cpu import FIRST, LAST
 from tests.coupons import a_command, a_creation
@@ -48,8 +48,9 @@ def figures(place: Place) -> list[Figure]:
         issued = found[1].ours
         found += latencies(bench, sorted(issued)[len(issued) // 2] / 2)
         found += [*backlog(bench, emulator), imported(bench, emulator, place.new_folder())]
-        worker = rss_peak_mb(running.workers[0].pid)
-        return [*found, Figure("memory of the worker after all this", "MB", at_most=150, ours=[worker])]
+        found.append(Figure("memory of the worker after all this", "MB", at_most=150))
+        found[-1].ours.append(rss_peak_mb(bench.worker.pid))
+        return found
 
 
 class Bench:
@@ -58,12 +59,13 @@ class Bench:
     def __init__(self, loaded: Settings, backends: Backends, running: Deployment) -> None:
         self.backends, self.running = backends, running
         self.service = CommandService(backends, loaded)
+        self.worker = running.workers[0]
         self._topics = LAYOUTS[loaded.topics]
         self._log = running.folder / "worker.log"
 
     def carried_out_a_second(self, number: int, publish: Iterator[None]) -> float:
         """Publish while the worker is stopped, let it go on, and wait until all is done."""
-        worker, begin = self.running.workers[0], self._log.stat().st_size
+        worker, begin = self.worker, self._log.stat().st_size
         worker.send_signal(signal.SIGSTOP)
         try:
             next(publish)
@@ -194,11 +196,14 @@ def backlog(bench: Bench, emulator: Emulator) -> list[Figure]:
     drained.against.append(emulator.writes_a_second(coupons))
     with Caller(bench) as quiet:
         time.sleep(8)
+    before = cpu_s([bench.worker.pid])
     with Caller(bench) as busy:
         drained.ours.append(bench.carried_out_a_second(BACKLOG, bench.issues(coupons)))
+    cost = Figure("CPU of the worker for an issue of it", "µs")
+    cost.ours.append((cpu_s([bench.worker.pid]) - before) / BACKLOG * 1e6)
     slower = Figure("a creation of one meanwhile", "ms", "without a backlog", at_most=1.1)
     slower.ours, slower.against = busy.took_ms, quiet.took_ms
-    return [drained, slower]
+    return [drained, slower, cost]
 
 
 class Caller:

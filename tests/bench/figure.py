@@ -1,9 +1,11 @@
 """A figure and its yardstick, taken in turns, so that what slows the machine down slows both."""
 
 import gc
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -67,6 +69,12 @@ def spread(values: Sequence[float]) -> dict[str, float] | None:
     if not values:
         return None
     return {"median": round(median(values), 2), "min": round(min(values), 2), "max": round(max(values), 2)}
+
+
+def cpu_s(pids: Iterable[int]) -> float:
+    """CPU time that these processes have had so far, theirs and the kernel's for them, in seconds."""
+    times = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for pid in pids]
+    return sum(int(user) + int(system) for user, system in times) / os.sysconf("SC_CLK_TCK")
 
 
 def cpu_us(work: Callable[[Any], object], items: Iterable[Any]) -> float:

@@ -11,7 +11,7 @@ from coupon.model import Coupon, Kind, create, transition
 from coupon.service import CommandService
 from coupon.wiring import Backends
 from tests.bench.bare import bare_web
-from tests.bench.figure import Figure
+from tests.bench.figure import Figure, cpu_s
 from tests.bench.place import Place, opened
 from tests.bench.web_cpu import FIRST, LAST
 from tests.bench.wrk import changes, load, paths, same
@@ -32,27 +32,31 @@ def figures(place: Place) -> list[Figure]:
         service = CommandService(backends, loaded)
         fresh = created(service, backends, (ROUNDS + 1) * FRESH_A_ROUND + CACHED)
         with Deployment(environ, workers=0) as running:
-            found = [*lists(running.url, place, backends), *accepted(running.url, bare, place, fresh)]
+            found = [*lists(running.url, place, backends), *accepted(running, bare, place, fresh)]
             found += [*large(running), Figure("memory of a web process then", "MB", at_most=120, ours=memory(running))]
             running.start_worker()
             found += beside_a_worker(running.url, bare)
     return found
 
 
-def accepted(url: str, bare: str, place: Place, fresh: Iterator[str]) -> list[Figure]:
+def accepted(running: Deployment, bare: str, place: Place, fresh: Iterator[str]) -> list[Figure]:
     """Creations of one; issues and cancels of coupons that the cache knows; issues of such that it does not."""
     names = ["creations of one", "issues and cancels, cached", "issues, not cached"]
     rates = [Figure(f"accepted {n}", "1/s", "an empty Flask view on the same workers", at_least=0.5) for n in names]
     slowest = [Figure(f"the same, p99: {n}", "ms", at_most=35) for n in names]
+    costs = [Figure(f"CPU of the web processes: {n}", "µs") for n in names]
     cached = [next(fresh) for _ in range(CACHED)]
     scripts = [same("POST", CREATION), changes(cached, ["issue", "cancel"], place.folder)]
+    url, pids = f"{running.url}/v1/coupons", children(running.process.pid)
     for script in scripts:
-        load(f"{url}/v1/coupons", script, folder=place.folder)  # once, so that all is warm
+        load(url, script, folder=place.folder)  # once, so that all is warm
     for _ in range(ROUNDS):
         empty = load(bare, folder=place.folder).rate
         once = changes([next(fresh) for _ in range(FRESH_A_ROUND)], ["issue"], place.new_folder())
-        for rate, slow, script in zip(rates, slowest, [*scripts, once], strict=True):
-            seen = load(f"{url}/v1/coupons", script, folder=place.folder)
+        for rate, slow, cost, script in zip(rates, slowest, costs, [*scripts, once], strict=True):
+            before = cpu_s(pids)
+            seen = load(url, script, folder=place.folder)
+            cost.ours.append((cpu_s(pids) - before) / seen.answers * 1e6)
             rate.ours.append(seen.rate)
             rate.against.append(empty)
             slow.ours.append(seen.p99_ms)
@@ -61,7 +65,7 @@ def accepted(url: str, bare: str, place: Place, fresh: Iterator[str]) -> list[Fi
         Figure(f"accepted {name}", "1/s", ORIGINAL, at_least=1, of_record=2_046, ours=rate.ours)
         for name, rate in zip(names[:2], rates, strict=False)
     ]
-    return [*rates, *against_the_original, *slowest]
+    return [*rates, *against_the_original, *slowest, *costs]
 
 
 def lists(url: str, place: Place, backends: Backends) -> list[Figure]:
@@ -106,8 +110,7 @@ def beside_a_worker(url: str, bare: str) -> list[Figure]:
 
 
 def memory(running: Deployment) -> list[float]:
-    assert running.web is not None
-    return [rss_peak_mb(pid) for pid in children(running.web.pid)]
+    return [rss_peak_mb(pid) for pid in children(running.process.pid)]
 
 
 def created(service: CommandService, backends: Backends, amount: int) -> Iterator[str]:

@@ -20,8 +20,9 @@ end
 
 
 class Load(NamedTuple):
-    """Answers a second, and latencies in milliseconds."""
+    """Answers, answers a second, and latencies in milliseconds."""
 
+    answers: int
     rate: float
     p50_ms: float
     p99_ms: float
@@ -36,7 +37,7 @@ def load(url: str, script: str = "", seconds: int = SECONDS, folder: Path = Path
     ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60)
     found = json.loads(ran.stderr.splitlines()[-1])
     assert found["failed"] == 0, f"{found['failed']} of {found['requests']} requests failed"
-    return Load(found["requests"] / found["us"] * 1e6, found["p50"] / 1e3, found["p99"] / 1e3)
+    return Load(found["requests"], found["requests"] / found["us"] * 1e6, found["p50"] / 1e3, found["p99"] / 1e3)
 
 
 def same(method: str, body: object) -> str:

@@ -93,6 +93,12 @@ class Deployment:
                 process.kill()
                 process.wait()
 
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """Gunicorn's master."""
+        assert self.web is not None
+        return self.web
+
     def coupon(self, *arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run the CLI."""
         command = [str(Path(sys.executable).parent / "coupon"), *arguments]
