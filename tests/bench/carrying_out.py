@@ -1,10 +1,11 @@
-"""What a worker carries out on the real servers, beside what the emulator makes of the same writes when they are ready
+"""What two workers carry out on the real servers, beside what the emulator makes of the same writes when they are ready
 to be sent (``bare.Emulator``).
 
-The rates are told by the worker's own log, from the end of its first part to the end of its last.
+The rates are told by the workers' own log, from the end of the first part to the end of the last.
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -34,6 +35,8 @@ from tests.coupons import a_command, a_creation
 from tests.e2e.deployment import ROOT, Deployment, eventually, rss_peak_mb
 
 ROUNDS = 5
+WORKERS = 2
+"""While one waits for the store, the other one may wait for search."""
 ORIGINAL = "the original"
 YARDSTICK = "the emulator's own maximum"
 A_ROUND, BACKLOG, IMPORTED = 8_000, 30_000, 100_000
@@ -42,15 +45,14 @@ LATENCY_S, CLIENTS, SAMPLED = 15, 8, 40
 
 def figures(place: Place) -> list[Figure]:
     emulator, environ = Emulator(place.dynamodb), place.on_services()
-    with opened(environ) as (loaded, backends), Deployment(environ, workers=1) as running:
+    with opened(environ) as (loaded, backends), Deployment(environ, workers=WORKERS) as running:
         bench = Bench(loaded, backends, running)
         found = [*rates(bench, emulator)]
         issued = found[1].ours
         found += latencies(bench, sorted(issued)[len(issued) // 2] / 2)
         found += [*backlog(bench, emulator), imported(bench, emulator, place.new_folder())]
-        found.append(Figure("memory of the worker after all this", "MB", at_most=150))
-        found[-1].ours.append(rss_peak_mb(bench.worker.pid))
-        return found
+        peaks = [rss_peak_mb(pid) for pid in bench.pids]
+        return [*found, Figure("memory of a worker after all this", "MB", at_most=150, ours=peaks)]
 
 
 class Bench:
@@ -59,25 +61,27 @@ class Bench:
     def __init__(self, loaded: Settings, backends: Backends, running: Deployment) -> None:
         self.backends, self.running = backends, running
         self.service = CommandService(backends, loaded)
-        self.worker = running.workers[0]
+        self.pids = [worker.pid for worker in running.workers]
         self._topics = LAYOUTS[loaded.topics]
         self._log = running.folder / "worker.log"
 
     def carried_out_a_second(self, number: int, publish: Iterator[None]) -> float:
-        """Publish while the worker is stopped, let it go on, and wait until all is done."""
-        worker, begin = self.worker, self._log.stat().st_size
-        worker.send_signal(signal.SIGSTOP)
+        """Publish while the workers are stopped, let them go on, and wait until all is done."""
+        begin = self._log.stat().st_size
+        for pid in self.pids:
+            os.kill(pid, signal.SIGSTOP)
         try:
             next(publish)
         finally:
-            worker.send_signal(signal.SIGCONT)
+            for pid in self.pids:
+                os.kill(pid, signal.SIGCONT)
         told: list[tuple[float, int]] = []
         deadline = time.monotonic() + 180
         while sum(done for _, done in told) < number:
             assert time.monotonic() < deadline, f"{told[-1:]}: not done in time"
             time.sleep(0.1)
             told = list(progress(self._log, begin))
-        (first_at, first), *_, (last_at, _) = told
+        (first_at, first), *_, (last_at, _) = sorted(told)
         return (sum(done for _, done in told) - first) / (last_at - first_at)
 
     def creations(self, number: int) -> Iterator[None]:
@@ -196,11 +200,11 @@ def backlog(bench: Bench, emulator: Emulator) -> list[Figure]:
     drained.against.append(emulator.writes_a_second(coupons))
     with Caller(bench) as quiet:
         time.sleep(8)
-    before = cpu_s([bench.worker.pid])
+    before = cpu_s(bench.pids)
     with Caller(bench) as busy:
         drained.ours.append(bench.carried_out_a_second(BACKLOG, bench.issues(coupons)))
-    cost = Figure("CPU of the worker for an issue of it", "µs")
-    cost.ours.append((cpu_s([bench.worker.pid]) - before) / BACKLOG * 1e6)
+    cost = Figure("CPU of the workers for an issue of it", "µs")
+    cost.ours.append((cpu_s(bench.pids) - before) / BACKLOG * 1e6)
     slower = Figure("a creation of one meanwhile", "ms", "without a backlog", at_most=1.1)
     slower.ours, slower.against = busy.took_ms, quiet.took_ms
     return [drained, slower, cost]
