@@ -163,7 +163,7 @@ def _batches(orders: Iterable[Order]) -> dict[TopicPartition, deque[_Batch]]:
     for order in orders:
         for addressed in order.todo:
             place, message = addressed
-            left = room.get(place, 0) - len(message.value) - len(message.key)
+            left = room.get(place, -1) - len(message.value) - len(message.key)
             if left < 0:
                 backlog[place].append([])
                 left = BATCH_BYTES
