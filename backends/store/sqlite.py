@@ -1,7 +1,6 @@
 """The store in an SQLite file, shared by the processes of one machine."""
 
 import json
-import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
@@ -42,7 +41,7 @@ UPDATE coupons SET valid_from = ?, expire_at = ?, created_at = ?, modified_at = 
     issued_at = ?, used_at = ?, version = ?, revision = ?, history = ?, rejections = ?
 WHERE code = ? AND revision = ?
 """
-GET = "SELECT * FROM coupons WHERE code IN (SELECT value FROM json_each(?))"
+GET = "SELECT coupons.* FROM json_each(?) AS wanted CROSS JOIN coupons ON code = wanted.value"
 NONE = "[]"
 """Rejections of nearly every coupon, which is not worth a decoder."""
 SCAN = "SELECT * FROM coupons WHERE code > ? ORDER BY code LIMIT ?"
@@ -75,9 +74,17 @@ class SqliteStore(Store):
         return {row[0]: _coupon(row) for row in rows}
 
     def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
-        rows = [(coupon, _row(coupon)) for coupon in coupons]
+        """All at once, as long as no condition fails; else one by one, to see which."""
+        new = [_row(coupon) for coupon in coupons if coupon.revision == 1]
+        changed = [_change(coupon) for coupon in coupons if coupon.revision != 1]
         with self._file.write() as connection:
-            return {coupon.code for coupon, row in rows if not _save(connection, coupon, row)}
+            created = connection.executemany(CREATE, new).rowcount
+            if created + connection.executemany(CHANGE, changed).rowcount == len(coupons):
+                return set()
+            connection.rollback()
+        with self._file.write() as connection:
+            failed = {row[0] for row in new if connection.execute(CREATE, row).rowcount != 1}
+            return failed | {row[-2] for row in changed if connection.execute(CHANGE, row).rowcount != 1}
 
     def scan(self, limit: int, cursor: str | None = None) -> Page:
         behind = "" if cursor is None else checked(cursor)
@@ -86,18 +93,16 @@ class SqliteStore(Store):
         return Page([_coupon(row) for row in rows], rows[-1][0] if len(rows) == limit else None)
 
 
-def _save(connection: sqlite3.Connection, coupon: Coupon, row: tuple[Any, ...]) -> bool:
-    if coupon.revision == 1:
-        return connection.execute(CREATE, row).rowcount == 1
-    return connection.execute(CHANGE, (*row[1:], coupon.code, coupon.revision - 1)).rowcount == 1
-
-
 def _row(coupon: Coupon) -> tuple[Any, ...]:
     return (
         *coupon[:-2],
         wire.encode_history(coupon.history).decode(),
         wire.encode_rejections(coupon.rejections).decode() if coupon.rejections else NONE,
     )
+
+
+def _change(coupon: Coupon) -> tuple[Any, ...]:
+    return *_row(coupon)[1:], coupon.code, coupon.revision - 1
 
 
 def _coupon(row: tuple[Any, ...]) -> Coupon:
