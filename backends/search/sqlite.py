@@ -4,6 +4,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from operator import itemgetter
 from typing import Any, Self, cast
 
 from backends.sqlite import SqliteFile
@@ -13,6 +14,10 @@ from coupon.ports.search import Query, Rebuild, Search
 from coupon.ports.url import Url
 from coupon.wire import Document, document
 
+PRAGMAS = """
+PRAGMA cache_size = -4000;
+PRAGMA wal_autocheckpoint = 4000;
+"""
 PRESENT, NEXT = "documents", "documents_next"
 FIELDS = tuple(Document.__annotations__)
 TABLE = """
@@ -43,6 +48,11 @@ CHANGE = """
 UPDATE {table} SET userId = ?, issued = ?, used = ?, issuedAt = ?, usedAt = ?, modifiedAt = ?, version = ?
 WHERE couponCode = ? AND version < ? AND validFrom = ? AND expireAt = ? AND createdAt = ?
 """
+_CHANGES = itemgetter(
+    *("userId", "issued", "used", "issuedAt", "usedAt", "modifiedAt", "version"),
+    *("couponCode", "version", "validFrom", "expireAt", "createdAt"),
+)
+"""The parameters of ``CHANGE``."""
 FIND = "SELECT * FROM documents WHERE {conditions} couponCode > :after ORDER BY couponCode LIMIT :limit"
 # The plus sign keeps SQLite from the index of days, which would read everybody's coupons of that day.
 CONDITIONS = {
@@ -59,7 +69,7 @@ class SqliteSearch(Search):
 
     def __init__(self, path: str, timeout_s: float = 5.0, synchronous: str = "normal") -> None:
         self._path = path
-        self._file = SqliteFile(path, "PRAGMA wal_autocheckpoint = 4000", timeout_s, synchronous)
+        self._file = SqliteFile(path, PRAGMAS, timeout_s, synchronous)
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
@@ -161,24 +171,13 @@ def _change(connection: sqlite3.Connection, table: str, documents: Sequence[Docu
     """First as what they nearly always are: new coupons, and commands on known ones."""
     new = [doc for doc in documents if doc["version"] == 1]
     changed = [doc for doc in documents if doc["version"] != 1]
-    if connection.executemany(CHANGE.format(table=table), map(_changes, changed)).rowcount != len(changed):
+    if connection.executemany(CHANGE.format(table=table), map(_CHANGES, changed)).rowcount != len(changed):
         new += changed
     _put(connection, table, new)
 
 
 def _put(connection: sqlite3.Connection, table: str, documents: Iterable[Document]) -> None:
     connection.executemany(PUT.format(table=table), (tuple(doc.values()) for doc in documents))
-
-
-def _changes(doc: Document) -> tuple[Any, ...]:
-    """The parameters of ``CHANGE``."""
-    code, user_id, issued, used, valid_from, expire_at, issued_at, used_at, created_at, modified_at, version = (
-        doc.values()
-    )
-    return (
-        user_id, issued, used, issued_at, used_at, modified_at, version,
-        code, version, valid_from, expire_at, created_at,
-    )  # fmt: skip
 
 
 def _document(row: tuple[Any, ...]) -> Document:
