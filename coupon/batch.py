@@ -33,18 +33,15 @@ class Unreadable(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A delivery and what it asks for."""
+    """A delivery, where it is, and what it asks for."""
 
     delivery: Delivery
+    place: Place
     wanted: Command | CreateCoupons | Owed | Unreadable
 
     @property
     def position(self) -> Position:
-        return Position(self.delivery.topic, self.delivery.partition)
-
-    @property
-    def place(self) -> Place:
-        return self.position, self.delivery.offset
+        return self.place[0]
 
     @property
     def weight(self) -> int:
@@ -59,12 +56,16 @@ class Task(NamedTuple):
 
 def task(delivery: Delivery) -> Task:
     """The delivery, decoded; never raises."""
+    return Task(delivery, (Position(delivery.topic, delivery.partition), delivery.offset), _wanted(delivery))
+
+
+def _wanted(delivery: Delivery) -> Command | CreateCoupons | Owed | Unreadable:
     try:
         if delivery.topic in OWED:
-            return Task(delivery, Owed(delivery.topic, decode_codes(delivery.value)))
-        return Task(delivery, decode_command(delivery.value))
+            return Owed(delivery.topic, decode_codes(delivery.value))
+        return decode_command(delivery.value)
     except Malformed as error:
-        return Task(delivery, Unreadable(str(error)))
+        return Unreadable(str(error))
 
 
 def parts(tasks: Iterable[Task]) -> Iterator[list[Task]]:
