@@ -294,6 +294,7 @@ class _Publishing(threading.Thread):
             try:
                 self._queue.publish([message])
                 self.acknowledged.add(message.value)
+                time.sleep(0.002)  # or one who reads and commits falls behind on a busy machine
             except BackendUnavailable:
                 self.failures += 1
 
