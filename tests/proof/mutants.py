@@ -80,7 +80,7 @@ MUTANTS = [
         "add-only cache fill",
         "coupon/reservations.py",
         "token = self._cache.add(key, value, self._provisional_ttl_s)",
-        "token = self._cache.put(key, value, self._provisional_ttl_s) or self._token_of(key, value)",
+        'token = self._cache.put(key, value, self._provisional_ttl_s) or getattr(self._cache.get(key), "token", None)',
     ),
     Mutant(
         "codes from the operation",
@@ -104,7 +104,7 @@ MUTANTS = [
         "compare and set in the cache",
         "coupon/reservations.py",
         "token = self._cache.replace(key, value, snapshot.token, self._provisional_ttl_s)",
-        "token = self._cache.put(key, value, self._provisional_ttl_s) or self._token_of(key, value)",
+        'token = self._cache.put(key, value, self._provisional_ttl_s) or getattr(self._cache.get(key), "token", None)',
     ),
     Mutant(
         "a refusal is checked against the store",
