@@ -11,7 +11,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import carrying_out, taking, web_cpu, worker_cpu
+from tests.bench import (
+    carrying_out,
+    growth,
+    importing,
+    rebuilding,
+    sqlite_worker,
+    taking,
+    web_cpu,
+    worker_cpu,
+)
 from tests.bench.figure import Figure
 from tests.bench.place import Place
 from tests.bench.report import machine, markdown, worsened
@@ -21,14 +30,21 @@ GROUPS: dict[str, list[Callable[[Place], list[Figure]]]] = {
     "cpu": [web_cpu.figures, worker_cpu.figures],
     "taking": [taking.figures],
     "carrying-out": [carrying_out.figures],
+    "sqlite": [sqlite_worker.figures],
+    "import": [importing.figures],
+    "rebuild": [rebuilding.figures],
+    "growth": [growth.figures],
+    "growth-long": [growth.long_figures],
 }
+LONG = {"growth-long"}
+"""Taken only when they are named."""
 
 
 def main() -> int:
     chosen = _arguments()
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(dir=_build()) as folder, Place(Path(folder)) as place:
-        for group in chosen.groups or GROUPS:
+        for group in chosen.groups or [name for name in GROUPS if name not in LONG]:
             for take in GROUPS[group]:
                 taken = take(place)
                 figures += taken
@@ -54,7 +70,7 @@ def _build() -> Path:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("groups", nargs="*", help=f"of {', '.join(GROUPS)} (all)")
+    parser.add_argument("groups", nargs="*", help=f"of {', '.join(GROUPS)} (all but {', '.join(LONG)})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go (build/bench/…)")
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="exit status 1 when a ratio is worse than there")
     return parser.parse_args()

@@ -46,8 +46,9 @@ def markdown(figures: Iterable[Figure]) -> str:
 
 
 def worsened(figures: Iterable[Figure], baseline: Sequence[dict[str, Any]]) -> list[str]:
-    """A sentence for each ratio that is worse than the baseline's by more than is tolerated, or not there."""
-    before = {known["figure"]: known["ratio"] for known in baseline}
+    """A sentence for each ratio (or value without a yardstick) that is worse than the baseline's by more than is
+    tolerated, or not there."""
+    before = {known["figure"]: known["ratio"] or known["ours"]["median"] for known in baseline}
     sentences = []
     for figure in figures:
         if figure.name not in before:

@@ -1,0 +1,71 @@
+"""``coupon import`` on SQLite files: its own process, and a worker's.
+
+Three rounds, for each takes half a minute. Memory is compared with an import of a tenth of the rows, which is more
+than are ever on their way.
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from coupon.drain import GROUP
+from coupon.ports.search import Query, Search
+from coupon.topics import all_topics
+from tests.bench.figure import Figure
+from tests.bench.place import Place, opened, quiet
+from tests.bench.processes import FLAT, coupon
+from tests.e2e.deployment import ROOT, Deployment, rss_peak_mb
+
+ROWS, FEW = 100_000, 10_000
+ROUNDS = 3
+
+
+def figures(place: Place) -> list[Figure]:
+    """Seconds from the start of the command until the last row is found by search, and the memory of both processes."""
+    seconds = Figure(f"import of {ROWS:,} rows on SQLite until searchable", "s", at_most=20)
+    less = f"with {FEW:,} rows"
+    importer = Figure(f"peak memory of an import of {ROWS:,} rows", "MB", less, at_most=FLAT)
+    worker = Figure(f"peak memory of the worker, importing {ROWS:,} rows", "MB", less, at_most=FLAT)
+    many, few = _file(place.folder, ROWS), _file(place.folder, FEW)
+    for _ in range(ROUNDS):
+        _, importer_mb, worker_mb = imported(place, few, FEW)
+        importer.against.append(importer_mb)
+        worker.against.append(worker_mb)
+        taken_s, importer_mb, worker_mb = imported(place, many, ROWS)
+        seconds.ours.append(taken_s)
+        importer.ours.append(importer_mb)
+        worker.ours.append(worker_mb)
+    return [seconds, importer, worker]
+
+
+def imported(place: Place, file: Path, rows: int) -> tuple[float, float, float]:
+    """Seconds; peaks of importer and worker."""
+    environ = place.embedded()
+    with quiet(), opened(environ) as (loaded, backends):
+        service = Deployment(environ)
+        process = service.start_worker()
+        try:
+            began = time.perf_counter()
+            taken = coupon(environ, "import", str(file))
+            while backends.queue.lag(all_topics(loaded.topics)[:-1], GROUP):
+                time.sleep(0.02)
+            seconds = time.perf_counter() - began
+            assert _found(backends.search) == rows
+            return seconds, taken.peak_mb, rss_peak_mb(process.pid)
+        finally:
+            service.__exit__()
+
+
+def _found(search: Search) -> int:
+    count, after = 0, ""
+    while page := search.find(Query(), 10_000, after):
+        count, after = count + len(page), page[-1]["couponCode"]
+    return count
+
+
+def _file(folder: Path, rows: int) -> Path:
+    file = folder / f"{rows}.csv"
+    with file.open("wb") as out:
+        subprocess.run([sys.executable, "conf/generate_coupons.py", str(rows)], cwd=ROOT, stdout=out, check=True)
+    return file
