@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coupon.model import Kind, Reason, Rejection, transition
-from coupon.wire import Malformed, decode_command, decode_coupon, document, encode_command, encode_coupon
+from coupon.wire import (
+    INSTANT_MAX,
+    Malformed,
+    decode_command,
+    decode_coupon,
+    document,
+    encode_command,
+    encode_coupon,
+    instant,
+)
 from tests.coupons import NOW, a_command, a_coupon, a_creation
 
 ISSUED = transition(a_coupon(), a_command(Kind.ISSUE, "i", user_id="Zoë 🎟"))
@@ -23,6 +32,20 @@ def test_a_coupon_comes_back_as_it_was():
 )
 def test_a_command_comes_back_as_it_was(command):
     assert decode_command(encode_command(command)) == command
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "told"),
+    [
+        (None, None),
+        (0, "1970-01-01T00:00:00.000Z"),
+        (NOW + 1, "2026-11-18T11:06:40.001Z"),
+        (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
+        (INSTANT_MAX, "9999-12-31T23:59:59.999Z"),
+    ],
+)
+def test_an_instant_is_told_to_the_millisecond(milliseconds, told):
+    assert instant(milliseconds) == told
 
 
 def test_a_document_has_the_wire_names():

@@ -214,7 +214,7 @@ def test_a_message_that_can_never_be_carried_out_is_put_aside_with_its_reason(wo
     assert [letter.value for letter in letters] == garbage
     assert ["not JSON" in letters[0].reason, letters[1].reason, letters[2].reason] == [
         True,
-        "unknown kind 'burn'",
+        "Invalid enum value 'burn' - at `$.kind`",
         "the store has no such coupon",
     ]
     assert world.stored(code).user_id == "ann"
