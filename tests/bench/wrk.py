@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 CONNECTIONS = 32
 SECONDS = 5
+FAILED_MAX = 0.001
 DONE = """
 done = function(summary, latency, requests)
   local e = summary.errors
@@ -29,14 +30,15 @@ class Load(NamedTuple):
 
 
 def load(url: str, script: str = "", seconds: int = SECONDS, folder: Path = Path("/tmp")) -> Load:
-    """``wrk -t1 -c32``. Any answer but a good one (2xx, 3xx) is an error: a rate of refusals is none."""
+    """``wrk -t1 -c32``. A rate of refusals is none: but one in a thousand, all answers have to be good (2xx, 3xx)."""
     assert shutil.which("wrk"), "wrk is missing; on Debian: apt-get install wrk"
     file = folder / "load.lua"
     file.write_text(script + DONE)
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s", "-s", str(file), url]
     ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60)
     found = json.loads(ran.stderr.splitlines()[-1])
-    assert found["failed"] == 0, f"{found['failed']} of {found['requests']} requests failed"
+    failed = found["failed"] / found["requests"]
+    assert failed <= FAILED_MAX, f"{found['failed']} of {found['requests']} requests failed"
     return Load(found["requests"], found["requests"] / found["us"] * 1e6, found["p50"] / 1e3, found["p99"] / 1e3)
 
 
