@@ -145,7 +145,7 @@ class Broker:
             timeout_ms = self._cluster.timeout_ms
             self._client, _ = self._cluster.connect(_bootstrapped, within_s, request_timeout_ms=timeout_ms)
         if not self._client.is_ready(self._node):
-            with suppress(errors.KafkaConnectionError):
+            with suppress(errors.KafkaError):  # not to be reached, or no broker of the cluster any more
                 self._client.await_ready(self._node, timeout_ms=min(_left_ms(deadline), int(READY_S * 1000)))
         return self._client
 

@@ -18,17 +18,21 @@ SILENCE = None
 
 
 class Scripted:
-    """Answers each request by what the script says of a partition's batch, given its values."""
+    """Answers each request by what the script says of a partition's batch, given its values; or cannot be reached."""
 
-    def __init__(self, script):
-        self._script = script
+    def __init__(self, script, unreachable):
+        self._script, self._unreachable = script, unreachable
         self.sent: list[dict[int, list[bytes]]] = []
         self.closed = False
 
     def connected(self, node):
         return not self.closed
 
-    is_ready = connected
+    def is_ready(self, node):
+        return self._unreachable is None
+
+    def await_ready(self, node, timeout_ms):
+        raise self._unreachable
 
     def poll(self, timeout_ms, future=None):
         pass
@@ -53,11 +57,11 @@ def values(records):
     return [record.value for batch in MemoryRecords(bytes(records)) for record in batch]
 
 
-def opened(script):
+def opened(script, unreachable=None):
     clients = []
 
     def connect(kind, within_s, **options):
-        clients.append(Scripted(script))
+        clients.append(Scripted(script, unreachable))
         return clients[-1], None
 
     cluster = SimpleNamespace(timeout_s=1.0, timeout_ms=1000, connect=connect)
@@ -140,6 +144,14 @@ def test_whatever_the_driver_throws_every_message_is_settled(thrown):
     send(broker, *orders)
     assert [len(each.failures) for each in orders] == [2, 1]
     assert clients[0].closed
+
+
+@pytest.mark.parametrize("error", [errors.KafkaConnectionError, errors.UnknownBrokerIdError, errors.NodeNotReadyError])
+def test_to_a_broker_that_is_not_to_be_reached_nothing_is_sent_and_another_may_lead(error):
+    broker, clients = opened(lambda partition, batch: GOOD, error)
+    waiting = order(ONE, b"a", b"b")
+    send(broker, waiting)
+    assert (len(waiting.again), waiting.failures, clients[0].sent) == (2, [], [])
 
 
 def test_a_broker_that_is_closed_keeps_no_connection():
