@@ -8,7 +8,7 @@ LOAD_STAMP := .venv/installed-load
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test simulate chaos mutants bench bench-check load check lint format services services-down services-status clean
+.PHONY: help install run test simulate chaos mutants bench bench-check load check test-contracts test-others lint format services services-down services-status clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -57,7 +57,14 @@ bench: $(STAMP) ## every figure beside its yardstick from the same run, on real 
 bench-check: $(STAMP) ## the figures of CPU alone, against those of docs/performance.json: none may be 25 % worse
 	@$(BIN)/python -m tests.bench cpu --json build/bench-check.json --baseline docs/performance.json
 
-check: lint test ## what CI runs first: lint, and all tests
+check: lint ## what CI runs first: lint, and all tests, in two halves at once, each with servers of its own
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-contracts test-others
+
+test-contracts: $(STAMP)
+	@$(BIN)/python -m pytest tests/contracts
+
+test-others: $(STAMP)
+	@$(BIN)/python -m pytest --ignore=tests/contracts
 
 lint: $(STAMP) ## ruff, mypy (strict), import-linter
 	@$(BIN)/ruff check
