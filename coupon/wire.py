@@ -134,6 +134,8 @@ def decode_command(data: bytes) -> Command | CreateCoupons:
 def _creation(command: CreateCoupons) -> CreateCoupons:
     if len(command.codes) not in (0, command.size):
         raise Malformed(f"{len(command.codes)} codes for {command.size} coupons")
+    if command.first + command.size > AMOUNT_MAX:
+        raise Malformed(f"first is {command.first}, beyond {AMOUNT_MAX} coupons")
     _check_days(command.valid_from, command.expire_at)
     return command
 

@@ -89,6 +89,7 @@ def test_a_document_has_the_wire_names():
         encode_command(a_creation(size=0)),
         encode_command(a_creation(size=-5)),
         encode_command(a_creation(size=10**9)),
+        encode_command(a_creation(size=2, first=10**9 - 1)),
         encode_command(a_creation(accepted_at=2**70)),
         encode_command(a_creation(expire_at="2026-02-30")),
         encode_command(a_creation(size=2, amount=2, codes=("A" * 19,))),
