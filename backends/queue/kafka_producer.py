@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from kafka import TopicPartition, errors
 
 from backends.queue.kafka_broker import Addressed, Broker, Order
-from backends.queue.kafka_client import REFUSALS, Cluster, said
+from backends.queue.kafka_client import Cluster, said
 from backends.queue.rules import partition_of
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
@@ -101,6 +101,5 @@ def _raise_failure(orders: Sequence[Order], number: int) -> None:
     failures = [failure for order in orders for failure in order.failures]
     if failures:
         acknowledged = sum(order.acknowledged for order in orders)
-        refused = not acknowledged and all(isinstance(failure, REFUSALS) for failure in failures)
-        kind = BackendRejected if refused else BackendUnavailable
+        kind = BackendRejected if all(order.is_refused for order in orders) else BackendUnavailable
         raise kind(f"Kafka acknowledged {acknowledged} of {number} messages: {said(failures[0])}") from failures[0]
