@@ -31,11 +31,6 @@ def parse(text: str) -> str:
     return code
 
 
-def is_code(text: str) -> bool:
-    """Whether it is a code in its stored form."""
-    return len(text) == LENGTH and _VALID.issuperset(text)
-
-
 def show(code: str) -> str:
     """The code as people read it: 5-6-8 with dashes."""
     return f"{code[:5]}-{code[5:11]}-{code[11:]}"
