@@ -44,7 +44,7 @@ LATENCY_S, CLIENTS, SAMPLED = 15, 8, 40
 
 
 def figures(place: Place) -> list[Figure]:
-    emulator, environ = Emulator(place.dynamodb), place.on_services()
+    emulator, environ = Emulator(place.services.dynamodb), place.on_services()
     with opened(environ) as (loaded, backends), Deployment(environ, workers=WORKERS) as running:
         bench = Bench(loaded, backends, running)
         found = [*rates(bench, emulator)]

@@ -10,7 +10,7 @@ from coupon.settings import Settings
 from coupon.topics import all_topics
 from coupon.wiring import Backends, open_backends
 from tests.e2e.deployment import embedded, on_services
-from tests.services import PrivateServers
+from tests.services import Services
 
 
 class Place:
@@ -18,22 +18,14 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._servers: PrivateServers | None = None
+        self.services = Services()
         self._names = 0
 
     def __enter__(self) -> "Place":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._servers is not None:
-            self._servers.close()
-
-    def server(self, name: str) -> str:
-        """``host:port`` of kafka, dynamodb, elasticsearch or memcached, which is up."""
-        self._servers = self._servers or PrivateServers()
-        up = self._servers.tell("up", name)
-        assert up.returncode == 0, up.stderr
-        return f"127.0.0.1:{self._servers.port(name)}"
+        self.services.close()
 
     def in_memory(self) -> dict[str, str]:
         """The environment of a service in one process."""
@@ -47,23 +39,7 @@ class Place:
 
     def on_services(self) -> dict[str, str]:
         """The environment of a service on the real servers, with names of its own there."""
-        return self._quick(on_services(self.new_folder(), self, cache_timeout_s=1.0))
-
-    @property
-    def kafka(self) -> str:
-        return self.server("kafka")
-
-    @property
-    def dynamodb(self) -> str:
-        return self.server("dynamodb")
-
-    @property
-    def elasticsearch(self) -> str:
-        return self.server("elasticsearch")
-
-    @property
-    def memcached(self) -> str:
-        return self.server("memcached")
+        return self._quick(on_services(self.new_folder(), self.services, cache_timeout_s=1.0))
 
     def new_folder(self) -> Path:
         self._names += 1

@@ -19,7 +19,7 @@ SAVES = 50
 def figures(place: Place) -> list[Figure]:
     """An issue, of a batch of 500."""
     figure = Figure("CPU of an issue in the worker", "µs", "a conditional save of PynamoDB", at_most=0.2)
-    save = saver(place.dynamodb)
+    save = saver(place.services.dynamodb)
     with quiet(), opened(place.in_memory()) as (loaded, backends):
         codes = coupons(loaded, backends, ROUNDS * COMMANDS)
         service, worker = CommandService(backends, loaded), Worker(backends, loaded)
