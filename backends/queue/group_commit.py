@@ -1,7 +1,8 @@
 """Group commit: callers that come while others' work is on its way wait together, and are served in one go.
 
 One of those who wait does it for all: there is no thread to start, to stop, or to lose in a fork, and whoever comes
-alone is served by himself at once.
+alone is served by himself at once. In a crowd he waits for two milliseconds first: twice as many go together then, and
+what a group costs is shared by twice as many.
 """
 
 import threading
@@ -10,6 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 Work = TypeVar("Work")
+CROWD = 4
+"""So many in the last group are a crowd."""
+PAUSE_S = 0.002
 
 
 class _Call(Generic[Work]):
@@ -32,6 +36,7 @@ class GroupCommit(Generic[Work]):
         self._serve = serve
         self._gate = threading.Lock()
         self._waiting: list[_Call[Work]] = []
+        self._is_crowded = False
         self._is_led = False
 
     def do(self, work: Work, deadline: float) -> None:
@@ -54,8 +59,11 @@ class GroupCommit(Generic[Work]):
         return not call.served
 
     def _lead(self, deadline: float) -> None:
+        if self._is_crowded:
+            time.sleep(PAUSE_S)
         with self._gate:
             calls, self._waiting = self._waiting, []
+            self._is_crowded = len(calls) >= CROWD
         try:
             self._serve([call.work for call in calls], deadline)
         finally:

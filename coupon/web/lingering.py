@@ -1,4 +1,4 @@
-"""gunicorn's worker of threads, made to stay with a busy connection, and to leave new ones to processes with less to do.
+"""gunicorn's worker of threads, made to stay with a busy connection, and to leave new ones to who has less to do.
 
 By itself a thread gives each connection back after one answer: the next request on it is found by the main thread, and
 handed to a thread again, with eight calls of the kernel and two switches of threads, as much as a small view costs.

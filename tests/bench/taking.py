@@ -4,6 +4,7 @@ First no worker runs, so that the figures are of the web side; then what a busy 
 Everything, the load too, shares the machine.
 """
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,9 @@ from coupon.service import Caller, CommandService
 from coupon.wiring import Backends
 from tests.bench.bare import bare_web
 from tests.bench.figure import Figure, cpu_s
-from tests.bench.place import Place, opened
+from tests.bench.place import Place, opened, quiet
 from tests.bench.web_cpu import FIRST, LAST
-from tests.bench.wrk import changes, load, paths, same
+from tests.bench.wrk import bodies, changes, load, paths, same
 from tests.coupons import a_command, a_creation
 from tests.e2e.deployment import Deployment, children, rss_peak_mb
 
@@ -83,12 +84,30 @@ def lists(url: str, place: Place, backends: Backends) -> list[Figure]:
         backends.search.index_many(held[first : first + 1_000])
     time.sleep(2)  # until they are found
     figure = Figure("lists of a user's 5 coupons of 40,000", "1/s", ORIGINAL, at_least=1, of_record=1_620)
-    users = [f"/v1/users/{coupon.user_id}/coupons" for coupon in held[::HELD_BY_EACH]]
-    script = paths(users, place.folder)
-    for _ in range(ROUNDS + 1):
+    beside = Figure(figure.name, "1/s", "the same search sent to Elasticsearch bare")
+    users = [coupon.user_id for coupon in held[::HELD_BY_EACH]]
+    script = paths([f"/v1/users/{user}/coupons" for user in users], place.new_folder())
+    index = "/_all/_search?filter_path=hits.hits._source"
+    bare = bodies(index, [search_of(user) for user in users], place.new_folder())
+    load(url, script, WARM_UP_S, place.folder)
+    for _ in range(ROUNDS):
         figure.ours.append(load(url, script, folder=place.folder).rate)
-    del figure.ours[0]
-    return [figure]
+        beside.against.append(load(f"http://{place.services.elasticsearch}", bare, folder=place.folder).rate)
+    beside.ours = figure.ours
+    return [figure, beside]
+
+
+def search_of(user_id: str | None) -> str:
+    """As ours is."""
+    return json.dumps(
+        {
+            "query": {"bool": {"filter": [{"term": {"userId": user_id}}]}},
+            "sort": ["couponCode"],
+            "search_after": [""],
+            "size": 101,
+            "track_total_hits": False,
+        }
+    )
 
 
 def large(running: Deployment) -> list[Figure]:
@@ -137,7 +156,7 @@ def issue_and_cancel(service: CommandService, codes: Sequence[str]) -> None:
         service.change(Kind.ISSUE, code, "ann", Caller("bench"))
         service.change(Kind.CANCEL, code, None, Caller("bench"))
 
-    with ThreadPoolExecutor(16) as pool:
+    with quiet(), ThreadPoolExecutor(16) as pool:
         list(pool.map(both, codes))
 
 

@@ -82,3 +82,18 @@ request = function()
   return wrk.format("GET", paths[place])
 end
 """
+
+
+def bodies(path: str, bodies: Sequence[str], folder: Path) -> str:
+    """A script that posts the bodies, of JSON without line breaks, one after the other, round and round."""
+    file = folder / "bodies.txt"
+    file.write_text("\n".join(bodies) + "\n")
+    return f"""
+local bodies, place = {{}}, 0
+for body in io.lines("{file}") do bodies[#bodies + 1] = body end
+wrk.headers["Content-Type"] = "application/json"
+request = function()
+  place = place % #bodies + 1
+  return wrk.format("POST", "{path}", nil, bodies[place])
+end
+"""

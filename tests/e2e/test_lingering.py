@@ -1,12 +1,18 @@
-"""gunicorn's threads stay with a busy connection, and starve nobody."""
+"""gunicorn's threads stay with a busy connection, and starve nobody; its processes share processors and connections."""
 
+import os
+import signal
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 import requests
+from gunicorn.workers.gthread import ThreadWorker
 
-from tests.e2e.deployment import Deployment, embedded
+from coupon.web import lingering
+from coupon.web.lingering import HESITATE_S, LingeringThreadWorker
+from tests.e2e.deployment import Deployment, children, embedded, eventually
 
 ASK = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -55,3 +61,34 @@ def test_a_caller_who_hangs_up_costs_no_thread(service):
             assert b"200 OK" in connection.recv(65_536)
     with requests.Session() as session:
         assert session.get(f"{service.url}/livez", timeout=5).status_code == 200
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a machine with one processor")
+def test_each_process_keeps_to_a_processor_and_who_replaces_it_takes_the_same(tmp_path):
+    processors = os.sched_getaffinity(0)
+    with Deployment(embedded(tmp_path), web=len(processors), workers=0) as service:
+
+        def kept() -> list[int]:
+            return sorted(number for pid in children(service.process.pid) for number in os.sched_getaffinity(pid))
+
+        eventually(lambda: kept() == sorted(processors), 20, OSError)
+        killed = children(service.process.pid)[0]
+        os.kill(killed, signal.SIGKILL)
+        eventually(lambda: killed not in children(service.process.pid) and kept() == sorted(processors), 20, OSError)
+
+
+def test_with_fewer_processes_than_processors_the_kernel_chooses(tmp_path):
+    with Deployment(embedded(tmp_path), web=1, workers=0) as service:
+        (only,) = children(service.process.pid)
+        assert os.sched_getaffinity(only) == os.sched_getaffinity(0)
+
+
+@pytest.mark.parametrize(("connections", "pauses"), [(3, []), (4, [HESITATE_S])])
+def test_with_a_connection_for_each_thread_others_may_be_first(monkeypatch, connections, pauses):
+    accepted, slept = [], []
+    monkeypatch.setattr(ThreadWorker, "accept", lambda _, listener: accepted.append(listener))
+    monkeypatch.setattr(lingering, "time", SimpleNamespace(sleep=slept.append))
+    worker = LingeringThreadWorker.__new__(LingeringThreadWorker)
+    worker.nr_conns, worker.cfg = connections, SimpleNamespace(threads=4)
+    worker.accept("listener")
+    assert (accepted, slept) == (["listener"], pauses)
