@@ -118,4 +118,7 @@ class Renewer(threading.Thread):
         self._file.close()
 
     def stop(self) -> None:
+        """Return when it has ended: a process that forks while it is at work in SQLite gets a child that waits for ever
+        for a lock of SQLite's own."""
         self._stopped.set()
+        self.join()

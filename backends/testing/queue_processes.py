@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -59,12 +60,15 @@ class QueueAcrossProcesses:
             assert by_key(poll(consumer, 100)) == by_key(messages(100))
 
     def test_a_queue_that_was_used_before_a_fork_works_on_both_sides(self, queue: Queue) -> None:
+        for thread in set(threading.enumerate()) - {threading.current_thread()}:
+            thread.join(1.0)  # of other tests, and at work where the child would meet its locks
         queue.publish([Message("t", "k", b"parent")])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: that is what is tested
             child = os.fork()
         if not child:
             try:
+                signal.alarm(30)  # fails, and does not wait for ever
                 queue.publish([Message("t", "k", b"child")])
                 os._exit(0)
             finally:
