@@ -17,7 +17,7 @@ from kafka.net.compat import KafkaNetClient
 from kafka.protocol.producer import ProduceRequest
 from kafka.record.memory_records import MemoryRecordsBuilder
 
-from backends.queue.group_commit import GroupCommit
+from backends.group_commit import GroupCommit
 from backends.queue.kafka_client import REFUSALS, Cluster
 from coupon.ports.queue import Message
 

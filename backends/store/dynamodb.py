@@ -14,6 +14,7 @@ from pynamodb.exceptions import TableError
 from backends.store.cursor import checked
 from backends.store.dynamodb_connection import FAILURES, Cancelled, DynamoConnection, Patience, code_of
 from backends.store.dynamodb_model import Item, coupon, item, size
+from backends.store.dynamodb_reads import SharedReads
 from coupon.model import Coupon
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.store import Page, Store
@@ -21,6 +22,8 @@ from coupon.ports.url import ConfigurationError, Url
 
 TRANSACTION_ITEMS, TRANSACTION_BYTES = 100, 4_000_000
 READ_KEYS = 100
+FEW = 10
+"""Reads of up to so many are shared with those of other threads."""
 PING_TIMEOUT_S = 1.0
 TABLE_TIMEOUT_S = 60.0
 CONFLICT = "ConditionalCheckFailed"
@@ -38,6 +41,7 @@ class DynamoStore(Store):
     def __init__(self, connection: DynamoConnection, in_flight: int = 2) -> None:
         self._connection = connection
         self._in_flight = in_flight
+        self._shared = SharedReads(self._read_all, connection.timeout_s)
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
@@ -63,8 +67,9 @@ class DynamoStore(Store):
             raise self._connection.failure(error) from error
 
     def get_many(self, codes: Iterable[str]) -> dict[str, Coupon]:
-        parts = list(_parts(list(dict.fromkeys(codes)), READ_KEYS))
-        return {found.code: found for read in self._at_once(self._read, parts) for found in read}
+        wanted = list(dict.fromkeys(codes))
+        read = self._shared.read if 0 < len(wanted) <= FEW else self._read_all
+        return {found.code: found for found in read(wanted)}
 
     def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
         puts = [_put(self._connection.table, coupon) for coupon in coupons]
@@ -95,6 +100,10 @@ class DynamoStore(Store):
             if time.monotonic() > deadline:
                 raise BackendUnavailable(f"DynamoDB table {self._connection.table} is still being made")
             time.sleep(0.2)
+
+    def _read_all(self, codes: list[str], longest_s: float = math.inf) -> list[Coupon]:
+        parts = list(_parts(codes, READ_KEYS))
+        return [found for read in self._at_once(lambda part: self._read(part, longest_s), parts) for found in read]
 
     def _read(self, codes: list[str], longest_s: float = math.inf) -> list[Coupon]:
         patience, table = self._connection.patience(longest_s), self._connection.table

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -14,6 +15,8 @@ from coupon.ports.store import Store
 from tests.contracts.dynamodb_edge import (
     Act,
     Edge,
+    Forward,
+    Request,
     cancel,
     edge_of,
     hang_up,
@@ -111,6 +114,71 @@ class TestRoundTrips:
         assert len(edge.requests) == 9
         assert all_in(store, coupons)
         busy.close()
+
+
+class TestReadsOfAFew:
+    """Those that wait at the same time go out together."""
+
+    def test_callers_share_round_trips_and_each_has_its_own(self, store: Store, edge: Edge) -> None:
+        coupons = some_coupons(32)
+        store.save_many(coupons)
+        edge.requests.clear()
+        edge.always = slowly
+        asked = [[coupon.code for coupon in coupons[first : first + 2]] for first in range(0, 32, 2)]
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(store.get_many, asked))
+        assert answers == [{c.code: c for c in coupons[first : first + 2]} for first in range(0, 32, 2)]
+        assert len(edge.requests) <= 4
+
+    def test_callers_of_one_coupon_and_of_none_have_theirs(self, store: Store, edge: Edge) -> None:
+        [coupon, missing] = some_coupons(2)
+        store.save_many([coupon])
+        edge.always = slowly
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(store.get_many, [[coupon.code], [missing.code]] * 4))
+        assert answers == [{coupon.code: coupon}, {}] * 4
+
+    def test_what_one_asks_is_not_refused_to_the_others(self, store: Store, edge: Edge) -> None:
+        coupons = some_coupons(7)
+        store.save_many(coupons)
+        edge.always = slowly
+
+        def ask(code: str) -> object:
+            try:
+                return store.get_many([code])
+            except BackendRejected:
+                return "refused"
+
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(ask, [*(coupon.code for coupon in coupons), "x" * 3_000]))
+        assert answers == [*({coupon.code: coupon} for coupon in coupons), "refused"]
+
+    def test_each_is_told_when_the_store_is_away(self, hasty: Store, edge: Edge) -> None:
+        edge.always = refuse("SomethingNew")
+
+        def ask(coupon: Coupon) -> None:
+            with pytest.raises(BackendUnavailable, match="SomethingNew"):
+                hasty.get_many([coupon.code])
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(ask, some_coupons(8)))
+
+    def test_whoever_waits_for_another_one_waits_no_longer_than_he_may(self, hasty: Store, edge: Edge) -> None:
+        hasty._connection.model()  # type: ignore[attr-defined]
+
+        def hang(request: Request, forward: Forward) -> None:
+            time.sleep(3)
+
+        edge.always = hang
+
+        def ask(coupon: Coupon) -> float:
+            started = time.monotonic()
+            with pytest.raises(BackendUnavailable):
+                hasty.get_many([coupon.code])
+            return time.monotonic() - started
+
+        with ThreadPoolExecutor(8) as pool:
+            assert max(pool.map(ask, some_coupons(8))) < 1.5
 
 
 class TestWhatPasses:

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from backends.queue import group_commit
-from backends.queue.group_commit import CROWD, PAUSE_S, GroupCommit
+from backends import group_commit
+from backends.group_commit import CROWD, PAUSE_S, GroupCommit
 
 SOON = 10.0
 
