@@ -7,12 +7,13 @@ what a group costs is shared by twice as many.
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 Work = TypeVar("Work")
 CROWD = 4
-"""So many in the last group are a crowd."""
+"""So many in one of the last two groups are a crowd: those of a large one come back while a small one is served."""
 PAUSE_S = 0.002
 
 
@@ -36,7 +37,7 @@ class GroupCommit(Generic[Work]):
         self._serve = serve
         self._gate = threading.Lock()
         self._waiting: list[_Call[Work]] = []
-        self._is_crowded = False
+        self._sizes = deque([0, 0], maxlen=2)
         self._is_led = False
 
     def do(self, work: Work, deadline: float) -> None:
@@ -59,11 +60,11 @@ class GroupCommit(Generic[Work]):
         return not call.served
 
     def _lead(self, deadline: float) -> None:
-        if self._is_crowded:
+        if max(self._sizes) >= CROWD:
             time.sleep(PAUSE_S)
         with self._gate:
             calls, self._waiting = self._waiting, []
-            self._is_crowded = len(calls) >= CROWD
+            self._sizes.append(len(calls))
         try:
             self._serve([call.work for call in calls], deadline)
         finally:

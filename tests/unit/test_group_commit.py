@@ -65,21 +65,22 @@ def test_those_who_come_meanwhile_are_served_together_in_their_order(group, slow
     assert slow.groups == [[0], [1, 2, 3, 4, 5]]
 
 
-def test_after_a_crowd_the_next_one_waits_a_moment_for_others(group, slow, monkeypatch):
+def test_after_a_crowd_the_next_two_wait_a_moment_for_others(group, slow, monkeypatch):
     slept = []
     monkeypatch.setattr(group_commit, "time", SimpleNamespace(monotonic=time.monotonic, sleep=slept.append))
     first = call(group, 0)
     assert slow.busy.wait(SOON)
     others = [call(group, 1) for _ in range(CROWD)]
     until(lambda: len(group._waiting) == CROWD)
-    slow.go.release(4)
+    slow.go.release(5)
     for thread in (first, *others):
         thread.join(SOON)
     assert slept == []
     group.do(2, time.monotonic() + SOON)
-    assert slept == [PAUSE_S]
     group.do(3, time.monotonic() + SOON)
-    assert slept == [PAUSE_S], "a single one is no crowd"
+    assert slept == [PAUSE_S] * 2
+    group.do(4, time.monotonic() + SOON)
+    assert slept == [PAUSE_S] * 2, "two single ones are no crowd"
 
 
 def test_who_waited_in_vain_is_not_served_later(group, slow):
