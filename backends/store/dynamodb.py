@@ -38,14 +38,14 @@ class DynamoStore(Store):
     """Transactions, because nothing else writes a hundred items on condition in one round trip. What fails one item's
     condition cancels all of them: it is taken out, and the others are sent again."""
 
-    def __init__(self, connection: DynamoConnection, in_flight: int = 2) -> None:
+    def __init__(self, connection: DynamoConnection, in_flight: int = 5) -> None:
         self._connection = connection
         self._in_flight = in_flight
         self._shared = SharedReads(self._read_all, connection.timeout_s)
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
-        options = url.options(table="Coupon", region="", timeout_s=2.0, in_flight=2, tls=False)
+        options = url.options(table="Coupon", region="", timeout_s=2.0, in_flight=5, tls=False)
         connection = DynamoConnection(
             _table(options["table"]), options["timeout_s"], **_place(url, options["region"], tls=options["tls"])
         )
