@@ -1,6 +1,6 @@
 """``coupon import`` on SQLite files: its own process, and a worker's.
 
-Three rounds, for each takes half a minute. Memory is compared with an import of a tenth of the rows, which is more
+Each round takes half a minute. Memory is compared with an import of a tenth of the rows, which is more
 than are ever on their way.
 """
 
@@ -18,7 +18,7 @@ from tests.bench.processes import FLAT, coupon
 from tests.e2e.deployment import ROOT, Deployment, rss_peak_mb
 
 ROWS, FEW = 100_000, 10_000
-ROUNDS = 3
+ROUNDS = 5
 
 
 def figures(place: Place) -> list[Figure]:

@@ -16,6 +16,7 @@ from coupon.wiring import Backends
 from tests.bench.bare import bare_web
 from tests.bench.figure import Figure, cpu_s
 from tests.bench.place import Place, opened, quiet
+from tests.bench.running import stored
 from tests.bench.web_cpu import FIRST, LAST
 from tests.bench.wrk import bodies, changes, load, paths, same
 from tests.coupons import a_command, a_creation
@@ -26,7 +27,7 @@ WARM_UP_S = 20
 """Java compiles what it has seen often."""
 ORIGINAL = "the original, fully warmed"
 HELD, HELD_BY_EACH = 40_000, 5
-FRESH_A_ROUND, CACHED_A_ROUND = 12_000, 800
+FRESH_A_ROUND, CACHED_A_ROUND = 15_000, 800
 CREATION = {"amount": 1, "validFrom": FIRST, "expireAt": LAST}
 
 
@@ -34,7 +35,8 @@ def figures(place: Place) -> list[Figure]:
     environ = place.on_services()
     with opened(environ) as (loaded, backends), bare_web(place) as bare:
         service = CommandService(backends, loaded)
-        fresh = created(service, backends, ROUNDS * (FRESH_A_ROUND + CACHED_A_ROUND))
+        coupons = stored(service, backends, ROUNDS * (FRESH_A_ROUND + CACHED_A_ROUND))
+        fresh = iter([coupon.code for coupon in coupons])
         with Deployment(environ, workers=0) as running:
             found = [*lists(running.url, place, backends), *accepted(running, bare, place, service, fresh)]
             found += [*large(running), Figure("memory of a web process then", "MB", at_most=120, ours=memory(running))]
@@ -138,15 +140,6 @@ def beside_a_worker(url: str, bare: str) -> list[Figure]:
 
 def memory(running: Deployment) -> list[float]:
     return [rss_peak_mb(pid) for pid in children(running.process.pid)]
-
-
-def created(service: CommandService, backends: Backends, amount: int) -> Iterator[str]:
-    """The codes of so many new coupons, which the store has; nobody sends a command for it."""
-    born = a_creation(amount=amount, operation=service.mint.operation("bench", None))
-    codes = list(service.mint.codes(born.operation, 0, amount))
-    for first in range(0, amount, 5_000):
-        backends.store.save_many([create(born, code) for code in codes[first : first + 5_000]])
-    return iter(codes)
 
 
 def issue_and_cancel(service: CommandService, codes: Sequence[str]) -> None:

@@ -1,0 +1,56 @@
+"""Callers of a running service who cost the machine little: ``http.client`` on a connection of its own."""
+
+import http.client
+import json
+import threading
+import time
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+CALLS_A_SECOND = 20
+
+
+class Client:
+    """One connection, which stays open."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+
+    def send(self, method: str, path: str, body: object) -> Any:
+        """What is answered to a command; anything but a 202 is an error."""
+        self._connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
+        answer = self._connection.getresponse()
+        said = answer.read()
+        assert answer.status == 202, (answer.status, said)
+        return json.loads(said)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class SteadyCaller:
+    """Sends the same command twenty times a second, and tells how long each took. A context."""
+
+    def __init__(self, url: str, method: str, path: str, body: object) -> None:
+        self._client, self._command = Client(url), (method, path, body)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._call)
+        self.took_ms: list[float] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._client.close()
+
+    def _call(self) -> None:
+        while not self._stop.wait(1 / CALLS_A_SECOND):
+            began = time.perf_counter()
+            self._client.send(*self._command)
+            self.took_ms.append((time.perf_counter() - began) * 1e3)
