@@ -101,7 +101,7 @@ def imported(running: Running, emulator: Emulator, folder: Path) -> Figure:
     for round_ in range(ROUNDS):
         file = folder / f"{round_}.csv"
         with file.open("wb") as out:
-            generate = [sys.executable, "conf/generate_coupons.py", str(IMPORTED)]
+            generate = [sys.executable, "conf/generate_coupons.py", f"--seed={round_}", str(IMPORTED)]
             subprocess.run(generate, cwd=ROOT, stdout=out, check=True)
         figure.against.append(emulator.writes_a_second(running.fresh(2 * A_ROUND)))
         told = json.loads(running.deployment.coupon("import", "--json", str(file), timeout=600).stdout)
