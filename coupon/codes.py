@@ -7,12 +7,15 @@ and nobody without the secret can guess one (36^19 ≈ 3.7e29 codes).
 import secrets
 from collections.abc import Iterator
 from hashlib import blake2b
+from typing import Literal, get_args
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 LENGTH = 19
 OPERATION_LENGTH = 20
 _TRIPLES = [a + b + c for a in ALPHABET for b in ALPHABET for c in ALPHABET]
 _VALID = frozenset(ALPHABET)
+Purpose = Literal["sign", "cursor"]
+"""What a signature is for."""
 
 
 class InvalidCode(ValueError):
@@ -40,30 +43,38 @@ class Mint:
     """Derives codes and operation ids from the secret. Thread-safe; ~3 µs a code."""
 
     def __init__(self, secret: str) -> None:
-        self._key = blake2b(secret.encode(), digest_size=32).digest()
+        key = blake2b(secret.encode(), digest_size=32).digest()
+        self._codes = blake2b(key=key, digest_size=16, person=b"code")
+        self._operations = blake2b(key=key, digest_size=16, person=b"operation")
+        self._signatures = {
+            purpose: blake2b(key=key, digest_size=8, person=purpose.encode()) for purpose in get_args(Purpose)
+        }
         self.fingerprint = self.sign("fingerprint")
         """Tells two secrets apart without telling either."""
 
     def codes(self, operation: str, first: int, count: int) -> Iterator[str]:
         """The operation's codes from index ``first`` on."""
-        stem = blake2b(operation.encode(), key=self._key, digest_size=16, person=b"code")
+        stem = _hashed(self._codes, operation)
         for index in range(first, first + count):
-            hashed = stem.copy()
-            hashed.update(b"/%d" % index)
-            yield _letters(hashed.digest(), LENGTH)
+            yield _letters(_hashed(stem, f"/{index}").digest(), LENGTH)
 
     def operation(self, caller: str, idempotency_key: str | None) -> str:
         """The id of an operation: the same for the same caller and key, random without a key."""
         if idempotency_key is None:
             return _letters(secrets.token_bytes(16), OPERATION_LENGTH).lower()
-        hashed = blake2b(f"{caller}\0{idempotency_key}".encode(), key=self._key, digest_size=16, person=b"operation")
-        return _letters(hashed.digest(), OPERATION_LENGTH).lower()
+        return _letters(_hashed(self._operations, f"{caller}\0{idempotency_key}").digest(), OPERATION_LENGTH).lower()
 
-    def sign(self, text: str, purpose: str = "sign") -> str:
+    def sign(self, text: str, purpose: Purpose = "sign") -> str:
         """A short signature, for addresses and cursors that only we may make; one purpose's is worth nothing for
         another."""
-        hashed = blake2b(text.encode(), key=self._key, digest_size=8, person=purpose.encode())
-        return _letters(hashed.digest(), 10).lower()
+        return _letters(_hashed(self._signatures[purpose], text).digest(), 10).lower()
+
+
+def _hashed(stem: blake2b, text: str) -> blake2b:
+    """The stem, which has the key already, and the text."""
+    hashed = stem.copy()
+    hashed.update(text.encode())
+    return hashed
 
 
 def _letters(digest: bytes, length: int) -> str:

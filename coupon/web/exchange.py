@@ -4,6 +4,7 @@ Lean on purpose: this runs for every command. flask-smorest's own decorators wou
 """
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, request
@@ -73,12 +74,17 @@ def _sent(max_bytes: int) -> bytes:
 def caller(header: str) -> Caller:
     """Who asks, with the request's ``Idempotency-Key``. ``header`` is the one in which the gateway names the caller."""
     environ = request.environ
-    name, key = environ.get(f"HTTP_{header.upper().replace('-', '_')}"), environ.get("HTTP_IDEMPOTENCY_KEY")
+    name, key = environ.get(_in_environ(header)), environ.get("HTTP_IDEMPOTENCY_KEY")
     if name is not None and not _CALLER.fullmatch(name):
         raise InvalidField({header: ["Has to be 1 to 128 visible ASCII characters."]})
     if key is not None and not _KEY.fullmatch(key):
         raise InvalidField({KEY_HEADER: ["Has to be 1 to 255 visible ASCII characters."]})
     return Caller(ANONYMOUS if name is None else name, key)
+
+
+@lru_cache
+def _in_environ(header: str) -> str:
+    return f"HTTP_{header.upper().replace('-', '_')}"
 
 
 def wait_s() -> int | None:

@@ -2,6 +2,7 @@
 
 import re
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate
@@ -58,13 +59,18 @@ class DayField(fields.String):
         super().__init__(metadata={"format": "date", "description": "Also without dashes: `20261122`."}, **options)
 
     def _deserialize(self, value: Any, *args: Any, **options: Any) -> Day:
-        written = _DAY.fullmatch(super()._deserialize(value, *args, **options))
-        if written is None:
-            raise ValidationError("Has to be a day such as 2026-11-22.")
-        try:
-            return Day(date.fromisoformat("-".join(written.groups())).isoformat())
-        except ValueError as error:
-            raise ValidationError("There is no such day in the calendar.") from error
+        return _day(super()._deserialize(value, *args, **options))
+
+
+@lru_cache(maxsize=1_000)
+def _day(text: str) -> Day:
+    written = _DAY.fullmatch(text)
+    if written is None:
+        raise ValidationError("Has to be a day such as 2026-11-22.")
+    try:
+        return Day(date.fromisoformat("-".join(written.groups())).isoformat())
+    except ValueError as error:
+        raise ValidationError("There is no such day in the calendar.") from error
 
 
 def amount(maximum: int) -> fields.Integer:

@@ -58,17 +58,17 @@ class Figure:
             "ours": spread(self.ours),
             "yardstick": self.yardstick or None,
             "against": spread(self.against if self.of_record is None else [self.of_record]),
-            "ratio": round(self.value, 3) if self.yardstick else None,
+            "ratio": float(f"{self.value:.4g}") if self.yardstick else None,
             "goal": self.goal,
             "reached": self.is_reached,
         }
 
 
 def spread(values: Sequence[float]) -> dict[str, float] | None:
-    """Median, least and most."""
+    """Median, least and most, in four digits."""
     if not values:
         return None
-    return {"median": round(median(values), 2), "min": round(min(values), 2), "max": round(max(values), 2)}
+    return {name: float(f"{of(values):.4g}") for name, of in (("median", median), ("min", min), ("max", max))}
 
 
 def cpu_s(pids: Iterable[int]) -> float:
