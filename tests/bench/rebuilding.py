@@ -6,7 +6,7 @@ beside the shortest program that writes the same lines: a SELECT of documents th
 has to read and make them.) On our side only: reading the store in the order of codes, decoding histories, making the
 documents, starting the process.
 
-Three rounds, for each takes minutes. Memory is compared with a hundredth of the coupons.
+Each round takes a minute. Memory is compared with a hundredth of the coupons.
 """
 
 import csv
@@ -26,7 +26,7 @@ from tests.bench.place import Place, opened, quiet
 from tests.bench.processes import FLAT, coupon
 
 COUPONS, FEW = 1_000_000, 10_000
-ROUNDS = 3
+ROUNDS = 5
 YARDSTICKS = {
     "reindex": "bare batched inserts",
     "export": "SELECT and csv.DictWriter",
