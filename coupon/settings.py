@@ -99,7 +99,8 @@ class SettingsSchema(Schema):
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of this process; raises ConfigurationError."""
+    """The settings of this process; raises ConfigurationError. One that is empty is as good as not there, so that the
+    environment can take away what the file has."""
     environ = os.environ if environ is None else environ
     conf = environ.get("COUPON_CONF", DEFAULT_CONF)
     if not Path(conf).is_file():
@@ -108,7 +109,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     ours = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in values.items()
-        if name.startswith(PREFIX) and name != "COUPON_CONF"
+        if name.startswith(PREFIX) and name != "COUPON_CONF" and value
     }
     try:
         settings: Settings = SettingsSchema().load(ours)

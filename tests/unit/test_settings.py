@@ -58,6 +58,14 @@ def test_a_missing_setting_or_file_is_named(environ):
         settings.load({"COUPON_CONF": "nowhere.env"})
 
 
+def test_an_empty_setting_is_as_good_as_none(environ, tmp_path):
+    (tmp_path / "empty.env").write_text("COUPON_SECRET_FILE=data/secret\nCOUPON_MAX_AMOUNT=5\n")
+    loaded = settings.load({**environ, "COUPON_SECRET_FILE": "", "COUPON_MAX_AMOUNT": ""})
+    assert (loaded.secret, loaded.max_amount) == (environ["COUPON_SECRET"], 1_000_000)
+    with pytest.raises(ConfigurationError, match="COUPON_STORE_URL"):
+        settings.load({**environ, "COUPON_STORE_URL": ""})
+
+
 def test_a_short_secret_is_refused_and_not_shown(environ):
     with pytest.raises(ConfigurationError, match="COUPON_SECRET") as refused:
         settings.load({**environ, "COUPON_SECRET": "pssst"})
