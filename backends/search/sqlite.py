@@ -20,6 +20,7 @@ PRAGMA wal_autocheckpoint = 4000;
 """
 PRESENT, NEXT = "documents", "documents_next"
 FIELDS = tuple(Document.__annotations__)
+_HOLDERS = ("userId", "couponCode", *(field for field in FIELDS if field not in ("userId", "couponCode")))
 TABLE = """
 CREATE TABLE {table} (
     couponCode TEXT PRIMARY KEY,
@@ -36,7 +37,10 @@ CREATE TABLE {table} (
 ) STRICT
 """
 # Both bring rows in the order of codes, so a page costs what it holds, however long the list is.
-HOLDERS = "CREATE INDEX holders_{generation} ON {table} (userId, couponCode) WHERE userId IS NOT NULL"
+# The one of holders has the whole row: a user's coupons lie all over the table, a page each.
+HOLDERS = f"""
+CREATE INDEX holders_{{generation}} ON {{table}} ({", ".join(_HOLDERS)}) WHERE userId IS NOT NULL
+"""
 DAYS = "CREATE INDEX days_{generation} ON {table} (expireAt, couponCode)"
 PUT = f"""
 INSERT INTO {{table}} VALUES ({", ".join("?" * len(FIELDS))})
