@@ -14,7 +14,7 @@ from pynamodb.exceptions import TableError
 from backends.store.cursor import checked
 from backends.store.dynamodb_connection import FAILURES, Cancelled, DynamoConnection, Patience, code_of
 from backends.store.dynamodb_model import Item, coupon, item, size
-from backends.store.dynamodb_reads import SharedReads
+from backends.store.dynamodb_reads import Answer, SharedReads
 from coupon.model import Coupon
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.store import Page, Store
@@ -41,7 +41,7 @@ class DynamoStore(Store):
     def __init__(self, connection: DynamoConnection, in_flight: int = 5) -> None:
         self._connection = connection
         self._in_flight = in_flight
-        self._shared = SharedReads(self._read_all, connection.timeout_s)
+        self._shared = SharedReads(self._ask, self._read, connection.timeout_s)
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
@@ -68,8 +68,10 @@ class DynamoStore(Store):
 
     def get_many(self, codes: Iterable[str]) -> dict[str, Coupon]:
         wanted = list(dict.fromkeys(codes))
-        read = self._shared.read if 0 < len(wanted) <= FEW else self._read_all
-        return {found.code: found for found in read(wanted)}
+        if 0 < len(wanted) <= FEW:
+            self._connection.model()  # opened before the time counts
+            return {found.code: found for found in self._shared.read(wanted)}
+        return {found.code: found for read in self._at_once(self._read, list(_parts(wanted))) for found in read}
 
     def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
         puts = [_put(self._connection.table, coupon) for coupon in coupons]
@@ -101,21 +103,30 @@ class DynamoStore(Store):
                 raise BackendUnavailable(f"DynamoDB table {self._connection.table} is still being made")
             time.sleep(0.2)
 
-    def _read_all(self, codes: list[str], longest_s: float = math.inf) -> list[Coupon]:
-        parts = list(_parts(codes, READ_KEYS))
-        return [found for read in self._at_once(lambda part: self._read(part, longest_s), parts) for found in read]
-
     def _read(self, codes: list[str], longest_s: float = math.inf) -> list[Coupon]:
-        patience, table = self._connection.patience(longest_s), self._connection.table
-        keys, items = [_key(code) for code in codes], []
+        patience, keys, items = self._connection.patience(longest_s), [_key(code) for code in codes], []
         while keys:
-            wanted = {table: {"Keys": keys, "ConsistentRead": True}}
-            answer = self._connection.call("BatchGetItem", patience, RequestItems=wanted)
-            items += answer["Responses"].get(table, [])
-            keys = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+            read, keys = self._get(keys, patience)
+            items += read
             if keys:
+                table = self._connection.table
                 patience.pause(BackendUnavailable(f"DynamoDB table {table} left {len(keys)} keys unread"))
         return [coupon(item) for item in items]
+
+    def _ask(self, codes: list[str], longest_s: float) -> Answer:
+        patience, answer = self._connection.patience(longest_s), Answer([], set())
+        for part in _parts(codes):
+            items, left = self._get([_key(code) for code in part], patience)
+            answer.found.extend(map(coupon, items))
+            answer.left.update(key["couponCode"]["S"] for key in left)
+        return answer
+
+    def _get(self, keys: list[Item], patience: Patience) -> tuple[list[Item], list[Item]]:
+        """One request: the items that are there, and the keys that DynamoDB has left for later."""
+        table = self._connection.table
+        wanted = {table: {"Keys": keys, "ConsistentRead": True}}
+        answer = self._connection.call("BatchGetItem", patience, RequestItems=wanted)
+        return answer["Responses"].get(table, []), answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
 
     def _write(self, puts: list[dict[str, Any]]) -> set[str]:
         """The codes of those whose condition failed; the others are written. Every round that does not write settles at
@@ -205,9 +216,9 @@ def _put(table: str, coupon: Coupon) -> dict[str, Any]:
     }
 
 
-def _parts(codes: list[str], length: int) -> Iterator[list[str]]:
-    for first in range(0, len(codes), length):
-        yield codes[first : first + length]
+def _parts(codes: list[str]) -> Iterator[list[str]]:
+    for first in range(0, len(codes), READ_KEYS):
+        yield codes[first : first + READ_KEYS]
 
 
 def _transactions(puts: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -119,6 +119,22 @@ def leave_unprocessed(number: int) -> Act:
     return act
 
 
+def throttled(code: str) -> Act:
+    """Leaves this key unread, whenever it is asked for."""
+
+    def act(request: Request, forward: Forward) -> Reply:
+        [wanted] = request["RequestItems"].values()
+        places = [key["couponCode"]["S"] for key in wanted["Keys"]]
+        if code not in places:
+            return pass_on(request, forward)
+        wanted["Keys"].insert(0, wanted["Keys"].pop(places.index(code)))
+        reply = leave_unprocessed(1)(request, forward)
+        assert reply is not None
+        return reply
+
+    return act
+
+
 def _handler(edge: Edge) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
