@@ -1,8 +1,8 @@
 """Group commit: callers that come while others' work is on its way wait together, and are served in one go.
 
 One of those who wait does it for all: there is no thread to start, to stop, or to lose in a fork, and whoever comes
-alone is served by himself at once. In a crowd he waits for two milliseconds first: twice as many go together then, and
-what a group costs is shared by twice as many.
+alone is served by himself at once. In a crowd, and for two groups after one, he waits for two milliseconds first: twice
+as many go together then, and what a group costs is shared by twice as many.
 """
 
 import threading

@@ -78,11 +78,10 @@ def backlog(running: Running, emulator: Emulator) -> list[Figure]:
         drained.against.append(emulator.writes_a_second([_issued(coupon) for coupon in coupons]))
         with caller(running) as quiet:
             time.sleep(QUIET_S)
-        before = cpu_s(running.workers)
-        with caller(running) as busy:
-            drained.ours.append(
-                running.carried_out_a_second(BACKLOG, lambda: running.publish_issues(coupons))  # noqa: B023
-            )
+        before, busy = cpu_s(running.workers), caller(running)
+        drained.ours.append(
+            running.carried_out_a_second(BACKLOG, lambda: running.publish_issues(coupons), busy)  # noqa: B023
+        )
         cost.ours.append((cpu_s(running.workers) - before) / BACKLOG * 1e6)
         slower.ours.append(median(busy.took_ms))
         slower.against.append(median(quiet.took_ms))

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -81,9 +82,14 @@ class Running:
     def log(self) -> WorkerLog:
         return WorkerLog(self.deployment.folder / "worker.log")
 
-    def carried_out_a_second(self, number: int, publish: Callable[[], object]) -> float:
-        """Publish so many while the workers are stopped, let them go on, and wait until all is done: from the end of
-        the first part to the end of the last."""
+    def carried_out_a_second(
+        self,
+        number: int,
+        publish: Callable[[], object],
+        meanwhile: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it has no state
+    ) -> float:
+        """Publish so many while the workers are stopped, let them go on, and wait until all is done, in the context:
+        from the end of the first part to the end of the last."""
         log = self.log()
         for pid in self.workers:
             os.kill(pid, signal.SIGSTOP)
@@ -92,7 +98,8 @@ class Running:
         finally:
             for pid in self.workers:
                 os.kill(pid, signal.SIGCONT)
-        first, *others = sorted(log.read_until(number))
+        with meanwhile:
+            first, *others = sorted(log.read_until(number))
         log.close()
         return sum(part.size for part in others) / (others[-1].at - first.at)
 
