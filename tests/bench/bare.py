@@ -18,7 +18,7 @@ from coupon.wire import dump
 from tests.bench.place import Place
 from tests.e2e.deployment import ROOT, eventually, free_port
 
-TRANSACTION, IN_FLIGHT = 100, 2
+TRANSACTION, IN_FLIGHT = 100, 5
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def bare_web(place: Place) -> Iterator[str]:
 
 
 class Emulator:
-    """DynamoDB Local, told what to write in requests that are ready to be sent: two threads, transactions of a hundred
+    """DynamoDB Local, told what to write in requests that are ready to be sent: five threads, transactions of a hundred
     writes, each on condition. What it makes of them is the ceiling of everything that writes to it."""
 
     def __init__(self, dynamodb: str) -> None:
