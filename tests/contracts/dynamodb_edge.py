@@ -56,11 +56,15 @@ class Edge:
         return reply
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64  # with Python's 5, the kernel drops those who connect at once
+
+
 @contextmanager
 def edge_of(dynamodb: str) -> Iterator[Edge]:
     edge = Edge(dynamodb)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(edge))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), _handler(edge))
     edge.address = f"127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
