@@ -26,16 +26,13 @@ class TestServerAway:
     def test_silence_is_unavailable_in_time(self, method: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             store = opened(f"dynamodb://127.0.0.1:{silent.getsockname()[1]}?timeout_s=1")
-            assert_unavailable(store, method)
+            assert_unavailable(store, CALLS[method])
             store.close()
 
     def test_a_large_save_into_silence_is_as_quick(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             store = opened(f"dynamodb://127.0.0.1:{silent.getsockname()[1]}?timeout_s=1")
-            started = time.monotonic()
-            with pytest.raises(BackendUnavailable):
-                store.save_many(some_coupons(2_000))
-            assert time.monotonic() - started < 2
+            assert_unavailable(store, lambda store: store.save_many(some_coupons(2_000)))
             store.close()
 
     @pytest.mark.services
@@ -47,12 +44,12 @@ class TestServerAway:
         once_it_is_back(lambda: store.create())
         once_it_is_back(lambda: store.save_many(coupons[:100]))
         with services.away("dynamodb"):
-            for method in CALLS:
-                assert_unavailable(store, method)
+            for call in CALLS.values():
+                assert_unavailable(store, call)
         assert once_it_is_back(lambda: all_in(store, coupons[:100]))
         with services.silent("dynamodb"):
-            for method in CALLS:
-                assert_unavailable(store, method)
+            for call in CALLS.values():
+                assert_unavailable(store, call)
         conflicts = once_it_is_back(lambda: store.save_many(coupons))
         assert {c.code for c in coupons[:100]} <= conflicts
         assert all_in(store, coupons)
