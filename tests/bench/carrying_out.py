@@ -5,8 +5,6 @@ The rates are told by the workers' own log, from the end of the first part to th
 """
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,15 +14,14 @@ from coupon.model import Coupon, Kind, transition
 from tests.bench.bare import Emulator
 from tests.bench.caller import SteadyCaller
 from tests.bench.figure import Figure, cpu_s
+from tests.bench.importing import generated
 from tests.bench.place import Place, opened
-from tests.bench.running import Running
+from tests.bench.running import WORKERS, Running
 from tests.bench.web_cpu import FIRST, LAST
 from tests.coupons import a_command
-from tests.e2e.deployment import ROOT, Deployment, rss_peak_mb
+from tests.e2e.deployment import Deployment, rss_peak_mb
 
 ROUNDS = 5
-WORKERS = 3
-"""While one waits for the store, the others may wait for search or the queue."""
 ORIGINAL = "the original"
 YARDSTICK = "the emulator's own maximum"
 A_ROUND, BACKLOG, IMPORTED = 8_000, 30_000, 100_000
@@ -98,10 +95,7 @@ def imported(running: Running, emulator: Emulator, folder: Path) -> Figure:
     """By the command line, from a file."""
     figure = Figure(f"rows of an import of {IMPORTED:,}", "1/s", YARDSTICK, at_least=0.7)
     for round_ in range(ROUNDS):
-        file = folder / f"{round_}.csv"
-        with file.open("wb") as out:
-            generate = [sys.executable, "conf/generate_coupons.py", f"--seed={round_}", str(IMPORTED)]
-            subprocess.run(generate, cwd=ROOT, stdout=out, check=True)
+        file = generated(folder, IMPORTED, seed=round_)
         figure.against.append(emulator.writes_a_second(running.fresh(2 * A_ROUND)))
         told = json.loads(running.deployment.coupon("import", "--json", str(file), timeout=600).stdout)
         assert told["new"] == IMPORTED, told

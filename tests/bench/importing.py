@@ -27,7 +27,7 @@ def figures(place: Place) -> list[Figure]:
     less = f"with {FEW:,} rows"
     importer = Figure(f"peak memory of an import of {ROWS:,} rows", "MB", less, at_most=FLAT)
     worker = Figure(f"peak memory of the worker, importing {ROWS:,} rows", "MB", less, at_most=FLAT)
-    many, few = _file(place.folder, ROWS), _file(place.folder, FEW)
+    many, few = generated(place.folder, ROWS), generated(place.folder, FEW)
     for _ in range(ROUNDS):
         _, importer_mb, worker_mb = imported(place, few, FEW)
         importer.against.append(importer_mb)
@@ -64,8 +64,10 @@ def _found(search: Search) -> int:
     return count
 
 
-def _file(folder: Path, rows: int) -> Path:
-    file = folder / f"{rows}.csv"
+def generated(folder: Path, rows: int, seed: int = 1) -> Path:
+    """A file of so many rows; another seed gives others."""
+    file = folder / f"{rows}-{seed}.csv"
+    command = [sys.executable, "conf/generate_coupons.py", f"--seed={seed}", str(rows)]
     with file.open("wb") as out:
-        subprocess.run([sys.executable, "conf/generate_coupons.py", str(rows)], cwd=ROOT, stdout=out, check=True)
+        subprocess.run(command, cwd=ROOT, stdout=out, check=True)
     return file

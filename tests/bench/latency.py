@@ -15,11 +15,10 @@ from coupon.ports.search import Query, Search
 from tests.bench.caller import Client
 from tests.bench.figure import Figure
 from tests.bench.place import Place, opened
-from tests.bench.running import Running
+from tests.bench.running import WORKERS, Running
 from tests.e2e.deployment import Deployment
 
 ROUNDS = 5
-WORKERS = 3
 CLIENTS, SECONDS = 8, 8
 MOST_A_SECOND = 3_000
 """More than these callers get answers."""

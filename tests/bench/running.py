@@ -21,6 +21,8 @@ from tests.bench.web_cpu import FIRST, LAST
 from tests.coupons import a_command, a_creation
 from tests.e2e.deployment import Deployment
 
+WORKERS = 3
+"""While one waits for the store, the others may wait for search or the queue."""
 DONE_WITHIN_S = 180
 SAVED_AT_ONCE = 5_000
 

@@ -1,7 +1,6 @@
 """Reads that wait together, without a server: whose trouble is whose."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,9 +8,11 @@ import pytest
 from backends.store.dynamodb_reads import Answer, SharedReads
 from backends.testing.coupons import some_coupons
 from coupon.ports.backend import BackendUnavailable
+from tests.e2e.deployment import eventually
 
 COUPONS = {coupon.code: coupon for coupon in some_coupons(4)}
 BROKEN, *SOUND = COUPONS
+SOON_S = 10
 
 
 class Store:
@@ -52,19 +53,12 @@ def all_at_once(store, shared, codes):
 
     with ThreadPoolExecutor(len(codes)) as pool:
         first = pool.submit(read, codes[0])
-        until(lambda: store.together)
+        eventually(lambda: store.together, SOON_S)
         others = [pool.submit(read, code) for code in codes[1:]]
         [group] = shared._groups.values()
-        until(lambda: len(group._waiting) == len(others))
+        eventually(lambda: len(group._waiting) == len(others), SOON_S)
         store.go.set()
         return [future.result(10) for future in (first, *others)]
-
-
-def until(holds):
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_those_who_wait_are_asked_for_together(store):
@@ -84,7 +78,7 @@ def test_whoever_waits_for_a_request_that_got_lost_asks_alone_after_a_while(stor
     shared = SharedReads(store.ask, store.read_alone, timeout_s=0.4)
     thread = threading.Thread(target=shared.read, args=([SOUND[0]],))
     thread.start()
-    until(lambda: store.together)
+    eventually(lambda: store.together, SOON_S)
     assert shared.read([SOUND[1]]) == [COUPONS[SOUND[1]]]
     assert store.alone == [[SOUND[1]]]
     store.go.set()
