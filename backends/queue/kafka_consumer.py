@@ -8,6 +8,7 @@ from typing import Any
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
+from backends.queue.kafka_assignor import FairAssignor
 from backends.queue.kafka_client import Cluster, driver_errors, verified
 from backends.queue.kafka_coordinator import repair
 from backends.queue.rules import POLL_BYTES_MAX, POLL_GAP_MAX_S, Holdings
@@ -16,6 +17,8 @@ from coupon.ports.queue import MESSAGE_MAX, Consumer, Delivery, Position
 
 SILENCE_MAX_S = 1.0
 """A poll that found nothing fails when no broker has been connected for so long: the driver itself says nothing."""
+ASSIGNORS = [FairAssignor, CooperativeStickyAssignor]
+"""The first that all members know is used: older workers know the second only."""
 
 
 class KafkaQueueConsumer(Consumer):
@@ -79,7 +82,7 @@ class KafkaQueueConsumer(Consumer):
         self._consumer, self._connections = self._cluster.connect(
             KafkaConsumer,
             within_s=self._cluster.timeout_s * 0.5,
-            partition_assignment_strategy=[CooperativeStickyAssignor],
+            partition_assignment_strategy=ASSIGNORS,
             session_timeout_ms=int(session_ms),
             heartbeat_interval_ms=int(session_ms / 3),
             max_poll_interval_ms=int(POLL_GAP_MAX_S * 1000),

@@ -59,6 +59,20 @@ def share_out(queue: Queue, one: Consumer, two: Consumer) -> list[list[Delivery]
     return found
 
 
+def shares_of_each_topic(queue: Queue, group: Sequence[Consumer]) -> dict[str, list[int]]:
+    """How many partitions of each topic each member is delivered from, once none is due more than it has."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        queue.publish([message for topic in ("t", "other") for message in messages(50, topic)])
+        found = drain(group, 100)
+        shares = {
+            topic: [len({d.partition for d in mine if d.topic == topic}) for mine in found] for topic in ("t", "other")
+        }
+        if all(max(each) - min(each) <= 1 for each in shares.values()):
+            return shares
+        assert time.monotonic() < deadline, f"partitions of each member: {shares}"
+
+
 def values(deliveries: Iterable[Delivery]) -> list[bytes]:
     return [delivery.value for delivery in deliveries]
 

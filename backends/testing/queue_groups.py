@@ -5,7 +5,17 @@ from collections import Counter
 
 import pytest
 
-from backends.testing.queue_driving import PATIENCE_S, by_key, drain, ends, messages, poll, share_out, values
+from backends.testing.queue_driving import (
+    PATIENCE_S,
+    by_key,
+    drain,
+    ends,
+    messages,
+    poll,
+    share_out,
+    shares_of_each_topic,
+    values,
+)
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Message, Position, Queue
 
@@ -95,6 +105,18 @@ class QueueGroups:
         mine, others = drain([one, two], 200)
         assert len({d.partition for d in mine}) == len({d.partition for d in others}) == PARTITIONS / 2
         assert by_key(mine + others) == by_key(messages(200))
+
+    def test_each_topic_is_shared_out_by_itself(self, queue: Queue) -> None:
+        """Whoever has all of one topic and nothing of another does all the work there is, or none."""
+        group = [queue.consumer(["t", "other"], "g")]
+        for _ in range(2):
+            shares_of_each_topic(queue, group)
+            group.append(queue.consumer(["t", "other"], "g"))
+        for shares in shares_of_each_topic(queue, group).values():
+            assert sorted(shares) == [1, 1, 2]
+        group.pop(0).close()
+        for shares in shares_of_each_topic(queue, group).values():
+            assert shares == [2, 2]
 
     def test_who_closes_hands_its_partitions_over(self, queue: Queue) -> None:
         one, two = queue.consumer(["t"], "g"), queue.consumer(["t"], "g")

@@ -9,14 +9,16 @@ from uuid import uuid4
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaConfigurationError
 
+from backends.queue import kafka_consumer
 from backends.queue.kafka_client import verified
 from backends.queue.memory import MemoryQueue
 from backends.queue.sqlite import SqliteQueue
 from backends.queue.sqlite_consumer import PRUNE_MAX
 from backends.testing.queue import QueueContract
-from backends.testing.queue_driving import drain, ends, messages, opened, poll, values
+from backends.testing.queue_driving import drain, ends, messages, opened, poll, share_out, values
 from backends.testing.queue_failures import GONE_MAX_S, WHEN_GONE
 from backends.testing.queue_processes import QueueAcrossProcesses
 from coupon.ports.backend import BackendUnavailable
@@ -209,6 +211,14 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses):
             consumer.poll(1, 0.1)
         consumer.close()
         assert queue.lag(["t"], "g") == 1
+
+    def test_workers_of_an_older_version_share_with_ours(self, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+        older, ours = queue.consumer(["t"], "g"), queue.consumer(["t"], "g")
+        with monkeypatch.context() as patch:
+            patch.setattr(kafka_consumer, "ASSIGNORS", [CooperativeStickyAssignor])
+            queue.publish(messages(50))
+            poll(older, 50)
+        share_out(queue, older, ours)
 
     def test_what_the_driver_changes_by_itself_stops_the_start(self, services: Services) -> None:
         producer = KafkaProducer(bootstrap_servers=services.kafka, acks=1)

@@ -1,0 +1,52 @@
+"""Who gets which partitions of a Kafka group."""
+
+from types import SimpleNamespace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backends.queue.kafka_assignor import FairAssignor
+from backends.queue.rules import quota
+
+TOPICS = ["commands", "reindex"]
+names = st.sampled_from([f"member-{number}" for number in range(5)])
+places = st.dictionaries(st.tuples(st.sampled_from(TOPICS), st.integers(0, 7)), names)
+
+
+def assigned(partitions, members, owners):
+    """Each member's partitions, after a round in which each said what it has."""
+    cluster = SimpleNamespace(partitions_for_topic=lambda topic: set(range(partitions)) or None)
+    said = []
+    for name in members:
+        assignor = FairAssignor()
+        assignor.member_assignment = [
+            SimpleNamespace(topic=topic, partition=number) for (topic, number), owner in owners.items() if owner == name
+        ]
+        said.append(SimpleNamespace(member_id=name, metadata=assignor.metadata(set(TOPICS))))
+    return {name: set(share.partitions()) for name, share in FairAssignor().assign(cluster, said).items()}
+
+
+@given(st.integers(0, 8), st.sets(names, min_size=1), places)
+def test_nobody_gets_what_another_one_has_yet_and_after_two_rounds_each_has_its_quota(partitions, members, owners):
+    owners = {place: owner for place, owner in owners.items() if place[1] < partitions and owner in members}
+    first = assigned(partitions, members, owners)
+    assert all(owners.get(place, name) == name for name, places in first.items() for place in places)
+    second = assigned(partitions, members, {place: name for name, places in first.items() for place in places})
+    for topic in TOPICS:
+        for name in members:
+            due, had = (
+                quota(topic, partitions, name, members),
+                {place for place, owner in owners.items() if owner == name},
+            )
+            assert len(of(topic, second[name])) == due
+            assert len(of(topic, first[name] & had)) == min(due, len(of(topic, had)))
+
+
+def of(topic, places):
+    return [place for place in places if place[0] == topic]
+
+
+def test_what_is_as_it_should_be_stays_so():
+    owners = {(topic, number): f"member-{number % 2}" for topic in TOPICS for number in range(4)}
+    shares = assigned(4, {"member-0", "member-1"}, owners)
+    assert {place: name for name, places in shares.items() for place in places} == owners
