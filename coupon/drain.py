@@ -23,6 +23,7 @@ from coupon.invalidation import Invalidation
 from coupon.model import Command, Coupon, CreateCoupons
 from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.ports.queue import Position
+from coupon.progress import Progress
 from coupon.protocol import Verdict
 from coupon.settings import Settings
 from coupon.topics import INVALIDATE, OWED, REINDEX, command_topics
@@ -64,7 +65,7 @@ class Worker:
         self._letters_max = settings.dead_letters_in_a_row
         self._letters_in_a_row = 0
         self._waiting: dict[Place, Waiting] = {}
-        self._done: dict[Position, int] = {}
+        self._progress = Progress(self._consumer, clock)
         self._failures = 0
         self._stop = threading.Event()
 
@@ -79,6 +80,7 @@ class Worker:
                     self._failures = 0
                 except BackendError as error:
                     stop.wait(self._back_off(error))
+            self._commit_at_the_end()
         finally:
             self._consumer.close()
 
@@ -87,23 +89,26 @@ class Worker:
         call ``rewind`` and go on."""
         self._beat()
         self._consumer.pause(self._places_to_leave_alone())
-        deliveries = self._consumer.poll(self._batch_max, POLL_WHILE_WAITING_S if self._waiting else poll_s)
+        deliveries = self._consumer.poll(self._batch_max, self._poll_s(poll_s))
         tasks = [waiting.task for waiting in self._waiting.values()] + [task(delivery) for delivery in deliveries]
         started = self._clock()
         for part in parts(tasks):
             if self._stop.is_set() or self._clock() - started > ROUND_MAX_MS:
+                self._commit()
                 self.rewind()
                 break
             self._process(part)
-            self._commit()
+            if self._progress.due_in_ms() == 0:
+                self._commit()
             self._beat()
+        if not deliveries and not self._waiting:
+            self._commit()
         return len(deliveries)
 
     def rewind(self) -> None:
         """Forget what was not committed: it is delivered again."""
         self._waiting.clear()
-        self._done.clear()
-        self._consumer.rewind()
+        self._progress.rewind()
 
     def _beat(self) -> None:
         self._heartbeat.beat(waiting=len(self._waiting), search_away=self._indexer.is_away())
@@ -138,8 +143,7 @@ class Worker:
                 return
             letters = {part[0].place: str(error) if isinstance(error, BackendError) else repr(error)}
         self._give_up(part, letters)
-        for item in part:
-            self._done[item.position] = max(self._done.get(item.position, 0), item.delivery.offset + 1)
+        self._progress.done(part)
 
     def _carry_out(self, part: list[Task]) -> dict[Place, str]:
         """Returns the reasons for which some can never be carried out."""
@@ -198,14 +202,21 @@ class Worker:
         for item in given_up:
             log.error("dead letter", place=item.place, reason=letters[item.place])
 
+    def _poll_s(self, poll_s: float) -> float:
+        """How long to wait for messages: not beyond what else is to be done."""
+        if self._waiting:
+            return POLL_WHILE_WAITING_S
+        due_in_ms = self._progress.due_in_ms()
+        return poll_s if due_in_ms is None else min(poll_s, due_in_ms / 1000)
+
     def _commit(self) -> None:
-        """What is done, up to the first that waits."""
-        first_waiting: dict[Position, int] = {}
-        for position, offset in self._waiting:
-            first_waiting[position] = min(offset, first_waiting.get(position, offset))
-        if self._done:
-            self._consumer.commit({p: min(done, first_waiting.get(p, done)) for p, done in self._done.items()})
-        self._done = {position: done for position, done in self._done.items() if position in first_waiting}
+        self._progress.commit(self._waiting.keys())
+
+    def _commit_at_the_end(self) -> None:
+        try:
+            self._commit()
+        except BackendError as error:
+            log.warning("not committed", error=str(error))
 
 
 def _owed(part: list[Task], topic: str) -> set[str]:

@@ -65,10 +65,8 @@ MUTANTS = [
     Mutant(
         "commit after the effect",
         "coupon/drain.py",
-        "            self._process(part)\n            self._commit()\n",
-        "            self._done |= {item.position: item.delivery.offset + 1 for item in part}\n"
-        "            self._commit()\n"
         "            self._process(part)\n",
+        "            self._progress.done(part)\n            self._commit()\n            self._process(part)\n",
     ),
     Mutant(
         "external version",

@@ -7,11 +7,13 @@ import pytest
 
 from coupon import dead_letters
 from coupon.carrying_out import DeploymentError
+from coupon.drain import POLL_S
 from coupon.model import HISTORY_MAX, REJECTIONS_MAX, Kind, Reason, Refused, transition
 from coupon.operations import Forgotten, Status
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
 from coupon.ports.search import Query
+from coupon.progress import COMMIT_WITHIN_MS
 from coupon.reservations import cache_key
 from coupon.wire import encode_command
 from tests.coupons import a_command, a_creation
@@ -53,7 +55,7 @@ def test_a_failure_before_or_after_any_step_loses_and_doubles_nothing(world, rol
     (code,) = shaken.coupons()
     addresses = the_chain(shaken, code)
     consumer = Faulty(shaken.worker._consumer)
-    shaken.worker._consumer = consumer
+    shaken.worker._consumer = shaken.worker._progress._consumer = consumer
     faulty = {"store": store, "search": search, "consumer": consumer}[role]
     getattr(faulty, moment)[method] = [away(), away()]
     for _ in range(10):
@@ -78,6 +80,64 @@ def test_a_worker_that_died_before_its_commit_changes_nothing_the_second_time(wo
     world.worker._consumer.close()
     world.drain(world.a_worker())
     assert world.stored(code) == before
+    assert world.lag() == 0
+
+
+@pytest.fixture
+def steps(world):
+    """A step of the worker, with a command to carry out, after so many milliseconds; what was left uncommitted then."""
+    codes = iter(world.coupons(20))
+
+    def step(after_ms=0):
+        world.now += after_ms
+        world.change(Kind.ISSUE, next(codes), "ann")
+        assert world.worker.run_once(poll_s=0) == 1
+        return world.lag()
+
+    return step
+
+
+def test_batches_share_a_commit_until_one_is_due(world, steps):
+    assert [steps(), steps(100), steps(COMMIT_WITHIN_MS - 101), steps(1), steps()] == [1, 2, 3, 0, 1]
+
+
+def test_what_was_done_is_committed_when_nothing_more_comes(world, steps):
+    assert steps() == 1
+    assert world.worker.run_once(poll_s=0) == 0
+    assert world.lag() == 0
+
+
+def test_a_poll_waits_no_longer_than_until_a_commit_is_due(world, steps, monkeypatch):
+    steps()
+    world.now += 200
+    asked_s = []
+    monkeypatch.setattr(world.worker._consumer, "poll", lambda _, timeout_s: asked_s.append(timeout_s) or [])
+    world.worker.run_once()
+    world.worker.run_once()
+    assert asked_s == [(COMMIT_WITHIN_MS - 200) / 1000, POLL_S]
+
+
+def test_a_clock_that_is_put_back_makes_no_commit_late(world, steps):
+    assert [steps(), steps(-3_600_000)] == [1, 0]
+
+
+def test_who_is_told_to_stop_commits_what_was_done(world, steps):
+    steps()
+    stop = threading.Event()
+    stop.set()
+    world.worker.run(stop)
+    assert world.lag() == 0
+
+
+def test_who_cannot_commit_when_told_to_stop_leaves_all_the_same_and_it_is_done_again(world, steps):
+    steps()
+    world.worker._progress._consumer = consumer = Faulty(world.worker._consumer)
+    consumer.before["commit"] = [away()]
+    stop = threading.Event()
+    stop.set()
+    world.worker.run(stop)
+    assert world.lag() == 1
+    world.drain(world.a_worker())
     assert world.lag() == 0
 
 
@@ -340,7 +400,7 @@ def test_a_command_on_another_topic_waits_for_its_predecessor(per_command):
         uses.run_once(poll_s=0)
     assert world.service.operations.outcome(use).status is Status.ACCEPTED
     assert world.backends.queue.lag(["use"], "worker") == 1
-    issues.run_once(poll_s=0)
+    world.drain(issues)
     uses.run_once(poll_s=0)
     assert [world.service.operations.outcome(a).status for a in (issue, use)] == [Status.APPLIED] * 2
     assert world.backends.queue.lag(["use", "issue"], "worker") == 0
