@@ -24,7 +24,7 @@ from tests.e2e.deployment import Deployment, rss_peak_mb
 ROUNDS = 5
 ORIGINAL = "the original"
 YARDSTICK = "the emulator's own maximum"
-A_ROUND, BACKLOG, IMPORTED = 8_000, 30_000, 100_000
+A_ROUND, BACKLOG, IMPORTED = 20_000, 30_000, 100_000
 QUIET_S = 5
 
 
@@ -96,7 +96,7 @@ def imported(running: Running, emulator: Emulator, folder: Path) -> Figure:
     figure = Figure(f"rows of an import of {IMPORTED:,}", "1/s", YARDSTICK, at_least=0.7)
     for round_ in range(ROUNDS):
         file = generated(folder, IMPORTED, seed=round_)
-        figure.against.append(emulator.writes_a_second(running.fresh(2 * A_ROUND)))
+        figure.against.append(emulator.writes_a_second(running.fresh(A_ROUND)))
         told = json.loads(running.deployment.coupon("import", "--json", str(file), timeout=600).stdout)
         assert told["new"] == IMPORTED, told
         figure.ours.append(told["rowsPerSecond"])

@@ -12,6 +12,9 @@ from coupon.wiring import Backends, open_backends
 from tests.e2e.deployment import embedded, on_services
 from tests.services import Services
 
+PARTITIONS = 12
+"""One to four workers, or six, have as many each: nobody is left with more to do at the end."""
+
 
 class Place:
     """A context: the servers that it started end with it."""
@@ -39,7 +42,7 @@ class Place:
 
     def on_services(self) -> dict[str, str]:
         """The environment of a service on the real servers, with names of its own there."""
-        return self._quick(on_services(self.new_folder(), self.services, cache_timeout_s=1.0))
+        return self._quick(on_services(self.new_folder(), self.services, cache_timeout_s=1.0, partitions=PARTITIONS))
 
     def new_folder(self) -> Path:
         self._names += 1
