@@ -4,8 +4,8 @@ An address carries all that is needed to answer (the attempt's predecessor and c
 signature, so that nobody gets an answer for an operation that was never accepted.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from coupon.codes import Mint
 from coupon.creation import missing
@@ -28,8 +28,7 @@ class Forgotten(Exception):
     """The coupon has seen so many commands since that it no longer remembers this one: it was settled long ago."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeAddress:
+class ChangeAddress(NamedTuple):
     """One attempt to change one coupon."""
 
     attempt: Attempt
@@ -40,14 +39,12 @@ class ChangeAddress:
         return self.attempt.operation
 
 
-@dataclass(frozen=True, slots=True)
-class CreationAddress:
+class CreationAddress(NamedTuple):
     operation: str
     amount: int
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """``created`` counts the coupons of complete chunks of a creation, None for other operations."""
 
     status: Status
@@ -64,7 +61,8 @@ class Operations:
     def address(self, address: ChangeAddress | CreationAddress) -> str:
         """The opaque form of the address: what ``parse`` takes."""
         if isinstance(address, ChangeAddress):
-            text = "-".join(map(str, (*address.attempt, address.code)))
+            operation, previous, version, previous_at, at = address.attempt
+            text = f"{operation}-{previous}-{version}-{previous_at}-{at}-{address.code}"
         else:
             text = f"{address.operation}-{address.amount}"
         return f"{text}-{self._mint.sign(text)}"

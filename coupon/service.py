@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
@@ -30,8 +29,7 @@ class IdempotencyKeyReused(Exception):
     """The key was used before, for another request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who asks, and the ``Idempotency-Key`` of the request when there is one."""
 
     name: str
@@ -126,7 +124,9 @@ class CommandService:
         )
         retried = caller.idempotency_key is not None and self._was_begun(whole)
         spans = creation.missing(operation, amount, self.mint, self._store) if retried else creation.spans(amount)
-        self._queue.publish([self._creation_message(whole._replace(**span._asdict())) for span in spans])
+        self._queue.publish(
+            [self._creation_message(whole._replace(first=span.first, size=span.size)) for span in spans]
+        )
         log.info("accepted", operation=operation, kind=Kind.CREATE, amount=amount)
         return CreationAddress(operation, amount)
 

@@ -7,6 +7,7 @@ from coupon.clock import Clock, now_ms
 from coupon.queries import Queries
 from coupon.service import CommandService
 from coupon.settings import Settings, load
+from coupon.web.application import Application
 from coupon.web.commands import commands
 from coupon.web.health import health
 from coupon.web.openapi import publish
@@ -26,7 +27,7 @@ def create_app(settings: Settings | None = None, backends: Backends | None = Non
     service = CommandService(backends, settings, clock)
     queries = Queries(backends.search, backends.store, service.mint, settings.timezone, clock)
 
-    app = Flask(__name__, static_folder=None)
+    app = Application(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a user's id may hold two of them
     app.url_map.converters["text"] = AnyText
     app.extensions["coupon"] = backends

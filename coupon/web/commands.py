@@ -3,7 +3,7 @@
 import threading
 import time
 
-from flask import Response
+from flask import Response, request
 from marshmallow import Schema
 
 from coupon.codes import show
@@ -60,19 +60,22 @@ def commands(service: CommandService, settings: Settings) -> Routes:
     )
     def create() -> Response:
         """Create coupons"""
-        caller = exchange.caller(settings.caller_header)
-        wanted = exchange.body(creation, settings.max_body_bytes)
+        environ = request.environ
+        caller = exchange.caller(environ, settings.caller_header)
+        wanted = exchange.body(environ, creation, settings.max_body_bytes)
         address = service.create(wanted["amount"], wanted["valid_from"], wanted["expire_at"], caller)
         told = {"operationId": address.operation, "amount": address.amount}
         if address.amount <= CODES_IN_ANSWER:
             told["couponCodes"] = [show(code) for code in service.codes(address, 0, CODES_IN_ANSWER)]
-        return _told(service, address, told)
+        return _told(service, address, told, exchange.wait_s(environ))
 
     def change(kind: Kind, schema: Schema) -> Response:
-        caller = exchange.caller(settings.caller_header)
-        wanted = exchange.body(schema, settings.max_body_bytes)
+        environ = request.environ
+        caller = exchange.caller(environ, settings.caller_header)
+        wanted = exchange.body(environ, schema, settings.max_body_bytes)
         address = service.change(kind, wanted["coupon_code"], wanted.get("user_id"), caller)
-        return _told(service, address, {"operationId": address.operation, "couponCode": show(address.code)})
+        told: dict[str, object] = {"operationId": address.operation, "couponCode": show(address.code)}
+        return _told(service, address, told, exchange.wait_s(environ))
 
     for kind, schema_class, summary, refusals in CHANGES:
         schema = schema_class()
@@ -98,10 +101,11 @@ def commands(service: CommandService, settings: Settings) -> Routes:
     return routes
 
 
-def _told(service: CommandService, address: ChangeAddress | CreationAddress, told: dict[str, object]) -> Response:
+def _told(
+    service: CommandService, address: ChangeAddress | CreationAddress, told: dict[str, object], wait_s: int | None
+) -> Response:
     """The answer to an accepted command; of its outcome, if the caller prefers to wait for it."""
     headers = {"Location": f"/v1/operations/{service.operations.address(address)}"}
-    wait_s = exchange.wait_s()
     if wait_s is None or not _waiting.acquire(blocking=False):
         return exchange.answer(told | {"status": Status.ACCEPTED}, 202, headers)
     headers["Preference-Applied"] = f"wait={wait_s}"

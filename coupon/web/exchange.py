@@ -1,6 +1,7 @@
 """What comes in with a request, read and checked, and what goes out.
 
-Lean on purpose: this runs for every command. flask-smorest's own decorators would cost half a Flask request more.
+Lean on purpose: this runs for every command. flask-smorest's own decorators would cost half a Flask request more, and
+Flask's ``request`` is looked up anew each time that it is named.
 """
 
 import re
@@ -38,15 +39,17 @@ class Answer(Response):
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer."""
-    return Answer(dump(body), status, headers, content_type=JSON)
+    sent = dump(body)
+    complete = Headers([("Content-Type", JSON), ("Content-Length", str(len(sent))), *(headers or {}).items()])
+    return Answer([sent], status, complete)
 
 
-def body(schema: Schema, max_bytes: int) -> dict[str, Any]:
+def body(environ: "WSGIEnvironment", schema: Schema, max_bytes: int) -> dict[str, Any]:
     """The request's body, as the schema loads it."""
-    if request.environ.get("CONTENT_TYPE") != JSON and request.mimetype != JSON:
+    if environ.get("CONTENT_TYPE") != JSON and request.mimetype != JSON:
         raise Problem("UNSUPPORTED_MEDIA_TYPE", f"the Content-Type is {request.mimetype!r}")
     try:
-        loaded: dict[str, Any] = schema.load(load(_sent(max_bytes)))
+        loaded: dict[str, Any] = schema.load(load(_sent(environ, max_bytes)))
     except Malformed as error:
         raise Problem("INVALID_JSON", str(error)) from error
     except ValidationError as error:
@@ -54,10 +57,9 @@ def body(schema: Schema, max_bytes: int) -> dict[str, Any]:
     return loaded
 
 
-def _sent(max_bytes: int) -> bytes:
+def _sent(environ: "WSGIEnvironment", max_bytes: int) -> bytes:
     """What was sent. Werkzeug's own reading takes a fifth of a request, and of a chunked body that is too long it gives
     the beginning."""
-    environ = request.environ
     length = environ.get("CONTENT_LENGTH") or None
     if length is None and "wsgi.input_terminated" not in environ:
         return b""
@@ -71,9 +73,8 @@ def _sent(max_bytes: int) -> bytes:
     return sent
 
 
-def caller(header: str) -> Caller:
+def caller(environ: "WSGIEnvironment", header: str) -> Caller:
     """Who asks, with the request's ``Idempotency-Key``. ``header`` is the one in which the gateway names the caller."""
-    environ = request.environ
     name, key = environ.get(_in_environ(header)), environ.get("HTTP_IDEMPOTENCY_KEY")
     if name is not None and not _CALLER.fullmatch(name):
         raise InvalidField({header: ["Has to be 1 to 128 visible ASCII characters."]})
@@ -87,10 +88,10 @@ def _in_environ(header: str) -> str:
     return f"HTTP_{header.upper().replace('-', '_')}"
 
 
-def wait_s() -> int | None:
+def wait_s(environ: "WSGIEnvironment") -> int | None:
     """How long the caller would wait for the outcome (``Prefer: wait=N``, RFC 7240); None when he would not.
     A preference that cannot be read is ignored, as the RFC has it."""
-    preferences = request.environ.get("HTTP_PREFER")
+    preferences = environ.get("HTTP_PREFER")
     if preferences is None:
         return None
     for preference in preferences.split(","):

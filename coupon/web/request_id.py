@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import structlog
+from coupon import logs
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -27,5 +27,8 @@ class RequestId:
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
             return start_response(status, [*headers, (HEADER, given)], *error)
 
-        with structlog.contextvars.bound_contextvars(request_id=given):
+        token = logs.request_id.set(given)
+        try:
             return self._app(environ, start)
+        finally:
+            logs.request_id.reset(token)
