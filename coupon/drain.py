@@ -32,6 +32,8 @@ from coupon.wiring import Backends
 GROUP = "worker"
 POLL_S = 0.5
 POLL_WHILE_WAITING_S = 0.02
+IDLE_S = 0.05
+"""When nothing came for so long, search and the queue are told what was done."""
 PAUSE_S, PAUSE_MAX_S = 0.1, 5.0
 ROUND_MAX_MS = 5_000
 """After so long in one batch the rest of it is given back and polled again: creations may make a batch very long, and a
@@ -65,7 +67,7 @@ class Worker:
         self._letters_max = settings.dead_letters_in_a_row
         self._letters_in_a_row = 0
         self._waiting: dict[Place, Waiting] = {}
-        self._progress = Progress(self._consumer, clock)
+        self._progress = Progress(self._indexer, self._consumer, clock, settings.batch_max)
         self._failures = 0
         self._stop = threading.Event()
 
@@ -80,7 +82,7 @@ class Worker:
                     self._failures = 0
                 except BackendError as error:
                     stop.wait(self._back_off(error))
-            self._commit_at_the_end()
+            self._tell_at_the_end()
         finally:
             self._consumer.close()
 
@@ -94,15 +96,15 @@ class Worker:
         started = self._clock()
         for part in parts(tasks):
             if self._stop.is_set() or self._clock() - started > ROUND_MAX_MS:
-                self._commit()
+                self._tell()
                 self.rewind()
                 break
             self._process(part)
             if self._progress.due_in_ms() == 0:
-                self._commit()
+                self._tell()
             self._beat()
         if not deliveries and not self._waiting:
-            self._commit()
+            self._tell()
         return len(deliveries)
 
     def rewind(self) -> None:
@@ -152,7 +154,7 @@ class Worker:
         touched = create_all(self._store, chunks, self._mint) if chunks else {}
         touched |= self._change([item for item in part if isinstance(item.wanted, Command)], letters)
         touched |= self._store.get_many(_owed(part, REINDEX) - touched.keys())
-        self._indexer.index(touched.values())
+        self._progress.stored(touched)
         self._invalidation.invalidate(sorted(_owed(part, INVALIDATE)))
         if chunks:
             log.info("created", operations=_sizes(chunks))
@@ -207,14 +209,14 @@ class Worker:
         if self._waiting:
             return POLL_WHILE_WAITING_S
         due_in_ms = self._progress.due_in_ms()
-        return poll_s if due_in_ms is None else min(poll_s, due_in_ms / 1000)
+        return poll_s if due_in_ms is None else min(poll_s, IDLE_S, due_in_ms / 1000)
 
-    def _commit(self) -> None:
-        self._progress.commit(self._waiting.keys())
+    def _tell(self) -> None:
+        self._progress.tell(self._waiting.keys())
 
-    def _commit_at_the_end(self) -> None:
+    def _tell_at_the_end(self) -> None:
         try:
-            self._commit()
+            self._tell()
         except BackendError as error:
             log.warning("not committed", error=str(error))
 

@@ -41,13 +41,16 @@ class Indexer:
         return None
 
     def _index(self, coupons: list[Coupon]) -> None:
-        """Whatever search makes of a document, its command was carried out: one that it refuses for what it is, found
-        by halving, is told and left out until ``coupon reindex``."""
+        """Whatever search makes of a document, its command was carried out: one that it refuses for what it is, or
+        stumbles over, found by halving, is told and left out until ``coupon reindex``."""
         try:
             self._search.index_many(coupons)
-        except BackendRejected as error:
+        except BackendUnavailable:
+            raise
+        except Exception as error:
             if len(coupons) == 1:
-                log.error("document refused", code=coupons[0].code, error=str(error))
+                is_known = isinstance(error, BackendRejected)
+                log.error("document refused", code=coupons[0].code, error=str(error), exc_info=not is_known)
                 return
             half = len(coupons) // 2
             self._index(coupons[:half])

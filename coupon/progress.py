@@ -1,43 +1,54 @@
-"""How far a worker has come, and when it tells the queue.
+"""What a worker has done in the store, and has yet to tell search and the queue.
 
-A commit takes as long as a batch of a few commands, so several batches share one. What was done and not committed is
-delivered again after a crash, and recognised.
+Each takes as long as the store takes for a few commands, so several batches are told at once: when nothing more comes,
+and after a quarter of a second at the latest. What was not told is delivered again after a crash, and recognised.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from coupon.batch import Place, Task
 from coupon.clock import Clock
+from coupon.indexing import Indexer
+from coupon.model import Coupon
 from coupon.ports.queue import Consumer, Position
 
-COMMIT_WITHIN_MS = 250
+TOLD_WITHIN_MS = 250
 
 
 class Progress:
-    """Of one consumer."""
+    """Of one consumer. ``batch_max`` coupons are enough for search at a time."""
 
-    def __init__(self, consumer: Consumer, clock: Clock) -> None:
-        self._consumer, self._clock = consumer, clock
+    def __init__(self, indexer: Indexer, consumer: Consumer, clock: Clock, batch_max: int) -> None:
+        self._indexer, self._consumer, self._clock, self._batch_max = indexer, consumer, clock, batch_max
+        self._coupons: dict[str, Coupon] = {}
         self._done: dict[Position, int] = {}
         self._since: int | None = None
 
+    def stored(self, coupons: Mapping[str, Coupon]) -> None:
+        """As they are now. Raises BackendUnavailable, as ``Indexer.index`` does."""
+        self._coupons |= coupons
+        if len(self._coupons) >= self._batch_max:
+            self._index()
+
     def done(self, part: Sequence[Task]) -> None:
+        """Carried out, or waiting."""
         if self._since is None:
             self._since = self._clock()
         for item in part:
             self._done[item.position] = max(self._done.get(item.position, 0), item.delivery.offset + 1)
 
     def due_in_ms(self) -> int | None:
-        """When it is time to commit; None when there is nothing to."""
+        """When it is time to tell; None when there is nothing to."""
         if self._since is None:
             return None
         passed_ms = self._clock() - self._since
-        return COMMIT_WITHIN_MS - passed_ms if 0 <= passed_ms < COMMIT_WITHIN_MS else 0  # clocks are put back, too
+        return TOLD_WITHIN_MS - passed_ms if 0 <= passed_ms < TOLD_WITHIN_MS else 0  # clocks are put back, too
 
-    def commit(self, waiting: Collection[Place]) -> None:
-        """What is done, up to the first that waits. Raises BackendUnavailable: then rewind."""
+    def tell(self, waiting: Collection[Place]) -> None:
+        """Search first, then the queue: up to the first that waits. Raises BackendUnavailable: then rewind."""
         if self._since is None:
             return
+        self._index()
         first_waiting: dict[Position, int] = {}
         for position, offset in waiting:
             first_waiting[position] = min(offset, first_waiting.get(position, offset))
@@ -46,7 +57,12 @@ class Progress:
         self._since = None
 
     def rewind(self) -> None:
-        """What was not committed is delivered again."""
+        """What was not told is delivered again."""
+        self._coupons.clear()
         self._done.clear()
         self._since = None
         self._consumer.rewind()
+
+    def _index(self) -> None:
+        self._indexer.index(self._coupons.values())
+        self._coupons.clear()

@@ -66,7 +66,7 @@ MUTANTS = [
         "commit after the effect",
         "coupon/drain.py",
         "            self._process(part)\n",
-        "            self._progress.done(part)\n            self._commit()\n            self._process(part)\n",
+        "            self._progress.done(part)\n            self._tell()\n            self._process(part)\n",
     ),
     Mutant(
         "external version",

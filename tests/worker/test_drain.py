@@ -4,17 +4,19 @@ import json
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
 from coupon import dead_letters
 from coupon.carrying_out import DeploymentError
-from coupon.drain import POLL_S
+from coupon.drain import IDLE_S, POLL_S
 from coupon.model import HISTORY_MAX, REJECTIONS_MAX, Kind, Reason, Refused, transition
 from coupon.operations import Forgotten, Status
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
 from coupon.ports.search import Query
-from coupon.progress import COMMIT_WITHIN_MS
+from coupon.progress import TOLD_WITHIN_MS
 from coupon.reservations import cache_key
+from coupon.topics import REINDEX
 from coupon.wire import encode_command
 from tests.coupons import a_command, a_creation
 from tests.worker.conftest import FIRST, LAST, SHOP, a_world
@@ -98,7 +100,7 @@ def steps(world):
 
 
 def test_batches_share_a_commit_until_one_is_due(world, steps):
-    assert [steps(), steps(100), steps(COMMIT_WITHIN_MS - 101), steps(1), steps()] == [1, 2, 3, 0, 1]
+    assert [steps(), steps(100), steps(TOLD_WITHIN_MS - 101), steps(1), steps()] == [1, 2, 3, 0, 1]
 
 
 def test_what_was_done_is_committed_when_nothing_more_comes(world, steps):
@@ -107,14 +109,61 @@ def test_what_was_done_is_committed_when_nothing_more_comes(world, steps):
     assert world.lag() == 0
 
 
-def test_a_poll_waits_no_longer_than_until_a_commit_is_due(world, steps, monkeypatch):
+def test_batches_share_what_search_is_told(world, steps, monkeypatch):
+    told = []
+    monkeypatch.setattr(world.backends.search, "index_many", lambda coupons: told.append(len(list(coupons))))
+    for _ in range(3):
+        steps()
+    assert told == []
+    world.drain()
+    assert told == [3]
+
+
+def test_a_batch_that_is_enough_for_search_is_told_at_once_and_committed_later(environ):
+    for world in a_world({**environ, "COUPON_BATCH_MAX": "5"}):
+        codes = world.coupons(5)
+        for code in codes:
+            world.change(Kind.ISSUE, code, "ann")
+        assert world.worker.run_once(poll_s=0) == 5
+        assert sorted(documents(world, "ann")) == sorted(codes)
+        assert world.lag() == 5
+        world.drain()
+        assert world.lag() == 0
+
+
+def test_a_bug_in_search_costs_one_document_and_no_command(world, monkeypatch):
+    codes = world.coupons(10)
+    index_many = world.backends.search.index_many
+
+    def stumble(coupons):
+        if any(coupon.code == codes[3] for coupon in coupons):
+            raise OverflowError("int too big to convert")
+        index_many(coupons)
+
+    monkeypatch.setattr(world.backends.search, "index_many", stumble)
+    for code in codes:
+        world.change(Kind.ISSUE, code, "ann")
+    with capture_logs() as lines:
+        world.drain()
+    assert [world.stored(code).issued for code in codes] == [True] * 10
+    assert sorted(documents(world, "ann")) == sorted({*codes} - {codes[3]})
+    assert [line["code"] for line in lines if line["event"] == "document refused"] == [codes[3]]
+    assert (list(dead_letters.browse(world.backends.queue)), world.lag()) == ([], 0)
+
+
+def test_a_poll_waits_no_longer_than_until_there_is_something_to_tell(world, steps, monkeypatch):
+    def asked_s():
+        asked = []
+        with monkeypatch.context() as patch:
+            patch.setattr(world.worker._consumer, "poll", lambda _, timeout_s: asked.append(timeout_s) or [])
+            world.worker.run_once()
+        return asked.pop()
+
     steps()
-    world.now += 200
-    asked_s = []
-    monkeypatch.setattr(world.worker._consumer, "poll", lambda _, timeout_s: asked_s.append(timeout_s) or [])
-    world.worker.run_once()
-    world.worker.run_once()
-    assert asked_s == [(COMMIT_WITHIN_MS - 200) / 1000, POLL_S]
+    assert [asked_s(), asked_s()] == [IDLE_S, POLL_S]
+    steps()
+    world.now += TOLD_WITHIN_MS - 30
+    assert asked_s() == 0.03
 
 
 def test_a_clock_that_is_put_back_makes_no_commit_late(world, steps):
@@ -258,10 +307,14 @@ def test_with_search_and_queue_away_nothing_is_committed(world):
     shaken = world.but(search=search, queue=queue)
     shaken.change(Kind.ISSUE, code, "ann")
     search.down = True
+    assert shaken.worker.run_once(poll_s=0) == 1
     queue.before["publish"] = [away()]
     with pytest.raises(BackendUnavailable):
         shaken.worker.run_once(poll_s=0)
     assert world.backends.queue.lag(["commands"], "worker") == 1
+    shaken.worker.rewind()
+    shaken.drain()
+    assert world.backends.queue.lag(["commands", REINDEX], "worker") == 1  # the code, durably
 
 
 def test_a_message_that_can_never_be_carried_out_is_put_aside_with_its_reason(world):
