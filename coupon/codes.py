@@ -13,7 +13,6 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 LENGTH = 19
 OPERATION_LENGTH = 20
 _TRIPLES = [a + b + c for a in ALPHABET for b in ALPHABET for c in ALPHABET]
-_VALID = frozenset(ALPHABET)
 Purpose = Literal["sign", "cursor"]
 """What a signature is for."""
 
@@ -28,8 +27,8 @@ def parse(text: str) -> str:
     code = code.upper() if code.isascii() else code  # 'ı'.upper() is 'I'
     if len(code) != LENGTH:
         raise InvalidCode(f"a code has {LENGTH} letters and digits, this one has {len(code)}")
-    if not _VALID.issuperset(code):
-        wrong = next(letter for letter in code if letter not in _VALID)
+    if not (code.isascii() and code.isalnum()):
+        wrong = next(letter for letter in code if letter not in ALPHABET)
         raise InvalidCode(f"a code is made of A–Z and 0–9, this one holds {wrong!r}")
     return code
 

@@ -80,7 +80,7 @@ class CommandService:
             if snapshot is None:
                 raise Refused(Reason.NOT_FOUND)
             coupon = snapshot.coupon
-            if coupon.entry(operation) is not None:
+            if caller.idempotency_key is not None and coupon.entry(operation) is not None:
                 return _accepted_before(coupon, operation, kind, user_id)
             at = self._clock()
             command = Command(
