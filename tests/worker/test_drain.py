@@ -120,7 +120,7 @@ def test_batches_share_what_search_is_told(world, steps, monkeypatch):
 
 
 def test_a_batch_that_is_enough_for_search_is_told_at_once_and_committed_later(environ):
-    for world in a_world({**environ, "COUPON_BATCH_MAX": "5"}):
+    for world in a_world({**environ, "COUPON_BATCH_MAX": "5", "COUPON_QUEUE_URL": "memory://?partitions=1"}):
         codes = world.coupons(5)
         for code in codes:
             world.change(Kind.ISSUE, code, "ann")
