@@ -20,7 +20,7 @@ def assigned(partitions, members, owners):
     for name in members:
         assignor = FairAssignor()
         assignor.member_assignment = [
-            SimpleNamespace(topic=topic, partition=number) for (topic, number), owner in owners.items() if owner == name
+            SimpleNamespace(topic=topic, partition=number) for topic, number in owned_by(name, owners)
         ]
         said.append(SimpleNamespace(member_id=name, metadata=assignor.metadata(set(TOPICS))))
     return {name: set(share.partitions()) for name, share in FairAssignor().assign(cluster, said).items()}
@@ -34,12 +34,13 @@ def test_nobody_gets_what_another_one_has_yet_and_after_two_rounds_each_has_its_
     second = assigned(partitions, members, {place: name for name, places in first.items() for place in places})
     for topic in TOPICS:
         for name in members:
-            due, had = (
-                quota(topic, partitions, name, members),
-                {place for place, owner in owners.items() if owner == name},
-            )
+            due, had = quota(topic, partitions, name, members), owned_by(name, owners)
             assert len(of(topic, second[name])) == due
             assert len(of(topic, first[name] & had)) == min(due, len(of(topic, had)))
+
+
+def owned_by(name, owners):
+    return {place for place, owner in owners.items() if owner == name}
 
 
 def of(topic, places):
