@@ -31,6 +31,8 @@ class Indexer:
     def index(self, coupons: Iterable[Coupon]) -> None:
         """Afterwards each document is written, or owed durably; raises BackendUnavailable when neither was possible."""
         coupons = list(coupons)
+        if not coupons:
+            return None
         if not self.is_away():
             try:
                 return self._index(coupons)
