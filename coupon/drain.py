@@ -100,7 +100,7 @@ class Worker:
                 self.rewind()
                 break
             self._process(part)
-            if self._progress.due_in_ms() == 0:
+            if self._letters_in_a_row or self._progress.due_in_ms() == 0:  # or a letter would be counted once more
                 self._tell()
             self._beat()
         if not deliveries and not self._waiting:

@@ -325,6 +325,39 @@ def test_many_dead_letters_in_a_row_stop_the_worker_and_are_not_committed(world)
     assert list(dead_letters.browse(world.backends.queue)) == []
 
 
+def test_one_dead_letter_before_a_store_that_is_away_is_counted_once(environ, monkeypatch):
+    for world in a_world({**environ, "COUPON_BATCH_MAX": "1", "COUPON_QUEUE_URL": "memory://?partitions=1"}):
+        (code,) = world.coupons()
+        world.backends.queue.publish([Message("commands", "k", b"{")])
+        world.change(Kind.ISSUE, code, "ann")
+        get_many = world.backends.store.get_many
+
+        def nothing(codes, get_many=get_many):
+            wanted = list(codes)
+            if wanted:
+                raise away()
+            return get_many(wanted)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.backends.store, "get_many", nothing)
+            for _ in range(2 * world.settings.dead_letters_in_a_row):
+                with pytest.raises(BackendUnavailable):
+                    world.drain()
+                world.worker.rewind()
+        world.drain()
+        assert world.stored(code).issued
+        assert [letter.value for letter in dead_letters.browse(world.backends.queue)] == [b"{"]
+        assert len(list(world.backends.queue.browse("dead-letters"))) == 1
+
+
+def test_search_is_not_asked_about_nothing(world, steps, monkeypatch):
+    told = []
+    monkeypatch.setattr(world.backends.search, "index_many", lambda coupons: told.append(len(list(coupons))))
+    world.backends.queue.publish([Message("commands", "k", b"{")])
+    world.drain()
+    assert told == []
+
+
 def test_good_messages_in_between_do_not_let_the_worker_stop(world):
     (code,) = world.coupons()
     good = encode_command(a_command(Kind.ISSUE, "i", previous=world.stored(code).last_operation, code=code))
