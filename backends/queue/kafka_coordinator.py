@@ -1,10 +1,15 @@
-"""A repair of kafka-python 3.0.12: a member whose polls are shorter than a join gets into its group all the same.
+"""Repairs of kafka-python 3.0.12: a member whose polls are shorter than a join gets into its group all the same, and
+says then which partitions it has.
 
 A join goes on in the driver's own thread when a poll ends before it. What the driver then does with its outcome:
 
 - Unless the join was asked for by a flag (a change of the topics' metadata does not set it), the next poll does not
   look for the outcome. The member stays in the group's eyes, and in its own without partitions, for ever.
 - A join that ended between two polls is thrown away, and another is begun, which makes all others join again.
+
+A cooperative member claims what it has. The driver's claim is what the assignor last assigned: of an assignor that was
+not used, nothing, and of a member that the group took for dead, all that it lost. A partition that is not claimed may
+go to two at once; one that is claimed in error is kept for who does not have it.
 """
 
 from typing import Any
@@ -14,10 +19,17 @@ from kafka.structs import MemberState
 
 
 class PatientCoordinator(ConsumerCoordinator):  # type: ignore[misc]
-    """Keeps the outcome of a join until a poll takes it."""
+    """Keeps the outcome of a join until a poll takes it; claims what it has."""
 
     _outcome: tuple[int, bytes] | None = None
     """The generation that was joined, and the partitions assigned in it."""
+
+    def group_protocols(self) -> list[tuple[str, Any]]:
+        held = sorted(self._subscription.assigned_partitions())
+        for assignor in self._assignors.values():
+            assignor.member_assignment = held
+        protocols: list[tuple[str, Any]] = super().group_protocols()
+        return protocols
 
     async def _do_join_and_sync_async(self) -> bytes:
         outcome, self._outcome = self._outcome, None

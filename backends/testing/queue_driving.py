@@ -59,18 +59,19 @@ def share_out(queue: Queue, one: Consumer, two: Consumer) -> list[list[Delivery]
     return found
 
 
-def shares_of_each_topic(queue: Queue, group: Sequence[Consumer]) -> dict[str, list[int]]:
-    """How many partitions of each topic each member is delivered from, once none is due more than it has."""
+def places_once_even(queue: Queue, group: Sequence[Consumer], topics: Sequence[str]) -> list[set[Position]]:
+    """The partitions that each member is delivered from, once none has two more of a topic than another."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        queue.publish([message for topic in ("t", "other") for message in messages(50, topic)])
-        found = drain(group, 100)
-        shares = {
-            topic: [len({d.partition for d in mine if d.topic == topic}) for mine in found] for topic in ("t", "other")
-        }
-        if all(max(each) - min(each) <= 1 for each in shares.values()):
-            return shares
-        assert time.monotonic() < deadline, f"partitions of each member: {shares}"
+        queue.publish([message for topic in topics for message in messages(50, topic)])
+        places = [set(ends(mine)) for mine in drain(group, 50 * len(topics))]
+        if all(max(shares) - min(shares) <= 1 for shares in (shares_of(topic, places) for topic in topics)):
+            return places
+        assert time.monotonic() < deadline, f"partitions of each member: {places}"
+
+
+def shares_of(topic: str, places: Iterable[set[Position]]) -> list[int]:
+    return [sum(place.topic == topic for place in mine) for mine in places]
 
 
 def values(deliveries: Iterable[Delivery]) -> list[bytes]:

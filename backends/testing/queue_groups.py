@@ -11,9 +11,10 @@ from backends.testing.queue_driving import (
     drain,
     ends,
     messages,
+    places_once_even,
     poll,
     share_out,
-    shares_of_each_topic,
+    shares_of,
     values,
 )
 from coupon.ports.backend import BackendUnavailable
@@ -108,15 +109,16 @@ class QueueGroups:
 
     def test_each_topic_is_shared_out_by_itself(self, queue: Queue) -> None:
         """Whoever has all of one topic and nothing of another does all the work there is, or none."""
-        group = [queue.consumer(["t", "other"], "g")]
+        topics = ["t", "other"]
+        group = [queue.consumer(topics, "g")]
         for _ in range(2):
-            shares_of_each_topic(queue, group)
-            group.append(queue.consumer(["t", "other"], "g"))
-        for shares in shares_of_each_topic(queue, group).values():
-            assert sorted(shares) == [1, 1, 2]
+            places_once_even(queue, group, topics)
+            group.append(queue.consumer(topics, "g"))
+        places = places_once_even(queue, group, topics)
+        assert [sorted(shares_of(topic, places)) for topic in topics] == [[1, 1, 2], [1, 1, 2]]
         group.pop(0).close()
-        for shares in shares_of_each_topic(queue, group).values():
-            assert shares == [2, 2]
+        places = places_once_even(queue, group, topics)
+        assert [shares_of(topic, places) for topic in topics] == [[2, 2], [2, 2]]
 
     def test_who_closes_hands_its_partitions_over(self, queue: Queue) -> None:
         one, two = queue.consumer(["t"], "g"), queue.consumer(["t"], "g")

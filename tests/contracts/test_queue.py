@@ -18,7 +18,16 @@ from backends.queue.memory import MemoryQueue
 from backends.queue.sqlite import SqliteQueue
 from backends.queue.sqlite_consumer import PRUNE_MAX
 from backends.testing.queue import QueueContract
-from backends.testing.queue_driving import drain, ends, messages, opened, poll, share_out, values
+from backends.testing.queue_driving import (
+    drain,
+    ends,
+    messages,
+    opened,
+    places_once_even,
+    poll,
+    shares_of,
+    values,
+)
 from backends.testing.queue_failures import GONE_MAX_S, WHEN_GONE
 from backends.testing.queue_processes import QueueAcrossProcesses
 from coupon.ports.backend import BackendUnavailable
@@ -212,13 +221,19 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses):
         consumer.close()
         assert queue.lag(["t"], "g") == 1
 
-    def test_workers_of_an_older_version_share_with_ours(self, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-        older, ours = queue.consumer(["t"], "g"), queue.consumer(["t"], "g")
+    def test_workers_of_an_older_version_share_with_ours_until_they_leave(
+        self, queue: Queue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        older, *ours = group = [queue.consumer(["t"], "g") for _ in range(3)]
         with monkeypatch.context() as patch:
             patch.setattr(kafka_consumer, "ASSIGNORS", [CooperativeStickyAssignor])
             queue.publish(messages(50))
             poll(older, 50)
-        share_out(queue, older, ours)
+        _, *before = places_once_even(queue, group, ["t"])
+        older.close()
+        after = places_once_even(queue, ours, ["t"])
+        assert shares_of("t", after) == [2, 2]
+        assert all(had <= has for had, has in zip(before, after, strict=True))
 
     def test_what_the_driver_changes_by_itself_stops_the_start(self, services: Services) -> None:
         producer = KafkaProducer(bootstrap_servers=services.kafka, acks=1)

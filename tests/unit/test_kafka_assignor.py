@@ -2,10 +2,16 @@
 
 from types import SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kafka import TopicPartition
+from kafka.consumer.subscription_state import SubscriptionState
+from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
 
 from backends.queue.kafka_assignor import FairAssignor
+from backends.queue.kafka_consumer import ASSIGNORS
+from backends.queue.kafka_coordinator import PatientCoordinator
 from backends.queue.rules import quota
 
 TOPICS = ["commands", "reindex"]
@@ -51,3 +57,22 @@ def test_what_is_as_it_should_be_stays_so():
     owners = {(topic, number): f"member-{number % 2}" for topic in TOPICS for number in range(4)}
     shares = assigned(4, {"member-0", "member-1"}, owners)
     assert {place: name for name, places in shares.items() for place in places} == owners
+
+
+class Member(PatientCoordinator):
+    """A coordinator that talks to nobody, and whose last assignment said more than it has."""
+
+    def __init__(self, held):
+        self._subscription = SubscriptionState()
+        self._subscription.subscribe(TOPICS)
+        self._subscription.assign_from_subscribed([TopicPartition("commands", number) for number in held])
+        self._assignors = {kind.name: kind() for kind in ASSIGNORS}
+        self._assignors[FairAssignor.name].on_assignment(ConsumerProtocolAssignment(1, [("commands", [1, 2])], b""), 7)
+
+
+@pytest.mark.parametrize("held", [[], [2], [2, 3]])
+def test_a_member_claims_what_it_has_whatever_it_was_assigned_before_and_by_which_assignor(held):
+    """Or a partition would be kept for one that lost it, or be given away while it has one."""
+    for name, said in Member(held).group_protocols():
+        claimed = [(place.topic, place.partitions) for place in said.owned_partitions]
+        assert claimed == ([("commands", held)] if held else []), name
