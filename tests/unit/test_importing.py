@@ -107,6 +107,32 @@ def test_an_issued_and_a_used_coupon_are_never_reset(desk):
     assert (desk.stored(1), desk.stored(2)) == before
 
 
+def test_what_the_sample_of_a_window_does_not_show_is_neither_reset_nor_counted_as_new(desk, monkeypatch):
+    monkeypatch.setattr(importing, "SAMPLE", 10)
+    desk.run(f"{code(1)}, {DAYS}", f"{code(2)}, {DAYS}")
+    desk.change(Kind.ISSUE, 1, "ann")
+    before = desk.stored(1), desk.stored(2)
+    lines = [f"{code(n)}, {DAYS}" for n in range(100)]
+    lines[2] = f"{code(2)}, 20260101, 20260102"
+    assert desk.run(*lines) == Counts(new=98, unchanged=1, bad=1)
+    assert desk.reasons() == {3: "the coupon exists already with other days: 2026-01-01 to 2099-12-31"}
+    assert (desk.stored(1), desk.stored(2)) == before
+
+
+def test_of_a_window_of_which_some_are_there_only_the_others_are_published(desk):
+    desk.run(f"{code(0)}, {DAYS}")
+    assert desk.run(*(f"{code(n)}, {DAYS}" for n in range(1_000))) == Counts(new=999, unchanged=1)
+    assert desk.stored(999).batch == 999
+
+
+def test_without_waiting_each_row_is_compared_before(desk, monkeypatch):
+    monkeypatch.setattr(importing, "SAMPLE", 1)
+    desk.run(f"{code(1)}, {DAYS}", f"{code(2)}, {DAYS}")
+    lines = [f"{code(n)}, {DAYS}" for n in range(5)]
+    lines[2] = f"{code(2)}, 20260101, 20260102"
+    assert desk.run(*lines, pause=None) == Counts(new=3, unchanged=1, bad=1)
+
+
 def test_a_coupon_issued_between_two_imports_on_their_way_is_not_reset(desk):
     """The second import was published before the first was carried out."""
     desk.run(f"{code(1)}, {DAYS}", pause=None)
@@ -163,7 +189,7 @@ def test_no_more_rows_are_on_their_way_than_the_limit(desk, monkeypatch):
 def test_what_another_import_brought_with_other_days_meanwhile_is_told(desk):
     """An import of other days is still in the queue: this one only learns of it when the worker has come so far."""
     desk.run(f"{code(1)}, 20260101, 20260131", f"{code(2)}, {DAYS}", pause=None)
-    assert desk.run(f"{code(1)}, {DAYS}", f"{code(2)}, {DAYS}", f"{code(3)}, {DAYS}") == Counts(new=2, bad=1)
+    assert desk.run(f"{code(1)}, {DAYS}", f"{code(2)}, {DAYS}", f"{code(3)}, {DAYS}") == Counts(1, 1, 1)
     assert desk.reasons() == {1: "the coupon exists already with other days: 2026-01-01 to 2026-01-31"}
 
 
@@ -179,7 +205,7 @@ def test_a_marker_that_another_import_brought_does_not_end_the_wait_early(desk):
             desk.work()
         looks.append(len(desk.backends.store.scan(10).coupons))
 
-    assert desk.run(*(f"{code(n)}, {DAYS}" for n in range(3)), pause=pause) == Counts(new=3)
+    assert desk.run(*(f"{code(n)}, {DAYS}" for n in range(3)), pause=pause) == Counts(new=2, unchanged=1)
     assert looks == [1, 1, 1, 3]
 
 
