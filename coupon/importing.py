@@ -2,11 +2,12 @@
 worker made of them is read back. Where a look at some of a window finds one that is in the store already, all of it is
 compared before, and only what is missing is published.
 
-Flat memory: a window, and what is on its way, are all that is held. Nothing is remembered between runs: a second run
+Flat memory: a window is all that is held. Nothing is remembered between runs: a second run
 finds in the store what the first one did.
 """
 
 import csv
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -15,18 +16,21 @@ from typing import IO, NamedTuple, Self, TextIO
 
 from coupon.duplicates import Duplicate, DuplicateFinder
 from coupon.model import CHUNK, Coupon, Day
+from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store
 from coupon.rows import BadRow, Row, rows
 from coupon.service import CommandService, Given
 
-WINDOW = 5_000
-"""Rows that are looked up and published at once."""
-ON_THE_WAY_MAX = 4 * WINDOW
-"""Rows that are published and not in the store yet: the worker has work, and other commands do not wait for long."""
+WINDOW = 20_000
+"""Rows that are published at once, and read back before the next are: the worker has work, and other commands do not
+wait for long."""
 SAMPLE = 100
 """Rows of a window that tell whether some may be in the store already: what DynamoDB reads at once."""
 LOOKED_FOR = 500
-"""Of the chunks on their way, as many are looked for at once, the oldest."""
+"""Of the markers that have not arrived, as many are looked for at once, the first ones."""
+READ = 5_000
+"""Coupons that are read at once."""
+AWAY_MAX_S, FIRST_PAUSE_S = 30, 0.1
 ACTOR = "coupon import"
 
 
@@ -35,6 +39,18 @@ class Chunk(NamedTuple):
 
     operation: str
     rows: list[Row]
+
+    @property
+    def marker(self) -> str:
+        return self.rows[-1].code
+
+
+class Stored(NamedTuple):
+    """What an import looks at of a coupon; the operation that created it is None when it is long ago."""
+
+    valid_from: Day
+    expire_at: Day
+    created_by: str | None
 
 
 @dataclass(slots=True)
@@ -88,20 +104,18 @@ class Importer:
     ) -> None:
         self._service, self._store = service, store
         self._tell_bad, self._pause = reject, pause
-        self._on_progress: Callable[[Counts], None] = lambda _: None
-        self._on_the_way: list[Chunk] = []
         self.counts = Counts()
 
     def run(self, given: Iterable[Row | BadRow], on_progress: Callable[[Counts], None]) -> Counts:
         """Import all rows; raises BackendUnavailable, and then some were imported, which the next run finds done."""
-        self._on_progress = on_progress
         remaining = iter(given)
         while window := list(islice(remaining, WINDOW)):
-            missing = self._missing(window)
-            self._wait_until_at_most(ON_THE_WAY_MAX - len(missing))
-            self._publish(missing)
-            self._on_progress(self.counts)
-        self._wait_until_at_most(0)
+            chunks = self._publish(self._missing(window))
+            if self._pause is None:
+                self.counts.new += sum(len(chunk.rows) for chunk in chunks)
+            else:
+                self._wait_for(chunks, self._pause)
+            on_progress(self.counts)
         return self.counts
 
     def _missing(self, window: list[Row | BadRow]) -> list[Row]:
@@ -111,60 +125,78 @@ class Importer:
             if isinstance(row, BadRow):
                 self._reject(row)
         sample = [row.code for row in good[:: len(good) // SAMPLE + 1]]
-        if self._pause is not None and not self._store.get_many(sample):
+        if self._pause is not None and not self._stored(sample):
             return good
-        stored = self._store.get_many(row.code for row in good)
+        stored = self._stored([row.code for row in good])
         for row in good:
             if row.code in stored:
                 self._count(row, stored[row.code], operation=None)
         return [row for row in good if row.code not in stored]
 
-    def _publish(self, missing: list[Row]) -> None:
+    def _publish(self, missing: list[Row]) -> list[Chunk]:
         groups = _groups(missing)
         operation = self._service.create_given(
             [Given(tuple(row.code for row in rows), rows[0].valid_from, rows[0].expire_at) for rows in groups],
             ACTOR,
         )
-        if self._pause is None:
-            self.counts.new += len(missing)
-        else:
-            self._on_the_way += [Chunk(operation, rows) for rows in groups]
+        return [Chunk(operation, rows) for rows in groups]
 
-    def _wait_until_at_most(self, limit: int) -> None:
-        """Wait until no more rows than that are on their way."""
-        quiet = 0
-        while self._pause is not None and sum(len(chunk.rows) for chunk in self._on_the_way) > limit:
-            if self._collect():
-                quiet = 0
-                self._on_progress(self.counts)
-            else:
-                self._pause(quiet)
-                quiet += 1
+    def _wait_for(self, chunks: list[Chunk], pause: Callable[[int], None]) -> None:
+        """Until the worker has carried them out; count their rows.
 
-    def _collect(self) -> bool:
-        """Count the chunks that have arrived; False when none has.
-
-        The marker says when it is worth looking; the rows are read back all the same, since another import, or one that
+        The markers say when it is worth looking. The rows are read back all the same, since another import, or one that
         was interrupted, may have brought some of them, with other days even.
         """
-        oldest = self._on_the_way[:LOOKED_FOR]
-        markers = self._store.get_many(chunk.rows[-1].code for chunk in oldest)
-        candidates = [chunk for chunk in oldest if chunk.rows[-1].code in markers]
-        stored = self._store.get_many(row.code for chunk in candidates for row in chunk.rows)
-        arrived = [chunk for chunk in candidates if all(row.code in stored for row in chunk.rows)]
-        places = {id(chunk) for chunk in arrived}
-        self._on_the_way[:LOOKED_FOR] = [chunk for chunk in oldest if id(chunk) not in places]
-        for chunk in arrived:
-            for row in chunk.rows:
-                self._count(row, stored[row.code], chunk.operation)
-        return bool(arrived)
+        unmarked, quiet = chunks, 0
+        while chunks:
+            before = len(chunks) + len(unmarked)
+            arrived = self._stored([chunk.marker for chunk in unmarked[:LOOKED_FOR]])
+            unmarked = [chunk for chunk in unmarked if chunk.marker not in arrived]
+            if not unmarked:
+                chunks = unmarked = self._read_back(chunks)
+            if chunks:
+                quiet = quiet if len(chunks) + len(unmarked) == before else 0
+                pause(quiet)
+                quiet += 1
 
-    def _count(self, row: Row, coupon: Coupon, operation: str | None) -> None:
-        """The row's coupon is in the store; it is new if that operation made it."""
-        born = coupon.entry_at(1)
-        if (row.valid_from, row.expire_at) != (coupon.valid_from, coupon.expire_at):
-            self._reject(_conflict(row, coupon))
-        elif born is not None and born.operation == operation:
+    def _read_back(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Count the rows of those that are wholly in the store; the others."""
+        stored = self._stored([row.code for chunk in chunks for row in chunk.rows])
+        incomplete = []
+        for chunk in chunks:
+            if all(row.code in stored for row in chunk.rows):
+                for row in chunk.rows:
+                    self._count(row, stored[row.code], chunk.operation)
+            else:
+                incomplete.append(chunk)
+        return incomplete
+
+    def _stored(self, codes: list[str]) -> dict[str, Stored]:
+        """Those that the store has."""
+        stored = {}
+        for first in range(0, len(codes), READ):
+            for coupon in self._read(codes[first : first + READ]):
+                born = coupon.entry_at(1)
+                stored[coupon.code] = Stored(coupon.valid_from, coupon.expire_at, born.operation if born else None)
+        return stored
+
+    def _read(self, codes: list[str]) -> Iterable[Coupon]:
+        """A store that is away for a moment is waited for: an import has no caller who would rather know."""
+        deadline, pause_s = time.monotonic() + AWAY_MAX_S, FIRST_PAUSE_S
+        while True:
+            try:
+                return self._store.get_many(codes).values()
+            except BackendUnavailable:
+                if time.monotonic() + pause_s > deadline:
+                    raise
+            time.sleep(pause_s)
+            pause_s *= 2
+
+    def _count(self, row: Row, stored: Stored, operation: str | None) -> None:
+        """The row's coupon is there; it is new if that operation created it."""
+        if (row.valid_from, row.expire_at) != (stored.valid_from, stored.expire_at):
+            self._reject(_conflict(row, stored))
+        elif operation is not None and stored.created_by == operation:
             self.counts.new += 1
         else:
             self.counts.unchanged += 1
@@ -182,8 +214,8 @@ def _groups(missing: list[Row]) -> list[list[Row]]:
     return [group[first : first + CHUNK] for group in by_days.values() for first in range(0, len(group), CHUNK)]
 
 
-def _conflict(row: Row, coupon: Coupon) -> BadRow:
-    reason = f"the coupon exists already with other days: {coupon.valid_from} to {coupon.expire_at}"
+def _conflict(row: Row, stored: Stored) -> BadRow:
+    reason = f"the coupon exists already with other days: {stored.valid_from} to {stored.expire_at}"
     return BadRow(row.line, row.text, reason)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from coupon.dead_letters import encode
-from coupon.importing import ON_THE_WAY_MAX
+from coupon.importing import WINDOW
 from coupon.ports.queue import Delivery, Position, Queue
 from coupon.ports.store import Store
 from coupon.scanning import pages
@@ -151,13 +151,13 @@ def test_bad_rows_are_told_and_written_down_and_the_others_imported(cli, tmp_pat
 
 
 def test_an_import_killed_in_the_middle_is_completed_by_a_second_run(cli, codes, tmp_path):
-    """It had published as many rows as may be on their way, which a worker carries out while the second run looks."""
+    """It had published the rows of a window, which a worker carries out while the second run looks."""
     file = str(tmp_path / "rows.csv")
     running = start_impatient(cli, "import", file)
     assert "none gives a sign of life" in running.stderr.readline()
     running.kill()
     running.communicate()
-    assert ON_THE_WAY_MAX < ROWS
+    assert WINDOW < ROWS
     cli.start_worker()
     eventually(lambda: len(stored(cli)) > 100, 30)
     second = json.loads(cli.coupon("import", file, "--json").stdout)

@@ -162,7 +162,6 @@ def test_bad_rows_are_reported_with_their_lines_and_the_good_ones_imported(desk)
 
 def test_rows_of_many_days_over_many_windows_arrive_each_once(desk, monkeypatch):
     monkeypatch.setattr(importing, "WINDOW", 100)
-    monkeypatch.setattr(importing, "ON_THE_WAY_MAX", 250)
     lines = [f"{code(n)}, 202601{n % 28 + 1:02d}, 20991231" for n in range(1_000)]
     seen = []
     assert desk.run(*lines, on_progress=lambda counts: seen.append(counts.rows)) == Counts(new=1_000)
@@ -174,7 +173,6 @@ def test_rows_of_many_days_over_many_windows_arrive_each_once(desk, monkeypatch)
 
 def test_no_more_rows_are_on_their_way_than_the_limit(desk, monkeypatch):
     monkeypatch.setattr(importing, "WINDOW", 100)
-    monkeypatch.setattr(importing, "ON_THE_WAY_MAX", 250)
     lags = []
 
     def pause(_: int) -> None:
@@ -211,7 +209,6 @@ def test_a_marker_that_another_import_brought_does_not_end_the_wait_early(desk):
 
 def test_an_import_that_was_stopped_is_completed_by_the_next(desk, monkeypatch):
     monkeypatch.setattr(importing, "WINDOW", 100)
-    monkeypatch.setattr(importing, "ON_THE_WAY_MAX", 200)
     lines = [f"{code(n)}, {DAYS}" for n in range(1_000)]
 
     def stop(_: int) -> None:
@@ -225,6 +222,26 @@ def test_an_import_that_was_stopped_is_completed_by_the_next(desk, monkeypatch):
     assert 0 < there < 1_000
     assert desk.run() == Counts(new=1_000 - there, unchanged=there)
     assert len(desk.backends.store.scan(10_000).coupons) == 1_000
+
+
+def test_a_store_that_is_away_for_a_moment_is_waited_for_and_for_long_ends_the_import(desk, monkeypatch):
+    """As DynamoDB is when it throttles, or when others write more than it can take."""
+    read, failures = desk.backends.store.get_many, []
+
+    def get_many(codes):
+        if len(failures) < 3:
+            failures.append(codes)
+            raise BackendUnavailable("for a moment")
+        return read(codes)
+
+    monkeypatch.setattr(importing, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(desk.backends.store, "get_many", get_many)
+    assert desk.run(f"{code(1)}, {DAYS}") == Counts(new=1)
+    assert len(failures) == 3
+    monkeypatch.setattr(importing, "AWAY_MAX_S", 0)
+    failures.clear()
+    with pytest.raises(BackendUnavailable):
+        desk.run()
 
 
 def test_a_queue_that_goes_away_ends_the_import_and_nothing_is_counted_twice(desk):
