@@ -82,7 +82,7 @@ class Worker:
                     self._failures = 0
                 except BackendError as error:
                     stop.wait(self._back_off(error))
-            self._tell_at_the_end()
+            self._try_to_tell()
         finally:
             self._consumer.close()
 
@@ -99,7 +99,7 @@ class Worker:
                 self._tell()
                 self.rewind()
                 break
-            self._process(part)
+            self._process_or_tell(part)
             if self._letters_in_a_row or self._progress.due_in_ms() == 0:  # or a letter would be counted once more
                 self._tell()
             self._beat()
@@ -130,6 +130,16 @@ class Worker:
         owed = ((REINDEX, self._indexer.is_away()), (INVALIDATE, self._invalidation.is_away()))
         places: set[str | Position] = {topic for topic, is_away in owed if is_away}
         return places.union(position for position, number in waiting.items() if number >= self._batch_max)
+
+    def _process_or_tell(self, part: list[Task]) -> None:
+        """Where the part fails, tell at least of those before it: a store that throttles would not get on otherwise."""
+        waiting = dict(self._waiting)
+        try:
+            self._process(part)
+        except BackendUnavailable:
+            self._waiting |= waiting  # what the part had taken out is not done for certain
+            self._try_to_tell()
+            raise
 
     def _process(self, part: list[Task]) -> None:
         """Carry the part out. What cannot be, whatever the reason, is found by going one by one, and given up: no
@@ -214,7 +224,7 @@ class Worker:
     def _tell(self) -> None:
         self._progress.tell(self._waiting.keys())
 
-    def _tell_at_the_end(self) -> None:
+    def _try_to_tell(self) -> None:
         try:
             self._tell()
         except BackendError as error:

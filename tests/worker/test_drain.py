@@ -2,6 +2,7 @@
 
 import json
 import threading
+from contextlib import suppress
 
 import pytest
 from structlog.testing import capture_logs
@@ -816,6 +817,84 @@ def test_a_long_batch_is_given_back_so_that_the_group_is_polled(world):
     assert 1_000 <= stored <= 5_000
     world.drain()
     assert len(world.backends.store.scan(100_000).coupons) == 20_000
+
+
+def test_what_was_done_before_the_store_had_enough_is_not_done_again(world, monkeypatch):
+    """Or a store that throttles would never get on."""
+    world.service.create(5_000, FIRST, LAST, SHOP)
+    save_many, rounds = world.backends.store.save_many, 0
+    while world.lag():
+        with monkeypatch.context() as patch:
+            calls = iter(range(2))  # all but the markers, and the markers
+
+            def at_first(coupons, calls=calls):
+                if next(calls, None) is None:
+                    raise away()
+                return save_many(coupons)
+
+            patch.setattr(world.backends.store, "save_many", at_first)
+            with suppress(BackendUnavailable):
+                world.drain()
+            world.worker.rewind()
+        rounds += 1
+        assert rounds <= 5
+    assert len(world.backends.store.scan(100_000).coupons) == 5_000
+
+
+def test_what_waits_is_not_committed_when_the_store_goes_away_behind_it(per_command, monkeypatch):
+    """Neither what waited before nor what has begun to, when a bug has the part carried out one by one."""
+    world, get_many = per_command, per_command.backends.store.get_many
+    codes = world.coupons(3)
+    world.worker._consumer.close()
+    issues, uses = world.a_worker("issue"), world.a_worker("use")
+    for code in codes:
+        world.change(Kind.ISSUE, code, "ann")
+    waiting = [world.change(Kind.USE, codes[0])]
+    uses.run_once(poll_s=0)
+    waiting += [world.change(Kind.USE, code) for code in codes[1:]]
+
+    def failing(asked):
+        asked = list(asked)
+        if len(asked) > 1:
+            raise RuntimeError("a bug")
+        if asked == codes[2:]:
+            raise away()
+        return get_many(asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.backends.store, "get_many", failing)
+        with pytest.raises(BackendUnavailable):
+            uses.run_once(poll_s=0)
+    uses._consumer.close()
+    world.drain(issues)
+    world.drain(world.a_worker("use"))
+    assert [world.service.operations.outcome(address).status for address in waiting] == [Status.APPLIED] * 3
+
+
+def test_what_had_waited_is_not_committed_when_its_part_fails_at_the_end(per_command, monkeypatch):
+    """It is in the store already, and search does not know of it."""
+    world = per_command
+    (code,) = world.coupons()
+    world.worker._consumer.close()
+    issues, uses = world.a_worker("issue"), world.a_worker("use")
+    world.change(Kind.ISSUE, code, "ann")
+    world.change(Kind.USE, code)
+    uses.run_once(poll_s=0)
+    world.drain(issues)
+
+    def invalidate(codes):
+        raise away()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(uses._invalidation, "invalidate", invalidate)
+        with pytest.raises(BackendUnavailable):
+            uses.run_once(poll_s=0)
+    assert world.stored(code).used
+    assert world.backends.queue.lag(["use"], "worker") == 1
+    uses.rewind()
+    world.drain(uses)
+    assert world.backends.queue.lag(["use"], "worker") == 0
+    assert world.backends.search.find(Query(user_id="ann"), 10)[0]["usedAt"] is not None
 
 
 def test_a_worker_told_to_stop_finishes_the_part_in_hand_only(world):
