@@ -22,6 +22,9 @@ from coupon.wiring import Backends
 
 ATTEMPTS = 20
 """How often a request may lose the race for a reservation before it is told to try again."""
+TOGETHER_MS = 20
+"""Creations of so many milliseconds go to the same partition, and so to Kafka in one batch: their order is nobody's
+business. The chunks of one creation do not, so that several workers share them."""
 log = structlog.get_logger("coupon.service")
 
 
@@ -172,7 +175,7 @@ class CommandService:
         return True
 
     def _creation_message(self, chunk: CreateCoupons) -> Message:
-        key = f"{chunk.operation}/{chunk.first}"
+        key = f"{chunk.accepted_at // TOGETHER_MS}/{chunk.first}"
         return Message(self._topics[Kind.CREATE], key, encode_command(chunk))
 
     def _was_begun(self, whole: CreateCoupons) -> bool:

@@ -241,6 +241,20 @@ def test_a_creation_carried_out_twice_makes_the_same_coupons_and_resets_none(wor
     assert before[codes[7]].user_id == "ann"
 
 
+def test_creations_of_one_moment_go_to_one_partition_and_the_chunks_of_one_do_not(world):
+    def keys(*amounts):
+        before = {(d.partition, d.offset) for d in world.backends.queue.browse("commands")}
+        for amount in amounts:
+            world.service.create(amount, FIRST, LAST, SHOP)
+        return [d.key for d in world.backends.queue.browse("commands") if (d.partition, d.offset) not in before]
+
+    together = set(keys(1, 1, 1))
+    assert len(together) == 1
+    assert len(set(keys(1_500))) == 3
+    world.now += 1_000
+    assert together.isdisjoint(keys(1))
+
+
 def test_a_creation_with_another_secret_stops_the_worker(world):
     creation = next(world.backends.queue.browse("commands"), None)
     assert creation is None
