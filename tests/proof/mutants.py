@@ -109,6 +109,7 @@ MUTANTS = [
         "coupon/service.py",
         "if self._reservations.is_behind(snapshot):",
         "if False:",
+        "tests/worker/test_drain.py::test_a_stale_cache_never_refuses_what_the_store_allows",
     ),
     Mutant(
         "a confirmation is of one's own reservation",
@@ -128,12 +129,14 @@ MUTANTS = [
         "coupon/drain.py",
         "elif verdict is not Verdict.APPLIED or not command.reserved:",
         "elif verdict is Verdict.REJECTED or not command.reserved:",
+        "tests/worker/test_drain.py::test_a_worker_that_died_between_a_rejection_and_the_cache_forgets_it_the_second_time",
     ),
     Mutant(
         "what was accepted without the cache is looked at",
         "coupon/drain.py",
         "elif verdict is not Verdict.APPLIED or not command.reserved:",
         "elif verdict is not Verdict.APPLIED:",
+        "tests/worker/test_drain.py::test_a_command_accepted_without_the_cache_takes_what_is_past_out_of_it",
     ),
     Mutant(
         "an entry with what was rejected is wrong",
@@ -153,11 +156,12 @@ MUTANTS = [
         "coupon/invalidation.py",
         "owe(self._queue, INVALIDATE, codes)",
         "pass",
+        "tests/worker/test_drain.py::test_what_lost_while_the_cache_was_away_is_forgotten_by_the_next_worker",
     ),
     Mutant(
         "an offset waits for a waiting command",
-        "coupon/drain.py",
-        "for position, offset in self._waiting:",
+        "coupon/progress.py",
+        "for position, offset in waiting:",
         "for position, offset in ():",
     ),
     Mutant(
