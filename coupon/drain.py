@@ -136,7 +136,8 @@ class Worker:
         waiting = dict(self._waiting)
         try:
             self._process(part)
-        except BackendUnavailable:
+            self._failures = 0
+        except BackendError:
             self._waiting |= waiting  # what the part had taken out is not done for certain
             self._try_to_tell()
             raise

@@ -1,6 +1,6 @@
 """Importing coupons whose codes are given: rows are published as commands, a window of them at a time, and what the
-worker made of them is read back. Where a look at some of a window finds one that is in the store already, all of it is
-compared before, and only what is missing is published.
+worker made of them is read back. Where a look at some of a window finds one that is in the store already, or nobody
+waits for the worker, all of it is compared before, and only what is missing is published.
 
 Flat memory: a window is all that is held. Nothing is remembered between runs: a second run
 finds in the store what the first one did.
@@ -25,12 +25,16 @@ WINDOW = 20_000
 """Rows that are published at once, and read back before the next are: the worker has work, and other commands do not
 wait for long."""
 SAMPLE = 100
-"""Rows of a window that tell whether some may be in the store already: what DynamoDB reads at once."""
+"""At most so many rows of a window tell whether some may be in the store already: what DynamoDB reads at once."""
 LOOKED_FOR = 500
 """Of the markers that have not arrived, as many are looked for at once, the first ones."""
 READ = 5_000
 """Coupons that are read at once."""
+QUIET_LOOKS = 10
+"""After so many looks that found no other marker, what has arrived is read back, so that it is told whatever becomes of
+the rest."""
 AWAY_MAX_S, FIRST_PAUSE_S = 30, 0.1
+"""How long a store that does not answer is asked again, and after how long the first time."""
 ACTOR = "coupon import"
 
 
@@ -46,7 +50,7 @@ class Chunk(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What an import looks at of a coupon; the operation that created it is None when it is long ago."""
+    """What an import looks at of a coupon; the operation that created it is None when its history no longer tells."""
 
     valid_from: Day
     expire_at: Day
@@ -147,15 +151,18 @@ class Importer:
         The markers say when it is worth looking. The rows are read back all the same, since another import, or one that
         was interrupted, may have brought some of them, with other days even.
         """
-        unmarked, quiet = chunks, 0
-        while chunks:
-            before = len(chunks) + len(unmarked)
-            arrived = self._stored([chunk.marker for chunk in unmarked[:LOOKED_FOR]])
-            unmarked = [chunk for chunk in unmarked if chunk.marker not in arrived]
-            if not unmarked:
-                chunks = unmarked = self._read_back(chunks)
-            if chunks:
-                quiet = quiet if len(chunks) + len(unmarked) == before else 0
+        unmarked, marked, quiet = chunks, list[Chunk](), 0
+        while unmarked or marked:
+            there = self._stored([chunk.marker for chunk in unmarked[:LOOKED_FOR]])
+            arrived = [chunk for chunk in unmarked if chunk.marker in there]
+            unmarked = [chunk for chunk in unmarked if chunk.marker not in there]
+            marked += arrived
+            counted = 0
+            if not unmarked or quiet >= QUIET_LOOKS:
+                incomplete = self._read_back(marked)
+                counted, marked = len(marked) - len(incomplete), incomplete
+            if unmarked or marked:
+                quiet = 0 if arrived or counted else quiet
                 pause(quiet)
                 quiet += 1
 

@@ -9,7 +9,8 @@ A join goes on in the driver's own thread when a poll ends before it. What the d
 
 A cooperative member claims what it has. The driver's claim is what the assignor last assigned: of an assignor that was
 not used, nothing, and of a member that the group took for dead, all that it lost. A partition that is not claimed may
-go to two at once; one that is claimed in error is kept for who does not have it.
+go to two at once; one that is claimed in error is kept for who does not have it. So who was put out of the group while
+it joined claims nothing either.
 """
 
 from typing import Any
@@ -25,7 +26,8 @@ class PatientCoordinator(ConsumerCoordinator):  # type: ignore[misc]
     """The generation that was joined, and the partitions assigned in it."""
 
     def group_protocols(self) -> list[tuple[str, Any]]:
-        held = sorted(self._subscription.assigned_partitions())
+        is_member = self._generation.has_member_id()
+        held = sorted(self._subscription.assigned_partitions()) if is_member else []
         for assignor in self._assignors.values():
             assignor.member_assignment = held
         protocols: list[tuple[str, Any]] = super().group_protocols()

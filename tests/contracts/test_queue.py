@@ -228,7 +228,7 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses):
         with monkeypatch.context() as patch:
             patch.setattr(kafka_consumer, "ASSIGNORS", [CooperativeStickyAssignor])
             queue.publish(messages(50))
-            poll(older, 50)
+            drain([older], 50)
         _, *before = places_once_even(queue, group, ["t"])
         older.close()
         after = places_once_even(queue, ours, ["t"])

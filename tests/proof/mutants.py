@@ -183,6 +183,13 @@ MUTANTS = [
         "if r.operation == operation",
     ),
     Mutant(
+        "what had waited waits on when its part fails",
+        "coupon/drain.py",
+        "self._waiting |= waiting",
+        "pass",
+        "tests/worker/test_drain.py::test_what_had_waited_is_not_committed_when_its_part_fails_at_the_end",
+    ),
+    Mutant(
         "what search is owed is written down",
         "coupon/indexing.py",
         "owe(self._queue, REINDEX, [coupon.code for coupon in coupons])",

@@ -14,6 +14,7 @@ from coupon.ports.backend import BackendUnavailable
 from coupon.rows import BadRow, open_rows
 from coupon.service import Caller, CommandService
 from coupon.topics import all_topics
+from coupon.wire import decode_command
 from coupon.wiring import Backends, open_backends
 from tests.coupons import a_coupon
 
@@ -171,17 +172,17 @@ def test_rows_of_many_days_over_many_windows_arrive_each_once(desk, monkeypatch)
     assert days == {code(n): Day(f"2026-01-{n % 28 + 1:02d}") for n in range(1_000)}
 
 
-def test_no_more_rows_are_on_their_way_than_the_limit(desk, monkeypatch):
+def test_no_more_rows_than_a_window_are_on_their_way(desk, monkeypatch):
     monkeypatch.setattr(importing, "WINDOW", 100)
-    lags = []
+    on_the_way = []
 
     def pause(_: int) -> None:
-        there = desk.backends.store.scan(10_000).coupons
-        lags.append(sum(len(d.value) for d in desk.backends.queue.browse("commands")) // 22 - len(there))
+        published = sum(decode_command(d.value).size for d in desk.backends.queue.browse("commands"))
+        on_the_way.append(published - len(desk.backends.store.scan(10_000).coupons))
         desk.work()
 
-    desk.run(*(f"{code(n)}, {DAYS}" for n in range(1_000)), pause=pause)
-    assert 0 < max(lags) < 300
+    assert desk.run(*(f"{code(n)}, {DAYS}" for n in range(1_000)), pause=pause) == Counts(new=1_000)
+    assert max(on_the_way) == 100
 
 
 def test_what_another_import_brought_with_other_days_meanwhile_is_told(desk):
@@ -205,6 +206,44 @@ def test_a_marker_that_another_import_brought_does_not_end_the_wait_early(desk):
 
     assert desk.run(*(f"{code(n)}, {DAYS}" for n in range(3)), pause=pause) == Counts(new=2, unchanged=1)
     assert looks == [1, 1, 1, 3]
+
+
+def test_with_the_markers_of_others_there_and_no_worker_the_wait_grows_longer(desk, monkeypatch):
+    """However many they are: it is by its length that an operator is told."""
+    monkeypatch.setattr(importing, "LOOKED_FOR", 2)
+    monkeypatch.setattr(importing, "SAMPLE", 1)
+    days = [f"202601{n + 1:02d}, 20991231" for n in range(5)]
+    lines = [f"{code(10 * n + k)}, {days[n]}" for n in range(5) for k in range(2)]
+    rivals = [a_coupon(code(10 * n + 1), valid_from=Day("2026-01-01"), expire_at=Day("2099-12-31")) for n in range(5)]
+    seen = []
+
+    def pause(quiet: int) -> None:
+        if not seen:
+            assert not desk.backends.store.save_many(rivals)
+        seen.append(quiet)
+        if len(seen) == 30:
+            desk.work()
+
+    assert desk.run(*lines, pause=pause) == Counts(new=5, unchanged=1, bad=4)
+    assert seen[5:30] == list(range(seen[5], seen[5] + 25))
+
+
+def test_what_has_arrived_is_told_when_the_rest_is_given_up(desk):
+    lines = [f"{code(1)}, 20260101, 20260131", f"{code(2)}, {DAYS}"]
+
+    class GivenUp(Exception):
+        pass
+
+    def pause(quiet: int) -> None:
+        if quiet == 0:
+            rival = a_coupon(code(2), valid_from=Day("2026-01-01"), expire_at=Day("2026-01-02"))
+            desk.backends.store.save_many([rival])
+        elif quiet > 50:
+            raise GivenUp
+
+    with pytest.raises(GivenUp):
+        desk.run(*lines, pause=pause)
+    assert desk.reasons() == {2: "the coupon exists already with other days: 2026-01-01 to 2026-01-02"}
 
 
 def test_an_import_that_was_stopped_is_completed_by_the_next(desk, monkeypatch):

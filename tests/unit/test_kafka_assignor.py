@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka import TopicPartition
 from kafka.consumer.subscription_state import SubscriptionState
+from kafka.coordinator.base import Generation
 from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
 
 from backends.queue.kafka_assignor import FairAssignor
@@ -62,7 +63,8 @@ def test_what_is_as_it_should_be_stays_so():
 class Member(PatientCoordinator):
     """A coordinator that talks to nobody, and whose last assignment said more than it has."""
 
-    def __init__(self, held):
+    def __init__(self, held, member_id="a member"):
+        self._generation = Generation(7, member_id, FairAssignor.name)
         self._subscription = SubscriptionState()
         self._subscription.subscribe(TOPICS)
         self._subscription.assign_from_subscribed([TopicPartition("commands", number) for number in held])
@@ -76,3 +78,8 @@ def test_a_member_claims_what_it_has_whatever_it_was_assigned_before_and_by_whic
     for name, said in Member(held).group_protocols():
         claimed = [(place.topic, place.partitions) for place in said.owned_partitions]
         assert claimed == ([("commands", held)] if held else []), name
+
+
+def test_who_was_put_out_of_the_group_while_it_joined_claims_nothing():
+    for name, said in Member([2, 3], member_id="").group_protocols():
+        assert said.owned_partitions == [], name

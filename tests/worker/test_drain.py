@@ -9,14 +9,15 @@ from structlog.testing import capture_logs
 
 from coupon import dead_letters
 from coupon.carrying_out import DeploymentError
-from coupon.drain import IDLE_S, POLL_S
-from coupon.model import HISTORY_MAX, REJECTIONS_MAX, Kind, Reason, Refused, transition
+from coupon.drain import IDLE_S, PAUSE_S, POLL_S
+from coupon.model import CHUNK, HISTORY_MAX, REJECTIONS_MAX, Kind, Reason, Refused, transition
 from coupon.operations import Forgotten, Status
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
 from coupon.ports.search import Query
 from coupon.progress import TOLD_WITHIN_MS
 from coupon.reservations import cache_key
+from coupon.service import TOGETHER_MS
 from coupon.topics import REINDEX
 from coupon.wire import encode_command
 from tests.coupons import a_command, a_creation
@@ -241,18 +242,23 @@ def test_a_creation_carried_out_twice_makes_the_same_coupons_and_resets_none(wor
     assert before[codes[7]].user_id == "ann"
 
 
-def test_creations_of_one_moment_go_to_one_partition_and_the_chunks_of_one_do_not(world):
-    def keys(*amounts):
+def test_creations_of_one_moment_go_to_one_partition_and_the_chunks_of_one_do_not(environ):
+    def published(world, *amounts):
         before = {(d.partition, d.offset) for d in world.backends.queue.browse("commands")}
         for amount in amounts:
             world.service.create(amount, FIRST, LAST, SHOP)
-        return [d.key for d in world.backends.queue.browse("commands") if (d.partition, d.offset) not in before]
+        after = [d for d in world.backends.queue.browse("commands") if (d.partition, d.offset) not in before]
+        assert len(after) == sum(-(-amount // CHUNK) for amount in amounts)
+        return {d.partition for d in after}
 
-    together = set(keys(1, 1, 1))
-    assert len(together) == 1
-    assert len(set(keys(1_500))) == 3
-    world.now += 1_000
-    assert together.isdisjoint(keys(1))
+    for world in a_world({**environ, "COUPON_QUEUE_URL": "memory://?partitions=50"}):
+        moments = []
+        for _ in range(20):
+            moments.append(published(world, *[1] * 10))
+            world.now += TOGETHER_MS
+        assert {len(partitions) for partitions in moments} == {1}
+        assert len(set.union(*moments)) > 10
+        assert len(published(world, 20 * CHUNK)) > 10
 
 
 def test_a_creation_with_another_secret_stops_the_worker(world):
@@ -853,6 +859,28 @@ def test_what_was_done_before_the_store_had_enough_is_not_done_again(world, monk
         rounds += 1
         assert rounds <= 5
     assert len(world.backends.store.scan(100_000).coupons) == 5_000
+
+
+def test_a_store_that_takes_a_part_at_a_time_is_not_waited_for_longer_and_longer(world, monkeypatch):
+    world.service.create(10_000, FIRST, LAST, SHOP)
+    save_many, pauses, parts = world.backends.store.save_many, [], iter([None, None, "enough"] * 100)
+
+    def throttled(coupons):
+        if next(parts):
+            raise away()
+        return save_many(coupons)
+
+    class Stop:
+        def is_set(self):
+            return world.lag() == 0
+
+        def wait(self, seconds):
+            pauses.append(seconds)
+
+    monkeypatch.setattr(world.backends.store, "save_many", throttled)
+    world.worker.run(Stop())
+    assert len(pauses) > 5
+    assert max(pauses) <= PAUSE_S
 
 
 def test_what_waits_is_not_committed_when_the_store_goes_away_behind_it(per_command, monkeypatch):
