@@ -39,7 +39,10 @@ class Figure:
         return median(self.ours) / median(self.against) if self.against else median(self.ours)
 
     @property
-    def is_reached(self) -> bool:
+    def is_reached(self) -> bool | None:
+        """None where there is nothing to reach."""
+        if self.at_least is None and self.at_most is None:
+            return None
         above = self.at_least is None or self.value >= self.at_least
         return above and (self.at_most is None or self.value <= self.at_most)
 

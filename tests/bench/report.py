@@ -65,7 +65,7 @@ def worsened(figures: Iterable[Figure], baseline: Sequence[dict[str, Any]]) -> l
 def _row(figure: Figure) -> str:
     against = figure.against if figure.of_record is None else [figure.of_record]
     ratio = f"{figure.value:.2f}×" if figure.yardstick else ""
-    verdict = "reached" if figure.is_reached else "**not reached**"
+    verdict = {True: "reached", False: "**not reached**", None: ""}[figure.is_reached]
     ours = f"{_spread(figure.ours)} {figure.unit}"
     return f"| {figure.name} | {ours} | {figure.yardstick} | {_spread(against)} | {ratio} | {figure.goal} | {verdict} |"
 
