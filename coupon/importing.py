@@ -2,21 +2,22 @@
 worker made of them is read back. Where a look at some of a window finds one that is in the store already, or nobody
 waits for the worker, all of it is compared before, and only what is missing is published.
 
-Flat memory: a window is all that is held. Nothing is remembered between runs: a second run
-finds in the store what the first one did.
+Flat memory: a window is all that is held. Nothing is remembered between runs: a second run finds in the store what the
+first one did.
 """
 
 import csv
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple, Self, TextIO
 
 from coupon.duplicates import Duplicate, DuplicateFinder
-from coupon.model import CHUNK, Coupon, Day
-from coupon.ports.backend import BackendUnavailable
+from coupon.model import CHUNK, Day
+from coupon.patience import until
 from coupon.ports.store import Store
 from coupon.rows import BadRow, Row, rows
 from coupon.service import CommandService, Given
@@ -29,24 +30,13 @@ SAMPLE = 100
 LOOKED_FOR = 500
 """Of the markers that have not arrived, as many are looked for at once, the first ones."""
 READ = 5_000
-"""Coupons that are read at once."""
+"""Coupons that are read at once: of the others no more is held than is looked at."""
 QUIET_LOOKS = 10
 """After so many looks that found no other marker, what has arrived is read back, so that it is told whatever becomes of
 the rest."""
-AWAY_MAX_S, FIRST_PAUSE_S = 30, 0.1
-"""How long a store that does not answer is asked again, and after how long the first time."""
+AWAY_MAX_S = 30
+"""How long a store that does not answer is asked again."""
 ACTOR = "coupon import"
-
-
-class Chunk(NamedTuple):
-    """Rows with the same days that were published together, and the operation that creates them."""
-
-    operation: str
-    rows: list[Row]
-
-    @property
-    def marker(self) -> str:
-        return self.rows[-1].code
 
 
 class Stored(NamedTuple):
@@ -114,11 +104,12 @@ class Importer:
         """Import all rows; raises BackendUnavailable, and then some were imported, which the next run finds done."""
         remaining = iter(given)
         while window := list(islice(remaining, WINDOW)):
-            chunks = self._publish(self._missing(window))
+            chunks = _chunks(self._missing(window))
+            operation = self._publish(chunks)
             if self._pause is None:
-                self.counts.new += sum(len(chunk.rows) for chunk in chunks)
+                self.counts.new += sum(map(len, chunks))
             else:
-                self._wait_for(chunks, self._pause)
+                self._wait_for(chunks, operation, self._pause)
             on_progress(self.counts)
         return self.counts
 
@@ -137,67 +128,55 @@ class Importer:
                 self._count(row, stored[row.code], operation=None)
         return [row for row in good if row.code not in stored]
 
-    def _publish(self, missing: list[Row]) -> list[Chunk]:
-        groups = _groups(missing)
-        operation = self._service.create_given(
-            [Given(tuple(row.code for row in rows), rows[0].valid_from, rows[0].expire_at) for rows in groups],
+    def _publish(self, chunks: list[list[Row]]) -> str:
+        """Returns the operation that creates them."""
+        return self._service.create_given(
+            [Given(tuple(row.code for row in chunk), chunk[0].valid_from, chunk[0].expire_at) for chunk in chunks],
             ACTOR,
         )
-        return [Chunk(operation, rows) for rows in groups]
 
-    def _wait_for(self, chunks: list[Chunk], pause: Callable[[int], None]) -> None:
+    def _wait_for(self, chunks: list[list[Row]], operation: str, pause: Callable[[int], None]) -> None:
         """Until the worker has carried them out; count their rows.
 
         The markers say when it is worth looking. The rows are read back all the same, since another import, or one that
         was interrupted, may have brought some of them, with other days even.
         """
-        unmarked, marked, quiet = chunks, list[Chunk](), 0
+        unmarked, marked, quiet = chunks, list[list[Row]](), 0
         while unmarked or marked:
-            there = self._stored([chunk.marker for chunk in unmarked[:LOOKED_FOR]])
-            arrived = [chunk for chunk in unmarked if chunk.marker in there]
-            unmarked = [chunk for chunk in unmarked if chunk.marker not in there]
+            there = self._stored([chunk[-1].code for chunk in unmarked[:LOOKED_FOR]])
+            arrived = [chunk for chunk in unmarked if chunk[-1].code in there]
+            unmarked = [chunk for chunk in unmarked if chunk[-1].code not in there]
             marked += arrived
             counted = 0
             if not unmarked or quiet >= QUIET_LOOKS:
-                incomplete = self._read_back(marked)
+                incomplete = self._read_back(marked, operation)
                 counted, marked = len(marked) - len(incomplete), incomplete
             if unmarked or marked:
                 quiet = 0 if arrived or counted else quiet
                 pause(quiet)
                 quiet += 1
 
-    def _read_back(self, chunks: list[Chunk]) -> list[Chunk]:
+    def _read_back(self, chunks: list[list[Row]], operation: str) -> list[list[Row]]:
         """Count the rows of those that are wholly in the store; the others."""
-        stored = self._stored([row.code for chunk in chunks for row in chunk.rows])
+        stored = self._stored([row.code for chunk in chunks for row in chunk])
         incomplete = []
         for chunk in chunks:
-            if all(row.code in stored for row in chunk.rows):
-                for row in chunk.rows:
-                    self._count(row, stored[row.code], chunk.operation)
+            if all(row.code in stored for row in chunk):
+                for row in chunk:
+                    self._count(row, stored[row.code], operation)
             else:
                 incomplete.append(chunk)
         return incomplete
 
     def _stored(self, codes: list[str]) -> dict[str, Stored]:
-        """Those that the store has."""
+        """Those that the store has, which is waited for when it is away."""
         stored = {}
         for first in range(0, len(codes), READ):
-            for coupon in self._read(codes[first : first + READ]):
+            read = partial(self._store.get_many, codes[first : first + READ])
+            for coupon in until(time.monotonic() + AWAY_MAX_S, read).values():
                 born = coupon.entry_at(1)
                 stored[coupon.code] = Stored(coupon.valid_from, coupon.expire_at, born.operation if born else None)
         return stored
-
-    def _read(self, codes: list[str]) -> Iterable[Coupon]:
-        """A store that is away for a moment is waited for: an import has no caller who would rather know."""
-        deadline, pause_s = time.monotonic() + AWAY_MAX_S, FIRST_PAUSE_S
-        while True:
-            try:
-                return self._store.get_many(codes).values()
-            except BackendUnavailable:
-                if time.monotonic() + pause_s > deadline:
-                    raise
-            time.sleep(pause_s)
-            pause_s *= 2
 
     def _count(self, row: Row, stored: Stored, operation: str | None) -> None:
         """The row's coupon is there; it is new if that operation created it."""
@@ -213,7 +192,7 @@ class Importer:
         self._tell_bad(row)
 
 
-def _groups(missing: list[Row]) -> list[list[Row]]:
+def _chunks(missing: list[Row]) -> list[list[Row]]:
     """The rows with the same days together, up to a message's size."""
     by_days: dict[tuple[Day, Day], list[Row]] = {}
     for row in missing:

@@ -2,10 +2,11 @@
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from coupon import importing, settings
+from coupon import importing, patience, settings
 from coupon.drain import Worker
 from coupon.duplicates import DuplicateFinder
 from coupon.importing import Counts, Importer, RejectedRows, check, checked_rows
@@ -17,6 +18,7 @@ from coupon.topics import all_topics
 from coupon.wire import decode_command
 from coupon.wiring import Backends, open_backends
 from tests.coupons import a_coupon
+from tests.worker.faults import Faulty, away
 
 DAYS = "20260101, 20991231"
 
@@ -265,20 +267,13 @@ def test_an_import_that_was_stopped_is_completed_by_the_next(desk, monkeypatch):
 
 def test_a_store_that_is_away_for_a_moment_is_waited_for_and_for_long_ends_the_import(desk, monkeypatch):
     """As DynamoDB is when it throttles, or when others write more than it can take."""
-    read, failures = desk.backends.store.get_many, []
-
-    def get_many(codes):
-        if len(failures) < 3:
-            failures.append(codes)
-            raise BackendUnavailable("for a moment")
-        return read(codes)
-
-    monkeypatch.setattr(importing, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(desk.backends.store, "get_many", get_many)
+    desk.backends = replace(desk.backends, store=(store := Faulty(desk.backends.store)))
+    monkeypatch.setattr(patience, "PAUSE_S", 0.001)
+    store.before["get_many"] = failures = [away() for _ in range(3)]
     assert desk.run(f"{code(1)}, {DAYS}") == Counts(new=1)
-    assert len(failures) == 3
+    assert failures == []
     monkeypatch.setattr(importing, "AWAY_MAX_S", 0)
-    failures.clear()
+    failures.append(away())
     with pytest.raises(BackendUnavailable):
         desk.run()
 

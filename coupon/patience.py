@@ -1,0 +1,27 @@
+"""Waiting for a backend that is away, where nobody is there who would rather know at once."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from coupon.ports.backend import BackendUnavailable
+
+PAUSE_S = 0.5
+Result = TypeVar("Result")
+
+
+def until(
+    deadline: float, step: Callable[[], Result], tell: Callable[[BackendUnavailable], None] = lambda _: None
+) -> Result:
+    """Try until it works or the deadline (of ``time.monotonic``) has passed; ``tell`` is told why, once."""
+    told = False
+    while True:
+        try:
+            return step()
+        except BackendUnavailable as error:
+            if time.monotonic() >= deadline:
+                raise
+            if not told:
+                tell(error)
+                told = True
+        time.sleep(PAUSE_S)
