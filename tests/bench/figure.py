@@ -41,7 +41,7 @@ class Figure:
     @property
     def is_reached(self) -> bool | None:
         """None where there is nothing to reach."""
-        if self.at_least is None and self.at_most is None:
+        if not self.goal:
             return None
         above = self.at_least is None or self.value >= self.at_least
         return above and (self.at_most is None or self.value <= self.at_most)

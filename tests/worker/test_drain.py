@@ -839,46 +839,35 @@ def test_a_long_batch_is_given_back_so_that_the_group_is_polled(world):
     assert len(world.backends.store.scan(100_000).coupons) == 20_000
 
 
-def test_what_was_done_before_the_store_had_enough_is_not_done_again(world, monkeypatch):
+def test_what_was_done_before_the_store_had_enough_is_not_done_again(world):
     """Or a store that throttles would never get on."""
-    world.service.create(5_000, FIRST, LAST, SHOP)
-    save_many, rounds = world.backends.store.save_many, 0
-    while world.lag():
-        with monkeypatch.context() as patch:
-            calls = iter(range(2))  # all but the markers, and the markers
-
-            def at_first(coupons, calls=calls):
-                if next(calls, None) is None:
-                    raise away()
-                return save_many(coupons)
-
-            patch.setattr(world.backends.store, "save_many", at_first)
-            with suppress(BackendUnavailable):
-                world.drain()
-            world.worker.rewind()
+    store, rounds = Faulty(world.backends.store), 0
+    throttled = world.but(store=store)
+    throttled.service.create(5_000, FIRST, LAST, SHOP)
+    while throttled.lag():
+        store.before["save_many"] = [None, None, away()]  # all but the markers, the markers, and then no more
+        with suppress(BackendUnavailable):
+            throttled.drain()
+        throttled.worker.rewind()
         rounds += 1
         assert rounds <= 5
-    assert len(world.backends.store.scan(100_000).coupons) == 5_000
+    assert len(throttled.backends.store.scan(100_000).coupons) == 5_000
 
 
-def test_a_store_that_takes_a_part_at_a_time_is_not_waited_for_longer_and_longer(world, monkeypatch):
-    world.service.create(10_000, FIRST, LAST, SHOP)
-    save_many, pauses, parts = world.backends.store.save_many, [], iter([None, None, "enough"] * 100)
-
-    def throttled(coupons):
-        if next(parts):
-            raise away()
-        return save_many(coupons)
+def test_a_store_that_takes_a_part_at_a_time_is_not_waited_for_longer_and_longer(world):
+    store, pauses = Faulty(world.backends.store), []
+    throttled = world.but(store=store)
+    throttled.service.create(10_000, FIRST, LAST, SHOP)
+    store.before["save_many"] = [None, None, away()] * 100
 
     class Stop:
         def is_set(self):
-            return world.lag() == 0
+            return throttled.lag() == 0
 
         def wait(self, seconds):
             pauses.append(seconds)
 
-    monkeypatch.setattr(world.backends.store, "save_many", throttled)
-    world.worker.run(Stop())
+    throttled.worker.run(Stop())
     assert len(pauses) > 5
     assert max(pauses) <= PAUSE_S
 
@@ -913,7 +902,7 @@ def test_what_waits_is_not_committed_when_the_store_goes_away_behind_it(per_comm
     assert [world.service.operations.outcome(address).status for address in waiting] == [Status.APPLIED] * 3
 
 
-def test_what_had_waited_is_not_committed_when_its_part_fails_at_the_end(per_command, monkeypatch):
+def test_what_had_waited_is_not_committed_when_its_part_fails_at_the_end(per_command):
     """It is in the store already, and search does not know of it."""
     world = per_command
     (code,) = world.coupons()
@@ -924,13 +913,10 @@ def test_what_had_waited_is_not_committed_when_its_part_fails_at_the_end(per_com
     uses.run_once(poll_s=0)
     world.drain(issues)
 
-    def invalidate(codes):
-        raise away()
-
-    with monkeypatch.context() as patch:
-        patch.setattr(uses._invalidation, "invalidate", invalidate)
-        with pytest.raises(BackendUnavailable):
-            uses.run_once(poll_s=0)
+    uses._invalidation = invalidation = Faulty(uses._invalidation)
+    invalidation.before["invalidate"] = [away()]
+    with pytest.raises(BackendUnavailable):
+        uses.run_once(poll_s=0)
     assert world.stored(code).used
     assert world.backends.queue.lag(["use"], "worker") == 1
     uses.rewind()
