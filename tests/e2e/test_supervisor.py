@@ -22,6 +22,13 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"here"]
 """
+FROZEN = """
+import gc
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(gc.get_freeze_count()).encode()]
+"""
 WORKER = """
 import signal, sys, threading
 stop = threading.Event()
@@ -43,10 +50,10 @@ CONF = Path(__file__).parents[2] / "conf" / "gunicorn.conf.py"
 class House:
     """A running supervisor in a folder of its own."""
 
-    def __init__(self, folder, worker=WORKER, **environ):
+    def __init__(self, folder, worker=WORKER, wsgi=WSGI, **environ):
         (folder / "conf").mkdir()
         shutil.copy(CONF, folder / "conf")
-        (folder / "wsgi.py").write_text(WSGI)
+        (folder / "wsgi.py").write_text(wsgi)
         (folder / "worker.py").write_text(worker)
         self.port = _unused_port()
         self.log = folder / "log"
@@ -93,6 +100,15 @@ def house(tmp_path):
 def test_web_and_workers_run_and_one_line_tells_where(house):
     house.wait_for(rf"Coupon is at http://127\.0\.0\.1:{house.port} and explained at .*/docs; 2 worker\(s\)")
     house.complete()
+
+
+def test_the_garbage_collector_leaves_alone_what_a_web_process_loaded(tmp_path):
+    house = House(tmp_path, wsgi=FROZEN)
+    try:
+        house.wait_for("Coupon is at")
+        assert int(house.get()) > 10_000
+    finally:
+        house.end()
 
 
 def test_a_killed_worker_is_started_again_and_said_so(house):
