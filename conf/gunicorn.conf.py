@@ -4,9 +4,10 @@ From the environment: HOST, PORT, WEB_CONCURRENCY (processes) and WEB_THREADS (a
 mostly waits for the queue's acknowledgement, and the threads of a process share one producer, which batches them.
 """
 
-import gc
 import os
 from typing import Any
+
+from coupon.garbage import settle
 
 bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8080')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
@@ -45,7 +46,5 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's si
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
-    """In the new process, once it has loaded the application: what is here stays, so the garbage collector need not go
-    through all of it again while every thread waits (docs/performance.md)."""
-    gc.collect()
-    gc.freeze()
+    """In the new process, once it has loaded the application."""
+    settle()
