@@ -1,7 +1,6 @@
 """``coupon import`` on SQLite files: its own process, and a worker's.
 
-Each round takes half a minute. Memory is compared with an import of a tenth of the rows, which is more
-than are ever on their way.
+Memory is compared with an import of a window, which is as many rows as are ever on their way.
 """
 
 import subprocess
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 from coupon.drain import GROUP
+from coupon.importing import WINDOW
 from coupon.ports.search import Query, Search
 from coupon.topics import all_topics
 from tests.bench.figure import Figure
@@ -17,7 +17,7 @@ from tests.bench.place import Place, opened, quiet
 from tests.bench.processes import FLAT, coupon
 from tests.e2e.deployment import ROOT, Deployment, rss_peak_mb
 
-ROWS, FEW = 100_000, 10_000
+ROWS, FEW = 100_000, WINDOW
 ROUNDS = 5
 
 
