@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from coupon.codes import Mint
 from coupon.creation import codes_of
-from coupon.model import Command, Coupon, CreateCoupons, create
+from coupon.model import WHOLE, Command, Coupon, CreateCoupons, create
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store
 from coupon.protocol import Verdict, settle
@@ -52,17 +52,20 @@ def change(store: Store, commands: Sequence[Command], may_wait: Sequence[bool]) 
 
 
 def create_all(store: Store, chunks: Sequence[CreateCoupons], mint: Mint) -> dict[str, Coupon]:
-    """Create what is not there; an existing coupon is left as it is. The markers are written last. Returns all of the
-    chunks' coupons as they are now."""
+    """Create what is not there; an existing coupon is left as it is. The markers are written last; an imported chunk's
+    marker says whether the chunk is wholly its operation's. Returns all of the chunks' coupons as they are now."""
     coupons: dict[str, Coupon] = {}
-    markers: list[str] = []
+    marked: dict[str, tuple[CreateCoupons, list[str]]] = {}
     for chunk in chunks:
         if not chunk.codes and chunk.mint != mint.fingerprint:
             raise DeploymentError("COUPON_SECRET is not the one that this creation was accepted with")
         codes = codes_of(chunk, mint)
-        markers.append(codes[-1])
+        marked.setdefault(codes[-1], (chunk, codes[:-1]))  # a chunk may be there twice
         for code in codes:
             coupons.setdefault(code, create(chunk, code))
-    last = {code: coupons.pop(code) for code in dict.fromkeys(markers)}  # a chunk may be there twice
-    existing = store.save_many(list(coupons.values())) | store.save_many(list(last.values()))
-    return coupons | last | store.get_many(existing)
+    markers = {code: coupons.pop(code) for code in marked}
+    coupons |= store.get_many(store.save_many(list(coupons.values())))
+    for code, (chunk, others) in marked.items():
+        if chunk.codes and all(other in coupons and coupons[other].created_by == chunk.operation for other in others):
+            markers[code] = markers[code]._replace(batch=WHOLE)
+    return coupons | markers | store.get_many(store.save_many(list(markers.values())))

@@ -1,6 +1,7 @@
-"""Importing coupons whose codes are given: rows are published as commands, a window of them at a time, and what the
-worker made of them is read back. Where a look at some of a window finds one that is in the store already, or nobody
-waits for the worker, all of it is compared before, and only what is missing is published.
+"""Importing coupons whose codes are given: rows are published as commands, a window of them at a time, and the worker's
+markers tell what became of them; a chunk of which the worker found some there already is read back. Where a look at
+some of a window finds one that is in the store, or nobody waits for the worker, all of it is compared before, and only
+what is missing is published.
 
 Flat memory: a window is all that is held. Nothing is remembered between runs: a second run finds in the store what the
 first one did.
@@ -16,14 +17,14 @@ from pathlib import Path
 from typing import IO, NamedTuple, Self, TextIO
 
 from coupon.duplicates import Duplicate, DuplicateFinder
-from coupon.model import CHUNK, Day
+from coupon.model import CHUNK, WHOLE, Day
 from coupon.patience import until
 from coupon.ports.store import Store
 from coupon.rows import BadRow, Row, rows
 from coupon.service import CommandService, Given
 
 WINDOW = 20_000
-"""Rows that are published at once, and read back before the next are: the worker has work, and other commands do not
+"""Rows that are published at once, and carried out before the next are: the worker has work, and other commands do not
 wait for long."""
 SAMPLE = 100
 """At most so many rows of a window tell whether some may be in the store already: what DynamoDB reads at once."""
@@ -45,6 +46,7 @@ class Stored(NamedTuple):
     valid_from: Day
     expire_at: Day
     created_by: str | None
+    batch: int
 
 
 @dataclass(slots=True)
@@ -109,7 +111,7 @@ class Importer:
             if self._pause is None:
                 self.counts.new += sum(map(len, chunks))
             else:
-                self._wait_for(chunks, operation, self._pause)
+                self._wait_for(chunks, operation, self._pause, on_progress)
             on_progress(self.counts)
         return self.counts
 
@@ -135,23 +137,35 @@ class Importer:
             ACTOR,
         )
 
-    def _wait_for(self, chunks: list[list[Row]], operation: str, pause: Callable[[int], None]) -> None:
+    def _wait_for(
+        self,
+        chunks: list[list[Row]],
+        operation: str,
+        pause: Callable[[int], None],
+        on_progress: Callable[[Counts], None],
+    ) -> None:
         """Until the worker has carried them out; count their rows.
 
-        The markers say when it is worth looking. The rows are read back all the same, since another import, or one that
-        was interrupted, may have brought some of them, with other days even.
+        A chunk is new as a whole when its marker says so. Others are read back: another import, or one that was
+        interrupted, may have brought some of their rows, with other days even, or the marker before the others came.
         """
-        unmarked, marked, quiet = chunks, list[list[Row]](), 0
-        while unmarked or marked:
+        unmarked, doubtful, quiet = chunks, list[list[Row]](), 0
+        while unmarked or doubtful:
             there = self._stored([chunk[-1].code for chunk in unmarked[:LOOKED_FOR]])
             arrived = [chunk for chunk in unmarked if chunk[-1].code in there]
             unmarked = [chunk for chunk in unmarked if chunk[-1].code not in there]
-            marked += arrived
+            for chunk in arrived:
+                marker = there[chunk[-1].code]
+                if marker.created_by == operation and marker.batch == WHOLE:
+                    self.counts.new += len(chunk)
+                else:
+                    doubtful.append(chunk)
             counted = 0
             if not unmarked or quiet >= QUIET_LOOKS:
-                incomplete = self._read_back(marked, operation)
-                counted, marked = len(marked) - len(incomplete), incomplete
-            if unmarked or marked:
+                incomplete = self._read_back(doubtful, operation)
+                counted, doubtful = len(doubtful) - len(incomplete), incomplete
+            if unmarked or doubtful:
+                on_progress(self.counts)
                 quiet = 0 if arrived or counted else quiet
                 pause(quiet)
                 quiet += 1
@@ -174,8 +188,7 @@ class Importer:
         for first in range(0, len(codes), READ):
             read = partial(self._store.get_many, codes[first : first + READ])
             for coupon in until(time.monotonic() + AWAY_MAX_S, read).values():
-                born = coupon.entry_at(1)
-                stored[coupon.code] = Stored(coupon.valid_from, coupon.expire_at, born.operation if born else None)
+                stored[coupon.code] = Stored(coupon.valid_from, coupon.expire_at, coupon.created_by, coupon.batch)
         return stored
 
     def _count(self, row: Row, stored: Stored, operation: str | None) -> None:

@@ -15,6 +15,8 @@ HISTORY_MAX = 100
 """How many of its last commands a coupon remembers: the horizon within which a redelivery is recognised."""
 REJECTIONS_MAX = 200
 """How many of its last rejections a coupon remembers."""
+WHOLE = 0
+"""The ``batch`` of an imported chunk's marker whose operation created every coupon of the chunk."""
 
 
 class Kind(StrEnum):
@@ -87,7 +89,7 @@ class Coupon(NamedTuple):
     """A coupon as it is after ``version`` commands.
 
     ``revision`` counts the writes to the store, one for several commands and rejections too: the store's condition.
-    ``batch`` is the number of coupons that were created by the same operation.
+    ``batch`` is the number of coupons that were created by the same operation, or WHOLE.
     """
 
     code: str
@@ -116,6 +118,12 @@ class Coupon(NamedTuple):
     def last_operation(self) -> str:
         """The operation that made the coupon what it is: what the next command builds on."""
         return self.history[-1].operation
+
+    @property
+    def created_by(self) -> str | None:
+        """The operation that created the coupon; None when the history does not reach there."""
+        born = self.entry_at(1)
+        return born.operation if born else None
 
     def entry(self, operation: str) -> Entry | None:
         """What the history says of the operation, or None."""

@@ -190,6 +190,13 @@ MUTANTS = [
         "tests/worker/test_drain.py::test_what_had_waited_is_not_committed_when_its_part_fails_at_the_end",
     ),
     Mutant(
+        "a marker tells of a whole chunk only",
+        "coupon/carrying_out.py",
+        "other in coupons and coupons[other].created_by == chunk.operation",
+        "True",
+        "tests/unit/test_marker.py",
+    ),
+    Mutant(
         "what search is owed is written down",
         "coupon/indexing.py",
         "owe(self._queue, REINDEX, [coupon.code for coupon in coupons])",

@@ -31,7 +31,7 @@ class Desk:
     """A service on memory backends, a worker, and files to import."""
 
     def __init__(self, loaded: settings.Settings, backends: Backends, tmp_path) -> None:
-        self.backends, self.path = backends, tmp_path / "rows.csv"
+        self.loaded, self.backends, self.path = loaded, backends, tmp_path / "rows.csv"
         self.service = CommandService(backends, loaded)
         self.worker = Worker(backends, loaded)
         self.bad: list[BadRow] = []
@@ -125,7 +125,26 @@ def test_what_the_sample_of_a_window_does_not_show_is_neither_reset_nor_counted_
 def test_of_a_window_of_which_some_are_there_only_the_others_are_published(desk):
     desk.run(f"{code(0)}, {DAYS}")
     assert desk.run(*(f"{code(n)}, {DAYS}" for n in range(1_000))) == Counts(new=999, unchanged=1)
-    assert desk.stored(999).batch == 999
+    assert desk.stored(998).batch == 999
+
+
+@pytest.mark.parametrize("another", [False, True])
+def test_only_a_chunk_of_which_another_import_brought_some_is_read_back(desk, monkeypatch, another):
+    if another:
+        desk.run(f"{code(1)}, {DAYS}", pause=None)
+    get_many, read = desk.backends.store.get_many, list[str]()
+    monkeypatch.setattr(desk.backends.store, "get_many", lambda codes: read.extend(codes) or get_many(codes))
+    lines = [f"{code(n)}, {'20260101' if n < 400 else '20260102'}, 20991231" for n in range(800)]
+    assert desk.run(*lines) == Counts(new=800 - another, unchanged=int(another))
+    assert (read.count(code(2)), read.count(code(500))) == (another, 0)  # neither is of the sample
+
+
+def test_progress_is_told_while_a_window_is_carried_out(desk):
+    desk.worker = Worker(desk.backends, replace(desk.loaded, batch_max=7))
+    lines, seen = [f"{code(n)}, 202601{n % 28 + 1:02d}, 20991231" for n in range(280)], list[int]()
+    assert desk.run(*lines, on_progress=lambda counts: seen.append(counts.rows)) == Counts(new=280)
+    assert seen == sorted(seen)
+    assert len(set(seen)) >= 4
 
 
 def test_without_waiting_each_row_is_compared_before(desk, monkeypatch):

@@ -1,0 +1,76 @@
+"""What the marker of an imported chunk says: whether its operation created the whole chunk."""
+
+import pytest
+
+from backends.store.memory import MemoryStore
+from coupon.carrying_out import create_all
+from coupon.codes import Mint
+from coupon.model import WHOLE
+from coupon.ports.backend import BackendUnavailable
+from tests.coupons import a_coupon, a_creation
+from tests.worker.faults import Faulty, away
+
+MINT = Mint("a secret of the tests")
+A, B, C, D = (letter * 19 for letter in "ABCD")
+
+
+@pytest.fixture
+def store():
+    store = MemoryStore()
+    store.create()
+    return store
+
+
+def chunk(*codes, operation="import"):
+    return a_creation(operation=operation, amount=9, size=len(codes), codes=codes)
+
+
+def batches(store):
+    return {coupon.code: coupon.batch for coupon in store.scan(10).coupons}
+
+
+def test_a_new_chunk_is_whole(store):
+    create_all(store, [chunk(A, B, C), chunk(D)], MINT)
+    assert batches(store) == {A: 9, B: 9, C: WHOLE, D: WHOLE}
+
+
+@pytest.mark.parametrize("there", [A, B, C])
+def test_a_chunk_of_which_some_were_there_is_not(store, there):
+    store.save_many([a_coupon(there, batch=7)])
+    create_all(store, [chunk(A, B, C), chunk(D)], MINT)
+    assert batches(store) == {A: 9, B: 9, C: 9, D: WHOLE} | {there: 7} | ({C: 9} if there != C else {})
+
+
+def test_a_chunk_that_was_carried_out_in_part_and_is_delivered_again_is_whole(store):
+    faulty = Faulty(store)
+    faulty.before["save_many"] = [None, away()]
+    with pytest.raises(BackendUnavailable):
+        create_all(faulty, [chunk(A, B, C)], MINT)
+    assert batches(store) == {A: 9, B: 9}
+    create_all(store, [chunk(A, B, C)], MINT)
+    assert batches(store) == {A: 9, B: 9, C: WHOLE}
+
+
+def test_a_chunk_that_is_delivered_twice_at_once_is_whole(store):
+    create_all(store, [chunk(A, B), chunk(A, B)], MINT)
+    assert batches(store) == {A: 9, B: WHOLE}
+
+
+@pytest.mark.parametrize("shared", [A, B])
+def test_of_two_imports_with_a_common_code_one_has_it(store, shared):
+    """It may be the other one's marker, too."""
+    create_all(store, [chunk(A, B), chunk(shared, C, operation="another")], MINT)
+    assert batches(store)[C] == 9
+
+
+def test_the_marker_of_a_creation_has_the_number_of_its_coupons(store):
+    codes = list(MINT.codes("birth", 0, 3))
+    create_all(store, [a_creation(amount=3, size=3, mint=MINT.fingerprint)], MINT)
+    assert batches(store) == dict.fromkeys(codes, 3)
+
+
+def test_of_two_chunks_with_one_marker_it_tells_of_the_one_that_has_it(store):
+    store.save_many([a_coupon(A)])
+    create_all(store, [chunk(A, B), chunk(C, B, operation="another")], MINT)
+    assert store.get_many([B])[B].created_by == "import"
+    assert batches(store)[B] == 9
