@@ -14,7 +14,7 @@ import structlog
 from coupon import logs, settings
 from coupon.carrying_out import DeploymentError
 from coupon.drain import Worker
-from coupon.garbage import settle
+from coupon.garbage import freeze
 from coupon.ports.url import ConfigurationError
 from coupon.topics import DEAD_LETTERS, all_topics
 from coupon.wiring import open_backends
@@ -38,7 +38,7 @@ def main(topics: str) -> None:
         sys.exit(2)
     logs.configure(configuration.log_level, configuration.log_format)
     worker = Worker(backends, configuration, chosen)
-    settle()
+    freeze()
     log.info("started", topics=chosen or "all")
     try:
         worker.run(stop)

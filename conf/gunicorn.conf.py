@@ -7,7 +7,7 @@ mostly waits for the queue's acknowledgement, and the threads of a process share
 import os
 from typing import Any
 
-from coupon.garbage import settle
+from coupon.garbage import freeze
 
 bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8080')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
@@ -47,4 +47,4 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's si
 
 def post_worker_init(worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
     """In the new process, once it has loaded the application."""
-    settle()
+    freeze()

@@ -19,6 +19,7 @@ from typing import IO, NamedTuple, Self, TextIO
 from coupon.duplicates import Duplicate, DuplicateFinder
 from coupon.model import CHUNK, WHOLE, Day
 from coupon.patience import until
+from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store
 from coupon.rows import BadRow, Row, rows
 from coupon.service import CommandService, Given
@@ -88,7 +89,8 @@ class Importer:
     """Takes rows, once each.
 
     ``reject`` is told each bad row. ``pause`` is called between two looks at the store, with the number of looks in a
-    row that found nothing new; without it, rows count as new once the queue has them.
+    row that found nothing new; without it, rows count as new once the queue has them. ``tell_away`` is told when the
+    store does not answer and is asked again.
     """
 
     def __init__(
@@ -97,9 +99,10 @@ class Importer:
         store: Store,
         reject: Callable[[BadRow], None],
         pause: Callable[[int], None] | None,
+        tell_away: Callable[[BackendUnavailable], None],
     ) -> None:
         self._service, self._store = service, store
-        self._tell_bad, self._pause = reject, pause
+        self._tell_bad, self._pause, self._tell_away = reject, pause, tell_away
         self.counts = Counts()
 
     def run(self, given: Iterable[Row | BadRow], on_progress: Callable[[Counts], None]) -> Counts:
@@ -187,7 +190,7 @@ class Importer:
         stored = {}
         for first in range(0, len(codes), READ):
             read = partial(self._store.get_many, codes[first : first + READ])
-            for coupon in until(time.monotonic() + AWAY_MAX_S, read).values():
+            for coupon in until(time.monotonic() + AWAY_MAX_S, read, self._tell_away).values():
                 stored[coupon.code] = Stored(coupon.valid_from, coupon.expire_at, coupon.created_by, coupon.batch)
         return stored
 

@@ -89,7 +89,7 @@ class Coupon(NamedTuple):
     """A coupon as it is after ``version`` commands.
 
     ``revision`` counts the writes to the store, one for several commands and rejections too: the store's condition.
-    ``batch`` is the number of coupons that were created by the same operation, or WHOLE.
+    ``batch`` is the number of coupons that were created by the same operation; of an import's marker it may be WHOLE.
     """
 
     code: str

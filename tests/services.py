@@ -72,6 +72,11 @@ class Services:
         """SIGCONT."""
         self._healing(name, "resume")
 
+    def pid(self, name: str) -> int:
+        """Of one that was started here."""
+        self._address(name)
+        return int((self._servers().logs / f"{name}.pid").read_text())
+
     @contextmanager
     def away(self, name: str) -> Iterator[None]:
         """Killed inside the block, up again after it."""
@@ -181,7 +186,7 @@ class PrivateServers:
 
     @property
     def logs(self) -> Path:
-        """The folder with a log of each server; gone after ``close``."""
+        """The folder with a log and a pid file of each server; gone after ``close``."""
         return Path(self._state) / "run"
 
     def tell(self, command: str, *names: str) -> subprocess.CompletedProcess[str]:

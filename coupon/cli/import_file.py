@@ -7,7 +7,7 @@ from typing import TextIO
 
 import click
 
-from coupon.cli.screen import json_option, progress, result, say
+from coupon.cli.screen import json_option, progress, result, say, waiting_for
 from coupon.cli.session import session
 from coupon.drain import GROUP
 from coupon.duplicates import DuplicateFinder
@@ -44,6 +44,7 @@ def command(file: str, no_wait: bool, as_json: bool) -> int:
             backends.store,
             lambda row: _reject(row, rejected, importer.counts),
             None if no_wait else Patience(backends, settings),
+            waiting_for("store"),
         )
         _run(importer, text)
     counts = importer.counts

@@ -1,14 +1,12 @@
 """``coupon init``."""
 
 import time
-from collections.abc import Callable
 
 import click
 
-from coupon.cli.screen import json_option, result, say
+from coupon.cli.screen import json_option, result, waiting_for
 from coupon.cli.session import session
 from coupon.patience import until
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.url import Url
 from coupon.topics import all_topics
 
@@ -30,12 +28,8 @@ def command(wait_s: float, as_json: bool) -> None:
     with session() as (settings, backends):
         topics = all_topics(settings.topics)
         store, queue, search = (str(Url(url)) for url in (settings.store_url, settings.queue_url, settings.search_url))
-        until(deadline, backends.store.create, _waiting_for("store"))
-        until(deadline, lambda: backends.queue.create(topics), _waiting_for("queue"))
-        until(deadline, backends.search.create, _waiting_for("search"))
+        until(deadline, backends.store.create, waiting_for("store"))
+        until(deadline, lambda: backends.queue.create(topics), waiting_for("queue"))
+        until(deadline, backends.search.create, waiting_for("search"))
     sentence = f"the table at {store},\nthe topics {', '.join(topics)} at {queue}\nand the index at {search} are there"
     result(as_json, {"store": store, "queue": queue, "topics": topics, "search": search}, sentence)
-
-
-def _waiting_for(role: str) -> Callable[[BackendUnavailable], None]:
-    return lambda error: say(f"waiting for the {role}: {error}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from coupon.ports.backend import BackendUnavailable
 from coupon.wire import dump
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
@@ -20,6 +21,11 @@ def result(as_json: bool, document: Any, sentence: str) -> None:
 def say(sentence: str) -> None:
     """For people, whatever standard output is used for."""
     print(sentence, file=sys.stderr)  # not click.echo: a bar catches it here and draws itself below
+
+
+def waiting_for(role: str) -> Callable[[BackendUnavailable], None]:
+    """What to say when the backend of that role is away and waited for."""
+    return lambda error: say(f"waiting for the {role}: {error}")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from coupon import logs
-from coupon.garbage import settle
+from coupon.garbage import freeze
 from coupon.settings import Settings, load
 from coupon.wiring import Backends, open_backends
 
@@ -15,7 +15,7 @@ def session() -> Iterator[tuple[Settings, Backends]]:
     settings = load()
     logs.configure("warning", "text")
     backends = open_backends(settings)
-    settle()
+    freeze()
     try:
         yield settings, backends
     finally:

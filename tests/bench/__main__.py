@@ -17,6 +17,7 @@ from tests.bench import (
     importing,
     latency,
     rebuilding,
+    scale,
     sqlite_worker,
     taking,
     web_cpu,
@@ -37,8 +38,9 @@ GROUPS: dict[str, list[Callable[[Place], list[Figure]]]] = {
     "rebuild": [rebuilding.figures],
     "growth": [growth.figures],
     "growth-long": [growth.long_figures],
+    "scale": [scale.figures],
 }
-LONG = {"growth-long"}
+LONG = {"growth-long", "scale"}
 """Taken only when they are named."""
 
 

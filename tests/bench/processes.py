@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tests.e2e.deployment import ROOT, rss_peak_mb
 
 FLAT = 1.25
-"""So much more memory than a hundredth or a tenth of the work takes is still flat: allocators do not give all back."""
+"""So much more memory than a part of the work takes is still flat: allocators do not give all back."""
 LOOK_S = 0.02
 
 

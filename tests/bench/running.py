@@ -142,5 +142,6 @@ def stored(service: CommandService, backends: Backends, number: int) -> list[Cou
 
 def fresh(service: CommandService, number: int) -> list[Coupon]:
     """So many, of one creation, which the store does not have."""
-    born = a_creation(amount=number, operation=service.mint.operation("bench", None))
+    operation = service.mint.operation("bench", None)
+    born = a_creation(amount=number, operation=operation, valid_from=FIRST, expire_at=LAST)
     return [create(born, code) for code in service.mint.codes(born.operation, 0, number)]

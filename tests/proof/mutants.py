@@ -192,9 +192,16 @@ MUTANTS = [
     Mutant(
         "a marker tells of a whole chunk only",
         "coupon/carrying_out.py",
-        "other in coupons and coupons[other].created_by == chunk.operation",
+        "makers | {markers[code].created_by} == {chunk.operation}",
         "True",
         "tests/unit/test_marker.py",
+    ),
+    Mutant(
+        "a marker tells of its own operation only",
+        "coupon/importing.py",
+        "marker.created_by == operation and marker.batch == WHOLE",
+        "marker.batch == WHOLE",
+        "tests/unit/test_importing.py::test_a_whole_chunk_of_another_import_is_not_taken_for_ones_own",
     ),
     Mutant(
         "what search is owed is written down",

@@ -35,6 +35,7 @@ class Desk:
         self.service = CommandService(backends, loaded)
         self.worker = Worker(backends, loaded)
         self.bad: list[BadRow] = []
+        self.away: list[BackendUnavailable] = []
         self.turns = 0
 
     def write(self, *lines: str) -> None:
@@ -48,7 +49,8 @@ class Desk:
         self.bad = []
         if lines:
             self.write(*lines)
-        importer = Importer(self.service, self.backends.store, self.bad.append, self.work if pause == "work" else pause)
+        pause = self.work if pause == "work" else pause
+        importer = Importer(self.service, self.backends.store, self.bad.append, pause, self.away.append)
         with open_rows(str(self.path)) as file, DuplicateFinder(self.path.stat().st_size) as finder:
             check(file, finder, lambda _: None)
             return importer.run(checked_rows(file, finder.duplicates()), on_progress)
@@ -213,6 +215,13 @@ def test_what_another_import_brought_with_other_days_meanwhile_is_told(desk):
     assert desk.reasons() == {1: "the coupon exists already with other days: 2026-01-01 to 2026-01-31"}
 
 
+def test_a_whole_chunk_of_another_import_is_not_taken_for_ones_own(desk):
+    """Its marker is this one's, too."""
+    desk.run(f"{code(2)}, 20260101, 20260131", pause=None)
+    assert desk.run(*(f"{code(n)}, {DAYS}" for n in range(3))) == Counts(new=2, bad=1)
+    assert desk.reasons() == {3: "the coupon exists already with other days: 2026-01-01 to 2026-01-31"}
+
+
 def test_a_marker_that_another_import_brought_does_not_end_the_wait_early(desk):
     """The chunk's last code is in the store, its other codes are not."""
     looks = []
@@ -290,7 +299,7 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for_and_for_long_ends_the_i
     monkeypatch.setattr(patience, "PAUSE_S", 0.001)
     store.before["get_many"] = failures = [away() for _ in range(3)]
     assert desk.run(f"{code(1)}, {DAYS}") == Counts(new=1)
-    assert failures == []
+    assert (failures, len(desk.away)) == ([], 1)
     monkeypatch.setattr(importing, "AWAY_MAX_S", 0)
     failures.append(away())
     with pytest.raises(BackendUnavailable):
