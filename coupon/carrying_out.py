@@ -66,7 +66,10 @@ def create_all(store: Store, chunks: Sequence[CreateCoupons], mint: Mint) -> dic
     markers = {code: coupons.pop(code) for code in marked}
     coupons |= store.get_many(store.save_many(list(coupons.values())))
     for code, (chunk, others) in marked.items():
-        makers = {coupons[other].created_by if other in coupons else None for other in others}
-        if chunk.codes and makers | {markers[code].created_by} == {chunk.operation}:
+        if (
+            chunk.codes
+            and markers[code].created_by == chunk.operation
+            and all(other in coupons and coupons[other].created_by == chunk.operation for other in others)
+        ):
             markers[code] = markers[code]._replace(batch=WHOLE)
     return coupons | markers | store.get_many(store.save_many(list(markers.values())))

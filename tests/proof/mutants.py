@@ -192,8 +192,8 @@ MUTANTS = [
     Mutant(
         "a marker tells of a whole chunk only",
         "coupon/carrying_out.py",
-        "makers | {markers[code].created_by} == {chunk.operation}",
-        "True",
+        "other in coupons and coupons[other].created_by == chunk.operation for other in others",
+        "True for other in others",
         "tests/unit/test_marker.py",
     ),
     Mutant(
