@@ -8,9 +8,9 @@ from typing import Any
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
+from backends.queue import kafka_coordinator, kafka_fetcher
 from backends.queue.kafka_assignor import FairAssignor
 from backends.queue.kafka_client import Cluster, driver_errors, verified
-from backends.queue.kafka_coordinator import repair
 from backends.queue.rules import POLL_BYTES_MAX, POLL_GAP_MAX_S, Holdings
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import MESSAGE_MAX, Consumer, Delivery, Position
@@ -95,7 +95,8 @@ class KafkaQueueConsumer(Consumer):
             **safety,
         )
         verified(self._consumer, **safety)
-        repair(self._consumer)
+        kafka_coordinator.repair(self._consumer)
+        kafka_fetcher.repair(self._consumer)
         self._consumer.subscribe(self._topics, listener=_Rebalance(self._apply_pauses, self._lost))
         self._heard_at = time.monotonic()
 

@@ -160,6 +160,20 @@ class QueueGroups:
         consumer.pause([])
         assert values(poll(consumer, 1)) == [b"3"]
 
+    def test_a_topic_that_was_paused_half_way_goes_on_where_it_was(self, queue: Queue) -> None:
+        consumer = queue.consumer(["t", "other"], "g")
+        queue.publish([Message("other", "k", b"%d" % number) for number in range(10)])
+        first, deadline = consumer.poll(3, 0.5), time.monotonic() + PATIENCE_S
+        while not first:
+            assert time.monotonic() < deadline
+            first = consumer.poll(3, 0.5)
+        consumer.pause(["other"])
+        assert consumer.poll(10, 0.5) == []
+        queue.publish([Message("t", "k", b"t")])
+        assert values(poll(consumer, 1)) == [b"t"]
+        consumer.pause([])
+        assert values([*first, *poll(consumer, 10 - len(first))]) == [b"%d" % number for number in range(10)]
+
     def test_a_paused_partition_leaves_the_others_of_its_topic_alone(self, queue: Queue) -> None:
         consumer = queue.consumer(["t"], "g")
         queue.publish(messages(50))
