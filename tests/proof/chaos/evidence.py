@@ -33,6 +33,12 @@ def lag(backends: Backends, layout: str) -> int:
         return -1
 
 
+def left(backends: Backends, layout: str) -> dict[str, int]:
+    """The topics of which messages are left, and how many."""
+    lags = {topic: backends.queue.lag([topic], GROUP) for topic in [*command_topics(layout), *OWED]}
+    return {topic: number for topic, number in lags.items() if number}
+
+
 def is_ordered(layout: str) -> bool:
     """Whether all commands go to one topic: a coupon's are carried out in the order of the queue."""
     return len(command_topics(layout)) == 1

@@ -52,6 +52,8 @@ class Result:
     links: dict[str, int] = field(default_factory=dict)
     """Bytes that came through each, of both directions the fewer."""
     lag: int = -1
+    left: dict[str, int] = field(default_factory=dict)
+    """Messages at the end, by topic."""
     lag_max: int = 0
     drained_s: float = 0
     converged_s: float | None = None

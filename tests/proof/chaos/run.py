@@ -118,6 +118,8 @@ class Run:
         result, found = self._result, Evidence(secret)
         self._say("coming to rest")
         result.lag, result.drained_s = proof.drain(backends, self._wanted.topics, self._wanted.rest_s)
+        if result.lag > 0:
+            result.left = proof.left(backends, self._wanted.topics)
         found.coupons, found.documents, result.converged_s = proof.settled(backends)
         self._say("collecting the evidence")
         proof.collect(backends, self._wanted.topics, found)

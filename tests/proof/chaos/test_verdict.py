@@ -133,7 +133,11 @@ def test_what_was_not_asked_for_is_not_missed(proving, tmp_path):
         ({"answers": {"202": 5}}, "nothing was rejected or refused"),
         ({"edge": {"dynamodb-lost-reply": 5}}, "no fault at the edge of elasticsearch struck"),
         ({"links": {**dict.fromkeys(LINKS, 1), "web-kafka": 0}}, "nothing came through the link web-kafka"),
-        ({"lag": 3}, "3 messages were left after 0 s"),
+        ({"lag": 3}, "3 messages were left after 0 s: nobody knows of what"),
+        (
+            {"lag": 3, "left": {"reindex": 1, "invalidate": 2}},
+            "3 messages were left after 0 s: 1 of reindex, 2 of invalidate",
+        ),
         ({"own": [("the harness works", "it does not")]}, "it does not"),
     ],
 )

@@ -65,7 +65,8 @@ def _overlap(late: Unexpected, fault: Injected) -> float:
 
 def _rest(result: Result) -> Iterator[Told]:
     if result.lag:
-        yield "comes to rest", f"{result.lag} messages were left after {result.drained_s:.0f} s"
+        by_topic = ", ".join(f"{number} of {topic}" for topic, number in result.left.items()) or "nobody knows of what"
+        yield "comes to rest", f"{result.lag} messages were left after {result.drained_s:.0f} s: {by_topic}"
 
 
 def _answers(result: Result, saved: Saved) -> Iterator[Told]:
