@@ -55,21 +55,21 @@ def create_all(store: Store, chunks: Sequence[CreateCoupons], mint: Mint) -> dic
     """Create what is not there; an existing coupon is left as it is. The markers are written last; an imported chunk's
     marker says whether the chunk is wholly its operation's. Returns all of the chunks' coupons as they are now."""
     coupons: dict[str, Coupon] = {}
-    marked: dict[str, tuple[CreateCoupons, list[str]]] = {}
+    marked: dict[str, CreateCoupons] = {}
     for chunk in chunks:
         if not chunk.codes and chunk.mint != mint.fingerprint:
             raise DeploymentError("COUPON_SECRET is not the one that this creation was accepted with")
         codes = codes_of(chunk, mint)
-        marked.setdefault(codes[-1], (chunk, codes[:-1]))  # a chunk may be there twice
+        marked.setdefault(codes[-1], chunk)  # a chunk may be there twice
         for code in codes:
             coupons.setdefault(code, create(chunk, code))
     markers = {code: coupons.pop(code) for code in marked}
     coupons |= store.get_many(store.save_many(list(coupons.values())))
-    for code, (chunk, others) in marked.items():
+    for code, chunk in marked.items():
         if (
             chunk.codes
             and markers[code].created_by == chunk.operation
-            and all(other in coupons and coupons[other].created_by == chunk.operation for other in others)
+            and all(other in coupons and coupons[other].created_by == chunk.operation for other in chunk.codes[:-1])
         ):
             markers[code] = markers[code]._replace(batch=WHOLE)
     return coupons | markers | store.get_many(store.save_many(list(markers.values())))

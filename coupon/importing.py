@@ -34,8 +34,8 @@ LOOKED_FOR = 500
 READ = 5_000
 """Coupons that are read at once: of the others no more is held than is looked at."""
 QUIET_LOOKS = 10
-"""After so many looks that found no other marker, what has arrived is read back, so that it is told whatever becomes of
-the rest."""
+"""After so many looks that found no other marker, what is to be read back of those that arrived is, so that it is told
+whatever becomes of the rest."""
 AWAY_MAX_S = 30
 """How long a store that does not answer is asked again."""
 ACTOR = "coupon import"

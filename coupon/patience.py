@@ -10,9 +10,7 @@ PAUSE_S = 0.5
 Result = TypeVar("Result")
 
 
-def until(
-    deadline: float, step: Callable[[], Result], tell: Callable[[BackendUnavailable], None] = lambda _: None
-) -> Result:
+def until(deadline: float, step: Callable[[], Result], tell: Callable[[BackendUnavailable], None]) -> Result:
     """Try until it works or the deadline (of ``time.monotonic``) has passed; ``tell`` is told why, once."""
     told = False
     while True:

@@ -192,8 +192,8 @@ MUTANTS = [
     Mutant(
         "a marker tells of a whole chunk only",
         "coupon/carrying_out.py",
-        "other in coupons and coupons[other].created_by == chunk.operation for other in others",
-        "True for other in others",
+        "other in coupons and coupons[other].created_by == chunk.operation for other in chunk.codes[:-1]",
+        "True for other in chunk.codes[:-1]",
         "tests/unit/test_marker.py",
     ),
     Mutant(
