@@ -26,22 +26,22 @@ def ends(deliveries: Iterable[Delivery]) -> dict[Position, int]:
     return positions
 
 
-def drain(consumers: Sequence[Consumer], count: int, commit: bool = True) -> list[list[Delivery]]:
-    """What each is delivered until there are ``count`` together; each poll is committed."""
+def drain(consumers: Sequence[Consumer], count: int, commit: bool = True, at_once: int = 500) -> list[list[Delivery]]:
+    """What each is delivered until there are ``count`` together, ``at_once`` at most a poll; each is committed."""
     found: list[list[Delivery]] = [[] for _ in consumers]
     deadline = time.monotonic() + PATIENCE_S
     while sum(map(len, found)) < count:
         assert time.monotonic() < deadline, f"{sum(map(len, found))} of {count} messages in {PATIENCE_S} s"
         for consumer, mine in zip(consumers, found, strict=True):
-            polled = consumer.poll(500, 0.1)
+            polled = consumer.poll(at_once, 0.1)
             if commit and polled:
                 consumer.commit(ends(polled))
             mine += polled
     return found
 
 
-def poll(consumer: Consumer, count: int) -> list[Delivery]:
-    return drain([consumer], count, commit=False)[0]
+def poll(consumer: Consumer, count: int, at_once: int = 500) -> list[Delivery]:
+    return drain([consumer], count, commit=False, at_once=at_once)[0]
 
 
 def share_out(queue: Queue, one: Consumer, two: Consumer) -> list[list[Delivery]]:

@@ -23,7 +23,7 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"here"]
 """
-SETTLED = """
+FROZEN = """
 import gc
 
 def app(environ, start_response):
@@ -104,7 +104,7 @@ def test_web_and_workers_run_and_one_line_tells_where(house):
 
 
 def test_the_garbage_collector_does_not_go_through_what_a_web_process_loaded(tmp_path):
-    house = House(tmp_path, wsgi=SETTLED)
+    house = House(tmp_path, wsgi=FROZEN)
     try:
         house.wait_for("Coupon is at")
         frozen, threshold = map(int, house.get().split())

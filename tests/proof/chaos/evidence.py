@@ -33,7 +33,7 @@ def lag(backends: Backends, layout: str) -> int:
         return -1
 
 
-def left(backends: Backends, layout: str) -> dict[str, int]:
+def lag_by_topic(backends: Backends, layout: str) -> dict[str, int]:
     """The topics of which messages are left, and how many."""
     lags = {topic: backends.queue.lag([topic], GROUP) for topic in [*command_topics(layout), *OWED]}
     return {topic: number for topic, number in lags.items() if number}

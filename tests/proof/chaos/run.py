@@ -119,7 +119,7 @@ class Run:
         self._say("coming to rest")
         result.lag, result.drained_s = proof.drain(backends, self._wanted.topics, self._wanted.rest_s)
         if result.lag > 0:
-            result.left = proof.left(backends, self._wanted.topics)
+            result.left = proof.lag_by_topic(backends, self._wanted.topics)
         found.coupons, found.documents, result.converged_s = proof.settled(backends)
         self._say("collecting the evidence")
         proof.collect(backends, self._wanted.topics, found)
