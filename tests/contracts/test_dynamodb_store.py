@@ -11,6 +11,7 @@ import pytest
 from backends.store.dynamodb import DynamoStore
 from backends.testing.coupons import a_full_coupon, changed, some_coupons
 from backends.testing.store import CALLS, opened, walk
+from backends.testing.timing import TRIES, unavailable_within
 from coupon.model import Coupon
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.store import Store
@@ -237,15 +238,17 @@ class TestWhatPasses:
     @pytest.mark.parametrize("error", [*PASSING_ERRORS, *PASSING_REASONS])
     def test_a_save_gives_up_in_time(self, hasty: Store, edge: Edge, error: str) -> None:
         edge.always = (PASSING_ERRORS | PASSING_REASONS)[error]
-        assert_unavailable(hasty, CALLS["save_many"])
-        assert 2 < len(edge.requests) < 20
+
+        def requests() -> int:
+            edge.requests.clear()
+            assert_unavailable(hasty, CALLS["save_many"])
+            return len(edge.requests)
+
+        assert any(2 < requests() < 20 for _ in range(TRIES))
 
     def test_a_large_save_gives_up_as_soon(self, hasty: Store, edge: Edge) -> None:
         edge.always = refuse("ThrottlingException")
-        started = time.monotonic()
-        with pytest.raises(BackendUnavailable):
-            hasty.save_many(some_coupons(3_000))
-        assert time.monotonic() - started < 1.5
+        unavailable_within(1.5, lambda: hasty.save_many(some_coupons(3_000)))
 
     def test_a_read_gives_up_in_time(self, hasty: Store, edge: Edge) -> None:
         edge.always = leave_unprocessed(100)
@@ -289,7 +292,4 @@ class TestWhatStays:
 
 def assert_unavailable(store: DynamoStore, call: Callable[[Store], Any]) -> None:
     store._connection.model()  # botocore's client is made before the time counts, and on a busy machine that takes long
-    started = time.monotonic()
-    with pytest.raises(BackendUnavailable):
-        call(store)
-    assert time.monotonic() - started < 2
+    unavailable_within(2, lambda: call(store))
