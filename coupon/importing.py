@@ -37,7 +37,7 @@ QUIET_LOOKS = 10
 """After so many looks that found no other marker, what is to be read back of those that arrived is, so that it is told
 whatever becomes of the rest."""
 AWAY_MAX_S = 30
-"""How long a store that does not answer is asked again."""
+"""How long a store or a queue that does not answer is asked again."""
 ACTOR = "coupon import"
 
 
@@ -89,8 +89,8 @@ class Importer:
     """Takes rows, once each.
 
     ``reject`` is told each bad row. ``pause`` is called between two looks at the store, with the number of looks in a
-    row that found nothing new; without it, rows count as new once the queue has them. ``tell_away`` is told when the
-    store does not answer and is asked again.
+    row that found nothing new; without it, rows count as new once the queue has them. ``waiting_for`` a role gives whom
+    to tell that the backend of that role does not answer and is asked again.
     """
 
     def __init__(
@@ -99,10 +99,10 @@ class Importer:
         store: Store,
         reject: Callable[[BadRow], None],
         pause: Callable[[int], None] | None,
-        tell_away: Callable[[BackendUnavailable], None],
+        waiting_for: Callable[[str], Callable[[BackendUnavailable], None]],
     ) -> None:
         self._service, self._store = service, store
-        self._tell_bad, self._pause, self._tell_away = reject, pause, tell_away
+        self._tell_bad, self._pause, self._waiting_for = reject, pause, waiting_for
         self.counts = Counts()
 
     def run(self, given: Iterable[Row | BadRow], on_progress: Callable[[Counts], None]) -> Counts:
@@ -134,11 +134,13 @@ class Importer:
         return [row for row in good if row.code not in stored]
 
     def _publish(self, chunks: list[list[Row]]) -> str:
-        """Returns the operation that creates them."""
-        return self._service.create_given(
-            [Given(tuple(row.code for row in chunk), chunk[0].valid_from, chunk[0].expire_at) for chunk in chunks],
-            ACTOR,
-        )
+        """Returns the operation that creates them. The queue is waited for when it is away; what it took although it
+        failed, it has twice then, which changes nothing."""
+        operation = self._service.mint.operation(ACTOR, None)
+        given = [Given(tuple(row.code for row in chunk), chunk[0].valid_from, chunk[0].expire_at) for chunk in chunks]
+        publish = partial(self._service.create_given, operation, given, ACTOR)
+        until(time.monotonic() + AWAY_MAX_S, publish, self._waiting_for("queue"))
+        return operation
 
     def _wait_for(
         self,
@@ -190,7 +192,7 @@ class Importer:
         stored = {}
         for first in range(0, len(codes), READ):
             read = partial(self._store.get_many, codes[first : first + READ])
-            for coupon in until(time.monotonic() + AWAY_MAX_S, read, self._tell_away).values():
+            for coupon in until(time.monotonic() + AWAY_MAX_S, read, self._waiting_for("store")).values():
                 stored[coupon.code] = Stored(coupon.valid_from, coupon.expire_at, coupon.created_by, coupon.batch)
         return stored
 

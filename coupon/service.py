@@ -133,11 +133,11 @@ class CommandService:
         log.info("accepted", operation=operation, kind=Kind.CREATE, amount=amount)
         return CreationAddress(operation, amount)
 
-    def create_given(self, chunks: Sequence[Given], actor: str) -> str:
+    def create_given(self, operation: str, chunks: Sequence[Given], actor: str) -> None:
         """Accept the creation of coupons with these very codes (an import), a message a chunk. Existing coupons are
-        left as they are. A chunk's last code is its marker: it is stored after the others. Returns the operation."""
-        operation, amount, first = self.mint.operation(actor, None), sum(len(chunk.codes) for chunk in chunks), 0
-        messages = []
+        left as they are. A chunk's last code is its marker: it is stored after the others. The same operation is safe
+        to send again."""
+        amount, first, messages = sum(len(chunk.codes) for chunk in chunks), 0, []
         for codes, valid_from, expire_at in chunks:
             command = CreateCoupons(
                 operation=operation,
@@ -154,7 +154,6 @@ class CommandService:
             messages.append(self._creation_message(command))
             first += len(codes)
         self._queue.publish(messages)
-        return operation
 
     def codes(self, address: CreationAddress, first: int, limit: int) -> list[str]:
         """Up to ``limit`` of a creation's codes from index ``first`` on."""

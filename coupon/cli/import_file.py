@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -12,7 +13,8 @@ from coupon.cli.session import session
 from coupon.drain import GROUP
 from coupon.duplicates import DuplicateFinder
 from coupon.heartbeat import is_fresh, last_in_cache
-from coupon.importing import Counts, Importer, RejectedRows, check, checked_rows
+from coupon.importing import AWAY_MAX_S, Counts, Importer, RejectedRows, check, checked_rows
+from coupon.patience import until
 from coupon.ports.backend import BackendUnavailable
 from coupon.rows import BadRow, open_rows
 from coupon.service import CommandService
@@ -44,7 +46,7 @@ def command(file: str, no_wait: bool, as_json: bool) -> int:
             backends.store,
             lambda row: _reject(row, rejected, importer.counts),
             None if no_wait else Patience(backends, settings),
-            waiting_for("store"),
+            waiting_for,
         )
         _run(importer, text)
     counts = importer.counts
@@ -91,7 +93,8 @@ class Patience:
     def _look_around(self) -> None:
         if self._drained:  # at the last look, before the store was asked once more
             raise click.ClickException("the workers gave up some of the rows: coupon dead-letters list tells why")
-        self._drained = self._queue.lag(self._topics, GROUP) == 0
+        lag = partial(self._queue.lag, self._topics, GROUP)
+        self._drained = until(time.monotonic() + AWAY_MAX_S, lag, waiting_for("queue")) == 0
         if not self._told and not self._drained and not self._worker_is_alive():
             say(
                 "waiting for a worker: none gives a sign of life (python worker.py starts one); what was read is queued"

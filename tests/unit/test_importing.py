@@ -1,7 +1,7 @@
 """Importing, with the worker driven by hand: the importer's pause is the worker's turn."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,7 +10,7 @@ from coupon import importing, patience, settings
 from coupon.drain import Worker
 from coupon.duplicates import DuplicateFinder
 from coupon.importing import Counts, Importer, RejectedRows, check, checked_rows
-from coupon.model import Day, Kind
+from coupon.model import CHUNK, Day, Kind
 from coupon.ports.backend import BackendUnavailable
 from coupon.rows import BadRow, open_rows
 from coupon.service import Caller, CommandService
@@ -35,7 +35,7 @@ class Desk:
         self.service = CommandService(backends, loaded)
         self.worker = Worker(backends, loaded)
         self.bad: list[BadRow] = []
-        self.away: list[BackendUnavailable] = []
+        self.away: list[tuple[str, str]] = []
         self.turns = 0
 
     def write(self, *lines: str) -> None:
@@ -50,10 +50,13 @@ class Desk:
         if lines:
             self.write(*lines)
         pause = self.work if pause == "work" else pause
-        importer = Importer(self.service, self.backends.store, self.bad.append, pause, self.away.append)
+        importer = Importer(self.service, self.backends.store, self.bad.append, pause, self.waiting_for)
         with open_rows(str(self.path)) as file, DuplicateFinder(self.path.stat().st_size) as finder:
             check(file, finder, lambda _: None)
             return importer.run(checked_rows(file, finder.duplicates()), on_progress)
+
+    def waiting_for(self, role: str) -> Callable[[BackendUnavailable], None]:
+        return lambda error: self.away.append((role, str(error)))
 
     def stored(self, number: int):
         return self.backends.store.get_many([code(number)]).get(code(number))
@@ -299,14 +302,29 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for_and_for_long_ends_the_i
     monkeypatch.setattr(patience, "PAUSE_S", 0.001)
     store.before["get_many"] = failures = [away() for _ in range(3)]
     assert desk.run(f"{code(1)}, {DAYS}") == Counts(new=1)
-    assert (failures, len(desk.away)) == ([], 1)
+    assert (failures, desk.away) == ([], [("store", "injected")])
     monkeypatch.setattr(importing, "AWAY_MAX_S", 0)
     failures.append(away())
     with pytest.raises(BackendUnavailable):
         desk.run()
 
 
-def test_a_queue_that_goes_away_ends_the_import_and_nothing_is_counted_twice(desk):
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_queue_that_is_away_for_a_moment_is_waited_for_and_rows_are_counted_once(desk, monkeypatch, moment):
+    queue = Faulty(desk.backends.queue)
+    desk.service = CommandService(replace(desk.backends, queue=queue), desk.loaded)
+    monkeypatch.setattr(patience, "PAUSE_S", 0.001)
+    failures = [away() for _ in range(3)]
+    getattr(queue, moment)["publish"] = failures
+    lines = [f"{code(number)}, {DAYS}" for number in range(CHUNK + 2)]
+    assert desk.run(*lines) == Counts(new=CHUNK + 2)
+    assert (failures, desk.away) == ([], [("queue", "injected")])
+    desk.work()
+    assert {coupon.version for coupon in desk.backends.store.scan(CHUNK * 2).coupons} == {1}
+
+
+def test_a_queue_that_is_away_for_long_ends_the_import(desk, monkeypatch):
+    monkeypatch.setattr(importing, "AWAY_MAX_S", 0)
     desk.write(f"{code(1)}, {DAYS}")
     desk.backends.queue.close()
     with pytest.raises(BackendUnavailable):
