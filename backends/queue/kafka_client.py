@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Self, TypeVar
+from weakref import WeakSet
 
 from kafka import KafkaAdminClient, errors
 from kafka.net.compat import KafkaNetClient
@@ -80,7 +81,7 @@ class Cluster:
         connections: list[Any] = []
 
         def connect(**configuration: Any) -> Any:
-            connections.append(KafkaNetClient(**configuration))
+            connections.append(_Connections(**configuration))
             return connections[-1]
 
         defaults = {
@@ -129,12 +130,29 @@ class Cluster:
         return leaders
 
 
+class _Connections(KafkaNetClient):  # type: ignore[misc]
+    """Closes all of its sockets with it. The driver ends its loop whatever is still on its way there, and its threads
+    may be in one another's way."""
+
+    def __init__(self, **configuration: Any) -> None:
+        super().__init__(**configuration)
+        self._net.sockets = WeakSet()
+
+    def close(self, node_id: Any = None) -> None:
+        try:
+            super().close(node_id)
+        finally:
+            for sock in list(self._net.sockets) if node_id is None else []:
+                sock.close()
+
+
 class _Direct(KafkaNetSocket):  # type: ignore[misc]
     """Closes a socket that could not connect. The driver leaves it to the garbage collector, and an outage is long."""
 
     SCHEMES = ("direct",)
 
     async def sock_connect(self, net: Any, sock: Any, sockaddr: Any, timeout_at: float | None = None) -> Any:
+        net.sockets.add(sock)
         try:
             return await super().sock_connect(net, sock, sockaddr, timeout_at=timeout_at)
         except BaseException:
