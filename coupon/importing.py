@@ -135,7 +135,7 @@ class Importer:
 
     def _publish(self, chunks: list[list[Row]]) -> str:
         """Returns the operation that creates them. The queue is waited for when it is away; what it took although it
-        failed, it has twice then, which changes nothing."""
+        failed, it has once more with each try, which changes nothing."""
         operation = self._service.mint.operation(ACTOR, None)
         given = [Given(tuple(row.code for row in chunk), chunk[0].valid_from, chunk[0].expire_at) for chunk in chunks]
         publish = partial(self._service.create_given, operation, given, ACTOR)

@@ -131,18 +131,23 @@ class Cluster:
 
 
 class _Connections(KafkaNetClient):  # type: ignore[misc]
-    """Closes all of its sockets with it. The driver ends its loop whatever is still on its way there, and its threads
-    may be in one another's way."""
+    """Closed, it has no thread and no socket left, also when closing fails. The driver closes its connections while its
+    own thread is at work on them, and ends that thread whatever is still on its way there."""
 
     def __init__(self, **configuration: Any) -> None:
         super().__init__(**configuration)
         self._net.sockets = WeakSet()
 
     def close(self, node_id: Any = None) -> None:
-        try:
+        if node_id is not None:
             super().close(node_id)
+            return
+        self._net.stop()
+        try:
+            super().close()
         finally:
-            for sock in list(self._net.sockets) if node_id is None else []:
+            self._net.close()
+            for sock in self._net.sockets:
                 sock.close()
 
 

@@ -107,8 +107,8 @@ class Running:
 
     def publish_creations(self, number: int) -> None:
         """Each of one coupon."""
-        codes = self.service.mint.codes(self.service.mint.operation("bench", None), 0, number)
         operation = self.service.mint.operation("bench", None)
+        codes = self.service.mint.codes(operation, 0, number)
         self.service.create_given(operation, [Given((code,), FIRST, LAST) for code in codes], "bench")
 
     def publish_issues(self, coupons: Sequence[Coupon]) -> None:

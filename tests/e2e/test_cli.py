@@ -20,8 +20,13 @@ from coupon.wiring import open_backend
 from tests.e2e.deployment import ROOT, Deployment, embedded, eventually, rss_peak_mb
 
 COUPON = str(Path(sys.executable).parent / "coupon")
-IMPATIENT = "import coupon.cli.import_file; coupon.cli.import_file.QUIET_S = 0.5; coupon.cli.main()"
-"""A ``coupon`` that looks for a worker when half a second was quiet, and not five."""
+IMPATIENT = """
+from coupon import cli, importing
+from coupon.cli import import_file
+import_file.QUIET_S, importing.AWAY_MAX_S = 0.5, 0.5
+cli.main()
+"""
+"""A ``coupon`` that looks for a worker when half a second was quiet, and not five; nor waits longer for who is away."""
 ROWS = 30_000
 
 
@@ -205,10 +210,11 @@ def test_ctrl_c_leaves_cleanly(cli, codes, tmp_path):
 
 def test_a_backend_that_goes_away_ends_an_import_with_3(cli, codes, tmp_path):
     cli.environ["COUPON_QUEUE_URL"] = "sqlite:////dev/null/queue.db"
-    ran = cli.coupon("import", str(tmp_path / "rows.csv"), check=False)
-    assert ran.returncode == 3
-    assert "run the same command again" in ran.stderr
-    assert "Traceback" not in ran.stderr
+    running = start_impatient(cli, "import", str(tmp_path / "rows.csv"))
+    _, told = running.communicate()
+    assert running.returncode == 3
+    assert told.index("waiting for the queue") < told.index("run the same command again")
+    assert "Traceback" not in told
 
 
 def test_memory_stays_flat_whatever_the_file(cli, tmp_path):

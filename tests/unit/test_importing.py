@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from coupon import importing, patience, settings
+from coupon.cli import import_file
 from coupon.drain import Worker
 from coupon.duplicates import DuplicateFinder
 from coupon.importing import Counts, Importer, RejectedRows, check, checked_rows
@@ -321,6 +322,17 @@ def test_a_queue_that_is_away_for_a_moment_is_waited_for_and_rows_are_counted_on
     assert (failures, desk.away) == ([], [("queue", "injected")])
     desk.work()
     assert {coupon.version for coupon in desk.backends.store.scan(CHUNK * 2).coupons} == {1}
+
+
+def test_a_queue_that_is_away_while_one_looks_for_what_was_given_up_is_waited_for(desk, monkeypatch, capsys):
+    queue = Faulty(desk.backends.queue)
+    queue.before["lag"] = failures = [away(), away()]
+    monkeypatch.setattr(patience, "PAUSE_S", 0.001)
+    monkeypatch.setattr(import_file, "QUIET_S", 0)
+    pause = import_file.Patience(replace(desk.backends, queue=queue), desk.loaded)
+    pause(1)
+    assert failures == []
+    assert capsys.readouterr().err == "waiting for the queue: injected\n"
 
 
 def test_a_queue_that_is_away_for_long_ends_the_import(desk, monkeypatch):

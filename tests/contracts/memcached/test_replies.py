@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from backends.cache import memcached_client
 from backends.testing.cache_failures import METHODS
 from backends.testing.cache_rivals import open_cache, value_of
 from backends.testing.timing import unavailable_within
@@ -132,7 +133,8 @@ def test_what_was_stored_and_overtaken_at_once_has_a_token_that_fits_nothing(now
     assert token not in (7, None)
 
 
-def test_a_server_that_accepts_no_connection_is_given_up_on_in_time():
+def test_a_server_that_accepts_no_connection_is_given_up_on_in_time(monkeypatch):
+    monkeypatch.setattr(memcached_client, "SILENCE_S", 0)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listening:
         queue = [socket.socket() for _ in range(4)]
         for connection in queue:
