@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,16 @@ from tests.services import ROOT, Services
 pytestmark = pytest.mark.services
 OWN_PORTS = {name: value for name, value in os.environ.items() if not name.endswith("_PORT")}
 SOON_S = 30
+DYING = f"""#!{sys.executable}
+import os, socket, sys, time
+listener, parent = socket.create_server(("127.0.0.1", int(sys.argv[sys.argv.index("-p") + 1]))), os.getpid()
+if os.fork():
+    time.sleep(60)
+while os.getppid() == parent:
+    time.sleep(0.02)
+time.sleep(1)
+"""
+"""A server whose port is taken for another second after it was killed."""
 
 
 def _answer(address):
@@ -41,6 +52,19 @@ def test_a_silent_server_accepts_and_does_not_answer(services):
     with services.silent("memcached"), pytest.raises(TimeoutError):
         _answer(services.memcached)
     assert _answer(services.memcached).startswith(b"VERSION")
+
+
+def test_a_server_that_takes_a_while_to_die_is_waited_for(services, tmp_path, monkeypatch):
+    """As the kernel needs it on a busy machine: the process has no name any more, and its port is still taken."""
+    services.memcached  # noqa: B018 - where it cannot run, this is skipped
+    dying = tmp_path / "memcached"
+    dying.write_text(DYING)
+    dying.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("MEMCACHED_PORT", raising=False)
+    with closing(Services()) as others:
+        others.kill("memcached")
+        others.up("memcached")
 
 
 @pytest.mark.parametrize("way", ["kill", "pause"])
