@@ -8,7 +8,7 @@ LOAD_STAMP := .venv/installed-load
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test simulate chaos mutants bench bench-check load check test-contracts test-others lint format services services-down services-status clean
+.PHONY: help install run test simulate chaos mutants bench bench-check load check test-parts test-whole lint format services services-down services-status clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -58,13 +58,15 @@ bench-check: $(STAMP) ## the figures of CPU alone, against those of docs/perform
 	@$(BIN)/python -m tests.bench cpu --json build/bench-check.json --baseline docs/performance.json
 
 check: lint ## what CI runs first: lint, and all tests, in two halves at once, each with servers of its own
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-contracts test-others
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-parts test-whole
 
-test-contracts: $(STAMP)
-	@$(BIN)/python -m pytest tests/contracts
+PARTS := tests/contracts tests/web
 
-test-others: $(STAMP)
-	@$(BIN)/python -m pytest --ignore=tests/contracts
+test-parts: $(STAMP)
+	@$(BIN)/python -m pytest $(PARTS)
+
+test-whole: $(STAMP)
+	@$(BIN)/python -m pytest $(PARTS:%=--ignore=%)
 
 lint: $(STAMP) ## ruff, mypy (strict), import-linter
 	@$(BIN)/ruff check

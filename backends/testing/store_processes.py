@@ -10,6 +10,8 @@ from coupon.model import Coupon
 from coupon.ports.store import Store
 
 SPAWN = multiprocessing.get_context("spawn")
+ROUNDS = 50
+"""Of a race: each is won by one of four."""
 
 
 class StoreAcrossProcesses:
@@ -22,14 +24,14 @@ class StoreAcrossProcesses:
     def test_of_four_processes_one_wins_each_round(self, url: str, store: Store) -> None:
         coupon, barrier = after("created"), SPAWN.Barrier(4)
         store.save_many([coupon])
-        wins = in_processes(race, [(url, coupon.code, 100, barrier)] * 4)
-        assert [sum(turn) for turn in zip(*wins, strict=True)] == [1] * 100
-        assert store.get_many([coupon.code])[coupon.code].revision == 101
+        wins = in_processes(race, [(url, coupon.code, ROUNDS, barrier)] * 4)
+        assert [sum(turn) for turn in zip(*wins, strict=True)] == [1] * ROUNDS
+        assert store.get_many([coupon.code])[coupon.code].revision == ROUNDS + 1
 
     def test_of_four_processes_that_create_a_coupon_one_wins(self, url: str, store: Store) -> None:
-        coupons, barrier = some_coupons(100), SPAWN.Barrier(4)
+        coupons, barrier = some_coupons(ROUNDS), SPAWN.Barrier(4)
         wins = in_processes(race_to_create, [(url, me, coupons, barrier) for me in range(4)])
-        assert [sum(turn) for turn in zip(*wins, strict=True)] == [1] * 100
+        assert [sum(turn) for turn in zip(*wins, strict=True)] == [1] * ROUNDS
         winners = [turn.index(True) for turn in zip(*wins, strict=True)]
         found = store.get_many(coupon.code for coupon in coupons)
         assert [found[coupon.code].batch for coupon in coupons] == winners
