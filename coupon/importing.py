@@ -8,7 +8,6 @@ first one did.
 """
 
 import csv
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from typing import IO, NamedTuple, Self, TextIO
 
 from coupon.duplicates import Duplicate, DuplicateFinder
 from coupon.model import CHUNK, WHOLE, Day
-from coupon.patience import until
+from coupon.patience import while_away
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store
 from coupon.rows import BadRow, Row, rows
@@ -36,8 +35,6 @@ READ = 5_000
 QUIET_LOOKS = 10
 """After so many looks that found no other marker, what is to be read back of those that arrived is, so that it is told
 whatever becomes of the rest."""
-AWAY_MAX_S = 30
-"""How long a store or a queue that does not answer is asked again."""
 ACTOR = "coupon import"
 
 
@@ -139,7 +136,7 @@ class Importer:
         operation = self._service.mint.operation(ACTOR, None)
         given = [Given(tuple(row.code for row in chunk), chunk[0].valid_from, chunk[0].expire_at) for chunk in chunks]
         publish = partial(self._service.create_given, operation, given, ACTOR)
-        until(time.monotonic() + AWAY_MAX_S, publish, self._waiting_for("queue"))
+        while_away(publish, self._waiting_for("queue"))
         return operation
 
     def _wait_for(
@@ -192,7 +189,7 @@ class Importer:
         stored = {}
         for first in range(0, len(codes), READ):
             read = partial(self._store.get_many, codes[first : first + READ])
-            for coupon in until(time.monotonic() + AWAY_MAX_S, read, self._waiting_for("store")).values():
+            for coupon in while_away(read, self._waiting_for("store")).values():
                 stored[coupon.code] = Stored(coupon.valid_from, coupon.expire_at, coupon.created_by, coupon.batch)
         return stored
 

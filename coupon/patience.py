@@ -7,7 +7,14 @@ from typing import TypeVar
 from coupon.ports.backend import BackendUnavailable
 
 PAUSE_S = 0.5
+AWAY_MAX_S = 30
+"""How long a backend is waited for that was there before."""
 Result = TypeVar("Result")
+
+
+def while_away(step: Callable[[], Result], tell: Callable[[BackendUnavailable], None]) -> Result:
+    """``until``, of a backend that was there before."""
+    return until(time.monotonic() + AWAY_MAX_S, step, tell)
 
 
 def until(deadline: float, step: Callable[[], Result], tell: Callable[[BackendUnavailable], None]) -> Result:

@@ -13,8 +13,8 @@ from coupon.cli.session import session
 from coupon.drain import GROUP
 from coupon.duplicates import DuplicateFinder
 from coupon.heartbeat import is_fresh, last_in_cache
-from coupon.importing import AWAY_MAX_S, Counts, Importer, RejectedRows, check, checked_rows
-from coupon.patience import until
+from coupon.importing import Counts, Importer, RejectedRows, check, checked_rows
+from coupon.patience import while_away
 from coupon.ports.backend import BackendUnavailable
 from coupon.rows import BadRow, open_rows
 from coupon.service import CommandService
@@ -94,7 +94,7 @@ class Patience:
         if self._drained:  # at the last look, before the store was asked once more
             raise click.ClickException("the workers gave up some of the rows: coupon dead-letters list tells why")
         lag = partial(self._queue.lag, self._topics, GROUP)
-        self._drained = until(time.monotonic() + AWAY_MAX_S, lag, waiting_for("queue")) == 0
+        self._drained = while_away(lag, waiting_for("queue")) == 0
         if not self._told and not self._drained and not self._worker_is_alive():
             say(
                 "waiting for a worker: none gives a sign of life (python worker.py starts one); what was read is queued"

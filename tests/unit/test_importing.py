@@ -304,7 +304,7 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for_and_for_long_ends_the_i
     store.before["get_many"] = failures = [away() for _ in range(3)]
     assert desk.run(f"{code(1)}, {DAYS}") == Counts(new=1)
     assert (failures, desk.away) == ([], [("store", "injected")])
-    monkeypatch.setattr(importing, "AWAY_MAX_S", 0)
+    monkeypatch.setattr(patience, "AWAY_MAX_S", 0)
     failures.append(away())
     with pytest.raises(BackendUnavailable):
         desk.run()
@@ -336,7 +336,7 @@ def test_a_queue_that_is_away_while_one_looks_for_what_was_given_up_is_waited_fo
 
 
 def test_a_queue_that_is_away_for_long_ends_the_import(desk, monkeypatch):
-    monkeypatch.setattr(importing, "AWAY_MAX_S", 0)
+    monkeypatch.setattr(patience, "AWAY_MAX_S", 0)
     desk.write(f"{code(1)}, {DAYS}")
     desk.backends.queue.close()
     with pytest.raises(BackendUnavailable):
