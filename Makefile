@@ -60,6 +60,7 @@ bench-check: $(STAMP) ## the figures of CPU alone, against those of docs/perform
 check: lint ## what CI runs first: lint, and all tests, in two halves at once, each with servers of its own
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-parts test-whole
 
+# They take about as long as all others.
 PARTS := tests/contracts tests/web
 
 test-parts: $(STAMP)
