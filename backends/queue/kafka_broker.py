@@ -9,16 +9,15 @@ duplicates to be kept out, and what the caller was told is unavailable is not se
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from kafka import TopicPartition, errors
-from kafka.net.compat import KafkaNetClient
 from kafka.protocol.producer import ProduceRequest
 from kafka.record.memory_records import MemoryRecordsBuilder
 
 from backends.group_commit import GroupCommit
 from backends.queue.kafka_client import REFUSALS, Cluster
+from backends.queue.kafka_link import Link, left_ms
 from coupon.ports.queue import Message
 
 BATCH_BYTES = 128 * 1024
@@ -33,8 +32,6 @@ AGAIN = (
 )
 """Nothing was written, and the broker will soon be ready, or another one leads."""
 TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
-READY_S = 0.5
-"""For so long those who wait are held up by a broker that does not let itself be connected to."""
 ACKS_ALL = -1
 VERSION_MAX = 9
 """Of the request: the last in which a topic goes by its name."""
@@ -81,9 +78,9 @@ class Broker:
     """One of a process, for all of its threads. Connects at the first use, and anew after a failure."""
 
     def __init__(self, cluster: Cluster, node: int) -> None:
-        self._cluster, self._node = cluster, node
+        self._node = node
         self._group = GroupCommit(self._send)
-        self._client: KafkaNetClient | None = None
+        self._link = Link(cluster)
         self._closed = False
 
     def send(self, order: Order, deadline: float) -> None:
@@ -105,7 +102,7 @@ class Broker:
             for order in orders:
                 order.fail_the_rest(error)
         if self._closed or any(order.failures and not order.is_refused for order in orders):
-            self._disconnect()
+            self._link.disconnect()
 
     def _work_off(self, backlog: dict[TopicPartition, deque[_Batch]], deadline: float) -> None:
         """In rounds, each of a batch of each partition."""
@@ -126,34 +123,13 @@ class Broker:
 
     def _produce(self, batches: Mapping[TopicPartition, _Batch], deadline: float) -> dict[TopicPartition, Any]:
         """One request; what became of each batch, None when it is written and acknowledged."""
-        client = self._connected(deadline)
+        client = self._link.client([self._node], deadline)
         if not client.is_ready(self._node):
             return dict.fromkeys(batches, errors.NodeNotReadyError(f"broker {self._node}"))
-        future = client.send(self._node, _request(batches, _left_ms(deadline)))
-        client.poll(timeout_ms=_left_ms(deadline), future=future)
+        future = client.send(self._node, _request(batches, left_ms(deadline)))
+        client.poll(timeout_ms=left_ms(deadline), future=future)
         failure = future.exception or errors.KafkaTimeoutError("no answer in time")
         return dict.fromkeys(batches, failure) | _outcomes(future.value)
-
-    def _connected(self, deadline: float) -> KafkaNetClient:
-        """A connection that has not ended since; it may not be ready yet."""
-        if self._client is not None:
-            self._client.poll(timeout_ms=0)
-            if not self._client.connected(self._node):
-                self._disconnect()
-        if self._client is None:
-            within_s = min(self._cluster.timeout_s * 0.4, max(0.1, deadline - time.monotonic()))
-            timeout_ms = self._cluster.timeout_ms
-            self._client, _ = self._cluster.connect(_bootstrapped, within_s, request_timeout_ms=timeout_ms)
-        if not self._client.is_ready(self._node):
-            with suppress(errors.KafkaError):  # not to be reached, or no broker of the cluster any more
-                self._client.await_ready(self._node, timeout_ms=min(_left_ms(deadline), int(READY_S * 1000)))
-        return self._client
-
-    def _disconnect(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            with suppress(Exception):  # of the driver, which throws anything
-                client.close()
 
 
 def _batches(orders: Iterable[Order]) -> dict[TopicPartition, deque[_Batch]]:
@@ -170,13 +146,6 @@ def _batches(orders: Iterable[Order]) -> dict[TopicPartition, deque[_Batch]]:
             room[place] = left
             backlog[place][-1].append((order, addressed))
     return backlog
-
-
-def _bootstrapped(kafka_client: Any, bootstrap_timeout_ms: int, **configuration: Any) -> KafkaNetClient:
-    """The driver's connections, which have spoken to a broker."""
-    client: KafkaNetClient = kafka_client(**configuration)
-    client.get_broker_version(timeout_ms=bootstrap_timeout_ms)
-    return client
 
 
 def _request(batches: Mapping[TopicPartition, _Batch], timeout_ms: int) -> Any:
@@ -214,7 +183,3 @@ def _outcomes(response: Any) -> dict[TopicPartition, Any]:
         for topic in response.responses
         for partition in topic.partition_responses
     }
-
-
-def _left_ms(deadline: float) -> int:
-    return max(1, int((deadline - time.monotonic()) * 1000))

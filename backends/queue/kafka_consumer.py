@@ -11,6 +11,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from backends.queue import kafka_coordinator, kafka_fetcher
 from backends.queue.kafka_assignor import FairAssignor
 from backends.queue.kafka_client import Cluster, driver_errors, verified
+from backends.queue.kafka_reader import delivery
 from backends.queue.rules import POLL_BYTES_MAX, POLL_GAP_MAX_S, Holdings
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import MESSAGE_MAX, Consumer, Delivery, Position
@@ -160,9 +161,3 @@ class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def on_partitions_lost(self, lost: Iterable[Any]) -> None:
         self._lost(lost)
-
-
-def delivery(position: Position, record: Any) -> Delivery:
-    """What others have put there is delivered too, as well as it can be read."""
-    key = (record.key or b"").decode(errors="replace")
-    return Delivery(position.topic, position.partition, record.offset, key, record.value or b"")

@@ -1,41 +1,34 @@
 """The producer that all threads of a process share: it knows which broker a message goes to."""
 
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from kafka import TopicPartition, errors
+from kafka import errors
 
 from backends.queue.kafka_broker import Addressed, Broker, Order
 from backends.queue.kafka_client import Cluster, said
-from backends.queue.rules import partition_of
+from backends.queue.kafka_leaders import NOBODY, Leaders
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
 
 AGAIN_PAUSE_S = 0.05
-NOBODY = -1
-"""Leads a partition whose leader is being chosen."""
 
 
 class SharedProducer:
     """What a broker has surely not written is sent again, to whoever leads by then, within the timeout. What nobody
     knows is a BackendUnavailable."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._looking = threading.Lock()
-        self._looked_at = 0.0
-        self._leaders: dict[str, list[int]] = {}
+    def __init__(self, cluster: Cluster, leaders: Leaders) -> None:
+        self._cluster, self._leaders = cluster, leaders
         self._brokers: dict[int, Broker] = {}
         self._closed = False
 
     def publish(self, messages: Sequence[Message]) -> None:
         deadline = time.monotonic() + self._cluster.timeout_s
         topics = {message.topic for message in messages}
-        if not topics <= self._leaders.keys():
-            self._look(topics - self._leaders.keys(), deadline)
-        todo = [(self._place(message), message) for message in messages]
+        self._leaders.know(topics, deadline)
+        todo = [(self._leaders.place_of(message.topic, message.key), message) for message in messages]
         orders: list[Order] = []
         while todo:
             sent = self._send(todo, deadline)
@@ -46,7 +39,7 @@ class SharedProducer:
                 break
             if todo:
                 time.sleep(AGAIN_PAUSE_S)
-                self._look(topics, deadline)
+                self._leaders.look(topics, deadline)
         _raise_failure(orders, len(messages))
 
     def close(self) -> None:
@@ -60,7 +53,7 @@ class SharedProducer:
             raise BackendUnavailable("the queue was closed")
         by_leader: dict[int, list[Addressed]] = defaultdict(list)
         for place, message in messages:
-            by_leader[self._leaders[self._logical(place)][place.partition]].append((place, message))
+            by_leader[self._leaders.of(place)].append((place, message))
         orders = []
         for leader, part in by_leader.items():
             order = Order(part)
@@ -71,29 +64,6 @@ class SharedProducer:
                 broker.send(order, deadline)
             orders.append(order)
         return orders
-
-    def _place(self, message: Message) -> TopicPartition:
-        partition = partition_of(message.key, len(self._leaders[message.topic]))
-        return TopicPartition(self._cluster.prefix + message.topic, partition)
-
-    def _logical(self, place: TopicPartition) -> str:
-        return str(place.topic.removeprefix(self._cluster.prefix))
-
-    def _look(self, topics: Iterable[str], deadline: float) -> None:
-        """Who leads each partition of the topics; one thread looks for all who want to know. Raises BackendRejected for
-        a topic that does not exist."""
-        asked = time.monotonic()
-        if not self._looking.acquire(timeout=max(0.0, deadline - asked)):
-            raise BackendUnavailable("Kafka is unavailable: nobody could look at the topics in time")
-        try:
-            wanted = [topic for topic in topics if self._looked_at < asked or topic not in self._leaders]
-            if wanted:
-                left_s = max(0.1, deadline - time.monotonic())
-                found = self._cluster.ask(lambda admin: self._cluster.leaders_of(admin, wanted), left_s)
-                self._leaders = self._leaders | found
-                self._looked_at = time.monotonic()
-        finally:
-            self._looking.release()
 
 
 def _raise_failure(orders: Sequence[Order], number: int) -> None:

@@ -3,7 +3,7 @@
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -61,6 +61,8 @@ class MemoryQueue(Queue):
         self.partitions, self.lease_s, self.clock = partitions, lease_s, clock
         self.changed = threading.Condition()
         self.logs: dict[Position, list[Delivery]] = {}
+        """All that was ever published: a message's index is its offset."""
+        self._begins: dict[Position, int] = {}
         self._topics: dict[str, int] = {}
         self._groups: dict[str, _Group] = {}
         self._numbers = itertools.count(1)
@@ -101,25 +103,40 @@ class MemoryQueue(Queue):
     def consumer(self, topics: Sequence[str], group: str) -> "MemoryConsumer":
         return MemoryConsumer(self, topics, group, f"member-{next(self._numbers)}")
 
-    def browse(self, topic: str) -> Iterator[Delivery]:
-        self.check_open()
-        with self.changed:
-            self._check_topic(topic)
-            logs = [self.logs[Position(topic, partition)] for partition in range(self._topics[topic])]
-            return itertools.chain(*[itertools.islice(log, len(log)) for log in logs])
+    def ends(self, topics: Sequence[str], key: str | None = None) -> dict[Position, int]:
+        return {position: len(self.logs[position]) for position in self._positions(topics, key)}
 
-    def lag(self, topics: Sequence[str], group: str) -> int:
+    def begins(self, topics: Sequence[str]) -> dict[Position, int]:
+        return {position: self.begin(position) for position in self._positions(topics)}
+
+    def committed(self, positions: Collection[Position], group: str) -> dict[Position, int]:
         self.check_open()
         with self.changed:
-            for topic in topics:
-                self._check_topic(topic)
-            committed = self.group(group).next
-            return sum(
-                len(log) - committed.get(position, 0) for position, log in self.logs.items() if position.topic in topics
-            )
+            for position in positions:
+                self._check_position(position)
+            return {position: self.next(position, group) for position in positions}
+
+    def read(self, position: Position, offset: int, limit: int) -> list[Delivery]:
+        self.check_open()
+        with self.changed:
+            self._check_position(position)
+            begin = max(offset, self.begin(position))
+            return self.logs[position][begin : begin + limit]
+
+    def trim(self, position: Position, begin: int) -> None:
+        """Forget what is before that offset, as a queue with a retention does."""
+        with self.changed:
+            self._begins[position] = min(begin, len(self.logs[position]))
 
     def group(self, name: str) -> _Group:
         return self._groups.setdefault(name, _Group())
+
+    def begin(self, position: Position) -> int:
+        return self._begins.get(position, 0)
+
+    def next(self, position: Position, group: str) -> int:
+        """Where the group is."""
+        return max(self.begin(position), self.group(group).next.get(position, 0))
 
     def partitions_of(self, topic: str) -> int:
         return self._topics.get(topic, 0)
@@ -128,9 +145,24 @@ class MemoryQueue(Queue):
         if self._closed:
             raise BackendUnavailable("the memory queue was closed")
 
+    def _positions(self, topics: Sequence[str], key: str | None = None) -> list[Position]:
+        self.check_open()
+        for topic in topics:
+            self._check_topic(topic)
+        return [
+            Position(topic, partition)
+            for topic in topics
+            for partition in range(self._topics[topic])
+            if key is None or partition == partition_of(key, self._topics[topic])
+        ]
+
     def _check_topic(self, topic: str) -> None:
         if topic not in self._topics:
             raise BackendRejected(f"there is no topic {topic!r}")
+
+    def _check_position(self, position: Position) -> None:
+        if position not in self.logs:
+            raise BackendRejected(f"there is no partition {position.topic}/{position.partition}")
 
 
 class MemoryConsumer(Consumer):
@@ -193,7 +225,7 @@ class MemoryConsumer(Consumer):
         owned = group.owned_by(self._name)
         self._holdings.keep(kept & owned)
         for position in owned - kept:
-            self._holdings.take(position, group.next.get(position, 0))
+            self._holdings.take(position, self._queue.next(position, self._group_name))
 
     def _take(self, max_messages: int) -> list[Delivery]:
         """What is next, in turn from all partitions."""
@@ -205,7 +237,7 @@ class MemoryConsumer(Consumer):
         for index in range(len(positions)):
             position = positions[(index + self._turn) % len(positions)]
             fair = -(-(max_messages - len(found)) // (len(positions) - index))
-            begin = self._holdings.next(position)
+            begin = max(self._holdings.next(position), self._queue.begin(position))
             taken = self._queue.logs[position][begin : begin + fair]
             self._holdings.deliver(position, begin + len(taken))
             found += taken

@@ -1,7 +1,7 @@
 """The queue in one SQLite file: shared by all processes of a machine, gapless and ordered, as durable as the disk."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from sqlite3 import Connection
 from typing import Self
@@ -12,7 +12,7 @@ from backends.queue.sqlite_consumer import SqliteConsumer, page
 from backends.queue.sqlite_group import Membership, Renewer
 from backends.sqlite import SqliteFile
 from coupon.ports.backend import BackendRejected, BackendUnavailable
-from coupon.ports.queue import Delivery, Message, Queue
+from coupon.ports.queue import Delivery, Message, Position, Queue
 from coupon.ports.url import Url
 
 SCHEMA = """
@@ -102,37 +102,40 @@ class SqliteQueue(Queue):
         self._consumers = [*(known for known in self._consumers if not known.closed), consumer]
         return consumer
 
-    def browse(self, topic: str) -> Iterator[Delivery]:
-        with self._file.read() as db:
-            _check_topic(db, topic)
-            query = "SELECT partition, id, first, next FROM partitions WHERE topic = ? ORDER BY partition"
-            places = db.execute(query, (topic,)).fetchall()
-        return (
-            Delivery(topic, partition, offset, key, value)
-            for partition, place, first, next_ in places
-            for offset, key, value in self._between(place, first, next_)
-        )
+    def ends(self, topics: Sequence[str], key: str | None = None) -> dict[Position, int]:
+        return {
+            position: next_
+            for topic, rows in self._partitions_of(topics).items()
+            for position, _, next_ in rows
+            if key is None or position.partition == partition_of(key, len(rows))
+        }
 
-    def lag(self, topics: Sequence[str], group: str) -> int:
+    def begins(self, topics: Sequence[str]) -> dict[Position, int]:
+        return {position: first for rows in self._partitions_of(topics).values() for position, first, _ in rows}
+
+    def committed(self, positions: Collection[Position], group: str) -> dict[Position, int]:
         query = """
-            SELECT sum(partitions.next - coalesce(cursors.next, partitions.first))
-            FROM partitions LEFT JOIN cursors ON place = id AND party = ? WHERE topic = ?"""
+            SELECT coalesce(max(first, cursors.next), first)
+            FROM partitions LEFT JOIN cursors ON place = id AND party = ? WHERE topic = ? AND partition = ?"""
         with self._file.read() as db:
-            for topic in topics:
-                _check_topic(db, topic)
-            return sum(db.execute(query, (group, topic)).fetchone()[0] for topic in topics)
+            found = {position: db.execute(query, (group, *position)).fetchone() for position in positions}
+        return {position: _found(position, row) for position, row in found.items()}
 
-    def _between(self, place: int, begin: int, end: int) -> Iterator[tuple[int, str, bytes]]:
-        """In pages of bounded size: no read transaction stays open while the caller looks at a message."""
-        while begin < end:
-            with self._file.read() as db:
-                messages = page(db, place, begin, min(end - begin, 500), POLL_BYTES_MAX)
-            if not messages:  # pruned meanwhile
-                return
-            for message in messages:
-                begin = message[0] + 1
-                if begin <= end:
-                    yield message
+    def read(self, position: Position, offset: int, limit: int) -> list[Delivery]:
+        with self._file.read() as db:
+            row = db.execute("SELECT id FROM partitions WHERE topic = ? AND partition = ?", position).fetchone()
+            messages = page(db, _found(position, row), offset, limit, POLL_BYTES_MAX)
+        return [Delivery(*position, offset, key, value) for offset, key, value in messages]
+
+    def _partitions_of(self, topics: Sequence[str]) -> dict[str, list[tuple[Position, int, int]]]:
+        """(position, first, next) of each partition of each topic."""
+        query = "SELECT partition, first, next FROM partitions WHERE topic = ? ORDER BY partition"
+        with self._file.read() as db:
+            found = {topic: db.execute(query, (topic,)).fetchall() for topic in topics}
+        for topic, rows in found.items():
+            if not rows:
+                raise _no_topic(topic)
+        return {topic: [(Position(topic, row[0]), *row[1:]) for row in rows] for topic, rows in found.items()}
 
 
 def _ends(db: Connection, topic: str) -> list[list[int]]:
@@ -141,13 +144,18 @@ def _ends(db: Connection, topic: str) -> list[list[int]]:
         list(row) for row in db.execute("SELECT id, next FROM partitions WHERE topic = ? ORDER BY partition", (topic,))
     ]
     if not ends:
-        raise BackendRejected(f"there is no topic {topic!r}")
+        raise _no_topic(topic)
     return ends
 
 
-def _check_topic(db: Connection, topic: str) -> None:
-    if not _is_there(db, topic):
-        raise BackendRejected(f"there is no topic {topic!r}")
+def _no_topic(topic: str) -> BackendRejected:
+    return BackendRejected(f"there is no topic {topic!r}")
+
+
+def _found(position: Position, row: tuple[int] | None) -> int:
+    if row is None:
+        raise BackendRejected(f"there is no partition {position.topic}/{position.partition}")
+    return row[0]
 
 
 def _is_there(db: Connection, topic: str) -> bool:

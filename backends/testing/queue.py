@@ -7,6 +7,9 @@
         @pytest.fixture
         def gone_url(self) -> str: ...  # a queue whose server is away
 
+        @pytest.fixture
+        def trim(self, …) -> Trim: ...  # forgets the oldest messages of a partition: see queue_offsets.py
+
 ``QueueAcrossProcesses`` (queue_processes.py) is for queues that several processes share.
 """
 
@@ -20,12 +23,13 @@ import pytest
 from backends.testing.queue_driving import PATIENCE_S, by_key, drain, ends, messages, opened, poll, values
 from backends.testing.queue_failures import QueueFailures
 from backends.testing.queue_groups import PARTITIONS, QueueGroups
+from backends.testing.queue_offsets import QueueOffsets
 from backends.testing.timing import takes_less_than
 from coupon.ports.backend import BackendRejected
 from coupon.ports.queue import MESSAGE_MAX, Consumer, Delivery, Message, Queue
 
 
-class QueueContract(QueueGroups, QueueFailures):
+class QueueContract(QueueGroups, QueueOffsets, QueueFailures):
     @pytest.fixture
     def queue(self, url: str) -> Iterator[Queue]:
         queue = opened(url)

@@ -1,15 +1,17 @@
 """The queues: the contract on each backend, and what is particular to one of them."""
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaConfigurationError
 
@@ -30,10 +32,11 @@ from backends.testing.queue_driving import (
     values,
 )
 from backends.testing.queue_failures import GONE_MAX_S, WHEN_GONE
+from backends.testing.queue_offsets import Trim
 from backends.testing.queue_processes import QueueAcrossProcesses
 from backends.testing.timing import TRIES, unavailable_within
 from coupon.ports.backend import BackendUnavailable
-from coupon.ports.queue import Consumer, Message, Queue
+from coupon.ports.queue import Consumer, Message, Position, Queue
 from coupon.ports.url import ConfigurationError, Url
 from tests.services import Services
 
@@ -80,6 +83,10 @@ class TestMemoryQueue(QueueContract):
         queue.close()
         return queue
 
+    @pytest.fixture
+    def trim(self) -> Trim:
+        return lambda queue, position, begin: cast(MemoryQueue, queue).trim(position, begin)
+
     def test_who_does_not_poll_for_a_lease_loses_its_partitions(self, clock: Clock) -> None:
         queue = MemoryQueue(lease_s=10, clock=clock)
         _an_abandoned_member_is_expelled(queue, clock)
@@ -106,6 +113,19 @@ class TestSqliteQueue(QueueContract, QueueAcrossProcesses):
     def gone_url(self, tmp_path: Path) -> str:
         (tmp_path / "file").write_text("not a folder")
         return f"sqlite:///{tmp_path}/file/queue.db?timeout_s=1"
+
+    @pytest.fixture
+    def trim(self, tmp_path: Path) -> Trim:
+        """As a commit of all groups deletes what is old."""
+
+        def trim(queue: Queue, position: Position, begin: int) -> None:
+            with closing(sqlite3.connect(f"{tmp_path}/queue.db", isolation_level=None)) as db:
+                query = "SELECT id FROM partitions WHERE topic = ? AND partition = ?"
+                (place,) = db.execute(query, position).fetchone()
+                db.execute("DELETE FROM messages WHERE place = ? AND offset < ?", (place, begin))
+                db.execute("UPDATE partitions SET first = ? WHERE id = ?", (begin, place))
+
+        return trim
 
     @pytest.fixture
     def ageing(self, tmp_path: Path, clock: Clock) -> Iterator[SqliteQueue]:
@@ -200,6 +220,15 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses):
     @pytest.fixture
     def gone_url(self) -> str:
         return "kafka://127.0.0.1:1?timeout_s=0.5"
+
+    @pytest.fixture
+    def trim(self, services: Services, prefix: str) -> Trim:
+        def trim(queue: Queue, position: Position, begin: int) -> None:
+            admin = KafkaAdminClient(bootstrap_servers=services.kafka)
+            admin.delete_records({TopicPartition(prefix + position.topic, position.partition): begin})
+            admin.close()
+
+        return trim
 
     def test_topics_and_groups_have_the_prefix_in_kafka_only(
         self, queue: Queue, services: Services, prefix: str

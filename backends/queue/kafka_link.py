@@ -1,0 +1,85 @@
+"""Connections to brokers, on the driver's own and without its clients: one request is one round trip."""
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from kafka import errors
+from kafka.net.compat import KafkaNetClient
+
+from backends.queue.kafka_client import Cluster
+
+READY_S = 0.5
+"""For so long those who wait are held up by a broker that does not let itself be connected to."""
+ANSWER_BYTES_MAX = 100_000_000
+"""Of one answer: the driver's consumers take as much."""
+
+
+class Link:
+    """For one thread at a time. Connects at the first use, and anew after a failure."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._client: KafkaNetClient | None = None
+        self._nodes: set[int] = set()
+
+    def client(self, nodes: Iterable[int], deadline: float) -> KafkaNetClient:
+        """Connections that have not ended since. Those to the nodes may not be ready yet."""
+        if self._client is not None:
+            self._client.poll(timeout_ms=0)
+            if not all(self._client.connected(node) for node in self._nodes):
+                self.disconnect()
+        if self._client is None:
+            within_s = min(self._cluster.timeout_s * 0.4, max(0.1, deadline - time.monotonic()))
+            options = {"request_timeout_ms": self._cluster.timeout_ms, "receive_message_max_bytes": ANSWER_BYTES_MAX}
+            self._client, _ = self._cluster.connect(_bootstrapped, within_s, **options)
+        for node in nodes:
+            self._await_ready(self._client, node, deadline)
+        return self._client
+
+    def ask(self, requests: Sequence[tuple[int | None, Any]], deadline: float) -> list[Any]:
+        """What the brokers answer: all are asked at once; None is any of them. Raises the driver's errors; then all is
+        connected anew."""
+        try:
+            client = self.client({node for node, _ in requests if node is not None}, deadline)
+            sent = [(client.send(self._ready(client, node), request)) for node, request in requests]
+            for future in sent:
+                client.poll(timeout_ms=left_ms(deadline), future=future)
+            for future in sent:
+                if not future.succeeded():
+                    raise future.exception or errors.KafkaTimeoutError("no answer in time")
+            return [future.value for future in sent]
+        except BaseException:
+            self.disconnect()
+            raise
+
+    def disconnect(self) -> None:
+        client, self._client = self._client, None
+        self._nodes = set()
+        if client is not None:
+            with suppress(Exception):  # of the driver, which throws anything
+                client.close()
+
+    def _await_ready(self, client: KafkaNetClient, node: int, deadline: float) -> None:
+        if not client.is_ready(node):
+            with suppress(errors.KafkaError):  # not to be reached, or no broker of the cluster any more
+                client.await_ready(node, timeout_ms=min(left_ms(deadline), int(READY_S * 1000)))
+        if client.is_ready(node):
+            self._nodes.add(node)
+
+    def _ready(self, client: KafkaNetClient, node: int | None) -> int | None:
+        if node is not None and not client.is_ready(node):
+            raise errors.NodeNotReadyError(f"broker {node}")
+        return node
+
+
+def left_ms(deadline: float) -> int:
+    return max(1, int((deadline - time.monotonic()) * 1000))
+
+
+def _bootstrapped(kafka_client: Any, bootstrap_timeout_ms: int, **configuration: Any) -> KafkaNetClient:
+    """The driver's connections, which have spoken to a broker."""
+    client: KafkaNetClient = kafka_client(**configuration)
+    client.get_broker_version(timeout_ms=bootstrap_timeout_ms)
+    return client
