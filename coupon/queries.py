@@ -60,13 +60,14 @@ class Queries:
         return self._store.get_many([code]).get(code)
 
     def expiring_today(self, limit: int, cursor: str | None) -> Page:
-        """The coupons whose last day is today. A walk that began before midnight goes on with its own day."""
+        """The coupons whose last day is today and that are not used. A walk that began before midnight goes on with its
+        own day."""
         if cursor is None:
             day, after = day_of(self._clock(), self._zone), ""
         else:
             text, _, after = self._cursors.take("expired", cursor).rpartition("/")
             day = Day(text)
-        found, last = self._find(Query(expire_at=day), limit, after)
+        found, last = self._find(Query(unused_until=day), limit, after)
         return Page(found, last and self._cursors.give("expired", f"{day}/{last}"))
 
     def held_by(self, user_id: str, limit: int, cursor: str | None) -> Page:

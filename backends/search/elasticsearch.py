@@ -115,7 +115,9 @@ class ElasticsearchSearch(Search):
                 return self._find(query, limit, after)  # a rebuild may have ended and taken the index away meanwhile
 
     def _find(self, query: Query, limit: int, after: str) -> list[Document]:
-        terms = {"userId": query.user_id, "expireAt": query.expire_at}
+        terms: dict[str, str | bool | None] = {"userId": query.user_id, "expireAt": query.unused_until}
+        if query.unused_until is not None:
+            terms["used"] = False
         found = self._client.search(
             index=self._present,
             query={"bool": {"filter": [{"term": {name: value}} for name, value in terms.items() if value is not None]}},

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
-from coupon.model import Coupon
+from coupon.model import Coupon, Day
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.search import Query, Rebuild, Search
 from coupon.ports.url import Url
@@ -116,5 +116,5 @@ class _Generation:
 
 def _queries(found: Document) -> set[Query]:
     """All queries that the document answers."""
-    user_ids, days = {None, found["userId"]}, {None, found["expireAt"]}
-    return {Query(user_id, day) for user_id in user_ids for day in days}  # type: ignore[arg-type]
+    user_ids, days = {None, found["userId"]}, {None, None if found["used"] else Day(found["expireAt"])}
+    return {Query(user_id, day) for user_id in user_ids for day in days}

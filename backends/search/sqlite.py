@@ -41,19 +41,22 @@ CREATE TABLE {table} (
 HOLDERS = f"""
 CREATE INDEX holders_{{generation}} ON {{table}} ({", ".join(_HOLDERS)}) WHERE userId IS NOT NULL
 """
-DAYS = "CREATE INDEX days_{generation} ON {table} (expireAt, couponCode)"
+# In a file of an earlier version the one of days has the used coupons too: they are read, and left out.
+DAYS = "CREATE INDEX days_{generation} ON {table} (expireAt, couponCode) WHERE used = 0"
 PUT = f"""
 INSERT INTO {{table}} VALUES ({", ".join("?" * len(FIELDS))})
 ON CONFLICT (couponCode) DO UPDATE SET {", ".join(f"{field} = excluded.{field}" for field in FIELDS[1:])}
 WHERE excluded.version > version
 """  # noqa: S608 - made of names in this file
-# A command never changes a coupon's days: as long as they are the same, their index need not be written.
+# A command never changes a coupon's days, and few change whether it is used: as long as both are the same, their index
+# need not be written.
 CHANGE = """
-UPDATE {table} SET userId = ?, issued = ?, used = ?, issuedAt = ?, usedAt = ?, modifiedAt = ?, version = ?
-WHERE couponCode = ? AND version < ? AND validFrom = ? AND expireAt = ? AND createdAt = ?
+UPDATE {table} SET userId = ?, issued = ?, issuedAt = ?, usedAt = ?, modifiedAt = ?, version = ?{used}
+WHERE couponCode = ? AND version < ? AND validFrom = ? AND expireAt = ? AND createdAt = ?{unused}
 """
+_STAYS_UNUSED, _IS_USED = {"used": "", "unused": " AND used = 0"}, {"used": ", used = 1", "unused": ""}
 _CHANGES = itemgetter(
-    *("userId", "issued", "used", "issuedAt", "usedAt", "modifiedAt", "version"),
+    *("userId", "issued", "issuedAt", "usedAt", "modifiedAt", "version"),
     *("couponCode", "version", "validFrom", "expireAt", "createdAt"),
 )
 """The parameters of ``CHANGE``."""
@@ -61,9 +64,9 @@ FIND = "SELECT * FROM documents WHERE {conditions} couponCode > :after ORDER BY 
 # The plus sign keeps SQLite from the index of days, which would read everybody's coupons of that day.
 CONDITIONS = {
     (False, False): "",
-    (False, True): "expireAt = :expire_at AND",
+    (False, True): "used = 0 AND expireAt = :unused_until AND",
     (True, False): "userId = :user_id AND",
-    (True, True): "userId = :user_id AND +expireAt = :expire_at AND",
+    (True, True): "userId = :user_id AND +used = 0 AND +expireAt = :unused_until AND",
 }
 
 
@@ -101,7 +104,7 @@ class SqliteSearch(Search):
                 _change(connection, table, documents)
 
     def find(self, query: Query, limit: int, after: str = "") -> list[Document]:
-        conditions = CONDITIONS[query.user_id is not None, query.expire_at is not None]
+        conditions = CONDITIONS[query.user_id is not None, query.unused_until is not None]
         with self._reading() as connection:
             rows = connection.execute(
                 FIND.format(conditions=conditions), query._asdict() | {"limit": limit, "after": after}
@@ -174,9 +177,11 @@ def _check_is_next(connection: sqlite3.Connection, generation: str) -> None:
 def _change(connection: sqlite3.Connection, table: str, documents: Sequence[Document]) -> None:
     """First as what they nearly always are: new coupons, and commands on known ones."""
     new = [doc for doc in documents if doc["version"] == 1]
-    changed = [doc for doc in documents if doc["version"] != 1]
-    if connection.executemany(CHANGE.format(table=table), map(_CHANGES, changed)).rowcount != len(changed):
-        new += changed
+    for used, change in ((False, _STAYS_UNUSED), (True, _IS_USED)):
+        changed = [doc for doc in documents if doc["version"] != 1 and doc["used"] is used]
+        statement = CHANGE.format(table=table, **change)
+        if connection.executemany(statement, map(_CHANGES, changed)).rowcount != len(changed):
+            new += changed
     _put(connection, table, new)
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backends.testing.coupons import changed, some_coupons
+from backends.testing.coupons import NOW, changed, some_coupons
 from backends.testing.timing import unavailable_within
 from coupon.model import Coupon, Day
 from coupon.ports.backend import BackendUnavailable
@@ -211,6 +211,30 @@ class SearchContract:
         assert codes("bob", "2026-12-30") == sorted_codes(bob[:2])
         assert codes("bob", "2026-12-29") == codes("carl", "2026-12-30") == codes("carl", None) == []
 
+    def test_a_day_has_the_coupons_that_are_not_used_page_by_page(self, search: Search) -> None:
+        coupons = on("2026-12-30", some_coupons(40))
+        issued = held(coupons, "ann")
+        used = [coupon._replace(used_at=NOW) if n % 4 else coupon for n, coupon in enumerate(issued)]
+        search.index_many(coupons)
+        search.index_many(used)
+        left = sorted(coupon.code for coupon in used if not coupon.used)
+        for query in (Query(unused_until=Day("2026-12-30")), Query("ann", Day("2026-12-30"))):
+            settles(lambda q=query: [*map(code_of, walk(search, q))], left)  # type: ignore[misc]
+            assert [*map(code_of, walk(search, query, limit=3))] == left
+            assert [code_of(found) for found in search.find(query, 10, left[3])] == left[4:]
+        settles(lambda: sum(1 for _ in walk(search, Query("ann"))), 40)
+
+    def test_a_use_takes_a_coupon_out_of_its_days_list_and_its_undoing_puts_it_back(self, search: Search) -> None:
+        first, other = on("2026-12-30", some_coupons(2))
+        search.index_many([first, other])
+        steps = [("ann", None), ("ann", NOW), ("ann", None), (None, None), ("bob", NOW)]
+        for version, (holder, used_at) in enumerate(steps, start=2):
+            search.index_many([first._replace(version=version, user_id=holder, used_at=used_at)])
+            left = sorted([other.code] if used_at else [first.code, other.code])
+            settles(lambda: [*map(code_of, walk(search, Query(unused_until=Day("2026-12-30"))))], left)
+        search.index_many([first._replace(version=3)])  # an older one, late
+        holds(search, [first._replace(version=6, user_id="bob", used_at=NOW), other])
+
     def test_any_user_has_a_list(self, search: Search) -> None:
         coupons = dict(zip(USERS, some_coupons(len(USERS)), strict=True))
         search.index_many([changed(coupon, user) for user, coupon in coupons.items()])
@@ -222,7 +246,7 @@ class SearchContract:
         there, late = some_coupons(12_000), some_coupons(1_000)
         for first in range(0, len(there), 3_000):
             search.index_many(there[first : first + 3_000])
-        query = Query(expire_at=there[0].expire_at)
+        query = Query(unused_until=there[0].expire_at)
         settles(lambda: sum(1 for _ in walk(search, query)), len(there))
         indexing = threading.Thread(target=lambda: [search.index_many(late[n : n + 50]) for n in range(0, 1_000, 50)])
         indexing.start()

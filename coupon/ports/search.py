@@ -11,10 +11,11 @@ from coupon.wire import Document
 
 
 class Query(NamedTuple):
-    """All coupons held by a user, or all that expire on a day; both given: both must hold; neither: all coupons."""
+    """All coupons held by a user, or all that are not used and have that day as their last; both given: both must hold;
+    neither: all coupons."""
 
     user_id: str | None = None
-    expire_at: Day | None = None
+    unused_until: Day | None = None
 
 
 class Rebuild(ABC):

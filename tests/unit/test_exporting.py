@@ -79,7 +79,7 @@ def test_reindexing_replaces_the_index_and_tells_its_progress(search):
     told = []
     assert reindex([[a_coupon()], [ISSUED]], search, told.append) == 2
     assert told == [1, 2]
-    found = search.find(Query(expire_at=Day("2026-11-30")), 10)
+    found = search.find(Query(unused_until=Day("2026-11-30")), 10)
     assert [doc["couponCode"] for doc in found] == ["A" * 19, "B" * 19]
 
 
@@ -92,4 +92,4 @@ def test_an_interrupted_reindexing_leaves_the_present_index(search):
 
     with pytest.raises(KeyboardInterrupt):
         reindex(broken(), search, ignore)
-    assert [doc["couponCode"] for doc in search.find(Query(expire_at=Day("2026-11-30")), 10)] == ["A" * 19]
+    assert [doc["couponCode"] for doc in search.find(Query(unused_until=Day("2026-11-30")), 10)] == ["A" * 19]

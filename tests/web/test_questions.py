@@ -98,6 +98,17 @@ def test_the_list_of_today_holds_what_ends_today_and_nothing_else(api, put_in_se
     assert [item["couponCode"] for item in api.get(EXPIRED).json["items"]] == [show("B" * 19)]
 
 
+def test_the_list_of_today_holds_no_coupon_that_was_used(api, drain):
+    left, used, undone = api.create(3, last=TODAY).json["couponCodes"]
+    drain()
+    for code in (used, undone):
+        api.issue(code), api.use(code)
+    api.cancel_use(undone)
+    drain()
+    assert {item["couponCode"] for item in api.get(EXPIRED).json["items"]} == {left, undone}
+    assert {item["couponCode"] for item in api.get(HELD).json["items"]} == {used, undone}
+
+
 def test_a_walk_that_began_before_midnight_goes_on_with_its_day(api, put_in_search, clock):
     put_in_search(coupons(3))
     cursor = api.get(f"{EXPIRED}?limit=2").json["next"]
