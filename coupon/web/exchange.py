@@ -5,6 +5,7 @@ Flask's ``request`` is looked up anew each time that it is named.
 """
 
 import re
+from collections.abc import Set
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,19 @@ def wait_s(environ: "WSGIEnvironment") -> int | None:
         if wait := _WAIT.fullmatch(preference.partition(";")[0].strip()):
             return min(int(wait[1]), WAIT_MAX_S)
     return None
+
+
+def check_parameters(known: Set[str]) -> None:
+    """Raises InvalidField for a parameter that is not known or given twice. One that would be ignored, such as a filter
+    that there is not, would make the answer another one than was asked for."""
+    errors = {}
+    for name, values in request.args.lists():
+        if name not in known:
+            errors[name] = ["Unknown parameter."]
+        elif len(values) > 1:
+            errors[name] = ["Given more than once."]
+    if errors:
+        raise InvalidField(errors)
 
 
 def page() -> tuple[int, str | None]:

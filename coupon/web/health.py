@@ -55,12 +55,20 @@ def health(backends: Backends, settings: Settings) -> Routes:
     routes = Routes("health", __name__, description="For probes")
     readiness = Readiness(backends, settings.heartbeat_file)
 
-    @routes.serve("GET", "/livez", answers={200: (schemas.Alive, "Alive.")})
+    # Probes and what stands between append parameters of their own, and here none could change what is answered: a 422
+    # would only take a process that is well for a dead one.
+    @routes.serve("GET", "/livez", answers={200: (schemas.Alive, "Alive.")}, any_query=True)
     def livez() -> Response:
         """Alive"""
         return exchange.answer({"status": "alive"})
 
-    @routes.serve("GET", "/readyz", answers={200: (schemas.Ready, "Commands can be taken.")}, refusals=("UNAVAILABLE",))
+    @routes.serve(
+        "GET",
+        "/readyz",
+        answers={200: (schemas.Ready, "Commands can be taken.")},
+        refusals=("UNAVAILABLE",),
+        any_query=True,
+    )
     def readyz() -> Response:
         """Ready to take commands, and how each dependency does"""
         found = readiness.check()

@@ -1,21 +1,27 @@
 """The OpenAPI document, made by flask-smorest from what the views say of themselves."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, TypeVar
 
-from flask import Flask
+from flask import Flask, request
 from flask_smorest import Api, Blueprint
 from marshmallow import Schema
 
 from coupon.web import problems, schemas
-from coupon.web.exchange import KEY_HEADER, WAIT_MAX_S
+from coupon.web.exchange import KEY_HEADER, WAIT_MAX_S, check_parameters
 from coupon.web.fields import CODE_PATTERN
 
 View = TypeVar("View", bound=Callable[..., Any])
 Answers = Mapping[int, tuple[type[Schema], str]]
 
+DESCRIPTION = (
+    "What each problem's code means: [problems](/docs/problems). "
+    "A query parameter that an address does not name is 422 `INVALID_FIELD`, and so is one that is given twice; "
+    "the probes alone ignore them."
+)
 RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
 LOCATION = {"Location": {"schema": {"type": "string", "format": "uri-reference"}, "description": "The operation."}}
 CODE_PARAMETER = {
@@ -64,9 +70,11 @@ class Routes(Blueprint):  # type: ignore[misc]
         headers: Mapping[str, Any] | None = None,
         parameters: Sequence[Mapping[str, Any]] = (),
         endpoint: str | None = None,
+        any_query: bool = False,
     ) -> Callable[[View], View]:
         """Route to a view, and say what it takes and answers. It runs bare: flask-smorest's decorators for arguments
-        and answers would cost half a Flask request more."""
+        and answers would cost half a Flask request more. A request with a parameter that ``query`` does not have is
+        refused, unless ``any_query`` is fine."""
         operation: dict[str, Any] = {"responses": _answers(answers, headers or {}) | _refusals(refusals)}
         if body is not None:
             operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
@@ -74,11 +82,26 @@ class Routes(Blueprint):  # type: ignore[misc]
             operation["parameters"] = [{"in": "query", "schema": query}]
 
         def decorate(view: View) -> View:
-            view.__dict__["_apidoc"] = {"manual_doc": operation}
-            self.route(path, methods=[method], parameters=list(parameters), endpoint=endpoint)(view)
+            served = view if any_query else _of_known_parameters(view, query)
+            served.__dict__["_apidoc"] = {"manual_doc": operation}
+            self.route(path, methods=[method], parameters=list(parameters), endpoint=endpoint)(served)
             return view
 
         return decorate
+
+
+def _of_known_parameters(view: View, query: type[Schema] | None) -> Callable[..., Any]:
+    """The view, for requests whose parameters are of the schema, each once."""
+    fields = () if query is None else query().fields.values()
+    known = frozenset(str(field.data_key) for field in fields)
+
+    @wraps(view)
+    def checked(*arguments: Any, **named: Any) -> Any:
+        if request.environ["QUERY_STRING"]:
+            check_parameters(known)
+        return view(*arguments, **named)
+
+    return checked
 
 
 def _answers(answers: Answers, headers: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
@@ -110,7 +133,7 @@ def publish(app: Flask, blueprints: Sequence[Routes]) -> None:
         API_VERSION=version("coupon"),
         OPENAPI_VERSION="3.1.0",
         OPENAPI_URL_PREFIX="/",
-        API_SPEC_OPTIONS={"info": {"description": "What each problem's code means: [problems](/docs/problems)."}},
+        API_SPEC_OPTIONS={"info": {"description": DESCRIPTION}},
     )
     api = _Api(app)
     for blueprint in blueprints:

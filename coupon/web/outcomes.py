@@ -5,8 +5,8 @@ from typing import Any
 from flask import Response
 
 from coupon.codes import show
-from coupon.operations import ChangeAddress, CreationAddress, Outcome, Status
-from coupon.queries import Cursors
+from coupon.operations import CreationAddress, Outcome, Status
+from coupon.queries import Cursors, InvalidCursor
 from coupon.service import CommandService
 from coupon.web import exchange, schemas
 from coupon.web.openapi import Routes
@@ -26,15 +26,15 @@ def outcomes(service: CommandService) -> Routes:
     def operation(address: str) -> Response:
         """What became of an operation"""
         known = service.operations.parse(address)
-        if isinstance(known, ChangeAddress):
-            outcome = service.operations.outcome(known)
-            body = _of(known.operation, outcome) | {"couponCode": show(known.code)}
-        else:
-            body = creation(address, known)
-        return exchange.answer(body)
-
-    def creation(address: str, known: CreationAddress) -> dict[str, Any]:
         limit, cursor = exchange.page()
+        if isinstance(known, CreationAddress):
+            return exchange.answer(creation(address, known, limit, cursor))
+        if cursor is not None:
+            raise InvalidCursor(cursor)
+        outcome = service.operations.outcome(known)
+        return exchange.answer(_of(known.operation, outcome) | {"couponCode": show(known.code)})
+
+    def creation(address: str, known: CreationAddress, limit: int, cursor: str | None) -> dict[str, Any]:
         of = f"codes {address}"
         status, _, place = (cursors.take(of, cursor) if cursor else "accepted.0").partition(".")
         # Applied is for good: who walks on from there is not charged for counting it again.

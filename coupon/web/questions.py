@@ -56,7 +56,7 @@ def questions(queries: Queries) -> Routes:
         refusals=ANY_LIST,
     )
     def expiring_today() -> Response:
-        """The coupons whose last day is today"""
+        """The coupons whose last day is today, and that are not used"""
         return _page(queries.expiring_today(*exchange.page()))
 
     @routes.serve(
