@@ -73,7 +73,7 @@ class SettingsSchema(Schema):
     timezone = f.String(load_default="UTC")
     topics = f.String(load_default="single", validate=validate.OneOf(["single", "per-command"]))
     max_amount = _number(1_000_000, 1, 10_000_000)
-    max_body_bytes = _number(1_000_000, 1_000, 100_000_000)
+    max_body_bytes = _number(65_536, 1_000, 1_000_000)
     cache_ttl_s = _number(3_600, 10, 30 * 86_400)
     reservation_ttl_s = _number(8, 1, 60)
     reservation_wait_ms = _number(300, 1, 4_000)

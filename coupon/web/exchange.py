@@ -7,6 +7,7 @@ Flask's ``request`` is looked up anew each time that it is named.
 import re
 from collections.abc import Set
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, request
@@ -15,7 +16,7 @@ from werkzeug.datastructures import Headers
 
 from coupon.codes import InvalidCode, parse
 from coupon.service import Caller
-from coupon.web.problems import InvalidField, Problem
+from coupon.web.problems import FIELDS_TOLD, InvalidField, Problem
 from coupon.wire import Malformed, dump, load
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ def body(environ: "WSGIEnvironment", schema: Schema, max_bytes: int) -> dict[str
     if environ.get("CONTENT_TYPE") != JSON and request.mimetype != JSON:
         raise Problem("UNSUPPORTED_MEDIA_TYPE", f"the Content-Type is {request.mimetype!r}")
     try:
-        loaded: dict[str, Any] = schema.load(load(_sent(environ, max_bytes)))
+        sent = load(_sent(environ, max_bytes))
+        if isinstance(sent, dict) and len(sent) > FIELDS_TOLD:
+            raise InvalidField({name: ["Unknown field."] for name in _unknown(sent, schema)})
+        loaded: dict[str, Any] = schema.load(sent)
     except Malformed as error:
         raise Problem("INVALID_JSON", str(error)) from error
     except ValidationError as error:
@@ -58,15 +62,21 @@ def body(environ: "WSGIEnvironment", schema: Schema, max_bytes: int) -> dict[str
     return loaded
 
 
+def _unknown(sent: dict[str, Any], schema: Schema) -> list[str]:
+    """The first members that the schema does not know, of an object that has more than any schema."""
+    known = {field.data_key or name for name, field in schema.fields.items()}
+    return list(islice((name for name in sent if name not in known), FIELDS_TOLD))
+
+
 def _sent(environ: "WSGIEnvironment", max_bytes: int) -> bytes:
     """What was sent. Werkzeug's own reading takes a fifth of a request, and of a chunked body that is too long it gives
-    the beginning."""
+    the beginning. A body that says that it is too long is not read: the server did not wait for it."""
     length = environ.get("CONTENT_LENGTH") or None
     if length is None and "wsgi.input_terminated" not in environ:
         return b""
     try:
-        size = max_bytes + 1 if length is None else min(max(int(length), 0), max_bytes + 1)
-        sent: bytes = environ["wsgi.input"].read(size)
+        size = max_bytes + 1 if length is None else max(int(length), 0)
+        sent: bytes = environ["wsgi.input"].read(size) if length is None or size <= max_bytes else bytes(max_bytes + 1)
     except Exception as error:  # each server has its own for a body that breaks off, or breaks the rules of chunks
         raise Problem("BAD_REQUEST", "the body did not come whole") from error
     if len(sent) > max_bytes:

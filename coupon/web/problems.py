@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -16,6 +17,8 @@ from coupon.queries import InvalidCursor
 from coupon.reservations import Busy
 from coupon.service import IdempotencyKeyReused
 
+FIELDS_TOLD, NAME_MAX = 20, 100
+"""Of so many wrong fields a caller is told, and of a field's name so many characters: he chose both."""
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
 log = structlog.get_logger("coupon.web")
@@ -62,10 +65,15 @@ class Problem(Exception):
 
 
 class InvalidField(Problem):
-    """What is wrong with which field, header or parameter."""
+    """What is wrong with which field, header or parameter: with the first of them, where there are many."""
 
     def __init__(self, errors: Mapping[str, list[str]]) -> None:
+        errors = {_cut(name): said for name, said in islice(errors.items(), FIELDS_TOLD)}
         super().__init__("INVALID_FIELD", f"wrong: {', '.join(errors)}", errors=errors)
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= NAME_MAX else f"{name[: NAME_MAX - 1]}…"
 
 
 def response(problem: Problem) -> Response:

@@ -24,6 +24,7 @@ def test_what_is_not_given_has_its_default(environ):
     assert loaded.timezone.key == "UTC"
     assert loaded.topics == "single"
     assert loaded.max_amount == 1_000_000
+    assert loaded.max_body_bytes == 65_536
 
 
 def test_the_environment_wins_over_the_file(environ, tmp_path):
