@@ -6,30 +6,61 @@ other versions too.
 
 from datetime import date, timedelta
 from functools import lru_cache
+from operator import itemgetter
 from typing import Annotated, Any, TypedDict, TypeVar, get_type_hints
 
 import msgspec
 
 from coupon.codes import LENGTH
-from coupon.model import CHUNK, Command, Coupon, CreateCoupons, Day, Entry, Kind, Rejection
+from coupon.model import (
+    CHUNK,
+    HISTORY_MAX,
+    REJECTIONS_MAX,
+    Command,
+    Coupon,
+    CreateCoupons,
+    Day,
+    Entry,
+    Kind,
+    Rejection,
+)
 
 INSTANT_MAX = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 AMOUNT_MAX = 1_000_000_000
 
+NAME_MAX = 128
+"""Characters of the ids of users and operations, and of callers' names. A coupon takes what a command takes: what was
+carried out can be read again."""
+
 _CODE = Annotated[str, msgspec.Meta(pattern=rf"^[A-Z0-9]{{{LENGTH}}}\Z")]
+_NAME = Annotated[str, msgspec.Meta(max_length=NAME_MAX)]
 _INSTANT = Annotated[int, msgspec.Meta(ge=0, le=INSTANT_MAX)]
+_VERSION = Annotated[int, msgspec.Meta(ge=1, le=INSTANT_MAX)]
 BOUNDS = {
     "code": _CODE,
-    "codes": tuple[_CODE, ...],
+    "codes": Annotated[tuple[_CODE, ...], msgspec.Meta(max_length=CHUNK)],
+    "operation": _NAME,
+    "previous": _NAME,
+    "mint": _NAME,
+    "actor": _NAME,
+    "user_id": _NAME | None,
     "accepted_at": _INSTANT,
     "previous_at": _INSTANT,
-    "previous_version": Annotated[int, msgspec.Meta(ge=1, le=INSTANT_MAX)],
+    "previous_version": _VERSION,
     "amount": Annotated[int, msgspec.Meta(ge=1, le=AMOUNT_MAX)],
     "first": Annotated[int, msgspec.Meta(ge=0, lt=AMOUNT_MAX)],
     "size": Annotated[int, msgspec.Meta(ge=1, le=CHUNK)],
+    "at": _INSTANT,
+    "created_at": _INSTANT,
+    "modified_at": _INSTANT,
+    "issued_at": _INSTANT | None,
+    "used_at": _INSTANT | None,
+    "batch": Annotated[int, msgspec.Meta(ge=0, le=AMOUNT_MAX)],
+    "version": _VERSION,
+    "revision": Annotated[int, msgspec.Meta(ge=0, le=INSTANT_MAX)],
 }
-"""What a command's fields may be, beyond their types."""
+"""What a field of a command or a coupon may be, beyond its type."""
 Decoded = TypeVar("Decoded")
 
 
@@ -96,7 +127,7 @@ def load(data: bytes | str) -> Any:
 
 
 def decode_codes(data: bytes) -> tuple[str, ...]:
-    """A list of codes; raises Malformed."""
+    """A list of up to ``CHUNK`` codes; raises Malformed."""
     return _decoded(_CODES, data)
 
 
@@ -116,7 +147,28 @@ def decode_rejections(data: bytes | str) -> tuple[Rejection, ...]:
 
 def decode_coupon(data: bytes) -> Coupon:
     """Raises Malformed."""
-    return _decoded(_COUPON, data)
+    return _consistent(_decoded(_COUPON, data))
+
+
+def checked(coupon: Coupon) -> Coupon:
+    """The same coupon, whose history and rejections are decoded already and whose other fields came out of a row.
+    Raises Malformed for one that is of another type or beyond its bounds."""
+    try:
+        msgspec.convert(_head(coupon), _HEAD)
+    except msgspec.ValidationError as error:
+        raise Malformed(str(error)) from error
+    return _consistent(coupon)
+
+
+def _consistent(coupon: Coupon) -> Coupon:
+    """The coupon, if its fields fit together; raises Malformed."""
+    code = coupon.code
+    if not (len(code) == LENGTH and code.isascii() and code.isalnum() and code == code.upper()):
+        raise Malformed(f"{code!r:.100} is not a code")
+    if not 1 <= len(coupon.history) <= coupon.version:
+        raise Malformed(f"{len(coupon.history)} commands in the history of version {coupon.version}")
+    _check_days(coupon.valid_from, coupon.expire_at)
+    return coupon
 
 
 def encode_command(command: Command | CreateCoupons) -> bytes:
@@ -147,14 +199,16 @@ def _change(command: Command) -> Command:
     return command
 
 
+@lru_cache(4096)
 def _check_days(*days: Day) -> None:
+    """Raise Malformed unless they are days; of those that are, it remembers that."""
     for day in days:
         try:
             known = date.fromisoformat(day).isoformat() == day
         except ValueError:
             known = False
         if not known:
-            raise Malformed(f"{day!r} is not a day")
+            raise Malformed(f"{day!r:.100} is not a day")
 
 
 def _decoded(decoder: "msgspec.json.Decoder[Decoded]", data: bytes | str) -> Decoded:
@@ -178,13 +232,27 @@ def _checked(message: type[tuple[Any, ...]]) -> "msgspec.json.Decoder[Any]":
     return msgspec.json.Decoder(msgspec.defstruct(message.__name__, fields))
 
 
+def _bounded(kind: type[Decoded], **fields: Any) -> type[Decoded]:
+    """The tuple's own kind, whose fields stay within their bounds when it is decoded: an array costs what it did."""
+    bounds = {name: fields.get(name, BOUNDS.get(name, hint)) for name, hint in get_type_hints(kind).items()}
+    return type(kind.__name__, (kind,), {"__annotations__": bounds, "__slots__": ()})
+
+
 _EPOCH = date(1970, 1, 1)
 _MINUTES = [f"{minute // 60:02d}:{minute % 60:02d}" for minute in range(1_440)]
 _ENCODER = msgspec.json.Encoder()
 _ANYTHING: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder()
 _KIND = msgspec.json.Decoder(_Kind)
 _CHANGE, _CREATION = _checked(Command), _checked(CreateCoupons)
-_COUPON = msgspec.json.Decoder(Coupon)
-_HISTORY = msgspec.json.Decoder(tuple[Entry, ...])
-_REJECTIONS = msgspec.json.Decoder(tuple[Rejection, ...])
-_CODES = msgspec.json.Decoder(tuple[str, ...])
+_LISTS: dict[str, Any] = {
+    "history": Annotated[tuple[_bounded(Entry), ...], msgspec.Meta(min_length=1, max_length=HISTORY_MAX)],  # type: ignore[misc]
+    "rejections": Annotated[tuple[_bounded(Rejection), ...], msgspec.Meta(max_length=REJECTIONS_MAX)],  # type: ignore[misc]
+}
+_CODE_OF_LENGTH = Annotated[str, msgspec.Meta(max_length=LENGTH)]  # a pattern costs as much as all the rest
+_COUPON = msgspec.json.Decoder(_bounded(Coupon, code=_CODE_OF_LENGTH, **_LISTS))
+_HISTORY: "msgspec.json.Decoder[tuple[Entry, ...]]" = msgspec.json.Decoder(_LISTS["history"])
+_REJECTIONS: "msgspec.json.Decoder[tuple[Rejection, ...]]" = msgspec.json.Decoder(_LISTS["rejections"])
+_HEAD_HINTS = {name: BOUNDS.get(name, hint) for name, hint in get_type_hints(Coupon).items() if name not in _LISTS}
+_HEAD = msgspec.defstruct("Head", list(_HEAD_HINTS.items()), array_like=True)
+_head = itemgetter(*map(Coupon._fields.index, _HEAD_HINTS))
+_CODES: "msgspec.json.Decoder[tuple[str, ...]]" = msgspec.json.Decoder(BOUNDS["codes"])

@@ -1,5 +1,5 @@
 from coupon.batch import COMMANDS_A_COUPON_MAX, PART_MAX, Owed, Unreadable, parts, task
-from coupon.model import Kind
+from coupon.model import CHUNK, Kind
 from coupon.owed import messages
 from coupon.ports.queue import Delivery
 from coupon.wire import dump, encode_command
@@ -17,12 +17,6 @@ def test_parts_keep_the_order_and_lose_nothing():
     assert all(sum(item.weight for item in part) <= PART_MAX for part in cut)
 
 
-def test_one_task_may_be_larger_than_a_part():
-    large = dump(["A" * 19] * PART_MAX * 3)
-    tasks = [task(Delivery("reindex", 0, 0, "k", large)), *map(task, deliveries(a_creation()))]
-    assert [len(part) for part in parts(tasks)] == [1, 1]
-
-
 def test_a_coupon_is_not_in_a_part_more_often_than_its_history_can_recognise():
     tasks = [task(d) for d in deliveries(*(a_command(Kind.USE, f"u{n}") for n in range(COMMANDS_A_COUPON_MAX + 1)))]
     assert [len(part) for part in parts(tasks)] == [COMMANDS_A_COUPON_MAX, 1]
@@ -35,7 +29,8 @@ def test_no_task_makes_no_part():
 def test_what_cannot_be_read_is_told_apart():
     assert isinstance(task(Delivery("commands", 0, 0, "k", b"{")).wanted, Unreadable)
     assert isinstance(task(Delivery("reindex", 0, 0, "k", b"{")).wanted, Unreadable)
-    assert isinstance(task(Delivery("reindex", 0, 0, "k", b"[1]")).wanted, Unreadable)
+    for codes in ([1], ["a b"], ["A" * 20], ["A" * 19] * (CHUNK + 1)):
+        assert isinstance(task(Delivery("reindex", 0, 0, "k", dump(codes))).wanted, Unreadable)
     for topic in ("reindex", "invalidate"):
-        (message,) = messages(topic, ["A", "B"])
-        assert task(Delivery(topic, 0, 0, message.key, message.value)).wanted == Owed(topic, ("A", "B"))
+        (message,) = messages(topic, ["A" * 19, "B" * 19])
+        assert task(Delivery(topic, 0, 0, message.key, message.value)).wanted == Owed(topic, ("A" * 19, "B" * 19))

@@ -4,15 +4,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coupon.model import Kind, Reason, Rejection, transition
+from coupon.model import HISTORY_MAX, REJECTIONS_MAX, Coupon, Kind, Reason, Rejection, transition
 from coupon.wire import (
+    AMOUNT_MAX,
     INSTANT_MAX,
+    NAME_MAX,
     Malformed,
+    checked,
     decode_command,
     decode_coupon,
+    decode_history,
+    decode_rejections,
     document,
     encode_command,
     encode_coupon,
+    encode_history,
+    encode_rejections,
     instant,
 )
 from tests.coupons import NOW, a_command, a_coupon, a_creation
@@ -86,6 +93,9 @@ def test_a_document_has_the_wire_names():
         encode_command(a_command(Kind.USE, "u", accepted_at=10**18)),
         encode_command(a_command(Kind.USE, "u", accepted_at=-1)),
         encode_command(a_command(Kind.USE, "u", day="20261118")),
+        encode_command(a_command(Kind.USE, "u" * (NAME_MAX + 1))),
+        encode_command(a_command(Kind.USE, "u", actor="a" * (NAME_MAX + 1))),
+        encode_command(a_command(Kind.ISSUE, "i", user_id="🎟" * (NAME_MAX + 1))),
         encode_command(a_creation(size=0)),
         encode_command(a_creation(size=-5)),
         encode_command(a_creation(size=10**9)),
@@ -109,3 +119,103 @@ def test_nothing_but_malformed_comes_of_garbage(data):
     for decode in (decode_command, decode_coupon):
         with pytest.raises(Malformed):
             decode(data)
+
+
+[BIRTH], TOLD = a_coupon().history, transition(a_coupon(), a_command(Kind.ISSUE, "i")).history[1]
+LATE = Rejection("late", 1, Reason.RIVAL_WON, NOW)
+HEADS = [
+    {"code": "a" * 19},
+    {"code": "A" * 18},
+    {"code": "A" * 18 + "É"},
+    {"code": 1},
+    {"valid_from": "2026-02-30"},
+    {"expire_at": "20261130"},
+    {"expire_at": None},
+    {"created_at": -1},
+    {"modified_at": INSTANT_MAX + 1},
+    {"issued_at": 10**17},
+    {"used_at": "soon"},
+    {"batch": -1},
+    {"batch": AMOUNT_MAX + 1},
+    {"user_id": 5},
+    {"user_id": "u" * (NAME_MAX + 1)},
+    {"version": 0},
+    {"version": 10**16},
+    {"version": True},
+    {"revision": -1},
+    {"revision": 2.5},
+]
+"""What a field of a coupon's own must not be."""
+HISTORIES = [
+    (),
+    (BIRTH,) * (HISTORY_MAX + 1),
+    (BIRTH._replace(operation="o" * (NAME_MAX + 1)),),
+    (BIRTH._replace(kind="burn"),),
+    (BIRTH._replace(at=10**17),),
+    (TOLD._replace(user_id="u" * (NAME_MAX + 1)),),
+    (BIRTH._replace(actor=None),),
+    (BIRTH[:4],),
+]
+REJECTIONS = [
+    (LATE,) * (REJECTIONS_MAX + 1),
+    (LATE._replace(version=0),),
+    (LATE._replace(at=-1),),
+    (LATE._replace(reason="BAD_LUCK"),),
+    (LATE._replace(operation=7),),
+]
+
+
+@pytest.mark.parametrize("changes", HEADS)
+def test_what_is_no_coupon_is_malformed_in_the_cache_and_in_a_row(changes):
+    coupon = ISSUED._replace(**changes)
+    with pytest.raises(Malformed):
+        decode_coupon(encode_coupon(coupon))
+    with pytest.raises(Malformed):
+        checked(coupon)
+
+
+@pytest.mark.parametrize(
+    ("decode", "changes"),
+    [(decode_history, {"history": entries, "version": HISTORY_MAX + 1}) for entries in HISTORIES]
+    + [(decode_rejections, {"rejections": entries}) for entries in REJECTIONS],
+)
+def test_what_is_no_history_and_no_rejection_is_malformed(decode, changes):
+    coupon = ISSUED._replace(**changes)
+    with pytest.raises(Malformed):
+        decode_coupon(encode_coupon(coupon))
+    with pytest.raises(Malformed):
+        decode((encode_history if "history" in changes else encode_rejections)(next(iter(changes.values()))))
+
+
+def test_a_history_has_no_more_commands_than_the_coupon_has_versions():
+    for decode in (lambda coupon: decode_coupon(encode_coupon(coupon)), checked):
+        with pytest.raises(Malformed, match="2 commands in the history of version 1"):
+            decode(ISSUED._replace(version=1))
+
+
+def test_a_coupon_at_its_bounds_comes_back():
+    user = "🎟" * NAME_MAX
+    coupon = Coupon(
+        code="A9" * 9 + "Z",
+        valid_from="0001-01-01",
+        expire_at="9999-12-31",
+        created_at=0,
+        modified_at=INSTANT_MAX,
+        batch=AMOUNT_MAX,
+        user_id=user,
+        issued_at=INSTANT_MAX,
+        used_at=INSTANT_MAX,
+        version=INSTANT_MAX,
+        revision=INSTANT_MAX,
+        history=(TOLD._replace(user_id=user, actor="a" * NAME_MAX),) * HISTORY_MAX,
+        rejections=(LATE,) * REJECTIONS_MAX,
+    )
+    assert decode_coupon(encode_coupon(coupon)) == checked(coupon) == coupon
+
+
+def test_whatever_a_command_may_hold_a_coupon_may_hold():
+    """What was carried out can be read again."""
+    long = "x" * NAME_MAX
+    command = a_command(Kind.ISSUE, long, user_id=long, actor=long, accepted_at=INSTANT_MAX)
+    coupon = transition(a_coupon(), decode_command(encode_command(command)))
+    assert decode_coupon(encode_coupon(coupon)) == checked(coupon) == coupon
