@@ -47,11 +47,12 @@ class Reason(StrEnum):
 
 
 class Refused(Exception):
-    """A rule of the domain forbids the command; nothing was changed."""
+    """A rule of the domain forbids the command; nothing was changed. ``coupon`` is the one that it was decided on,
+    where that is to be told."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: Reason, coupon: "Coupon | None" = None) -> None:
         super().__init__(reason.value)
-        self.reason = reason
+        self.reason, self.coupon = reason, coupon
 
 
 class Entry(NamedTuple):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from coupon.codes import Mint
 from coupon.creation import missing
-from coupon.model import Attempt, Reason
+from coupon.model import Attempt, Coupon, Reason
 from coupon.ports.store import Store
 from coupon.protocol import Found, Standing, find
 
@@ -45,11 +45,13 @@ class CreationAddress(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """``created`` counts the coupons of complete chunks of a creation, None for other operations."""
+    """``created`` counts the coupons of complete chunks of a creation, None for other operations. ``coupon`` is, with a
+    ``reason``, the one that the store has now."""
 
     status: Status
     reason: Reason | None = None
     created: int | None = None
+    coupon: Coupon | None = None
 
 
 class Operations:
@@ -92,7 +94,7 @@ class Operations:
             case Standing.APPLIED:
                 return Outcome(Status.APPLIED)
             case Standing.REJECTED | Standing.LOST:
-                return Outcome(Status.REJECTED, found.reason)
+                return Outcome(Status.REJECTED, found.reason, coupon=coupon)
             case Standing.FORGOTTEN:
                 raise Forgotten(address.code)
         return Outcome(Status.ACCEPTED)

@@ -101,10 +101,10 @@ class CommandService:
             )
             try:
                 after = transition(coupon, command)
-            except Refused:
+            except Refused as refused:
                 if self._reservations.is_behind(snapshot):
                     continue
-                raise
+                raise Refused(refused.reason, coupon) from refused
             if self._publish(snapshot, after, command):
                 log.info("accepted", operation=operation, kind=kind, code=code)
                 return ChangeAddress(command.attempt, code)

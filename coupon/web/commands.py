@@ -7,7 +7,7 @@ from flask import Response, request
 from marshmallow import Schema
 
 from coupon.codes import show
-from coupon.model import Kind
+from coupon.model import Kind, Refused
 from coupon.operations import ChangeAddress, CreationAddress, Outcome, Status
 from coupon.ports.backend import BackendUnavailable
 from coupon.service import CommandService
@@ -73,9 +73,13 @@ def commands(service: CommandService, settings: Settings) -> Routes:
         environ = request.environ
         caller = exchange.caller(environ, settings.caller_header)
         wanted = exchange.body(environ, schema, settings.max_body_bytes)
-        address = service.change(kind, wanted["coupon_code"], wanted.get("user_id"), caller)
+        user_id = wanted.get("user_id")
+        try:
+            address = service.change(kind, wanted["coupon_code"], user_id, caller)
+        except Refused as refused:
+            raise of_refusal(refused.reason, refused.coupon, kind, user_id) from refused
         told: dict[str, object] = {"operationId": address.operation, "couponCode": show(address.code)}
-        return _told(service, address, told, exchange.wait_s(environ))
+        return _told(service, address, told, exchange.wait_s(environ), kind, user_id)
 
     for kind, schema_class, summary, refusals in CHANGES:
         schema = schema_class()
@@ -102,7 +106,12 @@ def commands(service: CommandService, settings: Settings) -> Routes:
 
 
 def _told(
-    service: CommandService, address: ChangeAddress | CreationAddress, told: dict[str, object], wait_s: int | None
+    service: CommandService,
+    address: ChangeAddress | CreationAddress,
+    told: dict[str, object],
+    wait_s: int | None,
+    kind: Kind = Kind.CREATE,
+    user_id: str | None = None,
 ) -> Response:
     """The answer to an accepted command; of its outcome, if the caller prefers to wait for it."""
     headers = {"Location": f"/v1/operations/{service.operations.address(address)}"}
@@ -114,7 +123,7 @@ def _told(
     finally:
         _waiting.release()
     if outcome.reason is not None:
-        problem = of_refusal(outcome.reason)
+        problem = of_refusal(outcome.reason, outcome.coupon, kind, user_id)
         problem.headers |= headers
         raise problem
     if outcome.created is not None:

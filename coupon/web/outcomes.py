@@ -10,6 +10,7 @@ from coupon.queries import Cursors, InvalidCursor
 from coupon.service import CommandService
 from coupon.web import exchange, schemas
 from coupon.web.openapi import Routes
+from coupon.web.problems import of_refusal
 
 
 def outcomes(service: CommandService) -> Routes:
@@ -53,5 +54,8 @@ def outcomes(service: CommandService) -> Routes:
 
 
 def _of(operation: str, outcome: Outcome) -> dict[str, Any]:
-    told = {"operationId": operation, "status": outcome.status}
-    return told if outcome.reason is None else told | {"code": outcome.reason}
+    told: dict[str, Any] = {"operationId": operation, "status": outcome.status}
+    if outcome.reason is None:
+        return told
+    problem = of_refusal(outcome.reason, outcome.coupon)
+    return told | {"code": problem.code, "detail": " ".join(filter(None, (problem.title, problem.detail)))}

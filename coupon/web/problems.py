@@ -10,7 +10,7 @@ import structlog
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from coupon.model import Reason, Refused
+from coupon.model import Coupon, Kind, Reason, Refused
 from coupon.operations import Forgotten, UnknownAddress
 from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.queries import InvalidCursor
@@ -31,8 +31,8 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "METHOD_NOT_ALLOWED": (405, "This address does not take this method."),
     "ALREADY_USED": (409, "The coupon was used already."),
     "ALREADY_ISSUED": (409, "The coupon is held by a user already."),
-    "ALREADY_EXPIRED": (409, "The coupon's last day is over."),
-    "EXPIRED": (409, "The coupon's last day is over."),
+    "ALREADY_EXPIRED": (409, "The coupon can no longer be issued or taken back: its last day is over."),
+    "EXPIRED": (409, "The coupon can no longer be used, nor its use be undone: its last day is over."),
     "NOT_STARTED": (409, "The coupon's first day is yet to come."),
     "NOT_ISSUED": (409, "The coupon is held by nobody."),
     "NOT_HOLDER": (409, "The coupon is held by another user."),
@@ -87,14 +87,33 @@ def response(problem: Problem) -> Response:
     return Response(json.dumps(body), problem.status, problem.headers, mimetype=MEDIA_TYPE)
 
 
-def of_refusal(reason: Reason) -> Problem:
-    return Problem(reason.value)
+def of_refusal(
+    reason: Reason, coupon: Coupon | None = None, kind: Kind | None = None, user_id: str | None = None
+) -> Problem:
+    """What is told of a refused command, as far as the coupon, the command and the user that it named are known."""
+    return Problem(reason.value, _detail(reason, coupon, kind, user_id))
+
+
+def _detail(reason: Reason, coupon: Coupon | None, kind: Kind | None, user_id: str | None) -> str | None:
+    """What the reason's title does not say. Never who holds the coupon, when that is another user."""
+    if reason is Reason.ALREADY_USED and kind is Kind.CANCEL:
+        return "Undo its use first, with PUT /v1/coupons/cancel-use."
+    if coupon is None:
+        return None
+    if reason in (Reason.EXPIRED, Reason.ALREADY_EXPIRED):
+        return f"Its last day was {coupon.expire_at}."
+    if reason is Reason.NOT_STARTED:
+        return f"Its first day is {coupon.valid_from}."
+    if reason is Reason.ALREADY_ISSUED and coupon.issued and user_id is not None:
+        who = "the very user" if coupon.user_id == user_id else "another user than the one"
+        return f"It is held by {who} that was named."
+    return None
 
 
 def register(app: Flask) -> None:
     """Answer every exception with a problem, the router's too."""
     app.register_error_handler(Problem, response)
-    app.register_error_handler(Refused, lambda error: response(of_refusal(error.reason)))
+    app.register_error_handler(Refused, lambda error: response(of_refusal(error.reason, error.coupon)))
     app.register_error_handler(IdempotencyKeyReused, lambda _: response(Problem("IDEMPOTENCY_KEY_REUSED")))
     app.register_error_handler(Forgotten, lambda _: response(Problem("FORGOTTEN")))
     app.register_error_handler(UnknownAddress, lambda _: response(Problem("NOT_FOUND")))

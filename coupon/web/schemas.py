@@ -91,6 +91,7 @@ class Operation(Wire):
         validate=validate.OneOf([code for code, (status, _) in TITLES.items() if status == 409]),
         metadata={"description": "Why it was rejected."},
     )
+    detail = fields.String(metadata={"description": "The same in words."})
     coupon_code = _code()
     amount = fields.Integer()
     created = fields.Integer(metadata={"description": "How many of them are stored for certain."})
@@ -152,7 +153,7 @@ class Problem(Wire):
     title = fields.String(required=True)
     status = fields.Integer(required=True)
     code = fields.String(required=True, validate=validate.OneOf(list(TITLES)))
-    detail = fields.String()
+    detail = fields.String(metadata={"description": "What the title does not say, of this request."})
     errors = fields.Dict(
         fields.String(), fields.List(fields.String()), metadata={"description": "What is wrong, by field."}
     )
