@@ -13,7 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from coupon import dead_letters
-from coupon.batch import Owed, Place, Task, Unreadable, parts, task
+from coupon.batch import Owed, Place, Task, Unreadable, parts
 from coupon.carrying_out import DeploymentError, change, create_all
 from coupon.clock import Clock, now_ms
 from coupon.codes import Mint
@@ -27,6 +27,7 @@ from coupon.progress import Progress
 from coupon.protocol import Verdict
 from coupon.settings import Settings
 from coupon.topics import INVALIDATE, OWED, REINDEX, command_topics
+from coupon.turns import Turns
 from coupon.wiring import Backends
 
 GROUP = "worker"
@@ -67,6 +68,7 @@ class Worker:
         self._letters_max = settings.dead_letters_in_a_row
         self._letters_in_a_row = 0
         self._waiting: dict[Place, Waiting] = {}
+        self._turns = Turns()
         self._progress = Progress(self._indexer, self._consumer, clock, settings.batch_max)
         self._failures = 0
         self._stop = threading.Event()
@@ -87,12 +89,26 @@ class Worker:
             self._consumer.close()
 
     def run_once(self, poll_s: float = POLL_S) -> int:
-        """Carry out one batch; the number of messages that were delivered. After BackendUnavailable nothing is lost:
-        call ``rewind`` and go on."""
+        """Carry out one batch, then a portion of the creations; the number of messages that were taken in hand. After
+        BackendUnavailable nothing is lost: call ``rewind`` and go on."""
         self._beat()
-        self._consumer.pause(self._places_to_leave_alone())
-        deliveries = self._consumer.poll(self._batch_max, self._poll_s(poll_s))
-        tasks = [waiting.task for waiting in self._waiting.values()] + [task(delivery) for delivery in deliveries]
+        self._consumer.pause(self._places_to_leave_alone() | self._turns.paused)
+        fresh = self._turns.hold(self._consumer.poll(self._batch_max, self._poll_s(poll_s)))
+        self._take_in_hand([waiting.task for waiting in self._waiting.values()] + fresh)
+        portion = self._turns.portion()
+        self._take_in_hand(portion)
+        if not fresh and not portion and not self._waiting:
+            self._tell()
+        return len(fresh) + len(portion)
+
+    def rewind(self) -> None:
+        """Forget what was not committed: it is delivered again."""
+        self._waiting.clear()
+        self._turns.forget()
+        self._progress.rewind()
+
+    def _take_in_hand(self, tasks: list[Task]) -> None:
+        """Carry them out, as far as there is time for it."""
         started = self._clock()
         for part in parts(tasks):
             if self._stop.is_set() or self._clock() - started > ROUND_MAX_MS:
@@ -103,14 +119,6 @@ class Worker:
             if self._letters_in_a_row or self._progress.due_in_ms() == 0:  # or a letter would be counted once more
                 self._tell()
             self._beat()
-        if not deliveries and not self._waiting:
-            self._tell()
-        return len(deliveries)
-
-    def rewind(self) -> None:
-        """Forget what was not committed: it is delivered again."""
-        self._waiting.clear()
-        self._progress.rewind()
 
     def _beat(self) -> None:
         self._heartbeat.beat(waiting=len(self._waiting), search_away=self._indexer.is_away())
@@ -217,6 +225,8 @@ class Worker:
 
     def _poll_s(self, poll_s: float) -> float:
         """How long to wait for messages: not beyond what else is to be done."""
+        if self._turns.are_due:
+            return 0
         if self._waiting:
             return POLL_WHILE_WAITING_S
         due_in_ms = self._progress.due_in_ms()

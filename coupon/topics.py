@@ -1,4 +1,5 @@
-"""Which topic a command goes to: one for all (the default), or one each for creation, issue, use and cancel."""
+"""Which topic a command goes to. Creations have one of their own, which waits for its turn; the changes of coupons have
+one together (the default), or one each for issue, use and cancel."""
 
 from collections.abc import Mapping
 
@@ -12,10 +13,13 @@ OWED = (REINDEX, INVALIDATE)
 DEAD_LETTERS = "dead-letters"
 """Messages that can never be carried out, with the reason."""
 
+CREATION = "creation"
+"""Creations, in every layout: commands do not wait behind them."""
+
 LAYOUTS: Mapping[str, Mapping[Kind, str]] = {
-    "single": dict.fromkeys(Kind, "commands"),
+    "single": dict.fromkeys(Kind, "commands") | {Kind.CREATE: CREATION},
     "per-command": {
-        Kind.CREATE: "creation",
+        Kind.CREATE: CREATION,
         Kind.ISSUE: "issue",
         Kind.USE: "use",
         Kind.CANCEL: "cancel",

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.bench import (
+    beside_creations,
     carrying_out,
     growth,
     importing,
@@ -33,6 +34,7 @@ GROUPS: dict[str, list[Callable[[Place], list[Figure]]]] = {
     "taking": [taking.figures],
     "carrying-out": [carrying_out.figures],
     "latency": [latency.figures],
+    "beside-creations": [beside_creations.figures],
     "sqlite": [sqlite_worker.figures],
     "import": [importing.figures],
     "rebuild": [rebuilding.figures],

@@ -76,9 +76,9 @@ def one_sentence(ran, status, words):
 def test_init_may_be_repeated_and_says_what_is_there(cli):
     for _ in range(2):
         answer = json.loads(cli.coupon("init", "--json").stdout)
-        assert answer["topics"] == ["commands", "reindex", "invalidate", "dead-letters"]
+        assert answer["topics"] == ["creation", "commands", "reindex", "invalidate", "dead-letters"]
         assert answer["store"] == cli.environ["COUPON_STORE_URL"]
-    assert "the topics commands, reindex, invalidate, dead-letters" in cli.coupon("init").stdout
+    assert "the topics creation, commands, reindex, invalidate, dead-letters" in cli.coupon("init").stdout
 
 
 def test_init_waits_for_a_server_that_is_just_starting(cli, tmp_path):
@@ -96,9 +96,14 @@ def test_init_waits_for_a_server_that_is_just_starting(cli, tmp_path):
 def test_the_lag_is_what_no_worker_has_carried_out(cli, tmp_path):
     (tmp_path / "rows.csv").write_text(f"{'A' * 19}, 20260101, 20261231\n")
     cli.coupon("import", str(tmp_path / "rows.csv"), "--no-wait")
-    assert json.loads(cli.coupon("lag", "--json").stdout) == {"commands": 1, "reindex": 0, "invalidate": 0}
+    assert json.loads(cli.coupon("lag", "--json").stdout) == {
+        "commands": 0,
+        "creation": 1,
+        "reindex": 0,
+        "invalidate": 0,
+    }
     cli.start_worker()
-    eventually(lambda: json.loads(cli.coupon("lag", "--json").stdout)["commands"] == 0, 20)
+    eventually(lambda: json.loads(cli.coupon("lag", "--json").stdout)["creation"] == 0, 20)
 
 
 def test_the_settings_are_shown_without_the_secret(cli):
@@ -188,7 +193,7 @@ def test_an_import_whose_rows_were_given_up_ends_and_says_where_to_look(cli, tmp
     file.write_text("CODE000000000000001, 20260101, 20261231\n")
     running = start_impatient(cli, "import", str(file))
     queue = open_backend(Queue, cli.environ["COUPON_QUEUE_URL"])
-    consumer = queue.consumer(["commands"], "worker")
+    consumer = queue.consumer(["creation"], "worker")
     while not (deliveries := consumer.poll(10, 1)):
         pass
     consumer.commit({Position(d.topic, d.partition): d.offset + 1 for d in deliveries})  # carried out by nobody

@@ -15,7 +15,7 @@ from coupon.model import CHUNK, Day, Kind
 from coupon.ports.backend import BackendUnavailable
 from coupon.rows import BadRow, open_rows
 from coupon.service import Caller, CommandService
-from coupon.topics import all_topics
+from coupon.topics import CREATION, all_topics
 from coupon.wire import decode_command
 from coupon.wiring import Backends, open_backends
 from tests.coupons import a_coupon
@@ -204,7 +204,7 @@ def test_no_more_rows_than_a_window_are_on_their_way(desk, monkeypatch):
     on_the_way = []
 
     def pause(_: int) -> None:
-        published = sum(decode_command(d.value).size for d in desk.backends.queue.browse("commands"))
+        published = sum(decode_command(d.value).size for d in desk.backends.queue.browse(CREATION))
         on_the_way.append(published - len(desk.backends.store.scan(10_000).coupons))
         desk.work()
 

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from backends.testing.timing import TRIES
+from coupon.topics import command_topics
 from tests.web.problems import problem, refused, wrong_fields
 
 CREATION = {"amount": 1, "validFrom": "2026-11-01", "expireAt": "2026-11-30"}
@@ -219,7 +220,8 @@ def test_a_limit_is_a_whole_number_from_one_to_a_thousand(api, limit):
 def test_what_was_refused_leaves_no_trace(api, backends):
     issue(api, ISSUE | {"userId": ""})
     post(api, CREATION | {"amount": 0})
-    assert list(backends.queue.browse("commands")) == []
+    for topic in command_topics("single"):
+        assert list(backends.queue.browse(topic)) == []
 
 
 def test_the_problem_says_what_is_wrong_with_the_field(api):

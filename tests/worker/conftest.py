@@ -9,7 +9,7 @@ from coupon.drain import Worker
 from coupon.model import Coupon, Day, Kind
 from coupon.operations import CreationAddress
 from coupon.service import Caller, CommandService
-from coupon.topics import OWED, all_topics
+from coupon.topics import OWED, all_topics, command_topics
 from coupon.wiring import Backends, open_backends
 from tests.coupons import NOW
 
@@ -58,7 +58,7 @@ class World:
         return self.backends.store.get_many([code])[code]
 
     def lag(self) -> int:
-        return self.backends.queue.lag(["commands", *OWED], "worker")
+        return self.backends.queue.lag([*command_topics(self.settings.topics), *OWED], "worker")
 
 
 @pytest.fixture

@@ -1,0 +1,104 @@
+"""Commands and creations take turns: a large creation holds up nobody's command, and is carried out all the same."""
+
+import pytest
+
+from coupon.model import CHUNK, Kind
+from coupon.operations import Status
+from coupon.ports.backend import BackendUnavailable
+from coupon.ports.queue import Message
+from coupon.topics import CREATION
+from coupon.turns import PORTION
+from coupon.wire import encode_command
+from tests.coupons import a_creation
+from tests.worker.conftest import FIRST, LAST, SHOP, a_world
+from tests.worker.faults import Faulty, away
+
+CHUNKS = 20
+
+
+@pytest.fixture(params=["single", "per-command"])
+def shop(request, environ):
+    yield from a_world({**environ, "COUPON_TOPICS": request.param})
+
+
+def created(world, address):
+    """How many coupons of the creation are stored."""
+    return len(world.backends.store.get_many(world.service.codes(address, 0, address.amount)))
+
+
+def large(world):
+    return world.service.create(CHUNKS * CHUNK, FIRST, LAST, SHOP)
+
+
+def lag(world):
+    return world.backends.queue.lag([CREATION], "worker")
+
+
+def test_a_command_waits_for_no_more_than_a_portion_of_a_creation(shop):
+    first, *others = shop.coupons(5)
+    address = large(shop)
+    shop.change(Kind.ISSUE, first, "ann")
+    shop.worker.run_once(poll_s=0)
+    assert shop.stored(first).issued
+    assert created(shop, address) <= PORTION
+    for code in others:
+        shop.change(Kind.ISSUE, code, "ann")
+        before = created(shop, address)
+        shop.worker.run_once(poll_s=0)
+        assert shop.stored(code).issued
+        assert created(shop, address) <= before + PORTION
+
+
+def test_a_creation_goes_on_while_there_are_always_commands(environ):
+    for world in a_world({**environ, "COUPON_BATCH_MAX": "16"}):
+        codes = world.coupons(200)
+        address = large(world)
+        for code in codes:
+            world.change(Kind.ISSUE, code, "ann")
+        for step in range(1, 10):
+            world.worker.run_once(poll_s=0)
+            assert created(world, address) >= (step - 1) * CHUNK
+        assert any(not world.stored(code).issued for code in codes)
+        world.drain()
+        assert all(world.stored(code).issued for code in codes)
+        assert created(world, address) == address.amount
+
+
+def test_small_creations_are_carried_out_together(world):
+    addresses = [world.service.create(1, FIRST, LAST, SHOP) for _ in range(20)]
+    world.worker.run_once(poll_s=0)
+    assert [world.service.operations.outcome(address).status for address in addresses] == [Status.APPLIED] * 20
+
+
+def test_what_is_held_back_is_not_committed_and_another_worker_carries_it_out(shop):
+    address = large(shop)
+    shop.worker.run_once(poll_s=0)
+    shop.worker._tell()
+    assert lag(shop) == CHUNKS - 1
+    shop.worker._consumer.close()
+    shop.drain(shop.a_worker())
+    assert created(shop, address) == address.amount
+    assert lag(shop) == 0
+
+
+def test_what_is_held_back_is_delivered_again_after_a_failure(world):
+    store = Faulty(world.backends.store)
+    shaken = world.but(store=store)
+    address = large(shaken)
+    shaken.worker.run_once(poll_s=0)
+    store.before["save_many"] = [away()]
+    with pytest.raises(BackendUnavailable):
+        shaken.worker.run_once(poll_s=0)
+    shaken.worker.rewind()
+    shaken.drain()
+    assert created(shaken, address) == address.amount
+    assert lag(shaken) == 0
+
+
+def test_a_creation_that_an_earlier_version_left_among_the_commands_is_carried_out(world):
+    chunk = a_creation(amount=CHUNK, size=CHUNK, mint=world.service.mint.fingerprint)
+    world.backends.queue.publish([Message("commands", "k", encode_command(chunk))])
+    world.drain()
+    codes = list(world.service.mint.codes(chunk.operation, 0, CHUNK))
+    assert world.backends.store.get_many(codes).keys() == set(codes)
+    assert world.lag() == 0
