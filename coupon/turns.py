@@ -1,6 +1,6 @@
 """Commands first, and creations in turn with them: a million coupons must not hold up the one that somebody waits for.
 
-Creations have a topic of their own. What is delivered of it is held back, its partitions are paused, and a small portion
+Creations have a topic of their own. What is delivered of it is held back, its partitions are paused, and a small part
 of it is carried out after each look for commands. Its partitions hold nothing else and are gone through in their order,
 so what was done of them is committed as always; what is held back when the worker stops, dies or loses a partition is
 delivered again, to it or to another.
