@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,14 +21,22 @@ from coupon.ports.url import ConfigurationError
 class SqliteFile:
     """Opens lazily, one connection a thread and process; follows the file when it is replaced.
 
-    ``schema``: statements that each are idempotent (``CREATE … IF NOT EXISTS``).
+    ``schema``: statements that each are idempotent (``CREATE … IF NOT EXISTS``). ``added``: (table, column, type) of
+    each column that files of older versions lack; it is the table's last one.
     ``synchronous``: ``normal`` may lose the last commits at power loss (never at a crash of a process); ``full`` not.
     """
 
-    def __init__(self, path: str, schema: str, timeout_s: float, synchronous: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        schema: str,
+        timeout_s: float,
+        synchronous: str,
+        added: Sequence[tuple[str, str, str]] = (),
+    ) -> None:
         if synchronous not in ("normal", "full"):
             raise ConfigurationError(f"synchronous={synchronous!r} is neither normal nor full")
-        self._path, self._schema = Path(path), schema
+        self._path, self._schema, self._added = Path(path), schema, added
         self._timeout_s, self._synchronous = timeout_s, synchronous
         self._local = threading.local()
         self._writing = threading.Lock()
@@ -79,6 +87,9 @@ class SqliteFile:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
             connection.executescript(self._schema)
+            for table, column, kind in self._added:
+                if column not in {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}:
+                    connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
         return connection
 
     def _identity(self) -> tuple[int, int, int] | None:

@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Literal, get_args
 
+from coupon.model import KEY_LENGTH
+
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 LENGTH = 19
 OPERATION_LENGTH = 20
+SEAL_LENGTH = 8
 _TRIPLES = [a + b + c for a in ALPHABET for b in ALPHABET for c in ALPHABET]
 Purpose = Literal["sign", "cursor"]
 """What a signature is for."""
@@ -45,6 +48,7 @@ class Mint:
         key = blake2b(secret.encode(), digest_size=32).digest()
         self._codes = blake2b(key=key, digest_size=16, person=b"code")
         self._operations = blake2b(key=key, digest_size=16, person=b"operation")
+        self._seals = blake2b(key=key, digest_size=SEAL_LENGTH, person=b"cache")
         self._signatures = {
             purpose: blake2b(key=key, digest_size=8, person=purpose.encode()) for purpose in get_args(Purpose)
         }
@@ -57,11 +61,23 @@ class Mint:
         for index in range(first, first + count):
             yield _letters(_hashed(stem, f"/{index}").digest(), LENGTH)
 
-    def operation(self, caller: str, idempotency_key: str | None) -> str:
-        """The id of an operation: the same for the same caller and key, random without a key."""
+    def key(self, caller: str, idempotency_key: str) -> str:
+        """Stands for the caller and the key."""
+        return _letters(_hashed(self._operations, f"{caller}\0{idempotency_key}").digest(), OPERATION_LENGTH).lower()
+
+    def operation(self, caller: str, idempotency_key: str | None, request: str = "") -> str:
+        """The id of an operation: the same for the same caller, key and request, random without a key. With the same
+        caller and key, whatever the request, it begins with the same ``KEY_LENGTH`` letters."""
         if idempotency_key is None:
             return _letters(secrets.token_bytes(16), OPERATION_LENGTH).lower()
-        return _letters(_hashed(self._operations, f"{caller}\0{idempotency_key}").digest(), OPERATION_LENGTH).lower()
+        of_all = _hashed(self._operations, f"{caller}\0{idempotency_key}\0{request}").digest()
+        return self.key(caller, idempotency_key)[:KEY_LENGTH] + _letters(of_all, OPERATION_LENGTH - KEY_LENGTH).lower()
+
+    def seal(self, key: str, value: bytes) -> bytes:
+        """A signature of a cache entry, 8 bytes: only who has the secret writes what is believed under that key."""
+        sealed = self._seals.copy()
+        sealed.update(key.encode() + b"\0" + value)
+        return sealed.digest()
 
     def sign(self, text: str, purpose: Purpose = "sign") -> str:
         """A short signature, for addresses and cursors that only we may make; one purpose's is worth nothing for

@@ -26,11 +26,10 @@ from coupon.ports.queue import Position
 from coupon.progress import Progress
 from coupon.protocol import Verdict
 from coupon.settings import Settings
-from coupon.topics import INVALIDATE, OWED, REINDEX, command_topics
+from coupon.topics import GROUP, INVALIDATE, OWED, REINDEX, command_topics
 from coupon.turns import Turns
 from coupon.wiring import Backends
 
-GROUP = "worker"
 POLL_S = 0.5
 POLL_WHILE_WAITING_S = 0.02
 IDLE_S = 0.05
@@ -59,7 +58,9 @@ class Worker:
         self._clock = clock
         self._mint = Mint(settings.secret)
         self._indexer = Indexer(backends.search, backends.queue, clock)
-        self._invalidation = Invalidation(backends.cache, backends.store, backends.queue, clock)
+        self._invalidation = Invalidation(
+            backends.cache, backends.store, backends.queue, self._mint, settings.cache_ttl_s, clock
+        )
         self._heartbeat = Heartbeat(backends.cache, settings.heartbeat_file, clock)
         self._consumer = backends.queue.consumer(list(topics) or [*command_topics(settings.topics), *OWED], GROUP)
         self._batch_max = settings.batch_max

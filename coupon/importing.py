@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, Self, TextIO
 
 from coupon.duplicates import Duplicate, DuplicateFinder
-from coupon.model import CHUNK, WHOLE, Day
+from coupon.model import CHUNK, IMPORT, WHOLE, Day
 from coupon.patience import while_away
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store
@@ -35,7 +35,6 @@ READ = 5_000
 QUIET_LOOKS = 10
 """After so many looks that found no other marker, what is to be read back of those that arrived is, so that it is told
 whatever becomes of the rest."""
-ACTOR = "coupon import"
 
 
 class Stored(NamedTuple):
@@ -133,9 +132,9 @@ class Importer:
     def _publish(self, chunks: list[list[Row]]) -> str:
         """Returns the operation that creates them. The queue is waited for when it is away; what it took although it
         failed, it has once more with each try, which changes nothing."""
-        operation = self._service.mint.operation(ACTOR, None)
+        operation = self._service.mint.operation(IMPORT, None)
         given = [Given(tuple(row.code for row in chunk), chunk[0].valid_from, chunk[0].expire_at) for chunk in chunks]
-        publish = partial(self._service.create_given, operation, given, ACTOR)
+        publish = partial(self._service.create_given, operation, given, IMPORT)
         while_away(publish, self._waiting_for("queue"))
         return operation
 

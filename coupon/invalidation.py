@@ -1,31 +1,43 @@
 """Taking coupons out of the cache that the store proves wrong: a command that was accepted on them lost, or one was
 accepted without the cache's knowledge. Whoever goes on with such a coupon loses too, so it has to go even when the
 cache is away just now: then the codes go into the ``invalidate`` topic, durably, and are looked at when it is back.
+
+In the place of what is wrong comes a claim: the store may be behind what was accepted on another entry, so it is
+believed only once the workers have passed the queue's end as it is then.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import structlog
 
+from coupon.cache_entries import UNFENCED, Claim, Entries, cache_key
 from coupon.circuit import Circuit
 from coupon.clock import Clock
+from coupon.codes import Mint
 from coupon.model import Coupon
 from coupon.owed import owe
 from coupon.ports.backend import BackendError
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Queue
 from coupon.ports.store import Store
-from coupon.reservations import cache_key, is_wrong
+from coupon.reservations import leads_to
 from coupon.topics import INVALIDATE
+from coupon.wire import Malformed
 
+ATTEMPTS = 20
 log = structlog.get_logger("coupon.invalidation")
+
+
+class CacheFailed(Exception):
+    """The cache did not do what it was asked."""
 
 
 class Invalidation:
     """Removes what is wrong, or notes what is owed. After a failure, the cache is left alone until a ping answers."""
 
-    def __init__(self, cache: Cache, store: Store, queue: Queue, clock: Clock) -> None:
+    def __init__(self, cache: Cache, store: Store, queue: Queue, mint: Mint, ttl_s: int, clock: Clock) -> None:
         self._cache, self._store, self._queue = cache, store, queue
+        self._entries, self._ttl_s = Entries(mint), ttl_s
         self._circuit = Circuit(cache, clock)
 
     def is_away(self) -> bool:
@@ -38,24 +50,34 @@ class Invalidation:
         if codes and not self.is_away():
             stored = self._store.get_many(codes)
             try:
-                return self._remove(codes, stored)
-            except BackendError as error:
+                for code in codes:
+                    self._claim_if_wrong(code, stored.get(code))
+            except CacheFailed as error:
                 log.warning("cache unavailable", error=str(error))
                 self._circuit.open()
-        owe(self._queue, INVALIDATE, codes)
-        return None
-
-    def _remove(self, codes: Sequence[str], stored: Mapping[str, Coupon]) -> None:
-        """An entry that cannot be read, or changes while it is looked at, is deleted whatever it is: that costs no more
-        than speed."""
-        for place, code in enumerate(codes):
-            key = cache_key(code)
-            try:
-                cached = self._cache.get(key)
-                if cached is None or not is_wrong(cached.value, stored.get(code)):
-                    continue
-                if not self._cache.remove(key, cached.token):
-                    self._cache.delete_many([key])
-            except BackendError:
-                self._cache.delete_many(map(cache_key, codes[place:]))
+            else:
                 return
+        owe(self._queue, INVALIDATE, codes)
+
+    def _claim_if_wrong(self, code: str, stored: Coupon | None) -> None:
+        """An entry that changes while it is looked at is looked at again: it may have been confirmed just now."""
+        for _ in range(ATTEMPTS):
+            try:
+                cached = self._cache.get(cache_key(code))
+                if cached is None or not self._is_wrong(code, cached.value, stored):
+                    return
+                claim = self._entries.encode(code, UNFENCED)
+                if self._cache.replace(cache_key(code), claim, cached.token, self._ttl_s) is not None:
+                    return
+            except BackendError as error:
+                raise CacheFailed(str(error)) from error
+            stored = self._store.get_many([code]).get(code)
+        raise CacheFailed(f"the entry of {code} changed {ATTEMPTS} times between our read and our write")
+
+    def _is_wrong(self, code: str, value: bytes, stored: Coupon | None) -> bool:
+        """A claim with a fence is taken for wrong: it may be of a time before the command that we are here for."""
+        try:
+            entry = self._entries.decode(code, value)
+        except Malformed:
+            return True
+        return entry.fence is not None if isinstance(entry, Claim) else not leads_to(stored, entry.coupon)

@@ -17,6 +17,12 @@ REJECTIONS_MAX = 200
 """How many of its last rejections a coupon remembers."""
 WHOLE = 0
 """The ``batch`` of an imported chunk's marker whose operation created every coupon of the chunk."""
+ROUND = 2**20
+"""A chain of commands that begins from the store, not from the cache, begins at the next multiple of this number."""
+IMPORT = "coupon import"
+"""The actor of coupons that were imported. No caller of the HTTP interface can have that name."""
+KEY_LENGTH = 12
+"""So many letters of an operation come from the caller and the ``Idempotency-Key`` alone, the others from all."""
 
 
 class Kind(StrEnum):
@@ -44,6 +50,7 @@ class Reason(StrEnum):
     # After acceptance, by the worker only:
     RIVAL_WON = "RIVAL_WON"
     PREDECESSOR_LOST = "PREDECESSOR_LOST"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
 
 
 class Refused(Exception):
@@ -56,34 +63,25 @@ class Refused(Exception):
 
 
 class Entry(NamedTuple):
-    """One command of a coupon's history, as it was carried out."""
+    """One command of a coupon's history, as it was carried out. ``number`` is the command's; 0 is of a coupon that was
+    written before commands had one, when it was the version that the command made."""
 
     operation: str
     kind: Kind
     at: int
     user_id: str | None
     actor: str
+    number: int = 0
 
 
 class Rejection(NamedTuple):
-    """One attempt that was accepted ``at``, to be built on ``version``, and then lost."""
+    """One attempt that was accepted ``at``, to be built on ``version``, and then lost. ``number`` as in Entry."""
 
     operation: str
     version: int
     reason: Reason
     at: int
-
-
-class Attempt(NamedTuple):
-    """An operation as it was accepted ``at`` some time, built on what ``previous``, as it was accepted
-    ``previous_at``, had made of the coupon by then. An operation that lost may be sent again: that is another attempt.
-    """
-
-    operation: str
-    previous: str
-    previous_version: int
-    previous_at: int
-    at: int
+    number: int = 0
 
 
 class Coupon(NamedTuple):
@@ -91,6 +89,7 @@ class Coupon(NamedTuple):
 
     ``revision`` counts the writes to the store, one for several commands and rejections too: the store's condition.
     ``batch`` is the number of coupons that were created by the same operation; of an import's marker it may be WHOLE.
+    ``settled`` is the highest number of a command that was applied or rejected: what has no higher one is settled.
     """
 
     code: str
@@ -106,6 +105,7 @@ class Coupon(NamedTuple):
     revision: int
     history: tuple[Entry, ...]
     rejections: tuple[Rejection, ...] = ()
+    settled: int = 1
 
     @property
     def issued(self) -> bool:
@@ -135,13 +135,39 @@ class Coupon(NamedTuple):
         place = version - 1 - (self.version - len(self.history))
         return self.history[place] if 0 <= place < len(self.history) else None
 
-    def rejection(self, operation: str, version: int, at: int) -> Rejection | None:
-        """What is recorded of the rejection of the operation as it was accepted then, on that version; or None."""
-        return next((r for r in self.rejections if (r.operation, r.version, r.at) == (operation, version, at)), None)
+    def number_at(self, version: int) -> int:
+        """The number of the command that made the version, which the history reaches."""
+        entry = self.entry_at(version)
+        return (entry.number if entry else 0) or version
+
+    def rejection(self, operation: str, number: int) -> Rejection | None:
+        """What is recorded of the rejection of the operation's attempt with that number; or None."""
+        return next((r for r in self.rejections if r.operation == operation and number_of(r) == number), None)
+
+    def same_key(self, operation: str) -> Entry | None:
+        """What the history says of an operation with the same ``Idempotency-Key``, this one or another; or None."""
+        key = operation[:KEY_LENGTH]
+        return next((entry for entry in self.history if entry.operation[:KEY_LENGTH] == key), None)
+
+    def next_number(self, *, fresh: bool) -> int:
+        """The number of a command that is built on this coupon: beyond all that was settled. ``fresh``: the coupon
+        comes from the store, so the command begins a chain. Its numbers are beyond those of any chain that began from
+        an earlier state of the store, and whose commands may still be on their way."""
+        return (self.settled // ROUND + self.version + 1) * ROUND if fresh else self.settled + 1
+
+
+def number_of(rejection: Rejection) -> int:
+    """The number of the attempt that was rejected."""
+    return rejection.number or rejection.version + 1
 
 
 class Command(NamedTuple):
-    """A change of one coupon, built on what ``previous`` (accepted ``previous_at``) made of it: ``previous_version``.
+    """A change of one coupon, built on what ``previous`` (of number ``previous_number``) made of it:
+    ``previous_version``.
+
+    ``number`` is higher than those of all commands that it is built on: with the operation it names this attempt, and
+    with the coupon's ``settled`` it tells whether the attempt was settled. An operation that lost may be sent again:
+    that is another attempt.
 
     Time was decided once, at acceptance: ``accepted_at`` and the ``day`` that it was then. Not ``reserved`` is what was
     accepted without the cache, which may hold the coupon as it was before.
@@ -152,16 +178,13 @@ class Command(NamedTuple):
     code: str
     previous: str
     previous_version: int
-    previous_at: int
     accepted_at: int
     day: Day
     user_id: str | None
     actor: str
     reserved: bool
-
-    @property
-    def attempt(self) -> Attempt:
-        return Attempt(self.operation, self.previous, self.previous_version, self.previous_at, self.accepted_at)
+    number: int
+    previous_number: int
 
 
 class CreateCoupons(NamedTuple):
@@ -186,7 +209,7 @@ class CreateCoupons(NamedTuple):
 def create(command: CreateCoupons, code: str) -> Coupon:
     """The new coupon with that code."""
     at = command.accepted_at
-    born = Entry(command.operation, Kind.CREATE, at, None, command.actor)
+    born = Entry(command.operation, Kind.CREATE, at, None, command.actor, 1)
     return Coupon(
         code=code,
         valid_from=command.valid_from,
@@ -216,7 +239,7 @@ def transition(coupon: Coupon, command: Command) -> Coupon:
             user_id = issued_at = None
         case Kind.CANCEL_USE:
             used_at = None
-    entry = Entry(command.operation, command.kind, command.accepted_at, command.user_id, command.actor)
+    entry = Entry(command.operation, command.kind, command.accepted_at, command.user_id, command.actor, command.number)
     return coupon._replace(
         user_id=user_id,
         issued_at=issued_at,
@@ -224,6 +247,7 @@ def transition(coupon: Coupon, command: Command) -> Coupon:
         modified_at=command.accepted_at,
         version=coupon.version + 1,
         history=(*coupon.history, entry)[-HISTORY_MAX:],
+        settled=max(coupon.settled, command.number),
     )
 
 

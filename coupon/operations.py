@@ -1,17 +1,18 @@
-"""The address of an accepted operation, and what became of it: accepted, applied or rejected, from the store alone.
+"""The id of an accepted operation, and what became of it: accepted, applied or rejected, from the store alone.
 
-An address carries all that is needed to answer (the attempt's predecessor and coupon, or a creation's amount), and a
-signature, so that nobody gets an answer for an operation that was never accepted.
+An id carries all that is needed to answer: the attempt's number and coupon, or a creation's amount. It is signed, so
+that nobody gets an answer for an operation that was never accepted. Clients see this id everywhere.
 """
 
+import hmac
 from enum import StrEnum
 from typing import NamedTuple
 
 from coupon.codes import Mint
 from coupon.creation import missing
-from coupon.model import Attempt, Coupon, Reason
+from coupon.model import IMPORT, Coupon, Kind, Reason
 from coupon.ports.store import Store
-from coupon.protocol import Found, Standing, find
+from coupon.protocol import Found, Standing, outcome
 
 
 class Status(StrEnum):
@@ -31,12 +32,9 @@ class Forgotten(Exception):
 class ChangeAddress(NamedTuple):
     """One attempt to change one coupon."""
 
-    attempt: Attempt
+    operation: str
+    number: int
     code: str
-
-    @property
-    def operation(self) -> str:
-        return self.attempt.operation
 
 
 class CreationAddress(NamedTuple):
@@ -61,24 +59,32 @@ class Operations:
         self._mint, self._store = mint, store
 
     def address(self, address: ChangeAddress | CreationAddress) -> str:
-        """The opaque form of the address: what ``parse`` takes."""
-        if isinstance(address, ChangeAddress):
-            operation, previous, version, previous_at, at = address.attempt
-            text = f"{operation}-{previous}-{version}-{previous_at}-{at}-{address.code}"
-        else:
-            text = f"{address.operation}-{address.amount}"
+        """The operation's id: what ``parse`` takes."""
+        text = "-".join(map(str, address))
         return f"{text}-{self._mint.sign(text)}"
+
+    def of_entry(self, coupon: Coupon, version: int) -> str:
+        """The id of the operation that made the version, which the history reaches. An import's rows have one each: the
+        file was no request."""
+        entry = coupon.entry_at(version)
+        if entry is None:
+            raise ValueError(f"{coupon.code} does not remember its version {version}")
+        if entry.kind is Kind.CREATE and entry.actor != IMPORT:
+            return self.address(CreationAddress(entry.operation, coupon.batch))
+        return self.address(ChangeAddress(entry.operation, coupon.number_at(version), coupon.code))
 
     def parse(self, text: str) -> ChangeAddress | CreationAddress:
         """Raises UnknownAddress."""
         body, _, signature = text.rpartition("-")
-        if not body or signature != self._mint.sign(body):
+        if not body or not hmac.compare_digest(signature.encode(errors="replace"), self._mint.sign(body).encode()):
             raise UnknownAddress(text)
         match body.split("-"):
             case [operation, amount]:
                 return CreationAddress(operation, int(amount))
-            case [operation, previous, *numbers, code] if len(numbers) == 3:
-                return ChangeAddress(Attempt(operation, previous, *map(int, numbers)), code)
+            case [operation, number, code]:
+                return ChangeAddress(operation, int(number), code)
+            case [operation, _, previous_version, _, _, code]:  # given before commands had numbers
+                return ChangeAddress(operation, int(previous_version) + 1, code)
         raise UnknownAddress(text)
 
     def outcome(self, address: ChangeAddress | CreationAddress) -> Outcome:
@@ -89,7 +95,7 @@ class Operations:
 
     def _change(self, address: ChangeAddress) -> Outcome:
         coupon = self._store.get_many([address.code]).get(address.code)
-        found = Found(Standing.EARLY) if coupon is None else find(coupon, address.attempt)
+        found = Found(Standing.OPEN) if coupon is None else outcome(coupon, address.operation, address.number)
         match found.standing:
             case Standing.APPLIED:
                 return Outcome(Status.APPLIED)

@@ -2,15 +2,19 @@
 
 | what the store holds                              | it means                         | the worker                    |
 | ------------------------------------------------- | -------------------------------- | ----------------------------- |
-| the version and operation that it builds on, last | its turn                         | applies it, saves             |
 | the operation in the history                      | seen before                      | does nothing                  |
-| the attempt among the rejections                  | seen before                      | does nothing                  |
+| the command's number is settled                   | seen before, or it can no longer | does nothing                  |
+|                                                   | be carried out                   |                               |
+| another operation with its key in the history     | the key was used twice           | records the rejection         |
+| the version and operation that it builds on, last | its turn                         | applies it, saves             |
 | another operation in its place                    | a rival won, against it or       | records the rejection         |
 |                                                   | against what it was built on     |                               |
 | an earlier version                                | the predecessor lost, or is not  | rejects it when order is kept |
-|                                                   | here (yet)                       | or it is known to be lost,    |
+|                                                   | here (yet)                       | or the predecessor is settled,|
 |                                                   |                                  | else waits                    |
-| a history that no longer reaches back to it       | settled, and forgotten           | does nothing                  |
+
+A number is settled when it is not beyond the coupon's ``settled``. So an outcome never changes, however many commands
+and rejections there were since; the recorded rejections tell the reasons of the newest ones.
 
 Pure, as ``model.transition`` is.
 """
@@ -18,18 +22,20 @@ Pure, as ``model.transition`` is.
 from enum import Enum, auto
 from typing import NamedTuple
 
-from coupon.model import REJECTIONS_MAX, Attempt, Command, Coupon, Reason, Refused, Rejection, transition
+from coupon.model import REJECTIONS_MAX, Command, Coupon, Reason, Refused, Rejection, number_of, transition
 
 
 class Standing(Enum):
-    """Where a coupon's record leaves an attempt."""
+    """Where a coupon's record leaves an attempt. OPEN, TURN and EARLY may change; the others tell what became of it:
+    REJECTED what is recorded, LOST what is certain without a record."""
 
     APPLIED = auto()
     REJECTED = auto()
+    FORGOTTEN = auto()
+    OPEN = auto()
     TURN = auto()
     LOST = auto()
     EARLY = auto()
-    FORGOTTEN = auto()
 
 
 class Verdict(Enum):
@@ -42,26 +48,38 @@ class Verdict(Enum):
 
 
 class Found(NamedTuple):
-    """A standing, with the reason for a rejection, recorded (REJECTED) or certain (LOST)."""
+    """A standing, with the reason for a rejection (REJECTED, LOST)."""
 
     standing: Standing
     reason: Reason | None = None
 
 
-def find(coupon: Coupon, attempt: Attempt) -> Found:
-    """Where the attempt stands. What is APPLIED, REJECTED or LOST stays so; the others may change."""
-    if coupon.entry(attempt.operation) is not None:
+def outcome(coupon: Coupon, operation: str, number: int) -> Found:
+    """What became of the attempt: APPLIED, REJECTED, FORGOTTEN (settled before the history begins), LOST, or OPEN."""
+    if coupon.entry(operation) is not None:
         return Found(Standing.APPLIED)
-    rejection = coupon.rejection(attempt.operation, attempt.previous_version, attempt.at)
+    rejection = coupon.rejection(operation, number)
     if rejection is not None:
         return Found(Standing.REJECTED, rejection.reason)
-    behind = coupon.version - attempt.previous_version
-    if behind < 0:
-        lost = coupon.rejection(attempt.previous, attempt.previous_version - 1, attempt.previous_at)
-        return Found(Standing.LOST, Reason.PREDECESSOR_LOST) if lost else Found(Standing.EARLY)
-    if behind > len(coupon.history):
+    reused = coupon.same_key(operation) is not None
+    if number > coupon.settled:
+        return Found(Standing.LOST, Reason.IDEMPOTENCY_KEY_REUSED) if reused else Found(Standing.OPEN)
+    oldest = coupon.version - len(coupon.history) + 1
+    if oldest > 1 and number < coupon.number_at(oldest):
         return Found(Standing.FORGOTTEN)
-    if behind < len(coupon.history) and coupon.history[-1 - behind].operation != attempt.previous:
+    return Found(Standing.LOST, Reason.IDEMPOTENCY_KEY_REUSED if reused else Reason.RIVAL_WON)
+
+
+def find(coupon: Coupon, command: Command) -> Found:
+    """Where the command stands: an outcome, or its TURN, or EARLY."""
+    found = outcome(coupon, command.operation, command.number)
+    if found.standing is not Standing.OPEN:
+        return found
+    behind = coupon.version - command.previous_version
+    if behind < 0:
+        lost = command.previous_number <= coupon.settled
+        return Found(Standing.LOST, Reason.PREDECESSOR_LOST) if lost else Found(Standing.EARLY)
+    if behind < len(coupon.history) and coupon.history[-1 - behind].operation != command.previous:
         return Found(Standing.LOST, Reason.PREDECESSOR_LOST)
     return Found(Standing.LOST, Reason.RIVAL_WON) if behind else Found(Standing.TURN)
 
@@ -71,14 +89,15 @@ def settle(coupon: Coupon, command: Command, *, wait: bool) -> tuple[Verdict, Co
 
     ``wait``: the predecessor may still be on its way on another topic, so do not reject for its absence.
     """
-    match find(coupon, command.attempt):
+    match find(coupon, command):
         case Found(Standing.TURN):
             try:
                 return Verdict.APPLIED, transition(coupon, command)
             except Refused as refused:  # only when the two sides run with different rules: a deployment in between
                 return Verdict.REJECTED, _reject(coupon, command, refused.reason)
         case Found(Standing.LOST, reason) if reason is not None:
-            return Verdict.REJECTED, _reject(coupon, command, reason)
+            after = _reject(coupon, command, reason)
+            return (Verdict.SEEN, coupon) if after == coupon else (Verdict.REJECTED, after)
         case Found(Standing.EARLY):
             if wait:
                 return Verdict.WAITING, coupon
@@ -87,5 +106,7 @@ def settle(coupon: Coupon, command: Command, *, wait: bool) -> tuple[Verdict, Co
 
 
 def _reject(coupon: Coupon, command: Command, reason: Reason) -> Coupon:
-    rejection = Rejection(command.operation, command.previous_version, reason, command.accepted_at)
-    return coupon._replace(rejections=(*coupon.rejections, rejection)[-REJECTIONS_MAX:])
+    """Of the rejections those with the highest numbers are kept, in whatever order they came."""
+    rejection = Rejection(command.operation, command.previous_version, reason, command.accepted_at, command.number)
+    kept = sorted((*coupon.rejections, rejection), key=lambda it: (number_of(it), it.operation))[-REJECTIONS_MAX:]
+    return coupon._replace(rejections=tuple(kept), settled=max(coupon.settled, command.number))

@@ -1,183 +1,242 @@
 """The coupon as it will be after everything accepted so far: read from the cache, and reserved there.
 
-A reservation is provisional until the queue's acknowledgement, then confirmed. Nobody builds on a provisional one, so
-a publish that failed takes nobody else's command with it. A provisional one lives for ``reservation_ttl_s``, which
-must be longer than a publish may take. Without a cache there are no reservations: the store alone settles rivals.
+A reservation is provisional until the queue's acknowledgement, then confirmed. Nobody builds on a provisional one, so a
+publish that failed takes nobody else's command with it. Every step replaces exactly the entry that it was decided on.
+
+Where the cache has no entry, the coupon in the store may be behind what its callers were told. It is believed when the
+cache has lost nothing (``losses``). Otherwise a claim is put into the entry's place: with it, the store is believed
+once the workers have passed the queue's end as it was when the claim was there.
 """
 
 import time
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Any, NamedTuple
 
 import structlog
 
-from coupon.model import Coupon, Entry
+from coupon.cache_entries import UNFENCED, Claim, Confirmed, Entries, Provisional, cache_key
+from coupon.clock import Clock, monotonic_ms
+from coupon.codes import Mint
+from coupon.fences import Fences
+from coupon.losses import Epoch, Losses
+from coupon.model import Coupon
+from coupon.model import Entry as Deed
 from coupon.ports.backend import BackendError
-from coupon.ports.cache import Cache
+from coupon.ports.cache import Cache, Cached
 from coupon.ports.store import Store
-from coupon.wire import Malformed, decode_coupon, encode_coupon
+from coupon.settings import Settings
+from coupon.wire import Malformed
 
 Sleep = Callable[[float], None]
-PROVISIONAL, CONFIRMED = b"P", b"C"
+SEEN_MAX = 10_000
+"""Of so many provisional entries a process remembers since when it has seen them."""
 log = structlog.get_logger("coupon.reservations")
 
 
 class Busy(Exception):
-    """Another command on this coupon is being accepted just now: try again."""
+    """Another command on this coupon is being accepted just now, or the workers have to catch up: try again."""
+
+
+class CacheAway(Exception):
+    """The cache does not answer: nothing can be reserved."""
+
+
+class Again(Enum):
+    """Look once more: at once, or after a moment."""
+
+    NOW = auto()
+    LATER = auto()
 
 
 class Snapshot(NamedTuple):
-    """A coupon as a request saw it. ``token`` is None when it came from the store; ``cached`` says that there is a
-    cache to reserve in."""
+    """A coupon as a request saw it.
+
+    ``token`` is of the entry that a reservation replaces; None when there is none. ``fresh``: the coupon is as the
+    store has it, where a chain of commands begins; ``epoch`` is set when that was believed without a claim. ``own``:
+    the coupon is as this very operation will make it, and is reserved, but nobody knows whether the queue has the
+    command.
+    """
 
     coupon: Coupon
     token: Any
-    cached: bool
+    fresh: bool = False
+    epoch: Epoch | None = None
+    own: bool = False
 
 
 class Reservation(NamedTuple):
-    """What a request has between its reservation and the queue's answer; ``value`` is None without a cache, ``token``
-    when the cache has not answered for it: it may have it or not."""
+    """What a request has between its reservation and the queue's answer."""
 
     coupon: Coupon
-    value: bytes | None
     token: Any
-
-    @property
-    def held(self) -> bool:
-        return self.token is not None
-
-
-def cache_key(code: str) -> str:
-    return f"coupon:{code}"
 
 
 class Reservations:
-    """Reads, reserves, confirms. Thread-safe; the cache's failures cost speed and are never raised."""
+    """Reads, reserves, confirms. Thread-safe. Every method raises CacheAway when the cache does not answer."""
 
     def __init__(
-        self, cache: Cache, store: Store, ttl_s: int, provisional_ttl_s: int, wait_ms: int, sleep: Sleep = time.sleep
+        self,
+        cache: Cache,
+        store: Store,
+        fences: Fences,
+        mint: Mint,
+        settings: Settings,
+        sleep: Sleep = time.sleep,
+        timer: Clock = monotonic_ms,
     ) -> None:
-        self._cache, self._store, self._sleep = cache, store, sleep
-        self._ttl_s, self._provisional_ttl_s, self._wait_s = ttl_s, provisional_ttl_s, wait_ms / 1000
+        self._cache, self._store, self._fences = cache, store, fences
+        self._entries = Entries(mint)
+        self._losses = Losses(cache, fences, mint, settings.cache_ttl_s, timer)
+        self._sleep, self._timer = sleep, timer
+        self._ttl_s, self._void_ms = settings.cache_ttl_s, settings.reservation_ttl_s * 1000
+        self._wait_ms = settings.reservation_wait_ms
+        self._seen: dict[str, tuple[Any, int]] = {}
 
-    def read(self, code: str) -> Snapshot | None:
-        """The coupon after all that was accepted; None when there is no such coupon. Waits for a provisional
-        reservation to be confirmed or dropped for a few milliseconds; raises Busy after that."""
-        waited_s, pause_s = 0.0, 0.001
+    def read(self, code: str, operation: str) -> Snapshot | None:
+        """The coupon after all that was accepted, for a request of that operation; None when there is no such coupon.
+        Waits a few milliseconds for a provisional reservation to be confirmed, and for a fence to be passed; raises
+        Busy after that."""
+        began, pause_s = self._timer(), 0.001
         while True:
-            try:
-                cached = self._cache.get(cache_key(code))
-            except BackendError as error:
-                log.warning("cache unavailable", error=str(error))
-                return self._from_store(code, cached=False)
-            if cached is None:
-                return self._from_store(code, cached=True)
-            if cached.value[:1] == CONFIRMED:
-                try:
-                    return Snapshot(decode_coupon(cached.value[1:]), cached.token, cached=True)
-                except Malformed as error:  # of another version, or not ours: as good as lost
-                    log.warning("cache entry dropped", code=code, error=str(error))
-                    self._drop(code, cached.value)
-            elif waited_s > self._wait_s:
+            found = self._look(code, operation)
+            if not isinstance(found, Again):
+                return found
+            if self._timer() - began > self._wait_ms:
                 raise Busy(code)
-            else:
+            if found is Again.LATER:
                 self._sleep(pause_s)
-                waited_s, pause_s = waited_s + pause_s, min(pause_s * 2, 0.02)
+                pause_s = min(pause_s * 2, 0.02)
+
+    def _look(self, code: str, operation: str) -> "Snapshot | Again | None":
+        cached = self._get(code)
+        if cached is None:
+            epoch = self._excluded(code)
+            return self._put(code, None, UNFENCED) if epoch is None else self._from_store(code, None, epoch)
+        match self._decoded(code, cached):
+            case Confirmed(coupon):
+                return Snapshot(coupon, cached.token)
+            case Provisional(coupon) if coupon.last_operation == operation:
+                return Snapshot(coupon, cached.token, own=True)
+            case Provisional() if not self._is_void(code, cached.token):
+                return Again.LATER
+            case Claim(fence) if fence is not None:
+                return self._from_store(code, cached.token) if self._fences.passed(fence) else Again.LATER
+            case Claim():
+                return self._put(code, cached.token, Claim(self._fences.of(code)))
+        return self._put(code, cached.token, UNFENCED)
+
+    def _put(self, code: str, token: Any, claim: Claim) -> "Again":
+        self._replace(code, token, claim)
+        return Again.NOW
 
     def is_behind(self, snapshot: Snapshot) -> bool:
-        """True, and the cache entry dropped, when the store proves the cached snapshot wrong: it has gone another way,
-        or has rejected what the snapshot holds as accepted. Asked before a refusal: the cache is a hint."""
-        if snapshot.token is None:
-            return False
+        """True, and the entry gone, when the store proves the cached snapshot wrong: it has gone another way, or has
+        rejected what the snapshot holds as accepted. True, too, when the cache lost something while it was believed to
+        have nothing. Asked before a refusal: the cache is a hint."""
         code = snapshot.coupon.code
-        if _leads_to(self._store.get_many([code]).get(code), snapshot.coupon):
+        if snapshot.fresh:
+            return snapshot.epoch is not None and not self._is_still_excluded(snapshot.epoch, code)
+        if leads_to(self._store.get_many([code]).get(code), snapshot.coupon):
             return False
-        try:
-            self._cache.remove(cache_key(code), snapshot.token)
-        except BackendError as error:
-            log.warning("cache unavailable", error=str(error))
+        self._replace(code, snapshot.token, UNFENCED)
         return True
 
     def reserve(self, snapshot: Snapshot, after: Coupon) -> Reservation | None:
-        """Reserve the step from the snapshot to ``after``, provisionally; None when somebody else was faster."""
-        if not snapshot.cached:
-            return Reservation(after, None, None)
-        key, value = cache_key(after.code), PROVISIONAL + _encode(after)
-        try:
-            if snapshot.token is None:
-                token = self._cache.add(key, value, self._provisional_ttl_s)
-            else:
-                token = self._cache.replace(key, value, snapshot.token, self._provisional_ttl_s)
-        except BackendError as error:
-            log.warning("cache unavailable", error=str(error))
-            return Reservation(after, value, None)
-        return None if token is None else Reservation(after, value, token)
+        """Reserve the step from the snapshot to ``after``, provisionally; None when the snapshot is no longer true."""
+        token = self._replace(after.code, snapshot.token, Provisional(after))
+        if token is None:
+            return None
+        if snapshot.epoch is not None and not self._is_still_excluded(snapshot.epoch, after.code):
+            self._replace(after.code, token, UNFENCED)
+            return None
+        return Reservation(after, token)
 
-    def confirm(self, reservation: Reservation) -> None:
-        """The queue has the command: others may build on it. A reservation that is gone meanwhile stays gone."""
-        coupon, value, token = reservation
-        if value is None:
-            return
-        key = cache_key(coupon.code)
+    def confirm(self, reservation: Reservation) -> bool:
+        """The queue has the command: others may build on it. False when the reservation is gone meanwhile: then nobody
+        may be told yes, because nobody else knows of the command."""
         try:
-            if token is None:  # nobody knows whether the cache has it
-                token = self._token_of(key, value)
-            if token is not None:
-                self._cache.replace(key, CONFIRMED + value[1:], token, self._ttl_s)
-        except BackendError as error:
+            token = self._replace(reservation.coupon.code, reservation.token, Confirmed(reservation.coupon))
+        except CacheAway:
+            return False
+        return token is not None
+
+    def give_back(self, reservation: Reservation) -> None:
+        """The queue has certainly not got the command."""
+        try:
+            self._replace(reservation.coupon.code, reservation.token, UNFENCED)
+        except CacheAway as error:
             log.warning("cache unavailable", error=str(error))
 
-    def drop(self, reservation: Reservation) -> None:
-        """The publish failed, or nobody knows: let the next one begin from the store."""
-        if reservation.value is not None:
-            self._drop(reservation.coupon.code, reservation.value)
+    def _get(self, code: str) -> Cached | None:
+        try:
+            return self._cache.get(cache_key(code))
+        except BackendError as error:
+            raise CacheAway(str(error)) from error
 
-    def _from_store(self, code: str, *, cached: bool) -> Snapshot | None:
+    def _replace(self, code: str, token: Any, entry: Claim | Confirmed | Provisional) -> Any:
+        """The new entry's token; None when the one that it should replace is gone. Without a token there was none."""
+        key, value = cache_key(code), self._entries.encode(code, entry)
+        try:
+            if token is None:
+                return self._cache.add(key, value, self._ttl_s)
+            return self._cache.replace(key, value, token, self._ttl_s)
+        except BackendError as error:
+            raise CacheAway(str(error)) from error
+
+    def _excluded(self, code: str) -> Epoch | None:
+        try:
+            return self._losses.excluded(cache_key(code))
+        except BackendError as error:
+            raise CacheAway(str(error)) from error
+
+    def _is_still_excluded(self, epoch: Epoch, code: str) -> bool:
+        try:
+            return self._losses.still_excluded(epoch, cache_key(code))
+        except BackendError as error:
+            raise CacheAway(str(error)) from error
+
+    def _decoded(self, code: str, cached: Cached) -> Claim | Confirmed | Provisional | None:
+        """None for what is of another version, or not ours: as good as lost."""
+        try:
+            return self._entries.decode(code, cached.value)
+        except Malformed as error:
+            log.warning("cache entry dropped", code=code, error=str(error))
+            return None
+
+    def _from_store(self, code: str, token: Any, epoch: Epoch | None = None) -> Snapshot | None:
         coupon = self._store.get_many([code]).get(code)
-        return None if coupon is None else Snapshot(coupon, None, cached)
+        return None if coupon is None else Snapshot(coupon, token, fresh=True, epoch=epoch)
 
-    def _drop(self, code: str, value: bytes) -> None:
-        key = cache_key(code)
-        try:
-            token = self._token_of(key, value)
-            if token is not None:
-                self._cache.remove(key, token)
-        except BackendError as error:
-            log.warning("cache unavailable", error=str(error))
-
-    def _token_of(self, key: str, value: bytes) -> Any:
-        """None when the entry is another one, or gone."""
-        cached = self._cache.get(key)
-        return cached.token if cached is not None and cached.value == value else None
-
-
-def _encode(coupon: Coupon) -> bytes:
-    return encode_coupon(coupon._replace(rejections=()) if coupon.rejections else coupon)
-
-
-def is_wrong(cached: bytes, stored: Coupon | None) -> bool:
-    """True when the store proves the cache entry wrong: it has gone another way, or has rejected what the entry holds
-    as accepted."""
-    try:
-        return not _leads_to(stored, decode_coupon(cached[1:]))
-    except Malformed:
+    def _is_void(self, code: str, token: Any) -> bool:
+        """Whether this process has seen the provisional entry for longer than a publish takes: whoever reserved it is
+        dead, or was never told whether the queue has the command."""
+        now = self._timer()
+        seen, since = self._seen.get(code, (None, now))
+        if seen != token:
+            if len(self._seen) >= SEEN_MAX:
+                self._seen.clear()
+            self._seen[code] = (token, now)
+            return False
+        if now - since <= self._void_ms:
+            return False
+        self._seen.pop(code, None)
         return True
 
 
-def _leads_to(stored: Coupon | None, expected: Coupon) -> bool:
-    """True when ``expected`` is the stored coupon with some more commands, none of which was rejected."""
+def leads_to(stored: Coupon | None, expected: Coupon) -> bool:
+    """True when ``expected`` is the stored coupon with some more commands, none of which is settled otherwise."""
     if stored is None or stored.version > expected.version:
         return False
     for version in range(expected.version - len(expected.history) + 1, expected.version + 1):
         theirs, ours = expected.entry_at(version), stored.entry_at(version)
         if theirs is None or (ours is not None and not _is_same(theirs, ours)):
             return False
-        if version > stored.version and stored.rejection(theirs.operation, version - 1, theirs.at) is not None:
+        if version > stored.version and expected.number_at(version) <= stored.settled:
             return False
     return True
 
 
-def _is_same(one: Entry, other: Entry) -> bool:
+def _is_same(one: Deed, other: Deed) -> bool:
     """Whether both tell of the same deed. Not when: of two attempts of one operation, either may have been first."""
     return (one.operation, one.kind, one.user_id) == (other.operation, other.kind, other.user_id)

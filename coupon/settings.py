@@ -36,6 +36,7 @@ class Settings:
     max_amount: int
     max_body_bytes: int
     cache_ttl_s: int
+    key_hours: int
     reservation_ttl_s: int
     reservation_wait_ms: int
     batch_max: int
@@ -75,6 +76,7 @@ class SettingsSchema(Schema):
     max_amount = _number(1_000_000, 1, 10_000_000)
     max_body_bytes = _number(65_536, 1_000, 1_000_000)
     cache_ttl_s = _number(3_600, 10, 30 * 86_400)
+    key_hours = _number(24, 1, 720)
     reservation_ttl_s = _number(8, 1, 60)
     reservation_wait_ms = _number(300, 1, 4_000)
     batch_max = _number(500, 1, 10_000)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from coupon.model import Kind
 
+GROUP = "worker"
+"""The consumer group of all workers."""
 REINDEX = "reindex"
 """Codes whose documents have to be indexed again, because search was away when they changed."""
 INVALIDATE = "invalidate"

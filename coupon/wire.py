@@ -28,6 +28,9 @@ from coupon.model import (
 INSTANT_MAX = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 AMOUNT_MAX = 1_000_000_000
+NUMBER_MAX = 2**62
+DEFAULTS = {"number": 0, "previous_number": 0}
+"""What a message of 511aa48 leaves out: see ``_change``."""
 
 NAME_MAX = 128
 """Characters of the ids of users and operations, and of callers' names. A coupon takes what a command takes: what was
@@ -37,6 +40,7 @@ _CODE = Annotated[str, msgspec.Meta(pattern=rf"^[A-Z0-9]{{{LENGTH}}}\Z")]
 _NAME = Annotated[str, msgspec.Meta(max_length=NAME_MAX)]
 _INSTANT = Annotated[int, msgspec.Meta(ge=0, le=INSTANT_MAX)]
 _VERSION = Annotated[int, msgspec.Meta(ge=1, le=INSTANT_MAX)]
+_NUMBER = Annotated[int, msgspec.Meta(ge=0, le=NUMBER_MAX)]
 BOUNDS = {
     "code": _CODE,
     "codes": Annotated[tuple[_CODE, ...], msgspec.Meta(max_length=CHUNK)],
@@ -46,7 +50,9 @@ BOUNDS = {
     "actor": _NAME,
     "user_id": _NAME | None,
     "accepted_at": _INSTANT,
-    "previous_at": _INSTANT,
+    "number": _NUMBER,
+    "previous_number": _NUMBER,
+    "settled": _NUMBER,
     "previous_version": _VERSION,
     "amount": Annotated[int, msgspec.Meta(ge=1, le=AMOUNT_MAX)],
     "first": Annotated[int, msgspec.Meta(ge=0, lt=AMOUNT_MAX)],
@@ -62,6 +68,8 @@ BOUNDS = {
 }
 """What a field of a command or a coupon may be, beyond its type."""
 Decoded = TypeVar("Decoded")
+Fence = tuple[tuple[str, int, int], ...]
+"""(topic, partition, offset of the next message) of some partitions: the queue's end at some moment."""
 
 
 class Malformed(ValueError):
@@ -171,6 +179,16 @@ def _consistent(coupon: Coupon) -> Coupon:
     return coupon
 
 
+def decode_fence(data: bytes) -> Fence | None:
+    """Raises Malformed."""
+    return _decoded(_FENCE, data)
+
+
+def decode_epoch(data: bytes) -> tuple[str, int | None, Fence | None]:
+    """Raises Malformed."""
+    return _decoded(_EPOCH_ENTRY, data)
+
+
 def encode_command(command: Command | CreateCoupons) -> bytes:
     """A JSON object whose names are the command's fields, so that it can be read at 3 am, and extended."""
     return dump(command._asdict() | {"kind": Kind.CREATE} if isinstance(command, CreateCoupons) else command._asdict())
@@ -196,6 +214,8 @@ def _change(command: Command) -> Command:
     if command.kind is Kind.ISSUE and not command.user_id:
         raise Malformed(f"issued to {command.user_id!r}")
     _check_days(command.day)
+    if not command.number:  # before commands had numbers: the version that they make
+        return command._replace(number=command.previous_version + 1, previous_number=command.previous_version)
     return command
 
 
@@ -228,7 +248,8 @@ class _Kind(msgspec.Struct):
 
 def _checked(message: type[tuple[Any, ...]]) -> "msgspec.json.Decoder[Any]":
     """Decodes an object of the tuple's fields, which stay within their bounds."""
-    fields = [(name, BOUNDS.get(name, kind)) for name, kind in get_type_hints(message).items()]
+    kinds = [(name, BOUNDS.get(name, kind)) for name, kind in get_type_hints(message).items()]
+    fields = [(name, kind, DEFAULTS[name]) if name in DEFAULTS else (name, kind) for name, kind in kinds]
     return msgspec.json.Decoder(msgspec.defstruct(message.__name__, fields))
 
 
@@ -256,3 +277,7 @@ _HEAD_HINTS = {name: BOUNDS.get(name, hint) for name, hint in get_type_hints(Cou
 _HEAD = msgspec.defstruct("Head", list(_HEAD_HINTS.items()), array_like=True)
 _head = itemgetter(*map(Coupon._fields.index, _HEAD_HINTS))
 _CODES: "msgspec.json.Decoder[tuple[str, ...]]" = msgspec.json.Decoder(BOUNDS["codes"])
+_FENCE: "msgspec.json.Decoder[Fence | None]" = msgspec.json.Decoder(Fence | None)
+_EPOCH_ENTRY: "msgspec.json.Decoder[tuple[str, int | None, Fence | None]]" = msgspec.json.Decoder(
+    tuple[str, int | None, Fence | None]
+)

@@ -35,11 +35,12 @@ def a_command(kind: Kind, operation: str, previous: str = "birth", version: int 
         "code": "A" * 19,
         "previous": previous,
         "previous_version": version,
-        "previous_at": NOW if previous == "birth" else NOW + 1,
         "accepted_at": NOW + 1,
         "day": TODAY,
         "user_id": "ann" if kind is Kind.ISSUE else None,
         "actor": "shop",
         "reserved": True,
+        "number": version + 1,
+        "previous_number": version,
     }
     return Command(**fields | changes)

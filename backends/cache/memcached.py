@@ -90,6 +90,21 @@ class MemcachedCache(Cache):
             if not client.set(self._name(key), value, ttl_s):
                 raise BackendUnavailable(f"memcached did not store {key!r}")
 
+    def place(self, key: str) -> str:
+        name = self._name(key)
+        client = self._client()
+        return str(client.server_of(name).address)
+
+    def evicted(self, key: str) -> int | None:
+        """None when it was started with ``-M``: then it refuses what it has no room for."""
+        name = self._name(key)
+        with self._client() as client:
+            counted = client.statistics(name)
+        try:
+            return None if counted.get("evictions_setting") == "off" else int(counted["evictions"])
+        except (KeyError, ValueError) as error:
+            raise BackendUnavailable(f"memcached does not count its evictions: {error}") from error
+
     def _name(self, key: str) -> bytes:
         check_key(key)
         return f"{self._prefix}{key}".encode()

@@ -9,7 +9,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, Self
 
 import memcache
@@ -25,8 +25,10 @@ ANSWERS = {
     b"DELETED": (b"DELETED", b"NOT_FOUND"),
     b"END": (b"END",),
     b"VERSION": (b"VERSION",),
+    b"STAT": (b"STAT", b"END"),
 }
 """How a reply may begin, by what was hoped for. Anything else python-memcached takes for a miss."""
+STATISTICS_MAX = 1_000
 GONE = 0
 """An id that no entry has: memcached counts from 1."""
 TOO_LARGE = b"SERVER_ERROR object too large"
@@ -78,6 +80,21 @@ class LoudClient(memcache.Client):  # type: ignore[misc]  # python-memcached has
         if not is_stored:
             return None
         return int(new) if now == value else GONE
+
+    def server_of(self, name: bytes) -> "_Server":
+        """Which one has the key. No I/O."""
+        server: _Server = self.buckets[memcache.serverHashFunction(name) % len(self.buckets)]
+        return server
+
+    def statistics(self, name: bytes) -> dict[str, str]:
+        """What the key's server counts, with ``evictions_setting``, in one go."""
+        server, _ = self._get_server(name)
+        try:
+            server.send_cmd(b"stats settings\r\nstats")
+            settings, counts = (dict(_statistics(server)) for _ in range(2))
+        except (memcache._Error, OSError) as error:
+            server.mark_dead(error)
+        return counts | {"evictions_setting": settings.get("evictions", "")}
 
     def __enter__(self) -> Self:
         return self
@@ -152,6 +169,18 @@ class _Server(memcache._Host):  # type: ignore[misc]  # python-memcached has no 
         self._readable.register(connection, select.POLLIN)
         self._owner = os.getpid()
         self.socket, self.buffer = connection, b""
+
+
+def _statistics(server: _Server) -> Iterator[tuple[str, str]]:
+    """Name and value of each, up to the end."""
+    for _ in range(STATISTICS_MAX):
+        line = server.expect(b"STAT")
+        if line == b"END":
+            return
+        _, _, counted = line.decode("ascii", "replace").partition(" ")
+        name, _, value = counted.partition(" ")
+        yield name, value
+    raise BackendUnavailable(f"memcached at {server} counts without end")
 
 
 class _Forbidden:

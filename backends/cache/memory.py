@@ -84,6 +84,14 @@ class MemoryCache(Cache):
         with self._lock:
             self._write(key, value, ttl_s)
 
+    def place(self, key: str) -> str:
+        check_key(key)
+        return ""
+
+    def evicted(self, key: str) -> int | None:
+        check_key(key)
+        return None
+
     def _check_open(self) -> None:
         if self._closed:
             raise BackendUnavailable("the memory cache was closed")

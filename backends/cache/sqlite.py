@@ -102,6 +102,14 @@ class SqliteCache(Cache):
             connection.execute(PRUNE, (now, PRUNED_PER_WRITE))
             connection.execute(PUT, (key, value, _token(), now + ttl_s))
 
+    def place(self, key: str) -> str:
+        check_key(key)
+        return ""
+
+    def evicted(self, key: str) -> int | None:
+        check_key(key)
+        return None
+
 
 def _token() -> int:
     """Random: a counter would begin anew with a new file, and after a power loss."""

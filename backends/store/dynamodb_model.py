@@ -40,6 +40,7 @@ class CouponItem(Model):
     revision = NumberAttribute()
     history = UnicodeAttribute()
     rejections = UnicodeAttribute(null=True)
+    settled = NumberAttribute(null=True)
 
 
 def bind(table: str, **options: Any) -> type[CouponItem]:
@@ -62,6 +63,7 @@ def item(coupon: Coupon) -> Item:
         "version": {"N": str(coupon.version)},
         "revision": {"N": str(coupon.revision)},
         "history": {"S": wire.encode_history(coupon.history).decode()},
+        "settled": {"N": str(coupon.settled)},
     }
     if coupon.user_id is not None:
         item["userId"] = {"S": coupon.user_id}
@@ -77,6 +79,7 @@ def item(coupon: Coupon) -> Item:
 def coupon(item: Item) -> Coupon:
     issued_at, used_at = item.get("issuedAt"), item.get("usedAt")
     rejections = item.get("rejections")
+    version = int(item["version"]["N"])
     return Coupon(
         code=item["couponCode"]["S"],
         valid_from=Day(item["validFrom"]["S"]),
@@ -87,10 +90,11 @@ def coupon(item: Item) -> Coupon:
         user_id=item.get("userId", _ABSENT).get("S"),
         issued_at=int(issued_at["N"]) if issued_at else None,
         used_at=int(used_at["N"]) if used_at else None,
-        version=int(item["version"]["N"]),
+        version=version,
         revision=int(item["revision"]["N"]),
         history=wire.decode_history(item["history"]["S"]),
         rejections=wire.decode_rejections(rejections["S"]) if rejections else (),
+        settled=int(item["settled"]["N"]) if "settled" in item else version,  # before coupons had numbers
     )
 
 

@@ -31,14 +31,16 @@ CREATE TABLE IF NOT EXISTS coupons (
     version INTEGER NOT NULL,
     revision INTEGER NOT NULL,
     history TEXT NOT NULL,
-    rejections TEXT NOT NULL
+    rejections TEXT NOT NULL,
+    settled INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 """
-CREATE = "INSERT INTO coupons VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+ADDED = (("coupons", "settled", "INTEGER NOT NULL DEFAULT 0"),)
+CREATE = "INSERT INTO coupons VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 # The code is not set: SQLite would write its index anew.
 CHANGE = """
 UPDATE coupons SET valid_from = ?, expire_at = ?, created_at = ?, modified_at = ?, batch = ?, user_id = ?,
-    issued_at = ?, used_at = ?, version = ?, revision = ?, history = ?, rejections = ?
+    issued_at = ?, used_at = ?, version = ?, revision = ?, history = ?, rejections = ?, settled = ?
 WHERE code = ? AND revision = ?
 """
 GET = "SELECT coupons.* FROM json_each(?) AS wanted CROSS JOIN coupons ON code = wanted.value"
@@ -51,7 +53,7 @@ class SqliteStore(Store):
     """One row a coupon, its columns in the order of ``Coupon``'s fields."""
 
     def __init__(self, path: str, timeout_s: float = 5.0, synchronous: str = "normal") -> None:
-        self._file = SqliteFile(path, SCHEMA, timeout_s, synchronous)
+        self._file = SqliteFile(path, SCHEMA, timeout_s, synchronous, ADDED)
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
@@ -95,9 +97,10 @@ class SqliteStore(Store):
 
 def _row(coupon: Coupon) -> tuple[Any, ...]:
     return (
-        *coupon[:-2],
+        *coupon[:-3],
         wire.encode_history(coupon.history).decode(),
         wire.encode_rejections(coupon.rejections).decode() if coupon.rejections else NONE,
+        coupon.settled,
     )
 
 
@@ -106,5 +109,7 @@ def _change(coupon: Coupon) -> tuple[Any, ...]:
 
 
 def _coupon(row: tuple[Any, ...]) -> Coupon:
-    rejections = () if row[-1] == NONE else wire.decode_rejections(row[-1])
-    return Coupon._make((*row[:-2], wire.decode_history(row[-2]), rejections))
+    *plain, history, rejections, settled = row
+    rejected = () if rejections == NONE else wire.decode_rejections(rejections)
+    coupon = Coupon._make((*plain, wire.decode_history(history), rejected, settled))
+    return coupon if settled else coupon._replace(settled=coupon.version)  # before coupons had numbers

@@ -54,6 +54,16 @@ class CacheContract(CacheFailures):
         cache.delete_many([key])
         assert cache.get(key) is None
 
+    def test_a_key_always_has_the_same_place(self, cache: Cache) -> None:
+        places = {cache.place(f"k{number}") for number in range(100)}
+        assert {cache.place(f"k{number}") for number in range(100)} == places
+        assert all(isinstance(place, str) for place in places)
+
+    def test_nothing_was_evicted_from_a_cache_with_room(self, cache: Cache) -> None:
+        before = cache.evicted("k")
+        cache.put("k", b"v", 60)
+        assert cache.evicted("k") == before
+
     def test_add_leaves_what_is_there(self, cache: Cache) -> None:
         assert cache.add("k", b"first", 60)
         before = cache.get("k")

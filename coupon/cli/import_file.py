@@ -10,7 +10,6 @@ import click
 
 from coupon.cli.screen import json_option, progress, result, say, waiting_for
 from coupon.cli.session import session
-from coupon.drain import GROUP
 from coupon.duplicates import DuplicateFinder
 from coupon.heartbeat import is_fresh, last_in_cache
 from coupon.importing import Counts, Importer, RejectedRows, check, checked_rows
@@ -19,7 +18,7 @@ from coupon.ports.backend import BackendUnavailable
 from coupon.rows import BadRow, open_rows
 from coupon.service import CommandService
 from coupon.settings import Settings
-from coupon.topics import command_topics
+from coupon.topics import GROUP, command_topics
 from coupon.wiring import Backends
 
 SHOWN_MAX = 20

@@ -4,8 +4,7 @@ import click
 
 from coupon.cli.screen import json_option, result
 from coupon.cli.session import session
-from coupon.drain import GROUP
-from coupon.topics import OWED, command_topics
+from coupon.topics import GROUP, OWED, command_topics
 
 
 @click.command(short_help="How much the workers have still to do.")

@@ -48,3 +48,12 @@ class Cache(Backend):
     @abstractmethod
     def put(self, key: str, value: bytes, ttl_s: int) -> None:
         """Store whatever is there. For values that nobody decides on (a worker's heartbeat)."""
+
+    @abstractmethod
+    def place(self, key: str) -> str:
+        """Names the server that has the key: what is there may be lost together. No I/O; always the same for a key."""
+
+    @abstractmethod
+    def evicted(self, key: str) -> int | None:
+        """How many entries the key's server has given up for want of room since it started, none of which had expired;
+        None when it never does that. An entry that is lost so is counted before anybody can miss it."""

@@ -31,7 +31,15 @@ def create_app(settings: Settings | None = None, backends: Backends | None = Non
     app.url_map.merge_slashes = False  # a user's id may hold two of them
     app.url_map.converters["text"] = AnyText
     app.extensions["coupon"] = backends
-    publish(app, [commands(service, settings), questions(queries), outcomes(service), health(backends, settings)])
+    publish(
+        app,
+        [
+            commands(service, settings),
+            questions(queries, service.operations),
+            outcomes(service),
+            health(backends, settings),
+        ],
+    )
     app.register_blueprint(pages)
     app.wsgi_app = RequestId(app.wsgi_app)  # type: ignore[method-assign]
     return app

@@ -64,7 +64,7 @@ def commands(service: CommandService, settings: Settings) -> Routes:
         caller = exchange.caller(environ, settings.caller_header)
         wanted = exchange.body(environ, creation, settings.max_body_bytes)
         address = service.create(wanted["amount"], wanted["valid_from"], wanted["expire_at"], caller)
-        told = {"operationId": address.operation, "amount": address.amount}
+        told: dict[str, object] = {"operationId": service.operations.address(address), "amount": address.amount}
         if address.amount <= CODES_IN_ANSWER:
             told["couponCodes"] = [show(code) for code in service.codes(address, 0, CODES_IN_ANSWER)]
         return _told(service, address, told, exchange.wait_s(environ))
@@ -78,7 +78,10 @@ def commands(service: CommandService, settings: Settings) -> Routes:
             address = service.change(kind, wanted["coupon_code"], user_id, caller)
         except Refused as refused:
             raise of_refusal(refused.reason, refused.coupon, kind, user_id) from refused
-        told: dict[str, object] = {"operationId": address.operation, "couponCode": show(address.code)}
+        told: dict[str, object] = {
+            "operationId": service.operations.address(address),
+            "couponCode": show(address.code),
+        }
         return _told(service, address, told, exchange.wait_s(environ), kind, user_id)
 
     for kind, schema_class, summary, refusals in CHANGES:
@@ -114,7 +117,7 @@ def _told(
     user_id: str | None = None,
 ) -> Response:
     """The answer to an accepted command; of its outcome, if the caller prefers to wait for it."""
-    headers = {"Location": f"/v1/operations/{service.operations.address(address)}"}
+    headers = {"Location": f"/v1/operations/{told['operationId']}"}
     if wait_s is None or not _waiting.acquire(blocking=False):
         return exchange.answer(told | {"status": Status.ACCEPTED}, 202, headers)
     headers["Preference-Applied"] = f"wait={wait_s}"

@@ -33,7 +33,7 @@ def outcomes(service: CommandService) -> Routes:
         if cursor is not None:
             raise InvalidCursor(cursor)
         outcome = service.operations.outcome(known)
-        return exchange.answer(_of(known.operation, outcome) | {"couponCode": show(known.code)})
+        return exchange.answer(_of(address, outcome) | {"couponCode": show(known.code)})
 
     def creation(address: str, known: CreationAddress, limit: int, cursor: str | None) -> dict[str, Any]:
         of = f"codes {address}"
@@ -43,7 +43,7 @@ def outcomes(service: CommandService) -> Routes:
         outcome = done if status == Status.APPLIED else service.operations.outcome(known)
         codes = service.codes(known, int(place), limit)
         reached = int(place) + len(codes)
-        return _of(known.operation, outcome) | {
+        return _of(address, outcome) | {
             "amount": known.amount,
             "created": outcome.created,
             "couponCodes": [show(code) for code in codes],

@@ -10,12 +10,12 @@ import structlog
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from coupon.idempotency import IdempotencyKeyReused
 from coupon.model import Coupon, Kind, Reason, Refused
 from coupon.operations import Forgotten, UnknownAddress
 from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.queries import InvalidCursor
 from coupon.reservations import Busy
-from coupon.service import IdempotencyKeyReused
 
 FIELDS_TOLD, NAME_MAX = 20, 100
 """Of so many wrong fields a caller is told, and of a field's name so many characters: he chose both."""

@@ -4,6 +4,7 @@ from flask import Response
 from werkzeug.routing import BaseConverter
 
 from coupon.codes import show
+from coupon.operations import Operations
 from coupon.queries import Page, Queries
 from coupon.web import exchange, schemas
 from coupon.web.fields import USER_ID_MAX, fault_of_user_id
@@ -26,7 +27,7 @@ class AnyText(BaseConverter):
     regex = r"[\s\S]+"
 
 
-def questions(queries: Queries) -> Routes:
+def questions(queries: Queries, operations: Operations) -> Routes:
     """Coupons, and lists of them."""
     routes = Routes("questions", __name__, url_prefix="/v1", description="What coupons there are")
 
@@ -42,9 +43,16 @@ def questions(queries: Queries) -> Routes:
         found = queries.coupon(exchange.coupon_code(code))
         if found is None:
             raise Problem("NOT_FOUND")
+        oldest = found.version - len(found.history) + 1
         history = [
-            {"operationId": e.operation, "command": e.kind, "at": instant(e.at), "userId": e.user_id, "actor": e.actor}
-            for e in found.history
+            {
+                "operationId": operations.of_entry(found, version),
+                "command": entry.kind,
+                "at": instant(entry.at),
+                "userId": entry.user_id,
+                "actor": entry.actor,
+            }
+            for version, entry in enumerate(found.history, oldest)
         ]
         return exchange.answer(document(found) | {"couponCode": show(found.code), "history": history})
 

@@ -60,6 +60,7 @@ def _code(**options: Any) -> fields.String:
     return fields.String(metadata={"pattern": CODE_PATTERN, "example": "7QX2M-K4D9TZ-A81BC3EF"}, **options)
 
 
+REJECTIONS = [code for code, (status, _) in TITLES.items() if status == 409] + ["IDEMPOTENCY_KEY_REUSED"]
 _STATUS = fields.String(required=True, validate=validate.OneOf(list(Status)))
 _NEXT = fields.String(
     required=True, allow_none=True, metadata={"description": "The next page's `cursor`; null on the last page."}
@@ -88,7 +89,7 @@ class Operation(Wire):
     operation_id = fields.String(required=True)
     status = _STATUS
     code = fields.String(
-        validate=validate.OneOf([code for code, (status, _) in TITLES.items() if status == 409]),
+        validate=validate.OneOf(REJECTIONS),
         metadata={"description": "Why it was rejected."},
     )
     detail = fields.String(metadata={"description": "The same in words."})

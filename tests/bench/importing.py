@@ -8,10 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from coupon.drain import GROUP
 from coupon.importing import WINDOW
 from coupon.ports.search import Query, Search
-from coupon.topics import all_topics
+from coupon.topics import GROUP, all_topics
 from tests.bench.figure import Figure
 from tests.bench.place import Place, opened, quiet
 from tests.bench.processes import FLAT, coupon

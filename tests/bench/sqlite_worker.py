@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
-from coupon.drain import GROUP, Worker
+from coupon.drain import Worker
 from coupon.model import Kind
 from coupon.service import Caller, CommandService
 from coupon.settings import Settings
+from coupon.topics import GROUP
 from tests.bench.bare_sqlite import BareFile, Rows, batches, path_of, rows_of
 from tests.bench.figure import ROUNDS, Figure
 from tests.bench.place import Place, opened, quiet

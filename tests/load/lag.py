@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from coupon import settings
-from coupon.drain import GROUP
 from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.ports.queue import Queue
-from coupon.topics import command_topics
+from coupon.topics import GROUP, command_topics
 from coupon.wiring import open_backend
 from tests.e2e.deployment import eventually
 

@@ -63,6 +63,8 @@ class Desk:
         return self.backends.store.get_many([code(number)]).get(code(number))
 
     def change(self, kind: Kind, number: int, user_id: str | None = None) -> None:
+        while self.worker.run_once(poll_s=0):
+            pass
         self.service.change(kind, code(number), user_id, Caller("shop"))
         self.work()
 

@@ -7,16 +7,17 @@ import pytest
 from backends.cache.memory import MemoryCache
 from backends.queue.memory import MemoryQueue
 from backends.store.memory import MemoryStore
+from coupon.cache_entries import UNFENCED, Claim, Confirmed, Entries, cache_key
+from coupon.codes import Mint
 from coupon.invalidation import Invalidation
 from coupon.model import Kind, transition
 from coupon.ports.backend import BackendUnavailable
-from coupon.reservations import CONFIRMED, cache_key
 from coupon.topics import INVALIDATE
-from coupon.wire import encode_coupon
 from tests.coupons import a_command, a_coupon
 from tests.worker.faults import Faulty, away
 
 ONE, OTHER = "A" * 19, "B" * 19
+MINT = Mint("a secret for tests only")
 
 
 @dataclass
@@ -29,7 +30,11 @@ class Place:
     now: int = 0
 
     def holds(self) -> list[str]:
-        return [code for code in (ONE, OTHER) if self.cache.get(cache_key(code)) is not None]
+        """The coupons of which the cache has more than a claim."""
+        return [code for code in (ONE, OTHER) if self.entry(code) != UNFENCED]
+
+    def entry(self, code: str):
+        return Entries(MINT).decode(code, self.cache.get(cache_key(code)).value)
 
     def owed(self) -> list[bytes]:
         return [delivery.value for delivery in self.queue.browse(INVALIDATE)]
@@ -43,29 +48,58 @@ def place():
         store.save_many([a_coupon(code)])
         store.save_many([transition(a_coupon(code), a_command(Kind.ISSUE, "i", code=code))._replace(revision=2)])
         lost = transition(a_coupon(code), a_command(Kind.ISSUE, "j", code=code, user_id="bob"))
-        cache.put(cache_key(code), CONFIRMED + encode_coupon(lost), 100)
-    place = Place(cache, queue, Invalidation(cache, store, queue, lambda: place.now))
+        cache.put(cache_key(code), Entries(MINT).encode(code, Confirmed(lost)), 100)
+    place = Place(cache, queue, Invalidation(cache, store, queue, MINT, 100, lambda: place.now))
     return place
 
 
-def test_what_is_wrong_is_removed(place):
+def test_in_the_place_of_what_is_wrong_comes_a_claim(place):
+    """Not a miss: the store may be behind what was accepted on another entry."""
     place.invalidation.invalidate([ONE])
     assert place.holds() == [OTHER]
     assert place.owed() == []
 
 
-def test_an_entry_that_changes_while_it_is_looked_at_is_deleted(place):
+def test_an_entry_that_changes_while_it_is_looked_at_is_looked_at_again(place):
     """Who lost confirms the reservation in this very moment."""
-    place.cache.remove = lambda *_: False
+    replace = place.cache.replace
+
+    def confirmed_before(key, value, token, ttl_s):
+        place.cache.replace = replace
+        replace(key, place.cache.get(key).value, token, ttl_s)
+        return replace(key, value, token, ttl_s)
+
+    place.cache.replace = confirmed_before
     place.invalidation.invalidate([ONE])
     assert place.holds() == [OTHER]
 
 
-def test_an_entry_that_cannot_be_read_is_deleted_and_holds_no_other_up(place):
+def test_an_entry_that_never_comes_to_rest_is_owed(place):
+    place.cache.replace = lambda *_: None
+    place.invalidation.invalidate([ONE])
+    assert place.owed() == [b'["%s"]' % ONE.encode()]
+
+
+def test_a_claim_with_a_fence_of_before_is_taken_for_wrong(place):
+    """The command that we are here for may have been published behind it."""
+    entries = Entries(MINT)
+    place.cache.put(cache_key(ONE), entries.encode(ONE, Claim((("commands", 0, 1),))), 100)
+    place.invalidation.invalidate([ONE])
+    assert place.entry(ONE) == UNFENCED
+
+
+def test_what_leads_on_from_the_store_stays(place):
+    held = transition(a_coupon(ONE), a_command(Kind.ISSUE, "i", code=ONE))
+    used = transition(held, a_command(Kind.USE, "u", "i", 2, code=ONE))
+    place.cache.put(cache_key(ONE), Entries(MINT).encode(ONE, Confirmed(used)), 100)
+    place.invalidation.invalidate([ONE])
+    assert place.entry(ONE) == Confirmed(used)
+
+
+def test_an_entry_that_cannot_be_read_is_owed_with_those_behind_it(place):
     place.cache.before["get"] = [away()]
     place.invalidation.invalidate([ONE, OTHER])
-    assert place.holds() == []
-    assert place.owed() == []
+    assert place.owed() == [b'["%s","%s"]' % (ONE.encode(), OTHER.encode())]
 
 
 def test_what_cannot_be_removed_is_owed_and_the_cache_left_alone_until_it_answers(place):
@@ -92,7 +126,7 @@ def test_a_clock_that_is_set_back_keeps_nobody_waiting(place):
 
 def test_a_topic_that_is_yet_to_be_made_is_waited_for(place):
     """What was carried out is not to be taken for what can never be."""
-    invalidation = Invalidation(place.cache, MemoryStore(), MemoryQueue(), lambda: 0)
+    invalidation = Invalidation(place.cache, MemoryStore(), MemoryQueue(), MINT, 100, lambda: 0)
     place.cache.down = True
     with pytest.raises(BackendUnavailable, match="coupon init"):
         invalidation.invalidate([ONE])

@@ -2,9 +2,9 @@
 
 import pytest
 
-from coupon.model import HISTORY_MAX, REJECTIONS_MAX, Kind, Reason, transition
-from coupon.protocol import Standing, Verdict, find, settle
-from tests.coupons import NOW, a_command, a_coupon
+from coupon.model import HISTORY_MAX, KEY_LENGTH, REJECTIONS_MAX, Kind, Reason, transition
+from coupon.protocol import Standing, Verdict, find, outcome, settle
+from tests.coupons import a_command, a_coupon
 
 COUPON = a_coupon()
 ISSUE = a_command(Kind.ISSUE, "i")
@@ -31,7 +31,7 @@ def test_a_rival_that_won_is_recorded_once(wait):
     verdict, after = settle(ISSUED, late, wait=wait)
     assert verdict is Verdict.REJECTED
     assert after._replace(rejections=()) == ISSUED
-    assert after.rejection("late", late.previous_version, late.accepted_at).reason is Reason.RIVAL_WON
+    assert after.rejection("late", late.number).reason is Reason.RIVAL_WON
     assert settle(after, late, wait=wait) == (Verdict.SEEN, after)
 
 
@@ -40,7 +40,7 @@ def test_an_absent_predecessor_is_waited_for_only_where_it_may_still_come():
     assert settle(COUPON, use, wait=True) == (Verdict.WAITING, COUPON)
     verdict, after = settle(COUPON, use, wait=False)
     assert verdict is Verdict.REJECTED
-    assert after.rejection("u", use.previous_version, use.accepted_at).reason is Reason.PREDECESSOR_LOST
+    assert after.rejection("u", use.number).reason is Reason.PREDECESSOR_LOST
 
 
 def test_a_predecessor_known_to_be_rejected_is_not_waited_for():
@@ -55,18 +55,16 @@ def test_what_builds_on_a_second_attempt_is_not_lost_with_the_first(wait):
     """Both attempts of the operation were on version 2, the first on another branch, which lost."""
     first = a_command(Kind.CANCEL, "c", "ghost", 2)
     _, coupon = settle(ISSUED, first, wait=False)
-    second = first._replace(previous="i", accepted_at=NOW + 2)
-    onward = a_command(Kind.ISSUE, "onward", "c", 3, previous_at=second.accepted_at)
-    assert find(coupon, onward.attempt).standing is Standing.EARLY
+    second = first._replace(previous="i", number=coupon.next_number(fresh=True))
+    onward = a_command(Kind.ISSUE, "onward", "c", 3, number=second.number + 1, previous_number=second.number)
+    assert find(coupon, onward).standing is Standing.EARLY
     _, coupon = settle(coupon, second, wait=wait)
     assert settle(coupon, onward, wait=wait)[0] is Verdict.APPLIED
 
 
-@pytest.mark.parametrize("at", [NOW + 1, NOW + 2])
-def test_a_rejected_operation_may_be_applied_as_a_new_attempt(at):
-    """Also one that was accepted within the same millisecond."""
+def test_a_rejected_operation_may_be_applied_as_a_new_attempt():
     _, coupon = settle(ISSUED, a_command(Kind.CANCEL, "c", "birth", 1), wait=False)
-    verdict, after = settle(coupon, a_command(Kind.CANCEL, "c", "i", 2, accepted_at=at), wait=False)
+    verdict, after = settle(coupon, a_command(Kind.CANCEL, "c", "i", 2), wait=False)
     assert verdict is Verdict.APPLIED
     assert not after.issued
 
@@ -81,7 +79,7 @@ def test_a_replay_from_beyond_the_history_changes_nothing():
     coupon = ISSUED
     for number in range(HISTORY_MAX + 1):
         kind = Kind.ISSUE if number % 2 else Kind.CANCEL
-        coupon = transition(coupon, a_command(kind, f"op{number}"))
+        coupon = transition(coupon, a_command(kind, f"op{number}", version=coupon.version))
     assert settle(coupon, ISSUE, wait=False) == (Verdict.SEEN, coupon)
 
 
@@ -90,15 +88,73 @@ def test_rejections_are_bounded():
     for number in range(REJECTIONS_MAX + 1):
         _, coupon = settle(coupon, a_command(Kind.ISSUE, f"late{number}"), wait=False)
     assert len(coupon.rejections) == REJECTIONS_MAX
-    assert coupon.rejections[-1].operation == f"late{REJECTIONS_MAX}"
+    assert {rejection.number for rejection in coupon.rejections} == {2}
+
+
+def test_of_the_rejections_those_with_the_highest_numbers_are_kept_in_whatever_order_they_came():
+    lost = [a_command(Kind.CANCEL, f"c{n:03}", "ghost", 2, number=n) for n in range(10, 10 + REJECTIONS_MAX + 5)]
+    coupon = ISSUED
+    for command in reversed(lost):
+        _, coupon = settle(coupon, command, wait=False)
+    assert [rejection.operation for rejection in coupon.rejections] == [c.operation for c in lost[5:]]
+
+
+def test_an_outcome_stays_rejected_however_many_rejections_there_were_since():
+    coupon, lost = ISSUED, [a_command(Kind.CANCEL, f"c{n}", "ghost", n) for n in range(2, 3 * REJECTIONS_MAX)]
+    for command in lost:
+        _, coupon = settle(coupon, command, wait=False)
+    assert {outcome(coupon, c.operation, c.number).standing for c in lost} == {Standing.REJECTED, Standing.LOST}
+    assert {settle(coupon, command, wait=False) for command in lost} == {(Verdict.SEEN, coupon)}
+
+
+def test_what_was_settled_before_the_history_begins_is_forgotten_not_rejected():
+    coupon = ISSUED
+    for number in range(HISTORY_MAX + 5):
+        kind = Kind.ISSUE if number % 2 else Kind.CANCEL
+        coupon = transition(coupon, a_command(kind, f"op{number}", version=coupon.version))
+    assert outcome(coupon, "i", ISSUE.number).standing is Standing.FORGOTTEN
+    oldest = coupon.history[0]
+    assert outcome(coupon, oldest.operation, oldest.number).standing is Standing.APPLIED
+    assert outcome(coupon, "another", oldest.number).standing is Standing.LOST
+
+
+def test_a_number_that_was_settled_is_refused_even_when_it_would_be_its_turn():
+    """It was rejected before, and nobody remembers."""
+    _, coupon = settle(COUPON, a_command(Kind.USE, "u", "ghost", 2, number=9), wait=False)
+    verdict, after = settle(coupon, ISSUE, wait=False)
+    assert verdict is Verdict.REJECTED
+    assert not after.issued
+    fresh = a_command(Kind.ISSUE, "i", number=coupon.next_number(fresh=False))
+    assert settle(coupon, fresh, wait=False)[0] is Verdict.APPLIED
+
+
+def test_a_chain_that_begins_from_the_store_has_numbers_beyond_those_of_any_that_began_before():
+    stub = a_command(Kind.ISSUE, "stub", number=COUPON.next_number(fresh=True))
+    coupon, begun = COUPON, [stub.number]
+    for kind in (Kind.ISSUE, Kind.USE, Kind.CANCEL_USE):
+        command = a_command(kind, kind.value, coupon.last_operation, coupon.version)
+        coupon = transition(coupon, command._replace(number=coupon.next_number(fresh=False)))
+        begun.append(coupon.next_number(fresh=True))
+    assert sorted(set(begun)) == begun
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_key_that_was_used_for_another_request_is_told_so(version):
+    """Whatever the command was built on."""
+    first, second = "k" * KEY_LENGTH + "request1", "k" * KEY_LENGTH + "request2"
+    coupon = transition(COUPON, a_command(Kind.ISSUE, first))
+    verdict, after = settle(coupon, a_command(Kind.ISSUE, second, first, version, user_id="bob"), wait=True)
+    assert verdict is Verdict.REJECTED
+    assert after.rejections[-1].reason is Reason.IDEMPOTENCY_KEY_REUSED
+    assert after.user_id == "ann"
 
 
 def test_an_attempt_is_lost_once_another_operation_has_its_place_recorded_or_not():
     late = a_command(Kind.ISSUE, "late")
-    assert find(ISSUED, late.attempt) == (Standing.LOST, Reason.RIVAL_WON)
-    assert find(COUPON, late.attempt) == (Standing.TURN, None)
+    assert find(ISSUED, late) == (Standing.LOST, Reason.RIVAL_WON)
+    assert find(COUPON, late) == (Standing.TURN, None)
     _, recorded = settle(ISSUED, late, wait=False)
-    assert find(recorded, late.attempt) == (Standing.REJECTED, Reason.RIVAL_WON)
+    assert find(recorded, late) == (Standing.REJECTED, Reason.RIVAL_WON)
 
 
 def test_an_operation_that_lost_early_and_is_sent_again_is_not_taken_for_its_first_attempt():
@@ -106,7 +162,11 @@ def test_an_operation_that_lost_early_and_is_sent_again_is_not_taken_for_its_fir
     early = a_command(Kind.USE, "u", "i", 2)
     _, coupon = settle(COUPON, early, wait=False)
     _, coupon = settle(coupon, ISSUE, wait=False)
-    verdict, after = settle(coupon, early._replace(accepted_at=NOW + 5), wait=False)
+    assert not coupon.issued  # what it was built on came too late
+    issue = ISSUE._replace(number=coupon.next_number(fresh=True))
+    _, coupon = settle(coupon, issue, wait=False)
+    again = early._replace(number=issue.number + 1, previous_number=issue.number)
+    verdict, after = settle(coupon, again, wait=False)
     assert verdict is Verdict.APPLIED
     assert after.used
 
@@ -115,6 +175,6 @@ def test_a_version_predicted_on_a_loser_is_nobody_elses_place():
     """What was built on the first attempt of an operation is not applied after its second."""
     _, coupon = settle(ISSUED, a_command(Kind.CANCEL, "c", "birth", 1), wait=False)
     built_on_the_first = a_command(Kind.ISSUE, "x", "c", 2)
-    _, coupon = settle(coupon, a_command(Kind.CANCEL, "c", "i", 2, accepted_at=NOW + 2), wait=False)
+    _, coupon = settle(coupon, a_command(Kind.CANCEL, "c", "i", 2, number=5), wait=False)
     verdict, _ = settle(coupon, built_on_the_first, wait=False)
     assert verdict is Verdict.REJECTED

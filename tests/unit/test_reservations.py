@@ -1,28 +1,39 @@
-"""When the store proves a cache entry wrong, and whose entry a reservation may touch."""
+"""What a request sees of a coupon, and what it may build on, whatever the cache has lost meanwhile."""
+
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
 from backends.cache.memory import MemoryCache
+from backends.queue.memory import MemoryQueue
 from backends.store.memory import MemoryStore
-from coupon.model import Kind, transition
-from coupon.ports.backend import BackendUnavailable
+from coupon import settings
+from coupon.cache_entries import UNFENCED, Claim, Confirmed, Entries, Provisional, cache_key
+from coupon.codes import Mint
+from coupon.fences import Fences
+from coupon.model import Coupon, Kind, transition
+from coupon.ports.queue import Message, Position
 from coupon.protocol import settle
-from coupon.reservations import CONFIRMED, Reservations, cache_key, is_wrong
-from coupon.wire import encode_coupon
+from coupon.reservations import Busy, Reservations, leads_to
+from coupon.topics import GROUP
+from coupon.wire import Malformed, encode_coupon
 from tests.coupons import NOW, a_command, a_coupon
 
 BORN = a_coupon()
+CODE = BORN.code
 ISSUED = transition(BORN, a_command(Kind.ISSUE, "i"))
 CANCELLED = transition(ISSUED, a_command(Kind.CANCEL, "c", "i", 2))
 ISSUED_BY_ANOTHER = transition(BORN, a_command(Kind.ISSUE, "j"))
 ISSUED_TO_ANOTHER = transition(BORN, a_command(Kind.ISSUE, "i", user_id="bob"))
 CANCELLED_AFTER_ANOTHER = transition(ISSUED_BY_ANOTHER, a_command(Kind.CANCEL, "c", "j", 2, accepted_at=NOW + 9))
 _, LOST = settle(ISSUED_BY_ANOTHER, a_command(Kind.ISSUE, "i"), wait=False)
+_, AHEAD = settle(ISSUED, a_command(Kind.CANCEL, "c", "ghost", 2), wait=False)
 
 
 @pytest.mark.parametrize("stored", [BORN, ISSUED, CANCELLED])
 def test_what_leads_on_from_the_store_is_right(stored):
-    assert not is_wrong(CONFIRMED + encode_coupon(CANCELLED), stored)
+    assert leads_to(stored, CANCELLED)
 
 
 @pytest.mark.parametrize(
@@ -34,57 +45,228 @@ def test_what_leads_on_from_the_store_is_right(stored):
         (ISSUED, CANCELLED_AFTER_ANOTHER),
         (CANCELLED, CANCELLED_AFTER_ANOTHER),
         (CANCELLED, LOST),
+        (CANCELLED, AHEAD),
         (ISSUED, None),
     ],
 )
-def test_what_is_past_or_on_another_branch_is_wrong(cached, stored):
+def test_what_is_past_or_on_another_branch_or_settled_is_wrong(cached, stored):
     """Also when both branches end with attempts of one operation."""
-    assert is_wrong(CONFIRMED + encode_coupon(cached), stored)
+    assert not leads_to(stored, cached)
 
 
-def test_what_the_store_rejected_is_wrong():
-    _, stored = settle(ISSUED, a_command(Kind.CANCEL, "c", "ghost", 2), wait=False)
-    assert is_wrong(CONFIRMED + encode_coupon(CANCELLED), stored)
+class Room:
+    """A store with one coupon, a queue whose workers have committed ``committed``, and a cache on a turnable timer."""
 
+    def __init__(self) -> None:
+        self.ms = 0
+        self.cache, self.store, self.queue = MemoryCache(lambda: self.ms / 1000), MemoryStore(), MemoryQueue()
+        self.queue.create(["commands"])
+        self.store.save_many([BORN])
+        loaded = settings.load({"COUPON_CONF": "conf/test.env"})
+        self.settings = replace(loaded, cache_ttl_s=60, reservation_ttl_s=5, reservation_wait_ms=100)
+        self.mint = Mint(self.settings.secret)
+        self.consumer = self.queue.consumer(["commands"], GROUP)
 
-def test_what_cannot_be_read_is_wrong():
-    assert is_wrong(b"C{", BORN)
+    def process(self) -> Reservations:
+        """The reservations of another web process."""
+        fences = Fences(self.queue, "single", lambda: self.ms)
+        return Reservations(self.cache, self.store, fences, self.mint, self.settings, self.sleep, timer=lambda: self.ms)
 
+    def sleep(self, seconds: float) -> None:
+        self.ms += max(1, round(seconds * 1000))
 
-class Mute(MemoryCache):
-    """Writes are carried out, or not, and never answered."""
+    def publish(self) -> None:
+        """A command that waits."""
+        self.queue.publish([Message("commands", CODE, b"{}")])
 
-    carries_out = True
+    def carry_out(self) -> None:
+        """What waits is committed."""
+        for delivery in self.consumer.poll(100, 0):
+            self.consumer.commit({Position(delivery.topic, delivery.partition): delivery.offset + 1})
 
-    def add(self, key, value, ttl_s):
-        if self.carries_out:
-            super().add(key, value, ttl_s)
-        raise BackendUnavailable("no answer")
+    def entry(self):
+        cached = self.cache.get(cache_key(CODE))
+        return cached and Entries(self.mint).decode(CODE, cached.value)
 
 
 @pytest.fixture
-def mute():
-    return Mute()
+def room():
+    return Room()
 
 
 @pytest.fixture
-def reservations(mute):
-    store = MemoryStore()
-    store.save_many([BORN])
-    return Reservations(mute, store, ttl_s=60, provisional_ttl_s=5, wait_ms=1)
+def reservations(room):
+    """Of a process that knows that the cache has lost nothing."""
+    reservations = room.process()
+    for _ in range(2):
+        reservations.read(CODE, "first")
+        room.cache.delete_many([cache_key(CODE)])
+        room.ms += 1_000
+    return reservations
 
 
-def test_a_reservation_that_nobody_answered_for_is_confirmed_if_it_is_there(mute, reservations):
-    reservation = reservations.reserve(reservations.read(BORN.code), ISSUED)
-    assert not reservation.held
-    reservations.confirm(reservation)
-    assert reservations.read(BORN.code).coupon == ISSUED
+def accept(reservations: Reservations, after: Coupon) -> bool:
+    while True:
+        snapshot = reservations.read(CODE, after.last_operation)
+        reservation = reservations.reserve(snapshot, after)
+        if reservation is not None:
+            return reservations.confirm(reservation)
 
 
-@pytest.mark.parametrize("end", ["confirm", "drop"])
-def test_the_entry_of_another_is_left_alone(mute, reservations, end):
-    mute.carries_out = False
-    reservation = reservations.reserve(reservations.read(BORN.code), ISSUED)
-    mute.put(cache_key(BORN.code), theirs := CONFIRMED + encode_coupon(ISSUED_BY_ANOTHER), 60)
-    getattr(reservations, end)(reservation)
-    assert mute.get(cache_key(BORN.code)).value == theirs
+def test_a_miss_is_believed_while_the_cache_has_lost_nothing_whatever_waits(room, reservations):
+    room.publish()
+    snapshot = reservations.read(CODE, "i")
+    assert (snapshot.coupon, snapshot.fresh) == (BORN, True)
+    assert room.entry() is None
+    assert accept(reservations, ISSUED)
+    assert room.entry() == Confirmed(ISSUED)
+    assert reservations.read(CODE, "x").coupon == ISSUED
+
+
+def test_after_a_wipe_the_store_is_believed_once_the_workers_have_passed_what_waited(room, reservations):
+    room.publish()
+    room.cache.close()
+    room.cache._closed = False
+    for reservations_ in (reservations, room.process()):
+        with pytest.raises(Busy):
+            accept(reservations_, ISSUED)
+    assert isinstance(room.entry(), Claim)
+    room.carry_out()
+    room.ms += 100
+    assert accept(reservations, ISSUED)
+
+
+def test_a_wipe_between_the_read_and_the_reservation_is_seen(room, reservations):
+    snapshot = reservations.read(CODE, "i")
+    room.publish()
+    room.cache.close()
+    room.cache._closed = False
+    assert reservations.reserve(snapshot, ISSUED) is None
+    assert isinstance(room.entry(), Claim)
+    with pytest.raises(Busy):
+        reservations.read(CODE, "i")
+
+
+def test_a_refusal_after_a_wipe_is_not_by_the_past(room, reservations):
+    snapshot = reservations.read(CODE, "i")
+    assert not reservations.is_behind(snapshot)
+    room.cache.close()
+    room.cache._closed = False
+    assert reservations.is_behind(snapshot)
+
+
+def test_an_eviction_is_seen(room):
+    evictions = 0
+    room.cache.evicted = lambda key: evictions
+    reservations = room.process()
+    for _ in range(2):
+        reservations.read(CODE, "first")
+        room.cache.delete_many([cache_key(CODE)])
+        room.ms += 1_000
+    assert accept(reservations, ISSUED)
+    room.publish()
+    room.cache.delete_many([cache_key(CODE)])
+    evictions = 1
+    with pytest.raises(Busy):
+        accept(reservations, ISSUED)
+    room.carry_out()
+    room.ms += 100
+    assert accept(reservations, ISSUED)
+
+
+def test_an_entry_whose_life_is_over_is_no_proof_while_the_workers_are_as_far_behind(room, reservations):
+    assert accept(reservations, ISSUED)
+    room.publish()
+    for _ in range(60):
+        room.ms += 1_000
+        with suppress(Busy):
+            reservations.read("B" * 19, "x")
+    assert room.entry() is None
+    with pytest.raises(Busy):
+        reservations.read(CODE, "x")
+    room.carry_out()
+    room.ms += 100
+    assert reservations.read(CODE, "x").coupon == BORN
+
+
+def test_a_claim_of_another_process_is_shared_and_replaced_by_one(room):
+    """Both wait for the same fence; only one of them goes on."""
+    one, other = room.process(), room.process()
+    first, second = one.read(CODE, "i"), other.read(CODE, "j")
+    assert first.token == second.token
+    assert one.reserve(first, ISSUED) is not None
+    assert other.reserve(second, ISSUED_BY_ANOTHER) is None
+
+
+def test_nobody_builds_on_what_is_not_acknowledged(room, reservations):
+    assert reservations.reserve(reservations.read(CODE, "i"), ISSUED)
+    with pytest.raises(Busy):
+        reservations.read(CODE, "x")
+    own = room.process().read(CODE, "i")
+    assert (own.coupon, own.own) == (ISSUED, True)
+
+
+def test_a_provisional_entry_that_ran_out_becomes_a_claim(room, reservations):
+    """Its command may be in the queue: the store is believed only behind it."""
+    reservation = reservations.reserve(reservations.read(CODE, "i"), ISSUED)
+    room.publish()
+    with pytest.raises(Busy):
+        reservations.read(CODE, "x")
+    room.ms += room.settings.reservation_ttl_s * 1000
+    with pytest.raises(Busy):
+        reservations.read(CODE, "x")
+    assert isinstance(room.entry(), Claim)
+    assert not reservations.confirm(reservation)
+    room.carry_out()
+    room.ms += 100
+    assert reservations.read(CODE, "x").fresh
+
+
+def test_no_clock_tells_how_long_a_provisional_entry_is_good_but_the_own_of_who_waits(room, reservations):
+    reservations.reserve(reservations.read(CODE, "i"), ISSUED)
+    room.ms += 50_000
+    late = room.process()
+    with pytest.raises(Busy):
+        late.read(CODE, "x")
+    assert room.entry() == Provisional(ISSUED)
+
+
+def test_the_entry_of_another_is_left_alone(room, reservations):
+    reservation = reservations.reserve(reservations.read(CODE, "i"), ISSUED)
+    theirs = Entries(room.mint).encode(CODE, Confirmed(ISSUED_BY_ANOTHER))
+    room.cache.put(cache_key(CODE), theirs, 60)
+    assert not reservations.confirm(reservation)
+    reservations.give_back(reservation)
+    assert room.cache.get(cache_key(CODE)).value == theirs
+
+
+def test_what_the_queue_has_certainly_not_got_leaves_a_claim(room, reservations):
+    """It took the place of an entry whose commands may still wait."""
+    assert accept(reservations, ISSUED)
+    reservation = reservations.reserve(reservations.read(CODE, "c"), CANCELLED)
+    reservations.give_back(reservation)
+    assert room.entry() == UNFENCED
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        b"",
+        b"C{",
+        b"C" + encode_coupon(ISSUED),
+        b"x" * 8 + b"C" + encode_coupon(ISSUED),
+        Entries(Mint("another secret, long enough")).encode(CODE, Confirmed(ISSUED)),
+        Entries(Mint("known-to-everybody-and-only-for-tests")).encode("B" * 19, Confirmed(ISSUED)),
+    ],
+    ids=["empty", "no JSON", "not sealed", "sealed by nobody", "another secret", "another coupon's"],
+)
+def test_what_was_not_written_here_is_not_believed_and_becomes_a_claim(room, reservations, planted):
+    room.cache.put(cache_key(CODE), planted, 60)
+    assert reservations.read(CODE, "x").coupon == BORN
+    assert isinstance(room.entry(), Claim)
+
+
+def test_an_entry_of_one_coupon_is_none_of_another():
+    entries = Entries(Mint("a secret for tests only"))
+    with pytest.raises(Malformed):
+        entries.decode("B" * 19, entries.encode(CODE, Confirmed(BORN)))

@@ -1,5 +1,6 @@
 """The application on memory backends, a clock to turn, a worker to step."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -126,6 +127,22 @@ def drain(worker) -> Callable[[], None]:
             pass
 
     return run
+
+
+@pytest.fixture
+def working(worker) -> Iterator[None]:
+    """The worker carries everything out by itself, meanwhile."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            worker.run_once(poll_s=0.01)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coupon.ports.backend import BackendRejected
+from coupon.ports.backend import BackendRejected, BackendUnavailable
 from tests.web.problems import refused
 
 LISTS = ["/v1/coupons/expired/today", "/v1/users/ann/coupons"]
@@ -17,13 +17,13 @@ def test_without_search_commands_go_on_and_lists_can_not_be_had(api, code, backe
         assert refused(api.get(path)) == (503, "UNAVAILABLE")
 
 
-def test_without_a_cache_nothing_is_refused(api, code, drain, backends):
+def test_without_a_cache_nothing_is_refused(api, code, backends, working):
+    """The answer comes once it is carried out, so that the next command builds on it."""
     backends.cache.close()
     assert api.create().status_code == 202
     for kind in ("issue", "use", "cancel_use", "cancel"):
         answer = getattr(api, kind)(code)
         assert answer.status_code == 202
-        drain()
         assert api.get(answer.headers["Location"]).json["status"] == "applied"
     assert all(api.get(path).status_code == 200 for path in LISTS)
 
@@ -71,8 +71,15 @@ def test_without_a_store_no_cached_state_refuses_a_command(api, code, backends):
     assert refused(api.issue(code, "bob")) == (503, "UNAVAILABLE")
 
 
-def test_a_coupon_that_somebody_is_reserving_is_busy(api, code, backends, environ):
-    backends.cache.add(f"coupon:{code.replace('-', '')}", b"P", 5)
+def refuse_all():
+    raise BackendUnavailable("nobody knows")
+
+
+def test_a_coupon_that_somebody_is_reserving_is_busy(api, code, backends, monkeypatch):
+    publish = backends.queue.publish
+    monkeypatch.setattr(backends.queue, "publish", lambda messages: refuse_all())
+    assert refused(api.issue(code)) == (503, "UNAVAILABLE")
+    monkeypatch.setattr(backends.queue, "publish", publish)
     assert refused(api.issue(code)) == (503, "BUSY")
 
 

@@ -91,7 +91,7 @@ def test_after_acceptance_as_much_is_told_as_is_known(
     api.issue(code)
     drain()
     monkeypatch.setattr("coupon.service.transition", lambda coupon, command: coupon)
-    monkeypatch.setattr("coupon.operations.find", lambda *_: Found(Standing.REJECTED, reason))
+    monkeypatch.setattr("coupon.operations.outcome", lambda *_: Found(Standing.REJECTED, reason))
     answer = api.client.put(
         f"/v1/coupons/{kind}",
         json={"couponCode": code} | ({"userId": "ann"} if kind == "issue" else {}),

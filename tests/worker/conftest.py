@@ -1,14 +1,16 @@
 """A whole service in one process on memory backends, with a clock that stands still until it is moved."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from coupon import settings
+from coupon.cache_entries import Claim, Entries, cache_key
 from coupon.drain import Worker
 from coupon.model import Coupon, Day, Kind
-from coupon.operations import CreationAddress
-from coupon.service import Caller, CommandService
+from coupon.operations import ChangeAddress, CreationAddress
+from coupon.ports.backend import BackendUnavailable
+from coupon.service import Caller, CommandService, Wish
 from coupon.topics import OWED, all_topics, command_topics
 from coupon.wiring import Backends, open_backends
 from tests.coupons import NOW
@@ -19,25 +21,38 @@ FIRST, LAST = Day("2026-11-01"), Day("2026-11-30")
 
 @dataclass
 class World:
-    """``worker`` is driven by hand; ``now`` is everybody's clock."""
+    """``worker`` is driven by hand, also by a service that waits for it; ``now`` is everybody's clock."""
 
     settings: settings.Settings
     backends: Backends
     now: int = NOW
+    waited_ms: int = 0
+    workers: list[Worker] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.service = self.a_service()
         self.worker = self.a_worker()
 
     def a_service(self) -> CommandService:
-        return CommandService(self.backends, self.settings, clock=lambda: self.now)
+        return CommandService(
+            self.backends, self.settings, clock=lambda: self.now, sleep=self._wait, timer=lambda: self.waited_ms
+        )
+
+    def _wait(self, seconds: float) -> None:
+        self.waited_ms += max(1, round(seconds * 1000))
+        for worker in self.workers:
+            try:
+                worker.run_once(poll_s=0)
+            except BackendUnavailable:  # its consumer was closed, or another member has its partitions now
+                worker.rewind()
 
     def a_worker(self, *topics: str) -> Worker:
-        return Worker(self.backends, self.settings, topics, clock=lambda: self.now)
+        self.workers.append(Worker(self.backends, self.settings, topics, clock=lambda: self.now))
+        return self.workers[-1]
 
     def but(self, **backends) -> "World":
         """The same world with some backends exchanged."""
-        return World(self.settings, replace(self.backends, **backends), self.now)
+        return World(self.settings, replace(self.backends, **backends), self.now, workers=self.workers)
 
     def drain(self, worker: Worker | None = None) -> None:
         worker = worker or self.worker
@@ -54,8 +69,26 @@ class World:
     def change(self, kind: Kind, code: str, user_id: str | None = None, key: str | None = None):
         return self.service.change(kind, code, user_id, Caller("shop", key))
 
+    def rival(self, kind: Kind, code: str, user_id: str | None = None, key: str | None = None, **changes):
+        """A command that was accepted on the coupon as the store has it, and whose reservation was lost since."""
+        operation = self.service.mint.operation("shop", key, f"{kind}\0{code}\0{user_id or ''}")
+        caller = Caller("shop", key)
+        wish = Wish(kind, code, user_id, caller, operation)
+        command = self.service._command(wish, self.stored(code), fresh=True, reserved=True)._replace(**changes)
+        self.service._send(command)
+        return ChangeAddress(operation, command.number, code)
+
+    def is_claimed(self, code: str) -> bool:
+        """Whether the cache has nothing of the coupon but a claim."""
+        cached = self.backends.cache.get(cache_key(code))
+        return cached is not None and isinstance(Entries(self.service.mint).decode(code, cached.value), Claim)
+
     def stored(self, code: str) -> Coupon:
         return self.backends.store.get_many([code])[code]
+
+    def waiting(self) -> list[bytes]:
+        """The messages of all commands in the queue, carried out or not."""
+        return [d.value for topic in command_topics(self.settings.topics) for d in self.backends.queue.browse(topic)]
 
     def lag(self) -> int:
         return self.backends.queue.lag([*command_topics(self.settings.topics), *OWED], "worker")

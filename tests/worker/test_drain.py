@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from coupon import dead_letters
+from coupon.cache_entries import Confirmed, Entries, cache_key
 from coupon.carrying_out import DeploymentError
 from coupon.drain import IDLE_S, PAUSE_S, POLL_S
 from coupon.model import CHUNK, HISTORY_MAX, REJECTIONS_MAX, Kind, Reason, Refused, transition
@@ -16,10 +17,10 @@ from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
 from coupon.ports.search import Query
 from coupon.progress import TOLD_WITHIN_MS
-from coupon.reservations import cache_key
+from coupon.reservations import Busy
 from coupon.service import TOGETHER_MS
 from coupon.topics import CREATION, REINDEX
-from coupon.wire import encode_command
+from coupon.wire import decode_command, encode_command
 from tests.coupons import a_command, a_creation
 from tests.worker.conftest import FIRST, LAST, SHOP, a_world
 from tests.worker.faults import Faulty, away
@@ -188,14 +189,12 @@ def test_a_zombie_that_wakes_up_does_not_overwrite(world):
 def test_of_two_rivals_built_on_the_same_coupon_one_wins_and_the_other_is_told(world):
     (code,) = world.coupons()
     first = world.change(Kind.ISSUE, code, "ann")
-    world.backends.cache.delete_many([cache_key(code)])
-    second = world.change(Kind.ISSUE, code, "bob")
+    second = world.rival(Kind.ISSUE, code, "bob")
     world.drain()
     outcomes = [world.service.operations.outcome(address) for address in (first, second)]
     assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.REJECTED]
     assert outcomes[1].reason is Reason.RIVAL_WON
     assert world.stored(code).user_id == "ann"
-    assert world.backends.cache.get(cache_key(code)) is None
 
 
 def test_what_was_built_on_a_loser_is_rejected_and_the_next_command_is_not(world):
@@ -452,12 +451,37 @@ def test_a_publish_that_failed_leaves_the_coupon_free(world):
     queue = Faulty(world.backends.queue)
     shaken = world.but(queue=queue)
     (code,) = shaken.coupons()
-    queue.before["publish"] = [away()]
-    with pytest.raises(BackendUnavailable):
+    queue.before["publish"] = [BackendRejected("there is no such topic")]
+    with pytest.raises(BackendRejected):
         shaken.change(Kind.ISSUE, code, "ann")
     shaken.change(Kind.ISSUE, code, "bob")
     shaken.drain()
     assert shaken.stored(code).user_id == "bob"
+
+
+def test_a_publish_that_nobody_answered_for_leaves_the_coupon_to_its_retry_and_then_to_others(world):
+    """It may be in the queue: who builds on the store before it is known, builds on the past."""
+    queue = Faulty(world.backends.queue)
+    world.worker._consumer.close()
+    shaken = world.but(queue=queue)
+    (code,) = shaken.coupons()
+    queue.before["publish"] = [away()]
+    with pytest.raises(BackendUnavailable):
+        shaken.change(Kind.ISSUE, code, "ann", key="k")
+    with pytest.raises(Busy):
+        shaken.change(Kind.ISSUE, code, "bob")
+    shaken.change(Kind.ISSUE, code, "ann", key="k")
+    shaken.drain()
+    assert shaken.stored(code).user_id == "ann"
+    queue.before["publish"] = [away()]
+    with pytest.raises(BackendUnavailable):
+        shaken.change(Kind.USE, code)
+    with pytest.raises(Busy):
+        shaken.change(Kind.CANCEL, code)
+    shaken.waited_ms += shaken.settings.reservation_ttl_s * 1000
+    shaken.change(Kind.CANCEL, code)
+    shaken.drain()
+    assert not shaken.stored(code).issued
 
 
 def test_a_stale_cache_never_refuses_what_the_store_allows(world):
@@ -654,12 +678,12 @@ def test_a_worker_that_died_between_a_rejection_and_the_cache_forgets_it_the_sec
     shaken.change(Kind.ISSUE, code, "ann")
     shaken.backends.cache.delete_many([cache_key(code)])
     shaken.change(Kind.ISSUE, code, "bob")
-    cache.before["remove"] = [KeyboardInterrupt()]
+    cache.before["replace"] = [KeyboardInterrupt()]
     with pytest.raises(KeyboardInterrupt):
         shaken.drain()
     shaken.worker._consumer.close()
     shaken.drain(shaken.a_worker())
-    assert world.backends.cache.get(cache_key(code)) is None
+    assert world.is_claimed(code)
 
 
 def test_an_attempt_that_lost_is_forgotten_though_a_later_one_of_the_same_operation_won(world):
@@ -668,27 +692,24 @@ def test_an_attempt_that_lost_is_forgotten_though_a_later_one_of_the_same_operat
     world.worker._consumer.close()
     shaken = world.but(cache=cache)
     (code,) = shaken.coupons()
-    sleeper = shaken.a_service()
-    snapshot = sleeper._reservations.read(code)
-    operation = sleeper.mint.operation("shop", "k")
-    command = a_command(Kind.ISSUE, operation, snapshot.coupon.last_operation, code=code)
+    born = shaken.stored(code)
     for kind, user in [(Kind.ISSUE, "bob"), (Kind.CANCEL, None)]:
         shaken.change(kind, code, user)
         shaken.drain()
-    shaken.backends.cache.delete_many([cache_key(code)])
-    assert sleeper._publish(snapshot, transition(snapshot.coupon, command), command)
-    cache.down = True
-    shaken.now += 1
-    shaken.change(Kind.ISSUE, code, "ann", key="k")
-    cache.down = False
-    cache.before["remove"] = [KeyboardInterrupt()]
+    past = {"previous": born.last_operation, "previous_version": 1, "number": 5, "previous_number": 1}
+    first = shaken.rival(Kind.ISSUE, code, "ann", key="k", **past)
+    lost = next(c for c in map(decode_command, shaken.waiting()) if c.operation == first.operation)
+    entry = Entries(shaken.service.mint).encode(code, Confirmed(transition(born, lost)))
+    shaken.backends.cache.put(cache_key(code), entry, 100)
+    shaken.rival(Kind.ISSUE, code, "ann", key="k")
+    cache.before["replace"] = [KeyboardInterrupt()]
     with pytest.raises(KeyboardInterrupt):
         shaken.drain()
     shaken.worker._consumer.close()
-    assert world.backends.cache.get(cache_key(code)) is not None
+    assert not shaken.is_claimed(code)
     shaken.drain(shaken.a_worker())
-    assert shaken.stored(code).entry_at(4).operation == operation
-    assert world.backends.cache.get(cache_key(code)) is None
+    assert shaken.stored(code).entry_at(4).operation == first.operation
+    assert shaken.is_claimed(code)
 
 
 @pytest.fixture
@@ -712,7 +733,7 @@ def test_what_lost_while_the_cache_was_away_is_forgotten_when_it_is_back(a_loser
     cache.down = False
     world.now += 1_000
     world.drain()
-    assert world.backends.cache.get(cache_key(code)) is None
+    assert world.is_claimed(code)
     assert world.lag() == 0
 
 
@@ -721,7 +742,7 @@ def test_what_lost_while_the_cache_was_away_is_forgotten_by_the_next_worker(a_lo
     world.worker._consumer.close()
     cache.down = False
     world.drain(world.a_worker())
-    assert world.backends.cache.get(cache_key(code)) is None
+    assert world.is_claimed(code)
     assert world.lag() == 0
 
 
@@ -752,33 +773,31 @@ def test_a_command_accepted_without_the_cache_takes_what_is_past_out_of_it(world
     cut_off.down = True
     world.but(cache=cut_off).change(Kind.CANCEL, code)
     world.drain()
-    assert world.backends.cache.get(cache_key(code)) is None
+    assert world.is_claimed(code)
 
 
 def test_what_was_accepted_since_stays_in_the_cache(world):
     """The cache is looked at before it forgets: what leads on from the store is right."""
     (code,) = world.coupons()
+    world.worker._consumer.close()
     cut_off = Faulty(world.backends.cache)
     cut_off.down = True
     world.but(cache=cut_off).change(Kind.ISSUE, code, "ann")
-    world.drain()
     cached = world.but(cache=world.backends.cache)
     cached.change(Kind.USE, code)
-    world.worker._invalidation.invalidate([code])
+    cached.worker._invalidation.invalidate([code])
     with pytest.raises(Refused, match="ALREADY_USED"):
         cached.change(Kind.CANCEL, code)
-    world.drain()
+    for worker in world.workers[1:]:
+        world.drain(worker)
     assert world.stored(code).used
 
 
 def test_who_lost_is_told_so_even_when_more_lost_than_a_coupon_remembers(world):
-    cache = Faulty(world.backends.cache)
-    shaken = world.but(cache=cache)
-    (code,) = shaken.coupons()
-    cache.down = True
-    addresses = [shaken.change(Kind.ISSUE, code, f"user{number}") for number in range(REJECTIONS_MAX + 50)]
-    shaken.drain()
-    statuses = [shaken.service.operations.outcome(address).status for address in addresses]
+    (code,) = world.coupons()
+    addresses = [world.rival(Kind.ISSUE, code, f"user{number}") for number in range(REJECTIONS_MAX + 50)]
+    world.drain()
+    statuses = [world.service.operations.outcome(address).status for address in addresses]
     assert statuses == [Status.APPLIED] + [Status.REJECTED] * (REJECTIONS_MAX + 49)
 
 
@@ -790,22 +809,6 @@ def test_an_operation_beyond_the_history_is_said_to_be_forgotten_and_never_to_be
     world.drain()
     with pytest.raises(Forgotten):
         world.service.operations.outcome(first)
-
-
-def test_a_use_that_lost_for_its_late_predecessor_is_applied_when_sent_again(per_command):
-    world = per_command
-    (code,) = world.coupons()
-    world.worker._consumer.close()
-    uses, issues = world.a_worker("use"), world.a_worker("issue")
-    world.change(Kind.ISSUE, code, "ann")
-    world.change(Kind.USE, code, "ann", key="k")
-    uses.run_once(poll_s=0)
-    world.now += world.settings.predecessor_wait_s * 1000
-    uses.run_once(poll_s=0)
-    issues.run_once(poll_s=0)
-    again = world.change(Kind.USE, code, "ann", key="k")
-    uses.run_once(poll_s=0)
-    assert world.service.operations.outcome(again).status is Status.APPLIED
 
 
 def test_a_backlog_of_chains_on_several_topics_is_drained_whatever_waits(environ):

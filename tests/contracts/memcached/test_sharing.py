@@ -41,6 +41,38 @@ def test_a_full_server_is_not_taken_for_a_rival(start):
     cache.close()
 
 
+def test_what_is_given_up_for_want_of_room_is_counted_and_never_by_a_server_that_refuses_instead(start):
+    cache, refusing = open_cache(start("-m", "2").url), open_cache(start("-M", "-m", "2").url)
+    before = cache.evicted("k0")
+    for number in range(100):
+        cache.put(f"k{number}", b"x" * 400_000, 60)
+    assert cache.evicted("k0") > before
+    assert refusing.evicted("k0") is None
+    cache.close()
+    refusing.close()
+
+
+def test_the_place_of_a_key_is_the_server_that_has_it(start):
+    servers = [start(), start()]
+    cache = open_cache(f"memcached://127.0.0.1:{servers[0].port},127.0.0.1:{servers[1].port}")
+    by_place = {}
+    for number in range(50):
+        cache.put(f"k{number}", b"v", 60)
+        by_place.setdefault(cache.place(f"k{number}"), []).append(f"k{number}")
+    assert len(by_place) == 2
+    servers[0].kill()
+    alive = [place for place, keys in by_place.items() if _answers(cache, keys)]
+    assert len(alive) == 1
+    cache.close()
+
+
+def _answers(cache, keys):
+    try:
+        return [cache.get(key).value for key in keys] == [b"v"] * len(keys)
+    except BackendUnavailable:
+        return False
+
+
 executed = []
 
 

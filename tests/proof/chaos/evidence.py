@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from coupon.drain import GROUP
 from coupon.model import Coupon
 from coupon.ports.backend import BackendError
 from coupon.ports.search import Query, Search
 from coupon.ports.store import Store
 from coupon.reservations import CONFIRMED, cache_key
-from coupon.topics import DEAD_LETTERS, OWED, command_topics
+from coupon.topics import DEAD_LETTERS, GROUP, OWED, command_topics
 from coupon.wire import Document, decode_command, decode_coupon, document, encode_command, encode_coupon
 from coupon.wiring import Backends
 from tests.proof.record import Evidence, Observed, Read, Request, read

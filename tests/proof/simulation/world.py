@@ -11,7 +11,7 @@ from backends.queue.memory import MemoryQueue
 from backends.search.memory import MemorySearch
 from backends.store.memory import MemoryStore
 from coupon import batch, drain
-from coupon.drain import GROUP, Worker
+from coupon.drain import Worker
 from coupon.model import Coupon
 from coupon.ports.search import Query
 from coupon.reindexing import reindex
@@ -19,7 +19,7 @@ from coupon.reservations import CONFIRMED, cache_key
 from coupon.scanning import pages
 from coupon.service import CommandService
 from coupon.settings import Settings
-from coupon.topics import DEAD_LETTERS, OWED, all_topics, command_topics
+from coupon.topics import DEAD_LETTERS, GROUP, OWED, all_topics, command_topics
 from coupon.wire import decode_command, decode_coupon
 from coupon.wiring import Backends
 from tests.proof.checker import Violation, violations

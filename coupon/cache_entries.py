@@ -1,0 +1,72 @@
+"""What the cache holds of a coupon, and its form there: sealed, so that what others write is not believed.
+
+| entry       | what it says                                                                    |
+| ----------- | ------------------------------------------------------------------------------- |
+| Confirmed   | the coupon after everything that was accepted                                   |
+| Provisional | the same after a command that the queue has not acknowledged yet                |
+| Claim       | nothing is known; the store is believed once the workers have passed the fence, |
+|             | which whoever finds none sets to the queue's present end                        |
+"""
+
+from typing import NamedTuple
+
+from coupon.codes import SEAL_LENGTH, Mint
+from coupon.model import Coupon
+from coupon.wire import Fence, Malformed, decode_coupon, decode_fence, dump, encode_coupon
+
+
+class Confirmed(NamedTuple):
+    coupon: Coupon
+
+
+class Provisional(NamedTuple):
+    coupon: Coupon
+
+
+class Claim(NamedTuple):
+    fence: Fence | None
+
+
+Entry = Confirmed | Provisional | Claim
+UNFENCED = Claim(None)
+
+
+def cache_key(code: str) -> str:
+    return f"coupon:{code}"
+
+
+class Entries:
+    """Between entries and the bytes in the cache."""
+
+    def __init__(self, mint: Mint) -> None:
+        self._mint = mint
+
+    def encode(self, code: str, entry: Entry) -> bytes:
+        """Rejections stay in the store: nobody decides by them here."""
+        match entry:
+            case Claim(fence):
+                body = b"F" + dump(fence)
+            case Confirmed(coupon) | Provisional(coupon):
+                bare = coupon._replace(rejections=()) if coupon.rejections else coupon
+                body = (b"C" if isinstance(entry, Confirmed) else b"P") + encode_coupon(bare)
+        return self._mint.seal(cache_key(code), body) + body
+
+    def decode(self, code: str, value: bytes) -> Entry:
+        """Raises Malformed for what this service did not write for this coupon."""
+        body = opened(self._mint, cache_key(code), value)
+        match body[:1]:
+            case b"C":
+                return Confirmed(decode_coupon(body[1:]))
+            case b"P":
+                return Provisional(decode_coupon(body[1:]))
+            case b"F":
+                return Claim(decode_fence(body[1:]))
+        raise Malformed(f"an entry of kind {body[:1]!r}")
+
+
+def opened(mint: Mint, key: str, value: bytes) -> bytes:
+    """What is below the seal; raises Malformed when the seal is not ours, or of another key."""
+    seal, body = value[:SEAL_LENGTH], value[SEAL_LENGTH:]
+    if mint.seal(key, body) != seal:
+        raise Malformed("not sealed with this service's secret")
+    return body

@@ -1,0 +1,111 @@
+"""A data folder and a queue with waiting commands as commit 511aa48 wrote them are read, and carried out as there."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from coupon import settings
+from coupon.drain import Worker
+from coupon.model import Kind
+from coupon.operations import CreationAddress
+from coupon.service import Caller, CommandService
+from coupon.topics import OWED, all_topics, command_topics
+from coupon.wiring import open_backends
+
+DATA = Path(__file__).parents[1] / "data" / "511aa48"
+ROLES = ("CACHE", "QUEUE", "STORE", "SEARCH")
+
+
+@pytest.fixture(params=["single", "per-command"])
+def layout(request):
+    return request.param
+
+
+@pytest.fixture
+def expected(layout):
+    return json.loads((DATA / layout / "expected.json").read_text())
+
+
+@pytest.fixture
+def house(layout, tmp_path):
+    """(settings, backends) on a copy of the folder."""
+    shutil.copytree(DATA / layout, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "none.env").touch()
+    urls = {f"COUPON_{role}_URL": f"sqlite:///{tmp_path}/{role.lower()}.db" for role in ROLES}
+    loaded = settings.load(
+        {
+            **urls,
+            "COUPON_CONF": str(tmp_path / "none.env"),
+            "COUPON_SECRET": "a secret for tests only",
+            "COUPON_TOPICS": layout,
+            "COUPON_HEARTBEAT_FILE": str(tmp_path / "beat"),
+            "COUPON_LOG_LEVEL": "error",
+        }
+    )
+    backends = open_backends(loaded)
+    backends.store.create()
+    backends.search.create()
+    backends.queue.create(all_topics(layout))
+    yield loaded, backends
+    backends.close()
+
+
+@pytest.fixture
+def drained(house, layout):
+    loaded, backends = house
+    worker = Worker(backends, loaded)
+    topics = [*command_topics(layout), *OWED]
+    for _ in range(300):
+        worker.run_once(0.02)
+        if backends.queue.lag(topics, "worker") == 0:
+            return CommandService(backends, loaded), backends
+    raise AssertionError(f"{backends.queue.lag(topics, 'worker')} messages are left")
+
+
+def test_every_coupon_becomes_what_it_would_have_become(drained, expected):
+    _, backends = drained
+    found = {}
+    for coupon in backends.store.scan(1_000).coupons:
+        found[coupon.code] = {
+            "userId": coupon.user_id,
+            "used": coupon.used,
+            "version": coupon.version,
+            "validFrom": coupon.valid_from,
+            "expireAt": coupon.expire_at,
+            "batch": coupon.batch,
+            "history": [[e.operation, str(e.kind), e.at, e.user_id, e.actor] for e in coupon.history],
+            "rejections": sorted([r.operation, str(r.reason)] for r in coupon.rejections),
+        }
+    for coupon in expected["coupons"].values():
+        coupon["rejections"].sort()
+    assert found == expected["coupons"]
+
+
+def test_every_address_that_was_given_is_answered(drained, expected):
+    service, _ = drained
+    for told in expected["told"]:
+        address = service.operations.parse(told["address"])
+        assert service.operations.outcome(address).status == told["status"], told
+
+
+def test_commands_go_on_from_there_and_their_ids_are_told_in_the_history(drained, expected):
+    service, backends = drained
+    for told in expected["told"]:
+        address = service.operations.parse(told["address"])
+        if isinstance(address, CreationAddress):
+            continue
+        (coupon,) = backends.store.get_many([address.code]).values()
+        for version in range(1, coupon.version + 1):
+            known = service.operations.parse(service.operations.of_entry(coupon, version))
+            assert service.operations.outcome(known).status == "applied"
+    code = next(code for code, coupon in expected["coupons"].items() if not coupon["userId"])
+    service.change(Kind.ISSUE, code, "zoe", Caller("anonymous"))
+
+
+def test_a_key_that_was_used_before_is_recognised(drained, expected):
+    service, _ = drained
+    told = next(t for t in expected["told"] if t["kind"] == "issue" and t["userId"] == "ann")
+    again = service.change(Kind.ISSUE, told["code"], "ann", Caller("anonymous", "order-1"))
+    assert again.operation == told["operation"]
