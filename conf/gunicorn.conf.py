@@ -18,6 +18,7 @@ preload_app = False  # clients of Kafka and SQLite do not survive a fork: each p
 timeout = 60  # seconds of silence after which a process is killed; the longest request is Prefer: wait=30
 graceful_timeout = 10  # seconds for requests under way at SIGTERM
 keepalive = 15  # seconds an idle connection stays: longer than a busy client's pauses
+worker_connections = 2000  # of a process: one more, and the slowest make room; how slow one may be is in slowness.py
 
 limit_request_line = 4094  # bytes; the body's limit is COUPON_MAX_BODY_BYTES
 limit_request_fields = 50
@@ -25,6 +26,8 @@ limit_request_field_size = 8190
 
 accesslog = None  # the application logs accepted commands itself; "-" shows every request
 errorlog = "-"
+forwarded_allow_ips = ""  # no header of a request says who asks, or by which address or scheme: also not from loopback
+forwarder_headers = ""
 control_socket_disable = True  # it wants a home directory, and nobody here talks to it
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - signs of life, never waiting for a disk
 

@@ -27,7 +27,7 @@ def create_app(settings: Settings | None = None, backends: Backends | None = Non
     service = CommandService(backends, settings, clock)
     queries = Queries(backends.search, backends.store, service.mint, settings.timezone, clock)
 
-    app = Application(__name__, static_folder=None)
+    app = Application(__name__, static_folder=None, body_max=settings.max_body_bytes)
     app.url_map.merge_slashes = False  # a user's id may hold two of them
     app.url_map.converters["text"] = AnyText
     app.extensions["coupon"] = backends

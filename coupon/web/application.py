@@ -1,6 +1,6 @@
 """Flask, less what no route of ours depends on."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 from werkzeug.routing import MapAdapter
@@ -8,13 +8,27 @@ from werkzeug.routing import MapAdapter
 if TYPE_CHECKING:
     from flask.wrappers import Request
 
+NOWHERE = "/\0"
+"""No route has it. Werkzeug takes ``//livez`` for ``/livez``, and a gateway that has rules for paths does not."""
+
 
 class Application(Flask):
     """Its routes are told apart by method and path alone, so the host is not looked at. Flask does so twice, for a
     twelfth of a request."""
 
+    def __init__(self, *arguments: Any, body_max: int = 65_536, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._body_max = body_max
+        self.larger_bodies: dict[str, int] = {}
+        """By address, where one takes larger bodies than the others."""
+
+    def body_max(self, path: str) -> int:
+        """So many bytes of a body the server has to take in for this address, before it asks the application."""
+        return self.larger_bodies.get(path, self._body_max)
+
     def create_url_adapter(self, request: "Request | None") -> MapAdapter | None:
         if request is None:
             return None
         root = f"{request.root_path}/"
-        return MapAdapter(self.url_map, "", root, "", request.scheme, request.path, request.method)
+        path = NOWHERE if request.environ["PATH_INFO"].startswith("//") else request.path
+        return MapAdapter(self.url_map, "", root, "", request.scheme, path, request.method)

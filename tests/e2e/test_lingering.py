@@ -1,6 +1,7 @@
 """gunicorn's threads stay with a busy connection, and starve nobody; its processes share processors and connections."""
 
 import os
+import selectors
 import signal
 import socket
 import time
@@ -8,10 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 import requests
-from gunicorn.workers.gthread import ThreadWorker
 
 from coupon.web import lingering
+from coupon.web.connection import Connection, Waits
 from coupon.web.lingering import HESITATE_S, LingeringThreadWorker
+from coupon.web.slowness import Slowness
 from tests.e2e.deployment import Deployment, children, embedded, eventually
 
 ASK = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -85,10 +87,26 @@ def test_with_fewer_processes_than_processors_the_kernel_chooses(tmp_path):
 
 @pytest.mark.parametrize(("connections", "pauses"), [(3, []), (4, [HESITATE_S])])
 def test_with_a_connection_for_each_thread_others_may_be_first(monkeypatch, connections, pauses):
-    accepted, slept = [], []
-    monkeypatch.setattr(ThreadWorker, "accept", lambda _, listener: accepted.append(listener))
+    slept = []
     monkeypatch.setattr(lingering, "time", SimpleNamespace(sleep=slept.append))
     worker = LingeringThreadWorker.__new__(LingeringThreadWorker)
-    worker.nr_conns, worker.cfg = connections, SimpleNamespace(threads=4)
-    worker.accept("listener")
-    assert (accepted, slept) == (["listener"], pauses)
+    worker.nr_conns, worker.slow, worker.most, worker.cfg = 7 + connections, 7, 100, SimpleNamespace(threads=4)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        worker.accept(listener)  # somebody else took it
+    assert (worker.nr_conns, slept) == (7 + connections, pauses)
+
+
+def test_a_connection_that_made_room_for_one_that_moved_with_it_is_let_alone():
+    worker = LingeringThreadWorker.__new__(LingeringThreadWorker)
+    worker.parked, worker.held, worker.nr_conns, worker.alive = set(), 0, 1, True
+    worker.poller, worker.slowness, worker.cfg = selectors.DefaultSelector(), Slowness(), SimpleNamespace(keepalive=5)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, worker.poller:
+        worker._park(Connection(ours, ("127.0.0.1", 1), ("127.0.0.1", 2)), Waits.FIRST)
+        theirs.sendall(b"G")
+        [(key, _)] = worker.poller.select(5)
+        worker._make_room()
+        assert (worker.parked, worker.nr_conns, ours.fileno()) == (set(), 0, -1)
+        key.data(key.fileobj)
+        assert (worker.parked, worker.nr_conns) == (set(), 0)

@@ -1,0 +1,233 @@
+"""A connection of the web side that nobody waits for: what came is taken, what the client takes is sent, and the rest
+is kept until the client goes on."""
+
+import fcntl
+import socket
+import struct
+import termios
+import time
+from collections import deque
+from enum import Enum
+from typing import Any
+
+from gunicorn.http.body import ChunkedReader
+from gunicorn.http.errors import InvalidHeader, LimitRequestHeaders
+from gunicorn.http.message import Request
+from gunicorn.http.unreader import Unreader
+
+from coupon.web.chunks import Chunks
+
+HEAD_MAX = 16_384
+"""Bytes of a request's line and headers."""
+AT_ONCE = 65_536
+PASSED_OVER_MAX = 64
+_RECEIVE = 8_192
+_MORE_MAX = 65_536
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Waits(Enum):
+    """What a connection waits for; the values are the words of the log."""
+
+    NEXT = "idle"
+    FIRST = "silent"
+    HEAD = "half a head"
+    BODY = "half a body"
+    ANSWER = "answer not read"
+    END = "ending"
+    """The last answer was sent: the client has to close the connection, or it may lose the end of the answer."""
+    THREAD = "thread"
+    NOTHING = "nothing"
+    """It is over."""
+
+
+class Received(Unreader):  # type: ignore[misc]  # gunicorn's types are not installed
+    """What came and was not read yet. For gunicorn's parser that is all that ever comes."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def read(self, size: int | None = None, read_ahead: int | None = None) -> bytes:  # noqa: ARG002
+        if size is None or size < 0:
+            size = len(self.data)
+        taken = bytes(self.data[:size])
+        del self.data[:size]
+        return taken
+
+    def unread(self, data: bytes) -> None:
+        self.data[:0] = data
+
+
+class Outgoing:
+    """What gunicorn takes for the socket. An answer's pieces go out together, as far as the client takes them."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._pieces: deque[bytes | memoryview] = deque()
+        self._is_full = False
+        self.kept = self.sent = 0
+        """Bytes."""
+
+    def sendall(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self.kept += len(data)
+        if self.kept >= AT_ONCE and not self._is_full:
+            self._is_full = not self.flush()
+
+    send = sendall
+
+    def flush(self) -> bool:
+        """Whether all is out. Raises OSError when the client is gone."""
+        self._is_full = False
+        pieces = self._pieces
+        if len(pieces) > 1 and self.kept < AT_ONCE:
+            self._pieces = pieces = deque([b"".join(pieces)])
+        while pieces:
+            try:
+                sent = self._socket.send(pieces[0], socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            self.kept -= sent
+            self.sent += sent
+            if sent == len(pieces[0]):
+                pieces.popleft()
+            else:
+                pieces[0] = memoryview(pieces[0])[sent:]
+        return True
+
+    def on_the_way(self) -> int:
+        """Bytes that the kernel has, and that did not arrive yet. Without that a client of a few kB a second seems to
+        stand still: one is told that he takes something when he has taken a third of what the kernel keeps."""
+        (number,) = struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
+        return int(number)
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+    def shutdown(self, _how: int) -> None:
+        """Of an answer that broke off: gunicorn would wait for the client to close."""
+        raise OSError("it is closed by the main thread")
+
+    def close(self) -> None:
+        """Left to the main thread."""
+
+
+class Connection:
+    """The main thread has it, or one thread of the pool, and never both. ``sock``, ``client`` and ``server`` are
+    gunicorn's names."""
+
+    def __init__(self, accepted: socket.socket, client: Any, server: Any) -> None:
+        self.socket, self.client, self.server = accepted, client, server
+        self.received, self.sock = Received(), Outgoing(accepted)
+        self.request: Any = None
+        self.number = 0
+        self.waits = Waits.FIRST
+        self.since = self.deadline = time.monotonic()
+        self.moved = self.counted = 0
+        self.is_last = False
+        self._chunks: Chunks | None = None
+        self._needs = 0
+        self._passed_over = 0
+
+    def receive(self, most: int = _RECEIVE) -> bool:
+        """Take what came; False when the client has sent its last. Raises BlockingIOError when nothing came."""
+        data = self.socket.recv(most, socket.MSG_DONTWAIT)
+        self.received.data += data
+        return bool(data)
+
+    def receive_more(self) -> bool:
+        """As ``receive``, in larger pieces, though not beyond the body that it waits for."""
+        return self.receive(min(_MORE_MAX, self._missing() or _MORE_MAX) if self.waits is Waits.BODY else _RECEIVE)
+
+    @property
+    def is_for_a_thread(self) -> bool:
+        """Whether there is a request to answer, or to refuse."""
+        return self._is_head_over() if self.request is None else self._is_body_here()
+
+    def is_whole(self, cfg: Any, body_max: Any) -> bool:
+        """Whether a request is there: then it is in ``request``. A body that says that it is longer than
+        ``body_max(path)`` is not waited for. Raises what gunicorn's parser has against it."""
+        if self.request is None:
+            if not self._is_head_over():
+                return False
+            self._begin(cfg, body_max)
+        return self._is_body_here()
+
+    def end_request(self) -> bool:
+        """Pass over what the application did not read; False when nobody knows where the next request begins."""
+        body, self.request, self._chunks = self.request.body, None, None
+        while not body.failed and body.read(AT_ONCE):
+            pass
+        return not body.failed
+
+    @property
+    def missing(self) -> Waits:
+        """What of a request has to come next."""
+        if self.request is not None:
+            return Waits.BODY
+        if self.received.data:
+            return Waits.HEAD
+        return Waits.NEXT if self.number else Waits.FIRST
+
+    @property
+    def after_answer(self) -> Waits:
+        """What it waits for when all of the answer is out."""
+        if self.is_last:
+            return Waits.END
+        return Waits.THREAD if self.received.data else Waits.NEXT
+
+    def pass_over(self) -> bool:
+        """Read what the client still sends after the last answer; False when it is over, or enough."""
+        self._passed_over += 1
+        return self._passed_over < PASSED_OVER_MAX and bool(self.socket.recv(AT_ONCE, socket.MSG_DONTWAIT))
+
+    def progress(self) -> int:
+        """So many bytes of the body have come, or of the answers have arrived."""
+        if self.waits is Waits.ANSWER:
+            return self.sock.sent - self.sock.on_the_way()
+        return len(self.received.data) + (len(self._chunks.body) if self._chunks else 0)
+
+    @property
+    def held(self) -> int:
+        """Bytes in memory."""
+        return len(self.received.data) + self.sock.kept + (len(self._chunks.body) if self._chunks else 0)
+
+    def _is_head_over(self) -> bool:
+        data = self.received.data
+        if data.find(b"\r\n\r\n") >= 0 or len(data) > HEAD_MAX:
+            return True
+        return data.count(b"\n") != data.count(b"\r\n")  # the parser refuses it
+
+    def _begin(self, cfg: Any, body_max: Any) -> None:
+        """Read the head, and see what body it announces."""
+        if not 0 <= self.received.data.find(b"\r\n\r\n") <= HEAD_MAX and len(self.received.data) > HEAD_MAX:
+            raise LimitRequestHeaders("limit of the head's size")
+        self.number += 1
+        request = self.request = Request(cfg, self.received, self.client, self.number)
+        if request.version >= (1, 1) and not any(name == "HOST" for name, _ in request.headers):
+            raise InvalidHeader("HOST", req=request)
+        reader, limit = request.body.reader, body_max(request.path)
+        if isinstance(reader, ChunkedReader):
+            self._chunks, self._needs = Chunks(limit), 0
+        else:
+            self._chunks, self._needs = None, reader.length
+            if reader.length > limit:
+                request.force_close()
+                self._needs = 0
+        if request._expected_100_continue:
+            request._expected_100_continue = False  # gunicorn would send it when the body is there
+            if not self._is_body_here():
+                self.sock.sendall(_CONTINUE)
+                self.sock.flush()
+
+    def _is_body_here(self) -> bool:
+        if self._chunks is not None:
+            if not self._chunks.take(self.received.data):
+                return False
+            if not self._chunks.is_sound:
+                self.request.force_close()
+            self._chunks = None
+        return not self._missing()
+
+    def _missing(self) -> int:
+        return max(0, self._needs - len(self.received.data))
