@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from coupon.codes import Mint
 from coupon.model import CHUNK, CreateCoupons
-from coupon.ports.store import Store
 
 
 class Span(NamedTuple):
@@ -28,13 +27,6 @@ def spans(amount: int) -> Iterator[Span]:
     """A creation of ``amount`` coupons, cut."""
     for first in range(0, amount, CHUNK):
         yield Span(first, min(CHUNK, amount - first))
-
-
-def missing(operation: str, amount: int, mint: Mint, store: Store) -> list[Span]:
-    """The spans that are not (wholly) in the store yet."""
-    markers = {span.marker(operation, mint): span for span in spans(amount)}
-    stored = store.get_many(markers)
-    return [span for marker, span in markers.items() if marker not in stored]
 
 
 def codes_of(command: CreateCoupons, mint: Mint) -> list[str]:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from coupon.codes import Mint
-from coupon.creation import missing
+from coupon.creation_progress import CreationProgress
 from coupon.model import IMPORT, Coupon, Kind, Reason
 from coupon.ports.store import Store
 from coupon.protocol import Found, Standing, outcome
@@ -55,8 +55,8 @@ class Outcome(NamedTuple):
 class Operations:
     """Gives addresses and answers for them."""
 
-    def __init__(self, mint: Mint, store: Store) -> None:
-        self._mint, self._store = mint, store
+    def __init__(self, mint: Mint, store: Store, creations: CreationProgress) -> None:
+        self._mint, self._store, self._creations = mint, store, creations
 
     def address(self, address: ChangeAddress | CreationAddress) -> str:
         """The operation's id: what ``parse`` takes."""
@@ -106,6 +106,5 @@ class Operations:
         return Outcome(Status.ACCEPTED)
 
     def _creation(self, address: CreationAddress) -> Outcome:
-        absent = sum(span.size for span in missing(address.operation, address.amount, self._mint, self._store))
-        status = Status.ACCEPTED if absent else Status.APPLIED
-        return Outcome(status, created=address.amount - absent)
+        created = self._creations.created(address.operation, address.amount)
+        return Outcome(Status.APPLIED if created == address.amount else Status.ACCEPTED, created=created)

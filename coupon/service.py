@@ -10,6 +10,7 @@ import structlog
 from coupon import creation
 from coupon.clock import Clock, day_of, monotonic_ms, now_ms
 from coupon.codes import Mint
+from coupon.creation_progress import CreationProgress
 from coupon.fences import Fences
 from coupon.idempotency import Binding, IdempotencyKeyReused, IdempotencyKeys
 from coupon.model import Command, Coupon, CreateCoupons, Day, Kind, Reason, Refused, transition
@@ -78,7 +79,8 @@ class CommandService:
         self._timezone = settings.timezone
         self._clock, self._timer = clock, timer
         self.mint = Mint(settings.secret)
-        self.operations = Operations(self.mint, backends.store)
+        self._creations = CreationProgress(self.mint, backends.store, backends.cache)
+        self.operations = Operations(self.mint, backends.store, self._creations)
         self._keys = IdempotencyKeys(backends.cache, self.mint, settings.key_hours)
         fences = Fences(backends.queue, settings.topics, timer)
         self._reservations = Reservations(
@@ -222,7 +224,7 @@ class CommandService:
             actor=caller.name,
         )
         retried = caller.idempotency_key is not None and self._was_begun(whole)
-        spans = creation.missing(operation, amount, self.mint, self._store) if retried else creation.spans(amount)
+        spans = self._creations.missing(operation, amount) if retried else creation.spans(amount)
         self._queue.publish(
             [self._creation_message(whole._replace(first=span.first, size=span.size)) for span in spans]
         )

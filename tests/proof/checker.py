@@ -10,6 +10,7 @@ from typing import cast
 
 from coupon.codes import Mint
 from coupon.creation import codes_of
+from coupon.creation_progress import CreationProgress
 from coupon.model import Command, Coupon, CreateCoupons, create
 from coupon.operations import ChangeAddress, CreationAddress, Operations, UnknownAddress
 from coupon.ports.store import Store
@@ -31,7 +32,9 @@ class Judge:
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
         self.mint = Mint(evidence.secret)
-        self.operations = Operations(self.mint, cast(Store, None))  # to parse addresses takes no store
+        self.operations = Operations(
+            self.mint, cast(Store, None), cast(CreationProgress, None)
+        )  # to parse addresses takes no store
         self.asked: dict[str, list[Request]] = {}
         for request in evidence.requests:
             self.asked.setdefault(self.mint.operation(CALLER, request.key), []).append(request)

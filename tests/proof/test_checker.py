@@ -145,7 +145,7 @@ def test_a_rejection_that_was_known_before_its_rival_was_asked_for(evidence, cod
     loser = winner._replace(operation=evidence_operation(evidence, "loser"), accepted_at=winner.accepted_at + 1)
     rejection = Rejection(loser.operation, loser.previous_version, Reason.RIVAL_WON, loser.accepted_at)
     words = Request("x", loser.kind, "loser", code, loser.user_id, 0, -2.0, -1.0, 0)
-    address = Operations(Mint(evidence.secret), None).address(ChangeAddress(loser.attempt, code))
+    address = Operations(Mint(evidence.secret), None, None).address(ChangeAddress(loser.attempt, code))
     told = {
         "commands": [*evidence.commands, loser],
         "coupons": changed(evidence, code, rejections=(*coupon.rejections, rejection)),
