@@ -14,12 +14,14 @@ from collections.abc import Sequence
 
 import structlog
 
+from coupon.cache_entries import opened
 from coupon.codes import Mint
 from coupon.creation import Span, spans
 from coupon.model import CHUNK
 from coupon.ports.backend import BackendError
 from coupon.ports.cache import Cache
 from coupon.ports.store import Store
+from coupon.wire import Malformed
 
 FEW, MANY = 16, 100
 """Markers that are read at once: at first, and at most."""
@@ -138,10 +140,10 @@ class CreationProgress:
         try:
             for _ in range(TRIES):
                 cached = self._cache.get(key)
-                told = int(cached.value) if cached is not None and cached.value.isdigit() else 0
+                told = 0 if cached is None else self._told(key, cached.value)
                 if created <= told < amount:
                     return told
-                value = str(created).encode()
+                value = _sealed(self._mint, key, created)
                 token = (
                     self._cache.add(key, value, TOLD_S)
                     if cached is None
@@ -152,3 +154,14 @@ class CreationProgress:
         except BackendError as error:
             log.warning("cache unavailable", error=str(error))
         return created
+
+    def _told(self, key: str, value: bytes) -> int:
+        try:
+            return int(opened(self._mint, key, value))
+        except (Malformed, ValueError):
+            return 0
+
+
+def _sealed(mint: Mint, key: str, created: int) -> bytes:
+    body = str(created).encode()
+    return mint.seal(key, body) + body

@@ -18,7 +18,8 @@ from coupon.web.problems import of_refusal
 
 CODES_IN_ANSWER = 1_000
 """Up to so many codes are in the answer to a creation; beyond that they are at the operation's address."""
-PAUSE_S, PAUSE_MAX_S = 0.005, 0.1
+PAUSE_S, PAUSE_MAX_S, PAUSE_MAX_OF_MANY_S = 0.005, 0.1, 1.0
+"""Between two looks at an outcome: ever longer. A creation of many coupons takes seconds in any case."""
 WAITING_MAX = 8
 """So many requests of a process wait for an outcome at a time; the next is answered at once, as RFC 7240 allows.
 Waiting takes a thread, and with all threads waiting for a worker that is away no command could be taken."""
@@ -138,6 +139,8 @@ def _told(
 def _outcome_within(service: CommandService, address: ChangeAddress | CreationAddress, wait_s: int) -> Outcome:
     """The outcome once it is known; what is known of it when the time has passed."""
     deadline, pause = time.monotonic() + wait_s, PAUSE_S
+    is_large = isinstance(address, CreationAddress) and address.amount > CODES_IN_ANSWER
+    pause_max = PAUSE_MAX_OF_MANY_S if is_large else PAUSE_MAX_S
     while True:
         try:
             outcome = service.operations.outcome(address)
@@ -147,4 +150,4 @@ def _outcome_within(service: CommandService, address: ChangeAddress | CreationAd
         if outcome.status is not Status.ACCEPTED or left <= 0:
             return outcome
         time.sleep(min(pause, left))
-        pause = min(pause * 2, PAUSE_MAX_S)
+        pause = min(pause * 2, pause_max)

@@ -9,6 +9,8 @@ from coupon.operations import Status
 from coupon.web.fields import CODE_PATTERN, CouponCode, DayField, UserId, amount
 from coupon.web.problems import TITLES
 
+CREATED = "How many are stored for certain: it may lag behind by some, and is the amount when, and only when, all are."
+
 
 class Wire(Schema):
     """Fields are called ``couponCode`` outside and ``coupon_code`` inside."""
@@ -77,7 +79,7 @@ class CreationAccepted(Wire):
     operation_id = fields.String(required=True)
     amount = fields.Integer(required=True)
     status = _STATUS
-    created = fields.Integer(metadata={"description": "With `Prefer: wait` only."})
+    created = fields.Integer(metadata={"description": f"With `Prefer: wait` only. {CREATED}"})
     coupon_codes = fields.List(
         _code(), metadata={"description": "Up to an amount of 1,000; beyond, at the operation's address."}
     )
@@ -95,7 +97,7 @@ class Operation(Wire):
     detail = fields.String(metadata={"description": "The same in words."})
     coupon_code = _code()
     amount = fields.Integer()
-    created = fields.Integer(metadata={"description": "How many of them are stored for certain."})
+    created = fields.Integer(metadata={"description": CREATED})
     coupon_codes = fields.List(_code())
     next = fields.String(allow_none=True, metadata={"description": "The `cursor` of the next page of codes."})
 

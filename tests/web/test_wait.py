@@ -1,8 +1,10 @@
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -115,3 +117,17 @@ def test_those_who_wait_leave_threads_for_commands(api, code):
         took = sorted(pool.map(use, range(WAITING_MAX + 3)))
     assert took[2] < 1.5
     assert took[3] > 1.5
+
+
+@pytest.mark.parametrize(("amount", "longest"), [(1_000, 0.1), (1_001, 1.0)])
+def test_who_waits_for_many_coupons_asks_the_store_less_often(api, monkeypatch, amount, longest):
+    now, pauses = [0.0], []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        now[0] += seconds
+
+    its_time = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+    monkeypatch.setattr(sys.modules["coupon.web.commands"], "time", its_time)
+    assert api.create(amount=amount, Prefer="wait=10").json["status"] == "accepted"
+    assert max(pauses) == longest
