@@ -7,7 +7,7 @@ from typing import NamedTuple
 from coupon.model import HISTORY_MAX, Command, CreateCoupons
 from coupon.ports.queue import Delivery, Position
 from coupon.topics import OWED
-from coupon.wire import Malformed, decode_codes, decode_command
+from coupon.wire import Malformed, OtherFormat, decode_codes, decode_command
 
 PART_MAX = 1_000
 """Coupons in a part: it bounds the worker's memory, whatever the backlog."""
@@ -32,16 +32,28 @@ class Unreadable(NamedTuple):
     reason: str
 
 
+class OtherVersion(NamedTuple):
+    """What another version wrote, and why it cannot be read."""
+
+    reason: str
+
+
 class Task(NamedTuple):
     """A delivery, where it is, and what it asks for."""
 
     delivery: Delivery
     place: Place
-    wanted: Command | CreateCoupons | Owed | Unreadable
+    wanted: Command | CreateCoupons | Owed | OtherVersion | Unreadable
 
     @property
     def position(self) -> Position:
         return self.place[0]
+
+    @property
+    def command(self) -> Command:
+        """What it asks for, where it is known to be a command."""
+        assert isinstance(self.wanted, Command)  # noqa: S101
+        return self.wanted
 
     @property
     def weight(self) -> int:
@@ -59,11 +71,13 @@ def task(delivery: Delivery) -> Task:
     return Task(delivery, (Position(delivery.topic, delivery.partition), delivery.offset), _wanted(delivery))
 
 
-def _wanted(delivery: Delivery) -> Command | CreateCoupons | Owed | Unreadable:
+def _wanted(delivery: Delivery) -> Command | CreateCoupons | Owed | OtherVersion | Unreadable:
     try:
         if delivery.topic in OWED:
             return Owed(delivery.topic, decode_codes(delivery.value))
         return decode_command(delivery.value)
+    except OtherFormat as error:
+        return OtherVersion(str(error))
     except Malformed as error:
         return Unreadable(str(error))
 

@@ -1,30 +1,33 @@
-"""A backend that failed is left alone until a ping answers again: nobody waits for its time-out once more."""
+"""A backend that failed is left alone for a while, longer each time, until what had failed works again: nobody waits
+for its time-out once more."""
 
 from coupon.clock import Clock
-from coupon.ports.backend import Backend, BackendError
 
 PAUSE_MS, PAUSE_MAX_MS = 500, 10_000
 
 
-class Circuit:
-    """``open`` it after a failure; ``is_open`` pings when it is time to, later each time."""
+class Away(Exception):
+    """What is owed to a backend could not be done: it stays in the queue, and is delivered again later."""
 
-    def __init__(self, backend: Backend, clock: Clock) -> None:
-        self._backend, self._clock = backend, clock
+
+class Circuit:
+    """``open`` it after a failure, ``close`` it when the same thing has worked. In between the next one to do it is the
+    trial: a ping proves nothing, a server that refuses every write may answer it."""
+
+    def __init__(self, timer: Clock) -> None:
+        self._timer = timer
         self._pause_ms = 0
         self._since = 0
 
     def open(self) -> None:
         self._pause_ms = min(max(self._pause_ms * 2, PAUSE_MS), PAUSE_MAX_MS)
-        self._since = self._clock()
+        self._since = self._timer()
+
+    def close(self) -> bool:
+        """Whether it was open."""
+        was_open, self._pause_ms = self._pause_ms > 0, 0
+        return was_open
 
     def is_open(self) -> bool:
-        """Whether the backend failed last time and has not answered a ping since."""
-        if self._pause_ms and not 0 <= self._clock() - self._since < self._pause_ms:  # also when the clock was set back
-            try:
-                self._backend.ping()
-            except BackendError:
-                self.open()
-            else:
-                self._pause_ms = 0
-        return self._pause_ms > 0
+        """Whether the backend failed last time, and it is not yet time to try again."""
+        return self._timer() - self._since < self._pause_ms

@@ -1,14 +1,14 @@
 """Keeping search up with the store, without letting search hold up money.
 
 While search is away the worker goes on applying: the codes whose documents are owed go into the ``reindex`` topic,
-durably, and are indexed when search is back.
+durably, and are indexed when search is back. They go there once: what came from there and fails again stays there.
 """
 
 from collections.abc import Iterable
 
 import structlog
 
-from coupon.circuit import Circuit
+from coupon.circuit import Away, Circuit
 from coupon.clock import Clock
 from coupon.model import Coupon
 from coupon.owed import owe
@@ -21,26 +21,41 @@ log = structlog.get_logger("coupon.indexing")
 
 
 class Indexer:
-    """Indexes, or notes what is owed. After a failure, search is left alone until a ping answers again."""
+    """Indexes, or notes what is owed. After a failure, search is left alone for a while; then the next documents are
+    the trial."""
 
-    def __init__(self, search: Search, queue: Queue, clock: Clock) -> None:
+    def __init__(self, search: Search, queue: Queue, timer: Clock) -> None:
         self._search, self._queue = search, queue
-        self._circuit = Circuit(search, clock)
-        self._was_away = False
+        self._circuit = Circuit(timer)
 
     def index(self, coupons: Iterable[Coupon]) -> None:
         """Afterwards each document is written, or owed durably; raises BackendUnavailable when neither was possible."""
         coupons = list(coupons)
-        if not coupons:
-            return None
-        if not self.is_away():
-            try:
-                return self._index(coupons)
-            except BackendUnavailable as error:
-                log.warning("search unavailable", error=str(error))
-                self._circuit.open()
-        owe(self._queue, REINDEX, [coupon.code for coupon in coupons])
-        return None
+        if coupons and not self._is_done(coupons):
+            owe(self._queue, REINDEX, [coupon.code for coupon in coupons])
+
+    def catch_up(self, coupons: Iterable[Coupon]) -> None:
+        """Index what was owed; raises Away when it is owed as before."""
+        coupons = list(coupons)
+        if coupons and not self._is_done(coupons):
+            raise Away("search")
+
+    def is_away(self) -> bool:
+        """Whether search failed last time, and it is not yet time to try again."""
+        return self._circuit.is_open()
+
+    def _is_done(self, coupons: list[Coupon]) -> bool:
+        if self.is_away():
+            return False
+        try:
+            self._index(coupons)
+        except BackendUnavailable as error:
+            log.warning("search unavailable", error=str(error))
+            self._circuit.open()
+            return False
+        if self._circuit.close():
+            log.info("search is back")
+        return True
 
     def _index(self, coupons: list[Coupon]) -> None:
         """Whatever search makes of a document, its command was carried out: one that it refuses for what it is, or
@@ -57,10 +72,3 @@ class Indexer:
             half = len(coupons) // 2
             self._index(coupons[:half])
             self._index(coupons[half:])
-
-    def is_away(self) -> bool:
-        """Whether search failed last time and has not answered a ping since; pings when it is time to."""
-        was_away, self._was_away = self._was_away, self._circuit.is_open()
-        if was_away and not self._was_away:
-            log.info("search is back")
-        return self._was_away

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import structlog
 
 from coupon.cache_entries import UNFENCED, Claim, Entries, cache_key
-from coupon.circuit import Circuit
+from coupon.circuit import Away, Circuit
 from coupon.clock import Clock
 from coupon.codes import Mint
 from coupon.model import Coupon
@@ -33,31 +33,42 @@ class CacheFailed(Exception):
 
 
 class Invalidation:
-    """Removes what is wrong, or notes what is owed. After a failure, the cache is left alone until a ping answers."""
+    """Removes what is wrong, or notes what is owed. After a failure, the cache is left alone for a while; then the next
+    entries are the trial."""
 
-    def __init__(self, cache: Cache, store: Store, queue: Queue, mint: Mint, ttl_s: int, clock: Clock) -> None:
+    def __init__(self, cache: Cache, store: Store, queue: Queue, mint: Mint, ttl_s: int, timer: Clock) -> None:
         self._cache, self._store, self._queue = cache, store, queue
         self._entries, self._ttl_s = Entries(mint), ttl_s
-        self._circuit = Circuit(cache, clock)
+        self._circuit = Circuit(timer)
 
     def is_away(self) -> bool:
-        """Whether the cache failed last time and has not answered a ping since; pings when it is time to."""
+        """Whether the cache failed last time, and it is not yet time to try again."""
         return self._circuit.is_open()
 
     def invalidate(self, codes: Sequence[str]) -> None:
         """Afterwards no entry of these coupons is wrong, or looking at it is owed durably; raises BackendUnavailable
         when the store or the queue does not answer."""
-        if codes and not self.is_away():
-            stored = self._store.get_many(codes)
-            try:
-                for code in codes:
-                    self._claim_if_wrong(code, stored.get(code))
-            except CacheFailed as error:
-                log.warning("cache unavailable", error=str(error))
-                self._circuit.open()
-            else:
-                return
-        owe(self._queue, INVALIDATE, codes)
+        if codes and not self._is_done(codes):
+            owe(self._queue, INVALIDATE, codes)
+
+    def catch_up(self, codes: Sequence[str]) -> None:
+        """Look at what was owed; raises Away when it is owed as before, BackendUnavailable as ``invalidate`` does."""
+        if codes and not self._is_done(codes):
+            raise Away("cache")
+
+    def _is_done(self, codes: Sequence[str]) -> bool:
+        if self.is_away():
+            return False
+        stored = self._store.get_many(codes)
+        try:
+            for code in codes:
+                self._claim_if_wrong(code, stored.get(code))
+        except CacheFailed as error:
+            log.warning("cache unavailable", error=str(error))
+            self._circuit.open()
+            return False
+        self._circuit.close()
+        return True
 
     def _claim_if_wrong(self, code: str, stored: Coupon | None) -> None:
         """An entry that changes while it is looked at is looked at again: it may have been confirmed just now."""

@@ -18,8 +18,8 @@ TOLD_WITHIN_MS = 250
 class Progress:
     """Of one consumer. ``batch_max`` coupons are enough for search at a time."""
 
-    def __init__(self, indexer: Indexer, consumer: Consumer, clock: Clock, batch_max: int) -> None:
-        self._indexer, self._consumer, self._clock, self._batch_max = indexer, consumer, clock, batch_max
+    def __init__(self, indexer: Indexer, consumer: Consumer, timer: Clock, batch_max: int) -> None:
+        self._indexer, self._consumer, self._timer, self._batch_max = indexer, consumer, timer, batch_max
         self._coupons: dict[str, Coupon] = {}
         self._done: dict[Position, int] = {}
         self._since: int | None = None
@@ -33,7 +33,7 @@ class Progress:
     def done(self, part: Sequence[Task]) -> None:
         """Carried out, or waiting."""
         if self._since is None:
-            self._since = self._clock()
+            self._since = self._timer()
         for item in part:
             self._done[item.position] = max(self._done.get(item.position, 0), item.delivery.offset + 1)
 
@@ -41,8 +41,7 @@ class Progress:
         """When it is time to tell; None when there is nothing to."""
         if self._since is None:
             return None
-        passed_ms = self._clock() - self._since
-        return TOLD_WITHIN_MS - passed_ms if 0 <= passed_ms < TOLD_WITHIN_MS else 0  # clocks are put back, too
+        return max(0, TOLD_WITHIN_MS - (self._timer() - self._since))
 
     def tell(self, waiting: Collection[Place]) -> None:
         """Search first, then the queue: up to the first that waits. Raises BackendUnavailable: then rewind."""

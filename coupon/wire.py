@@ -76,6 +76,10 @@ class Malformed(ValueError):
     """Not a message of ours, or not of this version; the message says what is wrong."""
 
 
+class OtherFormat(Malformed):
+    """A message of a known kind that lacks a field: an earlier version's, or a later one's. It is no bad data."""
+
+
 class Document(TypedDict):
     """A coupon by its wire names, as search returns it. Days are ISO days, instants ISO in UTC with ``Z``."""
 
@@ -235,9 +239,14 @@ def _decoded(decoder: "msgspec.json.Decoder[Decoded]", data: bytes | str) -> Dec
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
-        raise Malformed(str(error)) from error
+        raise _refusal(str(error)) from error
     except (ValueError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from error
+
+
+def _refusal(reason: str) -> Malformed:
+    is_other = reason.startswith("Object missing required field") and not reason.endswith("`kind`")
+    return OtherFormat(reason) if is_other else Malformed(reason)
 
 
 class _Kind(msgspec.Struct):

@@ -11,8 +11,9 @@ import click
 from coupon.cli.screen import json_option, progress, result, say, waiting_for
 from coupon.cli.session import session
 from coupon.duplicates import DuplicateFinder
-from coupon.heartbeat import is_fresh, last_in_cache
+from coupon.heartbeat import worked_lately
 from coupon.importing import Counts, Importer, RejectedRows, check, checked_rows
+from coupon.living import living
 from coupon.patience import while_away
 from coupon.ports.backend import BackendUnavailable
 from coupon.rows import BadRow, open_rows
@@ -102,7 +103,7 @@ class Patience:
 
     def _worker_is_alive(self) -> bool:
         try:
-            return is_fresh(self._heartbeat_file) or last_in_cache(self._cache) is not None
+            return worked_lately(self._heartbeat_file) or bool(living(self._cache))
         except BackendUnavailable:  # nobody knows
             return False
 

@@ -3,7 +3,8 @@
 import click
 
 from coupon.cli.screen import json_option, result
-from coupon.heartbeat import STALE_S, is_fresh
+from coupon.heartbeat import is_fresh
+from coupon.living import STALE_S
 from coupon.settings import load
 
 

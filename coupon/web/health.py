@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple
 import structlog
 from flask import Response
 
-from coupon.heartbeat import is_fresh, last_in_cache
+from coupon.heartbeat import worked_lately
+from coupon.living import living
 from coupon.ports.backend import Backend, BackendUnavailable
 from coupon.ports.cache import Cache
 from coupon.settings import Settings
@@ -87,11 +88,11 @@ def _ping(backend: Backend) -> Status:
 
 
 def _worker(cache: Cache, heartbeat_file: str) -> Status:
-    """Up when any worker gave a sign of life lately: in the cache, or, without one, on this machine."""
+    """Up when any worker that could work gave a sign lately: in the cache, or, without one, on this machine."""
     try:
-        return "down" if last_in_cache(cache) is None else "up"
+        return "up" if living(cache) else "down"
     except BackendUnavailable:
-        return "up" if is_fresh(heartbeat_file) else "unknown"
+        return "up" if worked_lately(heartbeat_file) else "unknown"
 
 
 def _timed(name: str, check: Callable[[], Status]) -> Finding:

@@ -115,15 +115,6 @@ def test_what_cannot_be_removed_is_owed_and_the_cache_left_alone_until_it_answer
     assert not place.invalidation.is_away()
 
 
-def test_a_clock_that_is_set_back_keeps_nobody_waiting(place):
-    place.now = 3_600_000
-    place.cache.down = True
-    place.invalidation.invalidate([ONE])
-    place.cache.down = False
-    place.now = 0
-    assert not place.invalidation.is_away()
-
-
 def test_a_topic_that_is_yet_to_be_made_is_waited_for(place):
     """What was carried out is not to be taken for what can never be."""
     invalidation = Invalidation(place.cache, MemoryStore(), MemoryQueue(), MINT, 100, lambda: 0)

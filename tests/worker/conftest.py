@@ -21,13 +21,15 @@ FIRST, LAST = Day("2026-11-01"), Day("2026-11-30")
 
 @dataclass
 class World:
-    """``worker`` is driven by hand, also by a service that waits for it; ``now`` is everybody's clock."""
+    """``worker`` is driven by hand, also by a service that waits for it; ``now`` is everybody's clock, and the worker's
+    wall clock is off by ``skew``."""
 
     settings: settings.Settings
     backends: Backends
     now: int = NOW
     waited_ms: int = 0
     workers: list[Worker] = field(default_factory=list)
+    skew: int = 0
 
     def __post_init__(self) -> None:
         self.service = self.a_service()
@@ -47,8 +49,15 @@ class World:
                 worker.rewind()
 
     def a_worker(self, *topics: str) -> Worker:
-        self.workers.append(Worker(self.backends, self.settings, topics, clock=lambda: self.now))
-        return self.workers[-1]
+        worker = Worker(
+            self.backends,
+            self.settings,
+            topics,
+            clock=lambda: self.now + self.skew,
+            timer=lambda: self.now + self.waited_ms,
+        )
+        self.workers.append(worker)
+        return worker
 
     def but(self, **backends) -> "World":
         """The same world with some backends exchanged."""
@@ -58,6 +67,12 @@ class World:
         worker = worker or self.worker
         while worker.run_once(poll_s=0):
             pass
+
+    def look(self, *workers: Worker, after_ms: int = 1_000) -> None:
+        """A step of each, when it is time to ask the store once more about all that waits."""
+        self.now += after_ms
+        for worker in workers:
+            worker.run_once(poll_s=0)
 
     def coupons(self, amount: int = 1) -> list[str]:
         """New coupons, in the store."""

@@ -140,7 +140,7 @@ class World:
         process = Process(
             f"worker {number}", self.scheduler, self.faults, self.backends, self.skews[-1 - number], web=False
         )
-        worker = Worker(process.backends, self.settings, clock=process.clock)
+        worker = Worker(process.backends, self.settings, clock=process.clock, timer=lambda: int(self.scheduler.now))
         stop = self.stops[number] = Stop(process)
         process.spawn("", lambda: worker.run(stop))  # type: ignore[arg-type]
         return process

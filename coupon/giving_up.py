@@ -1,0 +1,115 @@
+"""What becomes of messages that cannot be carried out: no message may stop all those behind it, and no bad deployment
+may put good messages aside.
+
+- What can never be carried out is put aside, as a dead letter, once each.
+- A partition with many such messages in a row, or with messages of another version, is no bad data but a bad
+  deployment: it is left alone, loudly, until the worker is started again. The others go on.
+- What builds on a command that was put aside is put aside, too: a replay of both, in their order, brings both back.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import structlog
+
+from coupon import dead_letters
+from coupon.batch import Place, Task
+from coupon.clock import Clock
+from coupon.model import Command
+from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.ports.queue import Position, Queue
+from coupon.wire import Malformed, decode_command
+
+PLACES_MAX = 100_000
+"""So many of those that were put aside are known again when they are redelivered."""
+READ_EVERY_MS = 10_000
+"""How often the letters of other workers are looked at, at most."""
+log = structlog.get_logger("coupon.worker")
+
+
+class Letter(NamedTuple):
+    """Why a message is put aside. ``is_poison``: many of these in a row make the partition suspicious."""
+
+    reason: str
+    is_poison: bool = True
+
+
+class GivingUp:
+    """Of one worker."""
+
+    def __init__(self, queue: Queue, clock: Clock, timer: Clock, in_a_row_max: int) -> None:
+        self._queue, self._clock, self._timer, self._in_a_row_max = queue, clock, timer, in_a_row_max
+        self._known: OrderedDict[Place, None] = OrderedDict()
+        self._in_a_row: Counter[Position] = Counter()
+        self._left_alone: dict[Position, str] = {}
+        self._operations: set[str] = set()
+        self._read_at: int | None = None
+
+    @property
+    def left_alone(self) -> Mapping[Position, str]:
+        """The partitions that are, and why."""
+        return self._left_alone
+
+    def leave_alone(self, task: Task, reason: str) -> None:
+        """Nothing of its partition is carried out any more, from this message on."""
+        if task.position not in self._left_alone:
+            self._left_alone[task.position] = f"offset {task.place[1]}: {reason}"
+            log.critical("partition left alone", place=task.place, reason=reason)
+
+    def put_aside(self, part: list[Task], letters: Mapping[Place, Letter]) -> list[Task]:
+        """Publish the letters; returns what of the part is done with, in order. The others are of partitions that are
+        left alone from there on. Raises BackendUnavailable."""
+        in_a_row, given_up, done = self._in_a_row.copy(), list[Task](), list[Task]()
+        stopped: dict[Position, tuple[Task, str]] = {}
+        for task in part:
+            letter = letters.get(task.place)
+            if task.position in stopped or task.position in self._left_alone:
+                continue
+            if letter is None:
+                in_a_row[task.position] = 0
+            elif task.place not in self._known:
+                in_a_row[task.position] += letter.is_poison
+                if letter.is_poison and in_a_row[task.position] >= self._in_a_row_max:
+                    stopped[task.position] = task, f"{in_a_row[task.position]} dead letters in a row: {letter.reason}"
+                    continue
+                given_up.append(task)
+            done.append(task)
+        self._publish(given_up, letters)
+        self._in_a_row = in_a_row
+        for task, reason in stopped.values():
+            self.leave_alone(task, reason)
+        return done
+
+    def was_put_aside(self, operation: str) -> bool:
+        """Whether a command of that operation is among the dead letters, this worker's or another's."""
+        if operation not in self._operations and self._is_time_to_read():
+            try:
+                letters = list(dead_letters.browse(self._queue))
+            except BackendRejected as error:
+                raise BackendUnavailable(f"{error}: run coupon init") from error
+            self._operations |= {_operation_of(letter.value) for letter in letters}
+            self._read_at = self._timer()
+        return operation in self._operations
+
+    def _is_time_to_read(self) -> bool:
+        return self._read_at is None or self._timer() - self._read_at >= READ_EVERY_MS
+
+    def _publish(self, tasks: list[Task], letters: Mapping[Place, Letter]) -> None:
+        at = self._clock()
+        self._queue.publish([dead_letters.encode(task.delivery, letters[task.place].reason, at) for task in tasks])
+        for task in tasks:
+            self._known[task.place] = None
+            if isinstance(task.wanted, Command):
+                self._operations.add(task.wanted.operation)
+            log.error("dead letter", place=task.place, reason=letters[task.place].reason)
+        while len(self._known) > PLACES_MAX:
+            self._known.popitem(last=False)
+
+
+def _operation_of(value: bytes) -> str:
+    """None of ours is empty."""
+    try:
+        return decode_command(value).operation
+    except Malformed:
+        return ""

@@ -1,0 +1,131 @@
+"""Settling commands: apply them, reject them, keep them waiting, or find that they never can be carried out."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import structlog
+
+from coupon.batch import Place, Task
+from coupon.carrying_out import Settled, change
+from coupon.giving_up import GivingUp, Letter
+from coupon.horizons import Horizons
+from coupon.invalidation import Invalidation
+from coupon.model import Coupon
+from coupon.ports.store import Store
+from coupon.protocol import Verdict
+from coupon.waiting import Waiting
+
+NO_COUPON = Letter("the store has no such coupon")
+FOLLOWS = Letter("what it builds on was put aside", is_poison=False)
+log = structlog.get_logger("coupon.worker")
+
+
+class _Hope(NamedTuple):
+    """Whether the coupon, or the predecessor, of a command may still come."""
+
+    coupon: bool
+    predecessor: bool
+
+
+class Settling:
+    """Of one worker. ``ordered``: a coupon's commands arrive in their order, so none waits for a predecessor."""
+
+    def __init__(
+        self,
+        store: Store,
+        invalidation: Invalidation,
+        waiting: Waiting,
+        horizons: Horizons,
+        giving_up: GivingUp,
+        patience_ms: int,
+        *,
+        ordered: bool,
+    ) -> None:
+        self._store, self._invalidation, self._waiting = store, invalidation, waiting
+        self._horizons, self._giving_up = horizons, giving_up
+        self._patience_ms, self._ordered = patience_ms, ordered
+
+    def settle(self, tasks: list[Task], letters: dict[Place, Letter]) -> Mapping[str, Coupon]:
+        """The coupons as they are now. What arrives behind others that wait for its coupon waits behind them, for
+        ``Waiting.due``. Raises BackendUnavailable: then some may be settled, and are not known to be."""
+        turn = []
+        for task in tasks:
+            if not self._waiting.holds(task) and self._waiting.is_waited_for(task.command.code):
+                self._waiting.hold(task)
+            else:
+                turn.append(task)
+        return self._settle(turn, letters) if turn else {}
+
+    def _settle(self, tasks: list[Task], letters: dict[Place, Letter]) -> Mapping[str, Coupon]:
+        hopes = self._hopes(tasks)  # before the store is asked: so it knows of all that came until then
+        followers = set()
+
+        def may_wait(number: int) -> bool:
+            if not hopes[number].predecessor and self._giving_up.was_put_aside(tasks[number].command.previous):
+                followers.add(number)
+            return hopes[number].predecessor or number in followers
+
+        settled = change(self._store, [task.command for task in tasks], may_wait)
+        suspects, still = set(), []
+        for number, (task, verdict) in enumerate(zip(tasks, settled.verdicts, strict=True)):
+            command = task.command
+            if number in followers and verdict is Verdict.WAITING:
+                letters[task.place] = FOLLOWS
+            elif verdict is None and not hopes[number].coupon:
+                letters[task.place] = NO_COUPON
+            elif verdict is None or verdict is Verdict.WAITING:
+                still.append(task)
+                continue
+            self._waiting.release(task)
+            self._horizons.forget(task.place)
+            if verdict is not Verdict.APPLIED or not command.reserved:
+                suspects.add(command.code)  # it lost, or may have before we died; or the cache does not know of it
+            if verdict is Verdict.REJECTED:
+                log.warning("rejected", operation=command.operation, kind=command.kind, code=command.code)
+        self._keep_waiting(tasks, still, settled)
+        self._tell(tasks, settled)
+        self._invalidation.invalidate(sorted(suspects))
+        return settled.coupons
+
+    def _hopes(self, tasks: list[Task]) -> list[_Hope]:
+        """Behind one that may wait, or that is not among the tasks and waits, all may."""
+        self._horizons.look([task.place for task in tasks])
+        places = {task.place for task in tasks}
+        hopes: list[_Hope] = []
+        of_coupon: dict[str, _Hope] = {}
+        for task in tasks:
+            before = of_coupon.get(task.command.code) or self._hope_before(task, places)
+            own = self._hope(task)
+            hope = _Hope(before.coupon or own.coupon, before.predecessor or own.predecessor)
+            of_coupon[task.command.code] = hope
+            hopes.append(hope)
+        return hopes
+
+    def _hope_before(self, task: Task, places: set[Place]) -> _Hope:
+        first = self._waiting.first(task.command.code)
+        is_behind = first is not None and first not in places
+        return _Hope(is_behind, is_behind)
+
+    def _hope(self, task: Task) -> _Hope:
+        is_patient = self._horizons.stood_still_ms(task.place) < self._patience_ms
+        return _Hope(
+            coupon=is_patient and not self._horizons.is_delivered(task.place),
+            predecessor=not self._ordered and is_patient and not self._horizons.is_settled(task.place),
+        )
+
+    def _keep_waiting(self, tasks: list[Task], still: list[Task], settled: Settled) -> None:
+        for task in still:
+            self._waiting.hold(task)
+        revisions = {task.command.code: 0 for task in tasks}
+        revisions |= {code: coupon.revision for code, coupon in settled.coupons.items()}
+        self._waiting.looked_at(revisions)
+        self._horizons.begin([task.place for task in still])
+
+    def _tell(self, tasks: list[Task], settled: Settled) -> None:
+        """Nothing, when all that was found is that they still wait."""
+        verdicts = settled.verdicts
+        applied = [
+            t.command.operation for t, verdict in zip(tasks, verdicts, strict=True) if verdict is Verdict.APPLIED
+        ]
+        if applied or Verdict.SEEN in verdicts:
+            log.info("applied", operations=applied, seen=verdicts.count(Verdict.SEEN), waiting=len(self._waiting))

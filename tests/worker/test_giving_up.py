@@ -1,0 +1,243 @@
+"""What cannot be carried out: each message is put aside once, and a partition that is no good stops no other."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from structlog.testing import capture_logs
+
+from coupon import dead_letters
+from coupon.model import Kind
+from coupon.operations import Status
+from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.ports.queue import Message
+from coupon.topics import CREATION
+from coupon.wire import encode_command
+from tests.coupons import a_command
+from tests.worker.conftest import FIRST, LAST, SHOP, World, a_world
+from tests.worker.faults import Faulty, away
+
+
+def letters(world):
+    return list(dead_letters.browse(world.backends.queue))
+
+
+def put_aside(world):
+    """Letters as they are in the topic, each time that one was written."""
+    return len(list(world.backends.queue.browse("dead-letters")))
+
+
+def position_of(world, key):
+    """The key's partition of the commands."""
+    (position,) = world.backends.queue.ends(["commands"], key)
+    return position
+
+
+@pytest.fixture
+def poisoned(world):
+    """Twenty messages that are no commands, and a command in the same partition behind them."""
+    (code,) = world.coupons()
+    limit = world.settings.dead_letters_in_a_row
+    world.backends.queue.publish([Message("commands", code, b"{")] * limit)
+    world.rival(Kind.ISSUE, code, "ann")
+    return code, limit
+
+
+def test_a_partition_full_of_poison_is_left_alone_and_the_others_go_on(world, poisoned):
+    _, limit = poisoned
+    with capture_logs() as lines:
+        others = [code for code in world.coupons(40) if position_of(world, code) != position_of(world, poisoned[0])]
+        for other in others:
+            world.change(Kind.ISSUE, other, "bob")
+        world.drain()
+        world.drain()
+    assert all(world.stored(other).issued for other in others)
+    assert put_aside(world) == limit - 1
+    assert world.lag() == 2  # the last of them, and the command
+    (line,) = [line for line in lines if line["log_level"] == "critical"]
+    assert line["event"] == "partition left alone"
+    assert "20 dead letters in a row: not JSON" in line["reason"]
+
+
+def test_an_operator_gets_past_the_poison_with_a_higher_limit(world, poisoned):
+    code, limit = poisoned
+    world.drain()
+    world.worker._consumer.close()
+    World(replace(world.settings, dead_letters_in_a_row=1_000), world.backends, world.now).drain()
+    assert world.stored(code).issued
+    assert world.lag() == 0
+    assert len(letters(world)) == limit
+
+
+def test_each_start_gets_past_all_but_one_of_what_is_in_a_row(world, poisoned):
+    code, _ = poisoned
+    world.drain()
+    world.worker._consumer.close()
+    world.drain(world.a_worker())
+    assert world.stored(code).issued
+
+
+def test_good_messages_in_between_make_no_row(world):
+    (code,) = world.coupons()
+    good = encode_command(a_command(Kind.ISSUE, "i", previous=world.stored(code).last_operation, code=code))
+    for _ in range(world.settings.dead_letters_in_a_row):
+        world.backends.queue.publish([Message("commands", "k", b"{"), Message("commands", "k", good)])
+    world.drain()
+    assert world.stored(code).version == 2
+    assert len(letters(world)) == world.settings.dead_letters_in_a_row
+
+
+def test_bad_messages_of_several_partitions_make_no_row(environ):
+    for world in a_world(
+        {**environ, "COUPON_QUEUE_URL": "memory://?partitions=16", "COUPON_DEAD_LETTERS_IN_A_ROW": "3"}
+    ):
+        keys = {}
+        for number in range(100):
+            keys.setdefault(position_of(world, str(number)), str(number))
+        world.backends.queue.publish([Message("commands", key, b"{") for key in keys.values()])
+        world.drain()
+        assert len(letters(world)) == 16
+        assert world.lag() == 0
+
+
+def test_one_bad_message_while_commits_fail_is_put_aside_once(world):
+    (code,) = world.coupons()
+    consumer = Faulty(world.worker._consumer)
+    world.worker._consumer = world.worker._progress._consumer = consumer
+    consumer.before["commit"] = [away()] * 40
+    world.backends.queue.publish([Message("commands", code, b"{")])
+    failures = 0
+    for _ in range(200):
+        try:
+            world.look(world.worker)
+        except BackendUnavailable:
+            failures += 1
+            world.worker.rewind()
+    assert failures == 40
+    assert put_aside(world) == 1
+    world.change(Kind.ISSUE, code, "ann")
+    world.drain()
+    assert world.stored(code).issued
+
+
+def test_letters_that_could_not_be_put_aside_are_not_counted_again(world):
+    queue = Faulty(world.backends.queue)
+    world.worker._consumer.close()
+    shaken = world.but(queue=queue)
+    world.backends.queue.publish([Message("commands", "k", b"{")] * 5)
+    queue.before["publish"] = [away()] * 20
+    for _ in range(20):
+        with pytest.raises(BackendUnavailable):
+            shaken.worker.run_once(poll_s=0)
+        shaken.worker.rewind()
+    shaken.drain()
+    assert len(letters(world)) == 5
+
+
+def alien(world):
+    """A creation of another secret."""
+    world.service.create(1, FIRST, LAST, SHOP)
+    *_, delivery = sorted(world.backends.queue.browse(CREATION), key=lambda d: json.loads(d.value)["accepted_at"])
+    world.drain()
+    return Message(delivery.topic, delivery.key, json.dumps(json.loads(delivery.value) | {"mint": "another"}).encode())
+
+
+def test_creations_of_another_secret_are_put_aside_and_stop_nothing(world):
+    message = alien(world)
+    (code,) = world.coupons()
+    world.backends.queue.publish([message] * (2 * world.settings.dead_letters_in_a_row))
+    world.change(Kind.ISSUE, code, "ann")
+    world.drain()
+    assert world.stored(code).issued
+    assert world.lag() == 0
+    assert {letter.reason for letter in letters(world)} == {
+        "accepted with another COUPON_SECRET, whose fingerprint is another"
+    }
+
+
+def test_a_replay_brings_a_creation_of_another_secret_back_once_the_secret_is_right(world):
+    """The workers have the wrong secret, the web side the right one."""
+    wrong = replace(world.settings, secret="another secret of the tests")
+    world.worker._consumer.close()
+    address = world.service.create(3, FIRST, LAST, SHOP)
+    worker = World(wrong, world.backends, world.now).worker
+    world.drain(worker)
+    worker._consumer.close()
+    assert world.service.operations.outcome(address).status is Status.ACCEPTED
+    dead_letters.replay(world.backends.queue, letters(world))
+    world.drain(world.a_worker())
+    assert world.service.operations.outcome(address).status is Status.APPLIED
+    assert world.lag() == 0
+
+
+def test_creations_of_two_secrets_are_all_carried_out_by_two_workers_in_turn(world):
+    """What operations.md has for it: no round leaves more to do than the one before."""
+    other = World(replace(world.settings, secret="another secret of the tests"), world.backends, world.now)
+    other.worker._consumer.close()
+    addresses = [(one, one.service.create(3, FIRST, LAST, SHOP)) for one in (world, other) for _ in range(30)]
+    world.drain()
+    world.worker._consumer.close()
+    dead_letters.replay(world.backends.queue, letters(world))
+    world.drain(other.a_worker())
+    assert {one.service.operations.outcome(address).status for one, address in addresses} == {Status.APPLIED}
+    assert world.lag() == 0
+
+
+def test_messages_of_another_version_are_left_alone_and_not_put_aside(world):
+    """A field is missing that this version needs. The others, and what came before it, are carried out."""
+    codes = world.coupons(20)
+    older = json.loads(encode_command(a_command(Kind.ISSUE, "i", code=codes[0])))
+    del older["day"]
+    world.change(Kind.ISSUE, codes[0], "ann")
+    world.backends.queue.publish([Message("commands", codes[0], json.dumps(older).encode())])
+    world.change(Kind.USE, codes[0])
+    for code in codes[1:]:
+        world.change(Kind.ISSUE, code, "ann")
+    behind = {code for code in codes if position_of(world, code) == position_of(world, codes[0])}
+    world.drain()
+    world.drain()
+    assert put_aside(world) == 0
+    assert world.stored(codes[0]).issued
+    assert not world.stored(codes[0]).used
+    assert all(world.stored(code).issued for code in codes if code not in behind)
+    assert "missing required field `day`" in world.worker._giving_up.left_alone[position_of(world, codes[0])]
+    assert world.lag() >= 2
+
+
+def test_what_builds_on_a_command_that_was_put_aside_comes_back_with_it(world):
+    """Rejected, it would be so for ever."""
+    (code,) = world.coupons()
+    issue, use = world.change(Kind.ISSUE, code, "ann"), world.change(Kind.USE, code)
+    save_many = world.backends.store.save_many
+
+    def refuse(coupons):
+        if coupons:
+            raise BackendRejected("too large")
+        return set()
+
+    world.backends.store.save_many = refuse
+    world.drain()
+    world.backends.store.save_many = save_many
+    world.worker._consumer.close()
+    assert [letter.reason for letter in letters(world)] == ["too large", "what it builds on was put aside"]
+    dead_letters.replay(world.backends.queue, letters(world))
+    world.drain(world.a_worker())
+    assert [world.service.operations.outcome(address).status for address in (issue, use)] == [Status.APPLIED] * 2
+
+
+def test_another_worker_knows_what_was_put_aside_before_it(world):
+    """The follower was accepted before, and is carried out by the next worker."""
+    (code,) = world.coupons()
+    world.change(Kind.ISSUE, code, "ann")
+    world.change(Kind.USE, code)
+    issue, use = [d for d in world.backends.queue.browse("commands") if d.key == code][-2:]
+    world.backends.queue.publish([dead_letters.encode(issue, "too large", 0)])
+    world.worker._consumer.close()
+    world.backends.queue.consumer(["commands"], "worker")
+    other = world.a_worker()
+    other._consumer.poll(1_000, 0)
+    other._consumer.commit({position_of(world, code): use.offset})
+    other._consumer.close()
+    world.drain(world.a_worker())
+    assert letters(world)[-1].value == use.value
+    assert world.stored(code).rejections == ()
