@@ -7,8 +7,9 @@ from coupon.codes import Mint
 from coupon.creation import codes_of
 from coupon.model import WHOLE, Command, Coupon, CreateCoupons, create
 from coupon.ports.backend import BackendUnavailable
-from coupon.ports.store import Store
+from coupon.ports.store import Store, fault
 from coupon.protocol import Verdict, settle
+from coupon.reading import read
 
 ATTEMPTS = 20
 """How often a coupon may have changed between our read and our write before we take a break."""
@@ -19,10 +20,12 @@ class DeploymentError(Exception):
 
 
 class Settled(NamedTuple):
-    """The verdict on each command, None for a coupon that the store does not have, and the coupons as they are now."""
+    """The verdict on each command, None for a coupon that the store does not have, and the coupons as they are now.
+    None also where what the store has is no coupon: ``unreadable`` says why, by code."""
 
     verdicts: list[Verdict | None]
     coupons: dict[str, Coupon]
+    unreadable: dict[str, str]
 
 
 def change(store: Store, commands: Sequence[Command], may_wait: Callable[[int], bool]) -> Settled:
@@ -30,9 +33,11 @@ def change(store: Store, commands: Sequence[Command], may_wait: Callable[[int], 
     number here. Several commands on one coupon are one write."""
     verdicts: list[Verdict | None] = [None] * len(commands)
     settled: dict[str, Coupon] = {}
+    unreadable: dict[str, str] = {}
     todo = list(range(len(commands)))
     for _ in range(ATTEMPTS):
-        found = store.get_many({commands[place].code for place in todo})
+        found, reasons = read(store, {commands[place].code for place in todo})
+        unreadable |= {code: fault(code, reason) for code, reason in reasons.items()}
         after = dict(found)
         for place in todo:
             command = commands[place]
@@ -50,13 +55,14 @@ def change(store: Store, commands: Sequence[Command], may_wait: Callable[[int], 
         settled |= {code: coupon for code, coupon in after.items() if code not in conflicts}
         todo = [place for place in todo if commands[place].code in conflicts]
         if not todo:
-            return Settled(verdicts, settled)
+            return Settled(verdicts, settled, unreadable)
     raise BackendUnavailable(f"{commands[todo[0]].code} changed {ATTEMPTS} times between our read and our write")
 
 
 def create_all(store: Store, chunks: Sequence[CreateCoupons], mint: Mint) -> dict[str, Coupon]:
     """Create what is not there; an existing coupon is left as it is. The markers are written last; an imported chunk's
-    marker says whether the chunk is wholly its operation's. Returns all of the chunks' coupons as they are now."""
+    marker says whether the chunk is wholly its operation's. Returns all of the chunks' coupons as they are now, without
+    those that cannot be read."""
     coupons: dict[str, Coupon] = {}
     marked: dict[str, CreateCoupons] = {}
     for chunk in chunks:
@@ -65,7 +71,7 @@ def create_all(store: Store, chunks: Sequence[CreateCoupons], mint: Mint) -> dic
         for code in codes:
             coupons.setdefault(code, create(chunk, code))
     markers = {code: coupons.pop(code) for code in marked}
-    coupons |= store.get_many(store.save_many(list(coupons.values())))
+    coupons = _saved(store, coupons)
     for code, chunk in marked.items():
         if (
             chunk.codes
@@ -73,4 +79,10 @@ def create_all(store: Store, chunks: Sequence[CreateCoupons], mint: Mint) -> dic
             and all(other in coupons and coupons[other].created_by == chunk.operation for other in chunk.codes[:-1])
         ):
             markers[code] = markers[code]._replace(batch=WHOLE)
-    return coupons | markers | store.get_many(store.save_many(list(markers.values())))
+    return coupons | _saved(store, markers)
+
+
+def _saved(store: Store, coupons: dict[str, Coupon]) -> dict[str, Coupon]:
+    """The new coupons, or those that were there before."""
+    there = store.save_many(list(coupons.values()))
+    return {code: coupon for code, coupon in coupons.items() if code not in there} | read(store, there).coupons

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from coupon import reading
 from coupon.cache_entries import opened
 from coupon.codes import Mint
 from coupon.creation import Span, spans
@@ -111,8 +112,8 @@ class CreationProgress:
 
     def _found(self, operation: str, asked: Sequence[Span]) -> list[Span]:
         markers = {span: span.marker(operation, self._mint) for span in asked}
-        stored = self._store.get_many(markers.values())
-        return [span for span, marker in markers.items() if marker in stored]
+        stored = reading.read(self._store, markers.values())
+        return [span for span, marker in markers.items() if marker in stored.coupons or marker in stored.unreadable]
 
     def _of(self, operation: str, amount: int) -> _Seen:
         key = (operation, amount)

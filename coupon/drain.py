@@ -25,6 +25,7 @@ from coupon.model import Command, Coupon, CreateCoupons
 from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.ports.queue import Position
 from coupon.progress import Progress
+from coupon.reading import read
 from coupon.settings import Settings
 from coupon.settling import Settling
 from coupon.topics import GROUP, INVALIDATE, OWED, REINDEX, command_topics
@@ -222,7 +223,7 @@ class Worker:
             log.info("created", operations=_sizes(chunks))
         touched |= self._settling.settle([item for item in part if isinstance(item.wanted, Command)], letters)
         self._progress.stored(touched)
-        self._indexer.catch_up(self._store.get_many(_owed(part, REINDEX)).values())
+        self._indexer.catch_up(read(self._store, _owed(part, REINDEX)).coupons.values())
         self._invalidation.catch_up(sorted(_owed(part, INVALIDATE)))
         return letters
 

@@ -19,7 +19,8 @@ from coupon.duplicates import Duplicate, DuplicateFinder
 from coupon.model import CHUNK, IMPORT, WHOLE, Day
 from coupon.patience import while_away
 from coupon.ports.backend import BackendUnavailable
-from coupon.ports.store import Store
+from coupon.ports.store import Store, fault
+from coupon.reading import read
 from coupon.rows import BadRow, Row, rows
 from coupon.service import CommandService, Given
 
@@ -38,12 +39,14 @@ whatever becomes of the rest."""
 
 
 class Stored(NamedTuple):
-    """What an import looks at of a coupon; the operation that created it is None when its history no longer tells."""
+    """What an import looks at of a coupon; the operation that created it is None when its history no longer tells.
+    ``fault`` is what is wrong with one that cannot be read."""
 
     valid_from: Day
     expire_at: Day
     created_by: str | None
     batch: int
+    fault: str | None = None
 
 
 @dataclass(slots=True)
@@ -187,14 +190,19 @@ class Importer:
         """Those that the store has, which is waited for when it is away."""
         stored = {}
         for first in range(0, len(codes), READ):
-            read = partial(self._store.get_many, codes[first : first + READ])
-            for coupon in while_away(read, self._waiting_for("store")).values():
+            look = partial(read, self._store, codes[first : first + READ])
+            there = while_away(look, self._waiting_for("store"))
+            for coupon in there.coupons.values():
                 stored[coupon.code] = Stored(coupon.valid_from, coupon.expire_at, coupon.created_by, coupon.batch)
+            for code, reason in there.unreadable.items():
+                stored[code] = Stored(Day(""), Day(""), None, 0, fault(code, reason))
         return stored
 
     def _count(self, row: Row, stored: Stored, operation: str | None) -> None:
         """The row's coupon is there; it is new if that operation created it."""
-        if (row.valid_from, row.expire_at) != (stored.valid_from, stored.expire_at):
+        if stored.fault is not None:
+            self._reject(BadRow(row.line, row.text, stored.fault))
+        elif (row.valid_from, row.expire_at) != (stored.valid_from, stored.expire_at):
             self._reject(_conflict(row, stored))
         elif operation is not None and stored.created_by == operation:
             self.counts.new += 1

@@ -20,6 +20,7 @@ from coupon.ports.backend import BackendError
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Queue
 from coupon.ports.store import Store
+from coupon.reading import read
 from coupon.reservations import leads_to
 from coupon.topics import INVALIDATE
 from coupon.wire import Malformed
@@ -59,7 +60,7 @@ class Invalidation:
     def _is_done(self, codes: Sequence[str]) -> bool:
         if self.is_away():
             return False
-        stored = self._store.get_many(codes)
+        stored = read(self._store, codes).coupons
         try:
             for code in codes:
                 self._claim_if_wrong(code, stored.get(code))
@@ -82,7 +83,7 @@ class Invalidation:
                     return
             except BackendError as error:
                 raise CacheFailed(str(error)) from error
-            stored = self._store.get_many([code]).get(code)
+            stored = read(self._store, [code]).coupons.get(code)
         raise CacheFailed(f"the entry of {code} changed {ATTEMPTS} times between our read and our write")
 
     def _is_wrong(self, code: str, value: bytes, stored: Coupon | None) -> bool:

@@ -71,6 +71,8 @@ class Settling:
             command = task.command
             if number in followers and verdict is Verdict.WAITING:
                 letters[task.place] = FOLLOWS
+            elif command.code in settled.unreadable:
+                letters[task.place] = Letter(settled.unreadable[command.code], is_poison=False)
             elif verdict is None and not hopes[number].coupon:
                 letters[task.place] = NO_COUPON
             elif verdict is None or verdict is Verdict.WAITING:

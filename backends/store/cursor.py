@@ -1,14 +1,32 @@
-"""The cursor of a scan, where it is the last code that the scan gave."""
+"""The cursor of a scan, where it is the last code that the scan came to."""
 
 from coupon.codes import InvalidCode, parse
 from coupon.ports.backend import BackendRejected
 
+NO_CODE = "~"
+"""Before the bytes, in hexadecimal, of what is stored as a code and is none."""
 
-def checked(cursor: str) -> str:
+
+def given(code: bytes) -> str:
+    """The cursor behind what is stored under that code."""
+    text = code.decode(errors="replace")
+    return text if _is_code(text) else NO_CODE + code.hex()
+
+
+def checked(cursor: str) -> bytes:
     """The code behind which a scan goes on; raises BackendRejected for what no scan gave."""
+    if _is_code(cursor):
+        return cursor.encode()
     try:
-        if parse(cursor) == cursor:
-            return cursor
-    except InvalidCode as error:
-        raise BackendRejected(f"{cursor!r} is not a cursor of this store: {error}") from error
-    raise BackendRejected(f"{cursor!r} is not a cursor of this store: a code in its stored form is")
+        if cursor.startswith(NO_CODE) and cursor != NO_CODE:
+            return bytes.fromhex(cursor.removeprefix(NO_CODE))
+    except ValueError:
+        pass
+    raise BackendRejected(f"{cursor!r} is not a cursor of this store: it is a code in its stored form")
+
+
+def _is_code(text: str) -> bool:
+    try:
+        return parse(text) == text
+    except InvalidCode:
+        return False

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 
+import msgspec
 from pynamodb.exceptions import TableError
 
-from backends.store.cursor import checked
+from backends.store import rows
+from backends.store.cursor import checked, given
 from backends.store.dynamodb_connection import FAILURES, Cancelled, DynamoConnection, Patience, code_of
 from backends.store.dynamodb_model import Item, coupon, item, size
 from backends.store.dynamodb_reads import Answer, SharedReads
@@ -31,7 +33,32 @@ PASSING = {"ProvisionedThroughputExceeded", "ThrottlingError", "TransactionConfl
 """Reasons for which a transaction is cancelled now and carried out a moment later."""
 
 Part = TypeVar("Part")
+Answered = TypeVar("Answered")
 Result = TypeVar("Result")
+
+
+class _Keys(msgspec.Struct, rename={"keys": "Keys"}):
+    keys: list[Item]
+
+
+class _Read(msgspec.Struct, rename={"found": "Responses", "left": "UnprocessedKeys"}):
+    """The items that are there, and the keys that DynamoDB has left for later, by table."""
+
+    found: dict[str, list[Item]]
+    left: dict[str, _Keys] = {}
+
+
+class _Text(msgspec.Struct, rename={"text": "S"}):
+    text: str
+
+
+class _Place(msgspec.Struct, rename={"code": "couponCode"}):
+    code: _Text
+
+
+class _Scanned(msgspec.Struct, rename={"items": "Items", "last": "LastEvaluatedKey"}):
+    items: list[Item]
+    last: _Place | None = None
 
 
 class DynamoStore(Store):
@@ -53,7 +80,7 @@ class DynamoStore(Store):
 
     def ping(self) -> None:
         try:
-            self._read(["PING"], PING_TIMEOUT_S)
+            self._items(["PING"], PING_TIMEOUT_S)
         except BackendRejected as error:
             raise BackendUnavailable(str(error)) from error
 
@@ -71,15 +98,16 @@ class DynamoStore(Store):
         if 0 < len(wanted) <= FEW:
             self._connection.model()  # opened before the time counts
             return {found.code: found for found in self._shared.read(wanted)}
-        return {found.code: found for read in self._at_once(self._read, list(_parts(wanted))) for found in read}
+        return _coupons([item for read in self._at_once(self._items, list(_parts(wanted))) for item in read]).by_code()
 
     def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
         puts = [_put(self._connection.table, coupon) for coupon in coupons]
         return set().union(*self._at_once(self._write, list(_transactions(puts))))
 
     def scan(self, limit: int, cursor: str | None = None) -> Page:
-        behind = {} if cursor is None else {"ExclusiveStartKey": _key(checked(cursor))}
-        answer = self._connection.call(
+        behind = {} if cursor is None else {"ExclusiveStartKey": _key(_text(checked(cursor)))}
+        answer = self._ask_for(
+            _Scanned,
             "Scan",
             self._connection.patience(),
             TableName=self._connection.table,
@@ -87,8 +115,8 @@ class DynamoStore(Store):
             Limit=limit,
             **behind,
         )
-        last = answer.get("LastEvaluatedKey")
-        return Page([coupon(item) for item in answer["Items"]], last["couponCode"]["S"] if last else None)
+        coupons, unreadable = _coupons(answer.items)
+        return Page(coupons, given(answer.last.code.text.encode()) if answer.last else None, unreadable)
 
     def _create_table(self) -> None:
         model = self._connection.model()
@@ -103,7 +131,10 @@ class DynamoStore(Store):
                 raise BackendUnavailable(f"DynamoDB table {self._connection.table} is still being made")
             time.sleep(0.2)
 
-    def _read(self, codes: list[str], longest_s: float = math.inf) -> list[Coupon]:
+    def _read(self, codes: list[str], longest_s: float) -> list[Coupon]:
+        return list(_coupons(self._items(codes, longest_s)).by_code().values())
+
+    def _items(self, codes: list[str], longest_s: float = math.inf) -> list[Item]:
         patience, keys, items = self._connection.patience(longest_s), [_key(code) for code in codes], []
         while keys:
             read, keys = self._get(keys, patience)
@@ -111,13 +142,13 @@ class DynamoStore(Store):
             if keys:
                 table = self._connection.table
                 patience.pause(BackendUnavailable(f"DynamoDB table {table} left {len(keys)} keys unread"))
-        return [coupon(item) for item in items]
+        return items
 
     def _ask(self, codes: list[str], longest_s: float) -> Answer:
         patience, answer = self._connection.patience(longest_s), Answer([], set())
         for part in _parts(codes):
             items, left = self._get([_key(code) for code in part], patience)
-            answer.found.extend(map(coupon, items))
+            answer.found.extend(_coupons(items).by_code().values())
             answer.left.update(key["couponCode"]["S"] for key in left)
         return answer
 
@@ -125,8 +156,18 @@ class DynamoStore(Store):
         """One request: the items that are there, and the keys that DynamoDB has left for later."""
         table = self._connection.table
         wanted = {table: {"Keys": keys, "ConsistentRead": True}}
-        answer = self._connection.call("BatchGetItem", patience, RequestItems=wanted)
-        return answer["Responses"].get(table, []), answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+        answer = self._ask_for(_Read, "BatchGetItem", patience, RequestItems=wanted)
+        left = answer.left.get(table)
+        return answer.found.get(table, []), left.keys if left else []
+
+    def _ask_for(self, kind: type[Answered], operation: str, patience: Patience, **request: Any) -> Answered:
+        """The answer, if it is one to that question: else it was somebody else who answered."""
+        answer = self._connection.call(operation, patience, **request)
+        try:
+            return msgspec.convert(answer, kind)
+        except msgspec.ValidationError as error:
+            table = self._connection.table
+            raise BackendUnavailable(f"DynamoDB table {table}: no answer to {operation}: {error}") from error
 
     def _write(self, puts: list[dict[str, Any]]) -> set[str]:
         """The codes of those whose condition failed; the others are written. Every round that does not write settles at
@@ -143,6 +184,8 @@ class DynamoStore(Store):
                 )
                 break
             except Cancelled as cancelled:
+                if len(cancelled.reasons) != len(puts):
+                    raise BackendUnavailable(f"DynamoDB table {self._connection.table}: {cancelled}") from cancelled
                 verdicts = list(zip(puts, cancelled.reasons, strict=True))
                 failed = [put for put, reason in verdicts if reason == CONFLICT]
                 puts = [put for put, reason in verdicts if reason != CONFLICT]
@@ -199,6 +242,17 @@ def _place(url: Url, region: str, *, tls: bool) -> dict[str, Any]:
         place["aws_access_key_id"] = url.user or "local"
         place["aws_secret_access_key"] = url.password or "local"
     return place
+
+
+def _coupons(items: Sequence[Item]) -> rows.Rows:
+    return rows.read(items, coupon, lambda item: str(item.get("couponCode", {}).get("S")))
+
+
+def _text(code: bytes) -> str:
+    try:
+        return code.decode()
+    except UnicodeDecodeError as error:
+        raise BackendRejected(f"{code!r} is no key of DynamoDB's") from error
 
 
 def _key(code: str) -> Item:

@@ -182,7 +182,10 @@ def _write_json(params: dict[str, Any], context: dict[str, Any], **_: Any) -> No
 
 def _read_json(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
     if response_dict["status_code"] < 300:
-        customized_response_dict |= wire.load(response_dict["body"])
+        loaded = wire.load(response_dict["body"])
+        if not isinstance(loaded, dict):
+            raise wire.Malformed(f"not an object: {loaded!r:.100}")
+        customized_response_dict |= loaded
         response_dict["body"] = b""
 
 

@@ -20,6 +20,7 @@ from coupon.model import Coupon, Day
 Item = dict[str, dict[str, Any]]
 """``{"couponCode": {"S": "…"}, …}``."""
 _ABSENT: dict[str, Any] = {}
+_NULL = {"NULL": True}
 
 
 class CouponItem(Model):
@@ -77,17 +78,18 @@ def item(coupon: Coupon) -> Item:
 
 
 def coupon(item: Item) -> Coupon:
-    issued_at, used_at = item.get("issuedAt"), item.get("usedAt")
-    rejections = item.get("rejections")
+    """Raises what ``rows.NO_COUPON`` has for an item that is none's."""
+    issued_at, used_at = _given(item, "issuedAt"), _given(item, "usedAt")
+    user_id, rejections = _given(item, "userId"), _given(item, "rejections")
     version = int(item["version"]["N"])
-    return Coupon(
+    coupon = Coupon(
         code=item["couponCode"]["S"],
         valid_from=Day(item["validFrom"]["S"]),
         expire_at=Day(item["expireAt"]["S"]),
         created_at=int(item["createdAt"]["N"]),
         modified_at=int(item["modifiedAt"]["N"]),
         batch=int(item["batch"]["N"]),
-        user_id=item.get("userId", _ABSENT).get("S"),
+        user_id=user_id["S"] if user_id else None,
         issued_at=int(issued_at["N"]) if issued_at else None,
         used_at=int(used_at["N"]) if used_at else None,
         version=version,
@@ -96,6 +98,13 @@ def coupon(item: Item) -> Coupon:
         rejections=wire.decode_rejections(rejections["S"]) if rejections else (),
         settled=int(item["settled"]["N"]) if "settled" in item else version,  # before coupons had numbers
     )
+    return wire.checked(coupon)
+
+
+def _given(item: Item, name: str) -> dict[str, Any] | None:
+    """The value of an attribute that may be missing."""
+    value = item.get(name)
+    return None if value == _NULL else value
 
 
 def size(item: Item) -> int:

@@ -6,7 +6,7 @@ from typing import Self
 
 from coupon.model import Coupon
 from coupon.ports.backend import BackendRejected, BackendUnavailable
-from coupon.ports.store import Page, Store
+from coupon.ports.store import Page, Store, Unreadable
 from coupon.ports.url import Url
 
 
@@ -17,6 +17,7 @@ class MemoryStore(Store):
     def __init__(self) -> None:
         self._coupons: dict[str, Coupon] = {}
         self._order: list[str] = []
+        self._unreadable: dict[str, str] = {}
         self._lock = threading.Lock()
         self._closed = False
 
@@ -37,7 +38,11 @@ class MemoryStore(Store):
         self._check_open()
         wanted = list(codes)  # outside the lock: they may come from a scan of this store
         with self._lock:
-            return {code: self._coupons[code] for code in wanted if code in self._coupons}
+            found = {code: self._coupons[code] for code in wanted if code in self._coupons}
+            reasons = {code: self._unreadable[code] for code in found if code in self._unreadable}
+        if reasons:
+            raise Unreadable(reasons, {code: coupon for code, coupon in found.items() if code not in reasons})
+        return found
 
     def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
         self._check_open()
@@ -50,7 +55,19 @@ class MemoryStore(Store):
             first = self._place(cursor)
             codes = self._order[first : first + limit]
             more = first + len(codes) < len(self._order)
-            return Page([self._coupons[code] for code in codes], str(first + len(codes)) if more else None)
+            unreadable = {code: self._unreadable[code] for code in codes if code in self._unreadable}
+            coupons = [self._coupons[code] for code in codes if code not in unreadable]
+            return Page(coupons, str(first + len(codes)) if more else None, unreadable)
+
+    def spoil(self, code: str) -> None:
+        """From now on the coupon is there and cannot be read: for tests, as nobody else can write into this store."""
+        with self._lock:
+            self._unreadable[code] = "spoiled"
+
+    def mend(self, code: str) -> None:
+        """It can be read again."""
+        with self._lock:
+            del self._unreadable[code]
 
     def _save(self, coupon: Coupon) -> bool:
         stored = self._coupons.get(coupon.code)

@@ -1,11 +1,13 @@
 """The store in an SQLite file, shared by the processes of one machine."""
 
 import json
+import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from backends.sqlite import SqliteFile
-from backends.store.cursor import checked
+from backends.store import rows
+from backends.store.cursor import checked, given
 from coupon import wire
 from coupon.model import Coupon
 from coupon.ports.store import Page, Store
@@ -46,7 +48,9 @@ WHERE code = ? AND revision = ?
 GET = "SELECT coupons.* FROM json_each(?) AS wanted CROSS JOIN coupons ON code = wanted.value"
 NONE = "[]"
 """Rejections of nearly every coupon, which is not worth a decoder."""
-SCAN = "SELECT * FROM coupons WHERE code > ? ORDER BY code LIMIT ?"
+SCAN = "SELECT * FROM coupons WHERE code > CAST(? AS TEXT) ORDER BY code LIMIT ?"
+NO_TEXT = "Could not decode to UTF-8"
+"""What Python's driver says of a text that is none, for all rows of the query."""
 
 
 class SqliteStore(Store):
@@ -72,8 +76,8 @@ class SqliteStore(Store):
     def get_many(self, codes: Iterable[str]) -> dict[str, Coupon]:
         wanted = json.dumps(list(codes))
         with self._file.read() as connection:
-            rows = connection.execute(GET, (wanted,)).fetchall()
-        return {row[0]: _coupon(row) for row in rows}
+            found = _fetch(connection, GET, (wanted,))
+        return rows.read(found, _coupon, _name).by_code()
 
     def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
         """All at once, as long as no condition fails; else one by one, to see which."""
@@ -89,10 +93,41 @@ class SqliteStore(Store):
             return failed | {row[-2] for row in changed if connection.execute(CHANGE, row).rowcount != 1}
 
     def scan(self, limit: int, cursor: str | None = None) -> Page:
-        behind = "" if cursor is None else checked(cursor)
+        behind = b"" if cursor is None else checked(cursor)
         with self._file.read() as connection:
-            rows = connection.execute(SCAN, (behind, limit)).fetchall()
-        return Page([_coupon(row) for row in rows], rows[-1][0] if len(rows) == limit else None)
+            found = _fetch(connection, SCAN, (behind, limit))
+        coupons, unreadable = rows.read(found, _coupon, _name)
+        return Page(coupons, given(_bytes(found[-1][0])) if len(found) == limit else None, unreadable)
+
+
+def _fetch(connection: sqlite3.Connection, statement: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """All rows; a text that is no UTF-8 is bytes."""
+    try:
+        return connection.execute(statement, parameters).fetchall()
+    except sqlite3.OperationalError as error:
+        if NO_TEXT not in str(error):
+            raise
+    connection.text_factory = _text
+    try:
+        return connection.execute(statement, parameters).fetchall()
+    finally:
+        connection.text_factory = str
+
+
+def _text(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def _bytes(code: str | bytes) -> bytes:
+    return code.encode() if isinstance(code, str) else code
+
+
+def _name(row: tuple[Any, ...]) -> str:
+    """What a row goes by that may be no coupon's."""
+    return _bytes(row[0]).decode(errors="backslashreplace")
 
 
 def _row(coupon: Coupon) -> tuple[Any, ...]:
@@ -111,5 +146,5 @@ def _change(coupon: Coupon) -> tuple[Any, ...]:
 def _coupon(row: tuple[Any, ...]) -> Coupon:
     *plain, history, rejections, settled = row
     rejected = () if rejections == NONE else wire.decode_rejections(rejections)
-    coupon = Coupon._make((*plain, wire.decode_history(history), rejected, settled))
+    coupon = wire.checked(Coupon._make((*plain, wire.decode_history(history), rejected, settled)))
     return coupon if settled else coupon._replace(settled=coupon.version)  # before coupons had numbers

@@ -1,7 +1,8 @@
 """What every store has to stand.
 
-A subclass gives the fixture ``url``, a fresh and empty store, and ``gone_url``, one of the same kind whose server is
-away, with ``timeout_s=1``. A store that other processes see adds ``store_processes.StoreAcrossProcesses``.
+A subclass gives the fixture ``url``, a fresh and empty store, ``gone_url``, one of the same kind whose server is away,
+with ``timeout_s=1``, and ``spoil``, which makes of a stored coupon what is none. A store that other processes see adds
+``store_processes.StoreAcrossProcesses``.
 """
 
 import threading
@@ -14,7 +15,7 @@ from backends.testing.coupons import a_full_coupon, after, changed, some_coupons
 from backends.testing.timing import unavailable_within
 from coupon.model import Coupon, Day
 from coupon.ports.backend import BackendRejected, BackendUnavailable
-from coupon.ports.store import Store
+from coupon.ports.store import Store, Unreadable
 from coupon.ports.url import ConfigurationError
 from coupon.wire import encode_coupon
 from coupon.wiring import open_backend
@@ -51,6 +52,10 @@ class StoreContract:
     @pytest.fixture
     def gone_url(self) -> str:
         raise NotImplementedError("the address of a store whose server is away")
+
+    @pytest.fixture
+    def spoil(self) -> Callable[[str], None]:
+        raise NotImplementedError("what makes a row that cannot be read of the one with that code")
 
     @pytest.fixture
     def store(self, url: str) -> Iterator[Store]:
@@ -132,7 +137,7 @@ class StoreContract:
     def test_the_condition_compares_the_revision_and_not_the_version(self, store: Store) -> None:
         there = after("created")
         store.save_many([there])
-        rejected = changed(there)._replace(version=there.version)
+        rejected = changed(there)._replace(version=there.version, history=there.history)
         rival = changed(there, user="rival")
         assert store.save_many([rejected]) == set()
         assert store.save_many([rival]) == {there.code}
@@ -189,7 +194,53 @@ class StoreContract:
         store.save_many(coupons)
         assert store.get_many(coupon.code for coupon in walk(store, 2)).keys() == {coupon.code for coupon in coupons}
 
-    @pytest.mark.parametrize("cursor", ["", "-1", "no cursor", "99999999999", "'; --", "a" * 19, "Ä" * 19, "%00" * 999])
+    @pytest.mark.parametrize("number", [1, 3, 250])
+    def test_what_cannot_be_read_is_told_by_its_code_and_hides_no_other(
+        self, store: Store, spoil: Callable[[str], None], number: int
+    ) -> None:
+        coupons = some_coupons(number)
+        store.save_many(coupons)
+        spoilt, *others = coupons
+        spoil(spoilt.code)
+        with pytest.raises(Unreadable, match=spoilt.code) as unreadable:
+            store.get_many(coupon.code for coupon in coupons)
+        assert unreadable.value.reasons.keys() == {spoilt.code}
+        assert unreadable.value.found == {coupon.code: coupon for coupon in others}
+        assert store.get_many(coupon.code for coupon in others) == unreadable.value.found
+
+    @pytest.mark.parametrize("limit", [1, 2, 100])
+    def test_a_scan_tells_what_cannot_be_read_and_goes_on(
+        self, store: Store, spoil: Callable[[str], None], limit: int
+    ) -> None:
+        coupons = some_coupons(7)
+        store.save_many(coupons)
+        spoilt = {coupon.code for coupon in coupons[::3]}
+        for code in spoilt:
+            spoil(code)
+        page = store.scan(limit)
+        pages = [page]
+        while page.next is not None:
+            page = store.scan(limit, page.next)
+            pages.append(page)
+        assert sorted(code for page in pages for code in page.unreadable) == sorted(spoilt)
+        assert sorted(coupon for page in pages for coupon in page.coupons) == sorted(
+            coupon for coupon in coupons if coupon.code not in spoilt
+        )
+
+    def test_what_cannot_be_read_is_not_overwritten_by_a_creation(
+        self, store: Store, spoil: Callable[[str], None]
+    ) -> None:
+        spoilt, other = some_coupons(2)
+        store.save_many([spoilt])
+        spoil(spoilt.code)
+        assert store.save_many([spoilt, other]) == {spoilt.code}
+        with pytest.raises(Unreadable):
+            store.get_many([spoilt.code])
+        assert store.get_many([other.code]) == {other.code: other}
+
+    @pytest.mark.parametrize(
+        "cursor", ["", "~", "~zz", "-1", "no cursor", "99999999999", "'; --", "a" * 19, "Ä" * 19, "%00" * 999]
+    )
     def test_a_cursor_that_no_scan_gave_is_rejected(self, store: Store, cursor: str) -> None:
         store.save_many(some_coupons(3))
         with pytest.raises(BackendRejected):

@@ -10,6 +10,7 @@ from importlib import import_module
 
 import click
 
+from coupon.cli.screen import say
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.url import ConfigurationError
 from coupon.rows import UnusableFile
@@ -68,5 +69,5 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _failed(sentence: str, status: int) -> int:
-    sys.stderr.write(f"coupon: {sentence}\n")
+    say(f"coupon: {sentence}")
     return status

@@ -8,7 +8,7 @@ from typing import TextIO
 
 import click
 
-from coupon.cli.screen import json_option, progress, say
+from coupon.cli.screen import Unread, json_option, progress, say
 from coupon.cli.session import session
 from coupon.exporting import csv_writer, export, json_writer
 from coupon.scanning import pages
@@ -17,15 +17,18 @@ from coupon.scanning import pages
 @click.command("export", short_help="Write all coupons, as CSV or JSON.")
 @click.argument("file", default="-")
 @json_option
-def command(file: str, as_json: bool) -> None:
+def command(file: str, as_json: bool) -> int:
     """Write all coupons to FILE, or to standard output: as CSV, or with --json as one JSON object a line.
 
-    Coupons that change meanwhile are written as they were before or after.
+    Coupons that change meanwhile are written as they were before or after. What cannot be read is told by its code, and
+    all others are written; the exit status is 1 then.
     """
+    unread = Unread()
     with session() as (_, backends), _opened(file) as out, progress("exporting", None) as exported:
-        count = export(pages(backends.store), (json_writer if as_json else csv_writer)(out), exported)
+        count = export(pages(backends.store, unread), (json_writer if as_json else csv_writer)(out), exported)
         out.flush()
-    say(f"{count:,} coupons exported")
+    say(f"{count:,} coupons exported{unread.told()}")
+    return 1 if unread.count else 0
 
 
 @contextmanager

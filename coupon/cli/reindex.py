@@ -4,7 +4,7 @@ import time
 
 import click
 
-from coupon.cli.screen import json_option, progress, result
+from coupon.cli.screen import Unread, json_option, progress, result
 from coupon.cli.session import session
 from coupon.reindexing import reindex
 from coupon.scanning import pages
@@ -12,10 +12,15 @@ from coupon.scanning import pages
 
 @click.command("reindex", short_help="Build the search index anew.")
 @json_option
-def command(as_json: bool) -> None:
-    """Build the search index anew from the store. The service may run meanwhile, and answers from the present index."""
-    started = time.monotonic()
+def command(as_json: bool) -> int:
+    """Build the search index anew from the store. The service may run meanwhile, and answers from the present index.
+
+    What cannot be read is told by its code, and all others are indexed; the exit status is 1 then.
+    """
+    started, unread = time.monotonic(), Unread()
     with session() as (_, backends), progress("indexing", None) as indexed:
-        count = reindex(pages(backends.store), backends.search, indexed)
+        count = reindex(pages(backends.store, unread), backends.search, indexed)
     seconds = time.monotonic() - started
-    result(as_json, {"indexed": count, "seconds": round(seconds, 3)}, f"{count:,} coupons indexed in {seconds:.1f} s")
+    document = {"indexed": count, "unreadable": unread.count, "seconds": round(seconds, 3)}
+    result(as_json, document, f"{count:,} coupons indexed in {seconds:.1f} s{unread.told()}")
+    return 1 if unread.count else 0

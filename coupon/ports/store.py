@@ -1,18 +1,37 @@
 """The store: the truth, keyed by coupon code."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from coupon.model import Coupon
-from coupon.ports.backend import Backend
+from coupon.ports.backend import Backend, BackendRejected
+
+NONE: Mapping[str, str] = MappingProxyType({})
+
+
+def fault(code: str, reason: str) -> str:
+    """The sentence that tells of a coupon which cannot be read."""
+    return f"what is stored of {code} is no coupon: {reason}"
+
+
+class Unreadable(BackendRejected):
+    """What is stored under these codes is no coupon: ``reasons`` says why, by code. ``found`` are all others that were
+    asked for. It stays so until an operator mends the row."""
+
+    def __init__(self, reasons: Mapping[str, str], found: Mapping[str, Coupon]) -> None:
+        super().__init__("; ".join(fault(code, why) for code, why in reasons.items()))
+        self.reasons, self.found = dict(reasons), dict(found)
 
 
 class Page(NamedTuple):
-    """Some of a scan's coupons and the cursor for the next ones; None when these were the last."""
+    """Some of a scan's coupons and the cursor for the next ones; None when these were the last. ``unreadable``: what is
+    stored there too and is no coupon, by its code, with the reason."""
 
     coupons: list[Coupon]
     next: str | None
+    unreadable: Mapping[str, str] = NONE
 
 
 class Store(Backend):
@@ -24,7 +43,8 @@ class Store(Backend):
 
     @abstractmethod
     def get_many(self, codes: Iterable[str]) -> dict[str, Coupon]:
-        """The coupons that exist, by code. Any number of codes, duplicates too; not one snapshot across coupons."""
+        """The coupons that exist, by code. Any number of codes, duplicates too; not one snapshot across coupons.
+        Raises Unreadable, with all others, when some exist and cannot be read."""
 
     @abstractmethod
     def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
@@ -38,5 +58,5 @@ class Store(Backend):
     @abstractmethod
     def scan(self, limit: int, cursor: str | None = None) -> Page:
         """Up to ``limit`` coupons in no order, beginning behind ``cursor``. Walking the cursors gives every coupon that
-        was there all the time exactly once. A page may be short, even empty, with more to come.
-        Raises BackendRejected for a cursor that no scan gave."""
+        was there all the time exactly once, also what cannot be read. A page may be short, even empty, with more to
+        come. Raises BackendRejected for a cursor that no scan gave."""

@@ -9,7 +9,7 @@ from marshmallow import Schema
 from coupon.codes import show
 from coupon.model import Kind, Refused
 from coupon.operations import ChangeAddress, CreationAddress, Outcome, Status
-from coupon.ports.backend import BackendUnavailable
+from coupon.ports.backend import BackendError
 from coupon.service import CommandService
 from coupon.settings import Settings
 from coupon.web import exchange, schemas
@@ -31,6 +31,7 @@ ANY_COMMAND = (
     "UNSUPPORTED_MEDIA_TYPE",
     "INVALID_FIELD",
     "IDEMPOTENCY_KEY_REUSED",
+    "UNREADABLE",
     "UNAVAILABLE",
 )
 ANY_CHANGE = (*ANY_COMMAND, "NOT_FOUND", "BUSY", "RIVAL_WON", "PREDECESSOR_LOST")
@@ -144,7 +145,7 @@ def _outcome_within(service: CommandService, address: ChangeAddress | CreationAd
     while True:
         try:
             outcome = service.operations.outcome(address)
-        except BackendUnavailable:  # it was accepted all the same
+        except BackendError:  # it was accepted all the same
             return Outcome(Status.ACCEPTED)
         left = deadline - time.monotonic()
         if outcome.status is not Status.ACCEPTED or left <= 0:

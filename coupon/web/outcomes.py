@@ -22,7 +22,7 @@ def outcomes(service: CommandService) -> Routes:
         "/<address>",
         query=schemas.PageQuery,
         answers={200: (schemas.Operation, "What became of it; for a creation also a page of its codes.")},
-        refusals=("NOT_FOUND", "FORGOTTEN", "INVALID_FIELD", "INVALID_CURSOR", "UNAVAILABLE"),
+        refusals=("NOT_FOUND", "FORGOTTEN", "INVALID_FIELD", "INVALID_CURSOR", "UNREADABLE", "UNAVAILABLE"),
     )
     def operation(address: str) -> Response:
         """What became of an operation"""

@@ -14,6 +14,7 @@ from coupon.idempotency import IdempotencyKeyReused
 from coupon.model import Coupon, Kind, Reason, Refused
 from coupon.operations import Forgotten, UnknownAddress
 from coupon.ports.backend import BackendError, BackendUnavailable
+from coupon.ports.store import Unreadable
 from coupon.queries import InvalidCursor
 from coupon.reservations import Busy
 
@@ -44,6 +45,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "INVALID_FIELD": (422, "A field, header or parameter is wrong."),
     "INVALID_CURSOR": (422, "The cursor is not one that this list gave."),
     "IDEMPOTENCY_KEY_REUSED": (422, "The Idempotency-Key was used before, for another request."),
+    "UNREADABLE": (500, "What is stored of the coupon cannot be read; an operator has to mend it."),
     "INTERNAL_ERROR": (500, "The service failed; the failure was logged."),
     "BUSY": (503, "Another command for the coupon is being accepted just now; try again."),
     "UNAVAILABLE": (503, "The service cannot take this now; try again, with the same Idempotency-Key."),
@@ -119,6 +121,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(UnknownAddress, lambda _: response(Problem("NOT_FOUND")))
     app.register_error_handler(InvalidCursor, lambda _: response(Problem("INVALID_CURSOR")))
     app.register_error_handler(Busy, lambda _: response(Problem("BUSY")))
+    app.register_error_handler(Unreadable, _unreadable)
     app.register_error_handler(BackendError, _unavailable)
     app.register_error_handler(HTTPException, _of_the_framework)
     app.register_error_handler(Exception, _unexpected)
@@ -129,6 +132,12 @@ def _unavailable(error: BackendError) -> Response:
     told = log.warning if isinstance(error, BackendUnavailable) else log.error
     told("not taken", method=request.method, path=request.path, error=str(error))
     return response(Problem("UNAVAILABLE"))
+
+
+def _unreadable(error: Unreadable) -> Response:
+    for code, reason in error.reasons.items():
+        log.error("unreadable", method=request.method, path=request.path, code=code, error=reason)
+    return response(Problem("UNREADABLE"))
 
 
 def _of_the_framework(error: HTTPException) -> Response:

@@ -36,7 +36,7 @@ def questions(queries: Queries, operations: Operations) -> Routes:
         "/coupons/<code>",
         parameters=[CODE_PARAMETER],
         answers={200: (schemas.CouponWithHistory, "As the store has it.")},
-        refusals=("NOT_FOUND", "INVALID_FIELD", "UNAVAILABLE"),
+        refusals=("NOT_FOUND", "INVALID_FIELD", "UNREADABLE", "UNAVAILABLE"),
     )
     def coupon(code: str) -> Response:
         """A coupon and its history"""

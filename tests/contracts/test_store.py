@@ -1,13 +1,20 @@
 """The three stores stand what every store has to stand."""
 
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from backends.store.dynamodb_model import bind, item
+from backends.store.memory import MemoryStore
+from backends.testing.coupons import after, some_coupons
 from backends.testing.store import StoreContract, opened
 from backends.testing.store_processes import StoreAcrossProcesses
-from coupon.ports.store import Store
+from coupon.ports.store import Store, Unreadable
 from coupon.ports.url import ConfigurationError
+from coupon.wire import dump, encode_history
 from tests.services import Services
 
 
@@ -23,6 +30,10 @@ class TestMemoryStore(StoreContract):
         store.close()
         return store
 
+    @pytest.fixture
+    def spoil(self, store: MemoryStore) -> Callable[[str], None]:
+        return store.spoil
+
 
 class TestSqliteStore(StoreContract, StoreAcrossProcesses):
     @pytest.fixture
@@ -32,6 +43,74 @@ class TestSqliteStore(StoreContract, StoreAcrossProcesses):
     @pytest.fixture
     def gone_url(self) -> str:
         return "sqlite:////dev/null/store.db?timeout_s=1"
+
+    @pytest.fixture
+    def write(self, tmp_path: Path) -> Callable[[str, str, object], None]:
+        """Sets a column of a row, past the store."""
+
+        def set_column(code: str, column: str, value: object) -> None:
+            with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as file:
+                expression = "CAST(? AS TEXT)" if isinstance(value, bytes) else "?"
+                file.execute(f"UPDATE coupons SET {column} = {expression} WHERE code = ?", (value, code))
+                file.commit()
+
+        return set_column
+
+    @pytest.fixture
+    def spoil(self, write: Callable[[str, str, object], None]) -> Callable[[str], None]:
+        return lambda code: write(code, "history", "[]")
+
+    @pytest.mark.parametrize(
+        ("column", "value"),
+        [
+            ("history", ""),
+            ("history", "[" * 100_000),
+            ("history", b"\xff\xfe"),
+            ("history", dump([["o", "burn", 1, None, "a"]]).decode()),
+            ("history", encode_history(after("used").history * 34).decode()),
+            ("rejections", "{}"),
+            ("valid_from", "yesterday"),
+            ("expire_at", b"\xff"),
+            ("created_at", -1),
+            ("modified_at", 10**17),
+            ("issued_at", 10**17),
+            ("batch", -1),
+            ("user_id", "u" * 129),
+            ("user_id", b"\xff"),
+            ("version", 0),
+            ("version", 10**16),
+            ("revision", -1),
+        ],
+    )
+    def test_each_column_is_checked(
+        self, store: Store, write: Callable[[str, str, object], None], column: str, value: object
+    ) -> None:
+        bad, good = after("created"), after("created")
+        store.save_many([bad, good])
+        write(bad.code, column, value)
+        with pytest.raises(Unreadable) as unreadable:
+            store.get_many([bad.code, good.code])
+        assert (unreadable.value.reasons.keys(), unreadable.value.found) == ({bad.code}, {good.code: good})
+        page = store.scan(10)
+        assert (page.unreadable.keys(), page.coupons) == ({bad.code}, [good])
+
+    @pytest.mark.parametrize("code", ["short", "a" * 19, "Ä" * 19, "Z" * 20, b"\xff" * 19])
+    @pytest.mark.parametrize("limit", [1, 2, 10])
+    def test_a_row_whose_code_is_none_does_not_end_a_scan(
+        self, store: Store, write: Callable[[str, str, object], None], code: str | bytes, limit: int
+    ) -> None:
+        coupons = some_coupons(4)
+        store.save_many(coupons)
+        write(coupons[0].code, "code", code)
+        found, unreadable, page = [], [], store.scan(limit)
+        while True:
+            found += page.coupons
+            unreadable += page.unreadable
+            if page.next is None:
+                break
+            page = store.scan(limit, page.next)
+        assert sorted(found) == sorted(coupons[1:])
+        assert len(unreadable) == 1
 
     def test_a_wrong_synchronous_is_an_error_of_configuration(self) -> None:
         with pytest.raises(ConfigurationError, match="neither normal nor full"):
@@ -47,3 +126,66 @@ class TestDynamoStore(StoreContract, StoreAcrossProcesses):
     @pytest.fixture
     def gone_url(self) -> str:
         return "dynamodb://127.0.0.1:9?timeout_s=1"
+
+    @pytest.fixture
+    def put(self, services: Services, dynamodb_table: str) -> Callable[[dict[str, object]], None]:
+        """Puts an item, past the store."""
+        keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+        model = bind(dynamodb_table, host=f"http://{services.dynamodb}", region="local", **keys)
+        client = model._get_connection().connection.client
+        yield lambda item: client.put_item(TableName=dynamodb_table, Item=item)
+        client.close()
+
+    @pytest.fixture
+    def spoil(self, put: Callable[[dict[str, object]], None]) -> Callable[[str], None]:
+        return lambda code: put({"couponCode": {"S": code}})
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"history": {"S": "[]"}},
+            {"history": {"N": "5"}},
+            {"history": {"S": "[" * 100_000}},
+            {"rejections": {"S": "{}"}},
+            {"rejections": {"N": "5"}},
+            {"validFrom": {"S": "yesterday"}},
+            {"expireAt": {"N": "5"}},
+            {"createdAt": {"N": "1.5"}},
+            {"modifiedAt": {"N": "100000000000000000"}},
+            {"issuedAt": {"S": "5"}},
+            {"userId": {"N": "5"}},
+            {"userId": {"S": "u" * 129}},
+            {"batch": {"BOOL": True}},
+            {"version": {"N": "0"}},
+            {"version": {"N": "10000000000000000"}},
+            {"revision": {"S": "1"}},
+        ],
+    )
+    def test_each_attribute_is_checked(
+        self, store: Store, put: Callable[[dict[str, object]], None], changes: dict[str, object]
+    ) -> None:
+        bad, good = after("created"), after("created")
+        store.save_many([good])
+        put(item(bad) | changes)
+        for codes in ([bad.code, good.code], [bad.code, good.code, *(coupon.code for coupon in some_coupons(200))]):
+            with pytest.raises(Unreadable) as unreadable:
+                store.get_many(codes)
+            assert (unreadable.value.reasons.keys(), unreadable.value.found) == ({bad.code}, {good.code: good})
+        page = store.scan(10)
+        assert (page.unreadable.keys(), page.coupons) == ({bad.code}, [good])
+
+    @pytest.mark.parametrize("code", ["short", "a" * 19, "Ä" * 19])
+    def test_an_item_whose_code_is_none_does_not_end_a_scan(
+        self, store: Store, put: Callable[[dict[str, object]], None], code: str
+    ) -> None:
+        coupons = some_coupons(3)
+        store.save_many(coupons)
+        put(item(coupons[0]) | {"couponCode": {"S": code}})
+        found, unreadable, page = [], [], store.scan(1)
+        while page.next is not None:
+            page = store.scan(1, page.next)
+            found += page.coupons
+            unreadable += page.unreadable
+        first = store.scan(1)
+        assert sorted([*first.coupons, *found]) == sorted(coupons)
+        assert [*first.unreadable, *unreadable] == [code]

@@ -4,9 +4,11 @@ import csv
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -247,6 +249,44 @@ def test_whoever_reads_an_export_may_stop(cli, codes, tmp_path):
     assert "Traceback" not in running.stderr.read()
     assert running.wait(10) == 1
     running.stderr.close()
+
+
+@pytest.fixture
+def spoilt(cli, tmp_path):
+    """The code of one of three coupons: its row is none any more, and its history would move a terminal's cursor."""
+    (tmp_path / "rows.csv").write_text("".join(f"CODE00000000000000{n}, 20260101, 20261231\n" for n in (1, 2, 3)))
+    cli.start_worker()
+    cli.coupon("import", str(tmp_path / "rows.csv"))
+    with closing(sqlite3.connect(cli.environ["COUPON_STORE_URL"].removeprefix("sqlite:///"))) as file:
+        file.execute("UPDATE coupons SET valid_from = '\x1b[2Kno day' WHERE code = 'CODE000000000000002'")
+        file.commit()
+    return "CODE000000000000002"
+
+
+def named(ran, code):
+    assert ran.returncode == 1, ran.stderr
+    assert f"what is stored of {code} is no coupon" in ran.stderr
+    assert "\\x1b[2Kno day" in ran.stderr
+    assert "\x1b" not in ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_row_that_is_no_coupon_is_named_by_an_export_and_costs_no_other(cli, spoilt, tmp_path):
+    named(cli.coupon("export", str(tmp_path / "out.jsonl"), "--json", check=False), spoilt)
+    written = [json.loads(line)["couponCode"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert sorted(written) == ["CODE000000000000001", "CODE000000000000003"]
+
+
+def test_a_row_that_is_no_coupon_is_named_by_a_reindexing_and_costs_no_other(cli, spoilt):
+    ran = cli.coupon("reindex", "--json", check=False)
+    named(ran, spoilt)
+    assert json.loads(ran.stdout) | {"indexed": 2, "unreadable": 1} == json.loads(ran.stdout)
+
+
+def test_a_row_that_is_no_coupon_is_a_bad_row_of_an_import(cli, spoilt, tmp_path):
+    ran = cli.coupon("import", str(tmp_path / "rows.csv"), check=False)
+    named(ran, spoilt)
+    assert "0 new, 2 unchanged, 1 bad" in ran.stdout
 
 
 def test_dead_letters_are_listed_shown_and_replayed(cli):

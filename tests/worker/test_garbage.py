@@ -1,12 +1,17 @@
 """What the worker meets in the queue and in the store that nobody of ours has written."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from coupon import dead_letters
 from coupon.model import Kind
 from coupon.ports.queue import Message
+from coupon.ports.search import Query
+from coupon.ports.store import Unreadable
 from coupon.topics import OWED
 from coupon.wire import dump
+from tests.coupons import a_coupon
+from tests.worker.conftest import FIRST, LAST, SHOP
 
 
 @pytest.mark.parametrize("topic", OWED)
@@ -19,3 +24,75 @@ def test_what_is_owed_and_is_no_list_of_codes_is_put_aside_and_stops_nothing(wor
     assert [letter.topic for letter in dead_letters.browse(world.backends.queue)] == [topic]
     assert world.stored(code).user_id == "ann"
     assert world.lag() == 0
+
+
+def told_unreadable(logs):
+    return {entry["code"] for entry in logs if (entry["event"], entry["log_level"]) == ("unreadable", "error")}
+
+
+def test_a_coupon_that_cannot_be_read_costs_its_own_commands_and_no_others(world):
+    spoilt, *others = world.coupons(40)
+    for code in (*others[:20], spoilt, *others[20:]):
+        world.change(Kind.ISSUE, code, "ann")
+    world.change(Kind.USE, spoilt)
+    world.backends.store.spoil(spoilt)
+    with capture_logs() as logs:
+        world.drain()
+    letters = list(dead_letters.browse(world.backends.queue))
+    assert [letter.reason for letter in letters] == [f"what is stored of {spoilt} is no coupon: spoiled"] * 2
+    assert told_unreadable(logs) == {spoilt}
+    assert {world.stored(code).user_id for code in others} == {"ann"}
+    held = world.backends.search.find(Query(user_id="ann"), 100)
+    assert [document["couponCode"] for document in held] == sorted(others)
+    assert world.lag() == 0
+
+
+def test_its_commands_are_carried_out_when_the_row_was_mended_and_they_are_replayed(world):
+    (code,) = world.coupons()
+    world.change(Kind.ISSUE, code, "ann")
+    world.change(Kind.USE, code)
+    world.backends.store.spoil(code)
+    world.drain()
+    with pytest.raises(Unreadable, match=code):  # the cache would have more commands built on it
+        world.change(Kind.CANCEL_USE, code)
+    world.backends.store.mend(code)
+    dead_letters.replay(world.backends.queue, list(dead_letters.browse(world.backends.queue)))
+    world.drain()
+    assert [entry.kind for entry in world.stored(code).history] == [Kind.CREATE, Kind.ISSUE, Kind.USE]
+
+
+def test_a_part_with_a_coupon_that_cannot_be_read_is_still_one_write(world, monkeypatch):
+    """Or one such coupon would slow all others down to a command a write."""
+    spoilt, *others = world.coupons(30)
+    for code in (spoilt, *others):
+        world.change(Kind.ISSUE, code, "ann")
+    world.backends.store.spoil(spoilt)
+    saved, save_many = [], world.backends.store.save_many
+    monkeypatch.setattr(world.backends.store, "save_many", lambda coupons: saved.append(coupons) or save_many(coupons))
+    world.drain()
+    assert [len(coupons) for coupons in saved] == [len(others)]
+
+
+def test_a_creation_over_a_row_that_cannot_be_read_makes_all_others(world):
+    address = world.service.create(20, FIRST, LAST, SHOP)
+    codes = world.service.codes(address, 0, 20)
+    for spoilt in (codes[3], codes[-1]):  # also the chunk's marker
+        world.backends.store.save_many([a_coupon(spoilt)])
+        world.backends.store.spoil(spoilt)
+    with capture_logs() as logs:
+        world.drain()
+        assert world.service.operations.outcome(address).created == 20
+    assert told_unreadable(logs) == {codes[3], codes[-1]}
+    assert {world.stored(code).version for code in codes[:-1] if code != codes[3]} == {1}
+    assert not list(dead_letters.browse(world.backends.queue))
+    assert world.lag() == 0
+
+
+def test_what_is_owed_of_a_coupon_that_cannot_be_read_holds_up_no_other(world):
+    spoilt, code = world.coupons(2)
+    world.backends.store.spoil(spoilt)
+    for topic in OWED:
+        world.backends.queue.publish([Message(topic, "k", dump([spoilt, code]))])
+    world.drain()
+    assert world.lag() == 0
+    assert not list(dead_letters.browse(world.backends.queue))
