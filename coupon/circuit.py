@@ -14,13 +14,13 @@ class Circuit:
     """``open`` it after a failure, ``close`` it when the same thing has worked. In between the next one to do it is the
     trial: a ping proves nothing, a server that refuses every write may answer it."""
 
-    def __init__(self, timer: Clock) -> None:
-        self._timer = timer
+    def __init__(self, timer: Clock, pause_max_ms: int = PAUSE_MAX_MS) -> None:
+        self._timer, self._pause_max_ms = timer, pause_max_ms
         self._pause_ms = 0
         self._since = 0
 
     def open(self) -> None:
-        self._pause_ms = min(max(self._pause_ms * 2, PAUSE_MS), PAUSE_MAX_MS)
+        self._pause_ms = min(max(self._pause_ms * 2, PAUSE_MS), self._pause_max_ms)
         self._since = self._timer()
 
     def close(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import structlog
 from flask import Response
 
+from coupon.clock import Clock, monotonic_ms
 from coupon.heartbeat import worked_lately
 from coupon.living import living
 from coupon.ports.backend import Backend, BackendUnavailable
@@ -17,6 +18,7 @@ from coupon.settings import Settings
 from coupon.web import exchange, schemas
 from coupon.web.openapi import Routes
 from coupon.web.problems import Problem
+from coupon.web.sharing import Shared
 from coupon.wiring import Backends
 
 Status = Literal["up", "down", "unknown"]
@@ -52,9 +54,9 @@ class Readiness:
         return {name: _found(answer) for name, answer in asked.items()}
 
 
-def health(backends: Backends, settings: Settings) -> Routes:
+def health(backends: Backends, settings: Settings, timer: Clock = monotonic_ms) -> Routes:
     routes = Routes("health", __name__, description="For probes")
-    readiness = Readiness(backends, settings.heartbeat_file)
+    readiness = Shared(Readiness(backends, settings.heartbeat_file).check, int(PATIENCE_S * 1000), timer)
 
     # Probes and what stands between append parameters of their own, and here none could change what is answered: a 422
     # would only take a process that is well for a dead one.
@@ -72,7 +74,9 @@ def health(backends: Backends, settings: Settings) -> Routes:
     )
     def readyz() -> Response:
         """Ready to take commands, and how each dependency does"""
-        found = readiness.check()
+        found = readiness.get()
+        if found is None:
+            raise Problem("UNAVAILABLE", "the dependencies have not answered yet")
         dependencies = {name: finding._asdict() for name, finding in found.items()}
         down = [name for name in NEEDED_FOR_COMMANDS if found[name].status != "up"]
         if down:

@@ -8,6 +8,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 CALLS_A_SECOND = 20
+TRY_AGAIN_S = 0.05
 
 
 class Client:
@@ -18,11 +19,21 @@ class Client:
 
     def send(self, method: str, path: str, body: object) -> Any:
         """What is answered to a command; anything but a 202 is an error."""
+        status, said = self._ask(method, path, body)
+        assert status == 202, (status, said)
+        return json.loads(said)
+
+    def send_until_taken(self, method: str, path: str, body: object) -> Any:
+        """As ``send``, but sent again as long as the service cannot take it."""
+        while (answer := self._ask(method, path, body))[0] == 503:
+            time.sleep(TRY_AGAIN_S)
+        assert answer[0] == 202, answer
+        return json.loads(answer[1])
+
+    def _ask(self, method: str, path: str, body: object) -> tuple[int, bytes]:
         self._connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
         answer = self._connection.getresponse()
-        said = answer.read()
-        assert answer.status == 202, (answer.status, said)
-        return json.loads(said)
+        return answer.status, answer.read()
 
     def close(self) -> None:
         self._connection.close()

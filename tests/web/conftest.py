@@ -9,6 +9,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from coupon.clock import monotonic_ms
 from coupon.drain import Worker
 from coupon.model import Coupon
 from coupon.settings import Settings, load
@@ -103,9 +104,24 @@ def clock() -> TurnableClock:
     return TurnableClock()
 
 
+class Timer:
+    """Goes on as time does, and can be put ahead."""
+
+    def __init__(self) -> None:
+        self.ahead_ms = 0
+
+    def __call__(self) -> int:
+        return monotonic_ms() + self.ahead_ms
+
+
 @pytest.fixture
-def app(settings, backends, clock) -> Flask:
-    return create_app(settings, backends, clock)
+def timer() -> Timer:
+    return Timer()
+
+
+@pytest.fixture
+def app(settings, backends, clock, timer) -> Flask:
+    return create_app(settings, backends, clock, timer)
 
 
 @pytest.fixture

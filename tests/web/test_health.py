@@ -4,6 +4,7 @@ import pytest
 
 from backends.testing.timing import takes_less_than
 from coupon.ports.backend import BackendUnavailable
+from coupon.web.sharing import FRESH_MS
 from tests.web.problems import problem, refused
 
 
@@ -47,14 +48,15 @@ def test_no_worker_is_told_but_commands_can_be_taken(api):
     assert answer.json["dependencies"]["worker"]["status"] == "down"
 
 
-def test_without_a_cache_a_worker_of_this_machine_is_still_seen(api, backends, worker):
+def test_without_a_cache_a_worker_of_this_machine_is_still_seen(api, backends, worker, timer):
     backends.cache.close()
     assert api.get("/readyz").json["dependencies"]["worker"]["status"] == "unknown"
     worker.run_once(poll_s=0.01)
+    timer.ahead_ms += FRESH_MS
     assert api.get("/readyz").json["dependencies"]["worker"]["status"] == "up"
 
 
-def test_dependencies_that_hang_are_down_after_two_seconds_all_together(api, backends, monkeypatch):
+def test_dependencies_that_hang_are_down_after_two_seconds_all_together(api, backends, monkeypatch, timer):
     release = threading.Event()
 
     def hang():
@@ -69,6 +71,7 @@ def test_dependencies_that_hang_are_down_after_two_seconds_all_together(api, bac
     try:
         for _ in range(2):  # the second time, threads are still hanging
             takes_less_than(3, are_three_down)
+            timer.ahead_ms += FRESH_MS
     finally:
         release.set()
 
