@@ -221,7 +221,10 @@ class Worker:
             touched |= create_all(self._store, chunks, self._mint)
             self._waiting.look_now(touched)
             log.info("created", operations=_sizes(chunks))
-        touched |= self._settling.settle([item for item in part if isinstance(item.wanted, Command)], letters)
+        changes = [item for item in part if isinstance(item.wanted, Command)]
+        touched |= self._settling.settle(changes, letters)
+        if not all(item.command.reserved for item in changes):
+            self._progress.hurry()  # whoever accepted it without the cache answers after the commit
         self._progress.stored(touched)
         self._indexer.catch_up(read(self._store, _owed(part, REINDEX)).coupons.values())
         self._invalidation.catch_up(sorted(_owed(part, INVALIDATE)))

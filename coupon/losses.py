@@ -36,6 +36,14 @@ class Epoch(NamedTuple):
     fence: Fence | None
 
 
+class Known(NamedTuple):
+    """An epoch whose beginning the workers have passed: where the cache has it, and what it is there."""
+
+    name: str
+    value: bytes
+    evicted: int | None
+
+
 class Losses:
     """Of one process, with what it has learned. Thread-safe. Raises BackendError where the cache or the queue does."""
 
@@ -43,32 +51,27 @@ class Losses:
         self._cache, self._fences, self._mint, self._timer = cache, fences, mint, timer
         self._young_ms = ttl_s * 750
         self._names: dict[str, str] = {}
-        self._known: dict[str, Epoch] = {}
+        self._known: dict[str, Known] = {}
         self._looks: deque[tuple[int, Fence]] = deque()
         self._looked_at: int | None = None
         self._up_to: int | None = None
         self._looking = threading.Lock()
 
-    def excluded(self, key: str) -> Epoch | None:
+    def excluded(self, key: str) -> Known | None:
         """The epoch in which a miss of that key may be believed, asked before the store is read; else None."""
         if not self._is_young():
             return None
         name = self._name(key)
         return self._known.get(name) or self._learn(name)
 
-    def still_excluded(self, epoch: Epoch, key: str) -> bool:
+    def still_excluded(self, epoch: Known) -> bool:
         """Whether nothing was lost until now, asked after an entry was added: then no other one had been there."""
-        name = self._name(key)
-        cached = self._cache.get(name)
-        now = self._decode(name, cached)
-        if now is None or now.id != epoch.id:
-            self._known.pop(name, None)
-            return False
-        if now.evicted is None or now.evicted == self._cache.evicted(name):
-            return True
-        self._known.pop(name, None)
-        if cached is not None:
-            self._begin(name, cached)
+        cached = self._cache.get(epoch.name)
+        if cached is not None and cached.value == epoch.value:
+            if epoch.evicted is None or epoch.evicted == self._cache.evicted(epoch.name):
+                return True
+            self._begin(epoch.name, cached)
+        self._known.pop(epoch.name, None)
         return False
 
     def _name(self, key: str) -> str:
@@ -79,17 +82,17 @@ class Losses:
             self._names[place] = next(name for name in names if self._cache.place(name) == place)
         return self._names[place]
 
-    def _learn(self, name: str) -> Epoch | None:
+    def _learn(self, name: str) -> Known | None:
         """The epoch of the cache, if the workers have passed its beginning."""
         cached = self._cache.get(name)
         epoch = self._decode(name, cached)
-        if epoch is None or epoch.fence is None:
+        if cached is None or epoch is None or epoch.fence is None:
             self._begin(name, cached)
             return None
         if not self._fences.passed(epoch.fence):
             return None
-        self._known[name] = epoch
-        return epoch
+        self._known[name] = Known(name, cached.value, epoch.evicted)
+        return self._known[name]
 
     def _begin(self, name: str, before: Cached | None) -> None:
         """Begin a new epoch in the place of the entry. Its fence is looked for only once it is there."""

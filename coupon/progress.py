@@ -23,6 +23,7 @@ class Progress:
         self._coupons: dict[str, Coupon] = {}
         self._done: dict[Position, int] = {}
         self._since: int | None = None
+        self._hurries = False
 
     def stored(self, coupons: Mapping[str, Coupon]) -> None:
         """As they are now. Raises BackendUnavailable, as ``Indexer.index`` does."""
@@ -37,10 +38,16 @@ class Progress:
         for item in part:
             self._done[item.position] = max(self._done.get(item.position, 0), item.delivery.offset + 1)
 
+    def hurry(self) -> None:
+        """Somebody waits for the commit."""
+        self._hurries = True
+
     def due_in_ms(self) -> int | None:
         """When it is time to tell; None when there is nothing to."""
         if self._since is None:
             return None
+        if self._hurries:
+            return 0
         return max(0, TOLD_WITHIN_MS - (self._timer() - self._since))
 
     def tell(self, waiting: Collection[Place]) -> None:
@@ -53,13 +60,13 @@ class Progress:
             first_waiting[position] = min(offset, first_waiting.get(position, offset))
         self._consumer.commit({p: min(done, first_waiting.get(p, done)) for p, done in self._done.items()})
         self._done = {position: done for position, done in self._done.items() if position in first_waiting}
-        self._since = None
+        self._since, self._hurries = None, False
 
     def rewind(self) -> None:
         """What was not told is delivered again."""
         self._coupons.clear()
         self._done.clear()
-        self._since = None
+        self._since, self._hurries = None, False
         self._consumer.rewind()
 
     def _index(self) -> None:

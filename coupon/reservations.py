@@ -19,7 +19,7 @@ from coupon.cache_entries import UNFENCED, Claim, Confirmed, Entries, Provisiona
 from coupon.clock import Clock, monotonic_ms
 from coupon.codes import Mint
 from coupon.fences import Fences
-from coupon.losses import Epoch, Losses
+from coupon.losses import Known, Losses
 from coupon.model import Coupon
 from coupon.model import Entry as Deed
 from coupon.ports.backend import BackendError
@@ -61,7 +61,7 @@ class Snapshot(NamedTuple):
     coupon: Coupon
     token: Any
     fresh: bool = False
-    epoch: Epoch | None = None
+    epoch: Known | None = None
     own: bool = False
 
 
@@ -136,7 +136,7 @@ class Reservations:
         have nothing. Asked before a refusal: the cache is a hint."""
         code = snapshot.coupon.code
         if snapshot.fresh:
-            return snapshot.epoch is not None and not self._is_still_excluded(snapshot.epoch, code)
+            return snapshot.epoch is not None and not self._is_still_excluded(snapshot.epoch)
         if leads_to(self._store.get_many([code]).get(code), snapshot.coupon):
             return False
         self._replace(code, snapshot.token, UNFENCED)
@@ -147,7 +147,7 @@ class Reservations:
         token = self._replace(after.code, snapshot.token, Provisional(after))
         if token is None:
             return None
-        if snapshot.epoch is not None and not self._is_still_excluded(snapshot.epoch, after.code):
+        if snapshot.epoch is not None and not self._is_still_excluded(snapshot.epoch):
             self._replace(after.code, token, UNFENCED)
             return None
         return Reservation(after, token)
@@ -184,15 +184,15 @@ class Reservations:
         except BackendError as error:
             raise CacheAway(str(error)) from error
 
-    def _excluded(self, code: str) -> Epoch | None:
+    def _excluded(self, code: str) -> Known | None:
         try:
             return self._losses.excluded(cache_key(code))
         except BackendError as error:
             raise CacheAway(str(error)) from error
 
-    def _is_still_excluded(self, epoch: Epoch, code: str) -> bool:
+    def _is_still_excluded(self, epoch: Known) -> bool:
         try:
-            return self._losses.still_excluded(epoch, cache_key(code))
+            return self._losses.still_excluded(epoch)
         except BackendError as error:
             raise CacheAway(str(error)) from error
 
@@ -204,7 +204,7 @@ class Reservations:
             log.warning("cache entry dropped", code=code, error=str(error))
             return None
 
-    def _from_store(self, code: str, token: Any, epoch: Epoch | None = None) -> Snapshot | None:
+    def _from_store(self, code: str, token: Any, epoch: Known | None = None) -> Snapshot | None:
         coupon = self._store.get_many([code]).get(code)
         return None if coupon is None else Snapshot(coupon, token, fresh=True, epoch=epoch)
 

@@ -104,6 +104,14 @@ def test_batches_share_a_commit_until_one_is_due(world, steps):
     assert [steps(), steps(100), steps(TOLD_WITHIN_MS - 101), steps(1), steps()] == [1, 2, 3, 0, 1]
 
 
+def test_what_was_accepted_without_the_cache_is_committed_at_once(world):
+    """Its caller waits for that."""
+    (code,) = world.coupons()
+    world.rival(Kind.ISSUE, code, "ann", reserved=False)
+    assert world.worker.run_once(poll_s=0) == 1
+    assert world.lag() == 0
+
+
 def test_what_was_done_is_committed_when_nothing_more_comes(world, steps):
     assert steps() == 1
     assert world.worker.run_once(poll_s=0) == 0
