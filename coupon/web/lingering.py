@@ -26,6 +26,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+import structlog
 from gunicorn.errors import ConfigError
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
@@ -48,6 +49,7 @@ FILES_OF_OTHERS = 200
 """File descriptors for everything but connections."""
 GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
 TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+log = structlog.get_logger("coupon.web")
 _AT_ONCE = struct.pack("ii", 1, 0)
 
 
@@ -93,8 +95,8 @@ class LingeringThreadWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's t
         """A thread has done what it could with the connection."""
         try:
             waits = handled.result()
-        except Exception:
-            self.log.exception("a connection was given up")
+        except Exception as error:
+            log.error("connection given up", exc_info=error)
             waits = Waits.NOTHING
         self._go_on(connection, waits)
 
@@ -264,7 +266,7 @@ class LingeringThreadWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's t
 
     def _gone(self, error: OSError) -> Waits:
         if error.errno not in GONE:
-            self.log.error("a connection was given up: %s", error)
+            log.error("connection given up", exc_info=error)
         return Waits.NOTHING
 
     def _more_is_near(self, connection: Connection) -> bool:

@@ -20,6 +20,7 @@ from tests.bench import (
     latency,
     rebuilding,
     scale,
+    slow,
     sqlite_worker,
     taking,
     web_cpu,
@@ -42,6 +43,7 @@ GROUPS: dict[str, list[Callable[[Place], list[Figure]]]] = {
     "rebuild": [rebuilding.figures],
     "growth": [growth.figures],
     "growth-long": [growth.long_figures],
+    "slow": [slow.figures],
     "scale": [scale.figures],
 }
 LONG = {"growth-long", "scale"}

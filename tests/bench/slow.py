@@ -1,0 +1,65 @@
+"""What others wait for while 2,000 clients are slow: embedded, two web processes, each probe on a new connection."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from statistics import quantiles
+
+from coupon.service import CommandService
+from tests.bench.caller import Client
+from tests.bench.figure import Figure
+from tests.bench.place import Place, opened
+from tests.bench.running import stored
+from tests.e2e.clients import KINDS, held, latencies_s
+from tests.e2e.deployment import Deployment, eventually
+
+ROUNDS = 3
+HELD, SAMPLES = 2_000, 200
+"""So few that they are over before the slow ones are sent away."""
+PAUSE_S = 0.005
+
+
+def figures(place: Place) -> list[Figure]:
+    """The p99 of probes, and of issues, beside each kind of slowness and beside none, in turns."""
+    environ = place.embedded()
+    livez = {kind: _figure("/livez", kind) for kind in KINDS}
+    issues = {kind: _figure("an issue", kind) for kind in KINDS}
+    with opened(environ) as (loaded, backends), Deployment(environ) as running:
+        coupons = stored(CommandService(backends, loaded), backends, 2 * (ROUNDS + 1) * len(KINDS) * SAMPLES)
+        codes = iter([coupon.code for coupon in coupons])
+        eventually(lambda: an_issue(running.url, codes)() > 0, 60, AssertionError)  # the cache is new
+        for _ in range(ROUNDS):
+            for kind in KINDS:
+                for of_livez, of_issues, slow in (
+                    (livez[kind].against, issues[kind].against, nullcontext()),
+                    (livez[kind].ours, issues[kind].ours, held(running.port, kind, HELD)),
+                ):
+                    with slow:
+                        of_livez.append(p99_ms(lambda: latencies_s(running.port, 1)[0]))
+                        of_issues.append(p99_ms(an_issue(running.url, codes)))
+    return [*livez.values(), *issues.values()]
+
+
+def _figure(name: str, kind: str) -> Figure:
+    return Figure(f"{name}, p99, beside {HELD:,} × {kind}", "ms", at_most=1_000)
+
+
+def an_issue(url: str, codes: Iterator[str]) -> Callable[[], float]:
+    """Sends the next one, and says how long it took."""
+
+    def send() -> float:
+        began = time.perf_counter()
+        client = Client(url)
+        client.send("PUT", "/v1/coupons/issue", {"couponCode": next(codes), "userId": "ann"})
+        client.close()
+        return time.perf_counter() - began
+
+    return send
+
+
+def p99_ms(work: Callable[[], float]) -> float:
+    took = []
+    for _ in range(SAMPLES):
+        took.append(work() * 1e3)
+        time.sleep(PAUSE_S)
+    return quantiles(took, n=100, method="inclusive")[98]
