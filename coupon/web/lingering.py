@@ -61,7 +61,7 @@ class LingeringThreadWorker(ParkingWorker):
     def _is_whole(self, connection: Connection, is_ready: bool) -> bool:
         """Whether a request is there to be answered. Raises EOFError when none will come."""
         for _ in range(PIECES):
-            if connection.is_whole(self.cfg, self.wsgi.body_max):
+            if connection.is_whole(self.cfg, self.body_max):
                 return True
             if not (is_ready or self._more_is_near(connection)):
                 return False
@@ -71,7 +71,7 @@ class LingeringThreadWorker(ParkingWorker):
                     raise EOFError
             except BlockingIOError:
                 return False
-        return connection.is_whole(self.cfg, self.wsgi.body_max)
+        return connection.is_whole(self.cfg, self.body_max)
 
     def _answer(self, connection: Connection) -> Waits:
         goes_on = self.handle_request(connection.request, connection) and connection.end_request()

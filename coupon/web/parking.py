@@ -24,6 +24,8 @@ from coupon.web.connection import Connection, Waits
 from coupon.web.slowness import CROWDED, SLOW, Slowness, begin, extend, first_to_go
 
 SWEEP_S = 0.5
+BODY_MAX = 65_536
+"""Bytes of a body for an application that does not say what it takes."""
 HELD_MAX = 128_000_000
 """Bytes that the connections of a process may hold which wait for their clients."""
 SEND_BUFFER = 131_072
@@ -55,6 +57,10 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
         for listener in self.sockets:  # which those have that it accepts
             listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         super().init_process()
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        self.body_max = getattr(self.wsgi, "body_max", lambda _: BODY_MAX)
 
     def accept(self, listener: Any) -> None:
         if self.nr_conns >= self.most:

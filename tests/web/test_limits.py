@@ -228,3 +228,8 @@ def test_the_problem_says_what_is_wrong_with_the_field(api):
     told = problem(post(api, CREATION | {"amount": "5"}))
     assert told["errors"]["amount"] == ["Not a valid integer."]
     assert "amount" in told["detail"]
+
+
+def test_an_address_may_take_larger_bodies_than_the_others(app):
+    app.larger_bodies["/v1/batch"] = 1_000_000
+    assert (app.body_max("/v1/batch"), app.body_max("/v1/coupons")) == (1_000_000, 65_536)
