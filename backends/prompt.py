@@ -1,42 +1,74 @@
-"""Sockets whose timeout is for an answer as a whole.
+"""Sockets whose timeout is for an answer as a whole, and which take so much of one and no more.
 
-Python's is for each wait: where a network lets a few bytes through now and then, an answer may take minutes, and each
-of them holds a thread.
+Python's timeout is for each wait: where a network lets a few bytes through now and then, or somebody sends without end,
+an answer may take minutes, or all memory, and each of them holds a thread.
 """
 
+import array
+import fcntl
 import socket
 import ssl
+import termios
 import time
 from typing import Any
 
 SHORTEST_S = 0.001
+ANSWER_MAX = 32 * 1024 * 1024
+"""Bytes: twice what DynamoDB answers at most, three times a search's longest page."""
 
 
 class PromptSocket(socket.socket):
-    """The timeout counts from when it is set, for all that is received until it is set again. What is there already
-    may be taken later, too: it was the reader that was slow."""
+    """Timeout and bytes count from when the timeout is set, for all that is received until it is set again. What is
+    there already when the time is over may be taken later, and nothing else: it was the reader that was slow."""
 
+    answer_max = ANSWER_MAX
     _deadline: float | None = None
+    _left = 0
 
     def settimeout(self, value: float | None) -> None:
         super().settimeout(value)
         self._deadline = None if value is None else time.monotonic() + value
+        self._left = self.answer_max
+        self._is_late = False
 
-    def recv(self, *arguments: Any) -> bytes:
-        self._hurry()
-        return super().recv(*arguments)
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        data = super().recv(self._allowed(buflen), flags)
+        self._left -= len(data)
+        return data
 
-    def recv_into(self, *arguments: Any) -> int:
-        self._hurry()
-        return super().recv_into(*arguments)
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        taken = super().recv_into(buffer, self._allowed(nbytes or len(buffer)), flags)
+        self._left -= taken
+        return taken
 
-    def _hurry(self) -> None:
-        if self._deadline is not None:
-            super().settimeout(max(self._deadline - time.monotonic(), SHORTEST_S))
+    def _allowed(self, size: int) -> int:
+        """Up to how many bytes may be received now, of so many that are asked for."""
+        if self._deadline is None:
+            self._left += size
+            return size
+        seconds = self._deadline - time.monotonic()
+        if seconds <= 0 and not self._is_late:
+            self._is_late, self._left = True, min(self._left, self._there())
+        if self._left <= 0:
+            raise TimeoutError("timed out") if self._is_late else ConnectionAbortedError(self._too_long())
+        super().settimeout(max(seconds, SHORTEST_S))
+        return min(size, self._left)
+
+    def _there(self) -> int:
+        """How many bytes have arrived that nobody has taken yet."""
+        there = array.array("i", [0])
+        fcntl.ioctl(self.fileno(), termios.FIONREAD, there)
+        return there[0]
+
+    def _too_long(self) -> str:
+        return f"more than {self.answer_max} bytes in an answer"
 
 
 class PromptTlsSocket(PromptSocket, ssl.SSLSocket):
     """For ``SSLContext.sslsocket_class``."""
+
+    def _there(self) -> int:
+        return super()._there() + self.pending()
 
 
 def prompt(connected: socket.socket) -> PromptSocket:

@@ -54,12 +54,7 @@ class MemcachedCache(Cache):
     def get(self, key: str) -> Cached | None:
         name = self._name(key)
         with self._client() as client:
-            value = client.gets(name)
-            if not client.cas_ids:
-                return None
-            if name not in client.cas_ids or type(value) is not bytes:
-                raise BackendUnavailable(f"memcached: what {key!r} holds was not written here")
-            return Cached(value, client.cas_ids[name])
+            return client.get_one(name)
 
     def add(self, key: str, value: bytes, ttl_s: int) -> int | None:
         check_entry(key, value, ttl_s)

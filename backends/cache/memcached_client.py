@@ -14,8 +14,10 @@ from typing import Any, NoReturn, Self
 
 import memcache
 
+from backends.cache.limits import VALUE_MAX
 from backends.prompt import PromptSocket
 from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.ports.cache import Cached
 
 SILENCE_S = 0.5
 """A server that let a timeout pass is not asked again for so long, by any thread: each question would cost as much."""
@@ -29,8 +31,14 @@ ANSWERS = {
 }
 """How a reply may begin, by what was hoped for. Anything else python-memcached takes for a miss."""
 STATISTICS_MAX = 1_000
+OURS = 0
+"""The flags of a value that was written here: bytes as they are."""
+FOREIGN = b""
+"""In the place of a value that somebody else wrote: of other flags, or too long."""
 GONE = 0
 """An id that no entry has: memcached counts from 1."""
+ANSWER_MAX = 1024 * 1024
+"""Bytes of an answer: twice what we store."""
 TOO_LARGE = b"SERVER_ERROR object too large"
 
 
@@ -68,18 +76,35 @@ class LoudClient(memcache.Client):  # type: ignore[misc]  # python-memcached has
         try:
             server.send_cmd(b"\r\n".join((head, value, b"gets " + name)))
             is_stored = server.expect(b"STORED") == b"STORED"
-            found, flags, size, new = self._expect_cas_value(server)
-            if found is None:
-                return GONE if is_stored else None
-            if found != name:
-                raise BackendUnavailable(f"memcached at {server} answered for {found!r}")
-            now = self._recv_value(server, flags, size)
-            server.expect(b"END")
+            found = self._found(server, name)
         except (memcache._Error, OSError) as error:
             server.mark_dead(error)
         if not is_stored:
             return None
-        return int(new) if now == value else GONE
+        return found.token if found is not None and found.value == value else GONE
+
+    def get_one(self, name: bytes) -> Cached | None:
+        """The entry with its id, None when it is missing; ``FOREIGN`` where it was not written here."""
+        server: _Server = self._get_server(name)[0]
+        try:
+            server.send_cmd(b"gets " + name)
+            return self._found(server, name)
+        except (memcache._Error, OSError) as error:
+            server.mark_dead(error)
+
+    def _found(self, server: "_Server", name: bytes) -> Cached | None:
+        """What the server answers to ``gets``. Of a value that is longer than any of ours nothing is read."""
+        found, flags, size, token = self._expect_cas_value(server)
+        if found is None:
+            return None
+        if found != name:
+            raise BackendUnavailable(f"memcached at {server} answered for {found[:100]!r}")
+        if not 0 <= size <= VALUE_MAX:
+            server.close_socket()
+            return Cached(FOREIGN, token)
+        value = server.recv(size + 2)[:-2]
+        server.expect(b"END")
+        return Cached(value if flags == OURS else FOREIGN, token)
 
     def server_of(self, name: bytes) -> "_Server":
         """Which one has the key. No I/O."""
@@ -158,6 +183,7 @@ class _Server(memcache._Host):  # type: ignore[misc]  # python-memcached has no 
 
     def _open(self) -> None:
         connection = PromptSocket(self.family, socket.SOCK_STREAM)
+        connection.answer_max = ANSWER_MAX
         connection.settimeout(self.socket_timeout)
         try:
             connection.connect(self.address)

@@ -9,6 +9,7 @@ import select
 import socket
 import ssl
 import time
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from elastic_transport import (
@@ -23,7 +24,9 @@ from elastic_transport import (
 from elastic_transport._node import NodeApiResponse  # not exported, but what a node has to return
 from elastic_transport.client_utils import DEFAULT, DefaultType
 
-from backends.prompt import PromptTlsSocket, prompt
+from backends.prompt import ANSWER_MAX, PromptTlsSocket, prompt
+
+HEADERS_MAX = 100
 
 
 class SocketNode(BaseNode):
@@ -152,7 +155,7 @@ class _Connection:
 def _read_response(answer: BinaryIO, method: str) -> _Response:
     status = int(_line(answer).split(b" ", 2)[1])
     headers = {}
-    while line := _line(answer):
+    for line in _lines(answer):
         name, _, value = line.decode("latin-1").partition(":")
         headers[name.lower()] = value.strip()
     closing = headers.get("connection", "").lower() == "close"
@@ -160,7 +163,25 @@ def _read_response(answer: BinaryIO, method: str) -> _Response:
         return _Response(status, headers, b"", closing)
     if headers.get("transfer-encoding", "").lower() == "chunked":
         return _Response(status, headers, _chunks(answer), closing)
-    return _Response(status, headers, _exactly(answer, int(headers["content-length"])), closing)
+    return _Response(status, headers, _exactly(answer, _size(headers["content-length"], 10)), closing)
+
+
+def _lines(answer: BinaryIO) -> Iterator[bytes]:
+    """Headers, up to the empty line."""
+    for _ in range(HEADERS_MAX):
+        line = _line(answer)
+        if not line:
+            return
+        yield line
+    raise ValueError(f"more than {HEADERS_MAX} headers")
+
+
+def _size(text: bytes | str, base: int) -> int:
+    """What the other side says is to come, which may be anything."""
+    size = int(text, base)
+    if not 0 <= size <= ANSWER_MAX:
+        raise ValueError(f"an answer of {size} bytes")
+    return size
 
 
 def _line(answer: BinaryIO) -> bytes:
@@ -178,10 +199,11 @@ def _exactly(answer: BinaryIO, size: int) -> bytes:
 
 
 def _chunks(answer: BinaryIO) -> bytes:
-    chunks = []
-    while size := int(_line(answer).split(b";", 1)[0], 16):
-        chunks.append(_exactly(answer, size))
+    chunks = bytearray()
+    while size := _size(_line(answer).split(b";", 1)[0], 16):
+        _size(str(len(chunks) + size), 10)
+        chunks += _exactly(answer, size)
         _line(answer)
-    while _line(answer):  # trailers
+    for _ in _lines(answer):  # trailers
         pass
-    return b"".join(chunks)
+    return bytes(chunks)

@@ -26,7 +26,8 @@ class Cache(Backend):
 
     @abstractmethod
     def get(self, key: str) -> Cached | None:
-        """The value and its token; None when missing or expired."""
+        """The value and its token; None when missing or expired. What is there and was not written through this
+        contract (too long, or of another kind than bytes) is empty, with its token: it can be replaced."""
 
     @abstractmethod
     def add(self, key: str, value: bytes, ttl_s: int) -> Any:

@@ -7,10 +7,12 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from backends.cache import memcached_client
+from backends.cache.limits import VALUE_MAX
 from backends.testing.cache_failures import METHODS
 from backends.testing.cache_rivals import open_cache, value_of
 from backends.testing.timing import unavailable_within
 from coupon.ports.backend import BackendUnavailable
+from coupon.ports.cache import Cached
 
 HANG_UP = b""
 FOUND = b"VALUE coupon:k 0 1 7\r\nv\r\nEND\r\n"
@@ -103,6 +105,29 @@ def test_a_command_whose_answer_was_lost_is_not_sent_again(method):
         with pytest.raises(BackendUnavailable):
             METHODS[method](cache, 1)
         assert len(commands) == len(set(commands))
+
+
+@pytest.mark.parametrize("flags", [1, 2, 4, 8, 16, 255, 65_535, 2**32 - 1])
+def test_a_value_of_another_kind_than_ours_is_empty_and_can_be_replaced(flags):
+    stored = b"STORED\r\nVALUE coupon:k 0 1 8\r\nw\r\nEND\r\n"
+    with scripted(b"VALUE coupon:k %d 1 7\r\nv\r\nEND\r\n" % flags, stored) as (cache, commands):
+        assert cache.get("k") == Cached(b"", 7)
+        assert cache.replace("k", b"w", 7, 60) == 8
+        assert commands[1] == b"cas coupon:k 0 60 1 7"
+
+
+@pytest.mark.parametrize("size", [VALUE_MAX + 1, 2_000_000_000, 10**30, -1])
+def test_a_value_longer_than_any_of_ours_is_not_read_and_can_be_replaced(size):
+    stored = b"STORED\r\nVALUE coupon:k 0 1 8\r\nw\r\nEND\r\n"
+    with scripted(b"VALUE coupon:k 0 %d 7\r\n" % size + bytes(100_000), stored) as (cache, _):
+        assert cache.get("k") == Cached(b"", 7)
+        assert cache.replace("k", b"w", 7, 60) == 8
+
+
+def test_a_write_is_not_taken_for_the_long_value_that_came_after_it():
+    with scripted(b"STORED\r\nVALUE coupon:k 0 2000000000 9\r\n" + bytes(100_000), FOUND, FOUND) as (cache, _):
+        assert cache.add("k", b"v", 60) == memcached_client.GONE
+        assert value_of(cache, "k") == b"v"
 
 
 def test_what_follows_an_answer_is_not_taken_for_the_next():
