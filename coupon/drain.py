@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 
+from coupon.ailments import stranded
 from coupon.batch import OtherVersion, Owed, Place, Task, Unreadable, parts
 from coupon.carrying_out import DeploymentError, create_all
 from coupon.circuit import Away
@@ -55,7 +56,8 @@ class Worker:
         clock: Clock = now_ms,
         timer: Clock = monotonic_ms,
     ) -> None:
-        self._store, self._timer = backends.store, timer
+        self._store, self._queue, self._timer = backends.store, backends.queue, timer
+        self._layout = settings.topics
         self._mint = Mint(settings.secret)
         self._indexer = Indexer(backends.search, backends.queue, timer)
         self._invalidation = Invalidation(
@@ -93,6 +95,8 @@ class Worker:
         try:
             while not stop.is_set():
                 try:
+                    if not self._heartbeat.works:
+                        self._refuse_another_layout()
                     self.run_once()
                     self._failures, self._failure = 0, None
                 except BackendError as error:
@@ -146,6 +150,12 @@ class Worker:
                 self._tell()
             self._beat()
         return True
+
+    def _refuse_another_layout(self) -> None:
+        """Commands that wait elsewhere would be overtaken by those built on them."""
+        sentences = stranded(self._queue, self._layout)
+        if sentences:
+            raise DeploymentError(f"{'; '.join(sentences)}: let those drain it first")
 
     def _beat(self) -> None:
         self._heartbeat.beat(

@@ -4,7 +4,8 @@ import time
 
 import click
 
-from coupon.cli.screen import json_option, result, waiting_for
+from coupon.ailments import stranded
+from coupon.cli.screen import json_option, result, say, waiting_for
 from coupon.cli.session import session
 from coupon.patience import until
 from coupon.ports.url import Url
@@ -31,5 +32,7 @@ def command(wait_s: float, as_json: bool) -> None:
         until(deadline, backends.store.create, waiting_for("store"))
         until(deadline, lambda: backends.queue.create(topics), waiting_for("queue"))
         until(deadline, backends.search.create, waiting_for("search"))
+        for stray in stranded(backends.queue, settings.topics):
+            say(stray)
     sentence = f"the table at {store},\nthe topics {', '.join(topics)} at {queue}\nand the index at {search} are there"
     result(as_json, {"store": store, "queue": queue, "topics": topics, "search": search}, sentence)

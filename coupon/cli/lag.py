@@ -2,16 +2,37 @@
 
 import click
 
+from coupon.ailments import Ailment, missing, of_age, of_queue, of_store, of_workers, oldest_s
 from coupon.cli.screen import json_option, result
 from coupon.cli.session import session
+from coupon.ports.backend import BackendUnavailable
 from coupon.topics import GROUP, OWED, command_topics
+from coupon.wiring import Backends
 
 
-@click.command(short_help="How much the workers have still to do.")
+@click.command(short_help="How much the workers have still to do, and what keeps them from it.")
 @json_option
 def command(as_json: bool) -> None:
-    """The number of messages of each topic that no worker has carried out yet. A creation of many coupons is a message
-    for 500 of them."""
+    """The number of messages of each topic that no worker has carried out yet, the age of the oldest command among
+    them, and what is wrong. A creation of many coupons is a message for 500 of them."""
     with session() as (settings, backends):
-        lags = {topic: backends.queue.lag([topic], GROUP) for topic in [*command_topics(settings.topics), *OWED]}
-    result(as_json, lags, "\n".join(f"{topic:<12} {lag:>9,}" for topic, lag in lags.items()))
+        layout = settings.topics
+        topics = [topic for topic in [*command_topics(layout), *OWED] if topic not in missing(backends.queue, layout)]
+        lags = {topic: backends.queue.lag([topic], GROUP) for topic in topics}
+        age_s = oldest_s(backends.queue, layout)
+        ailments = [*of_queue(backends.queue, layout), *_others(backends, layout), *of_age(age_s)]
+    lines = [f"{topic:<12} {lag:>9,}" for topic, lag in lags.items()]
+    if age_s is not None:
+        lines.append(f"the oldest command has waited for {age_s:,.1f} s")
+    lines += [ailment.whole for ailment in ailments]
+    document = lags | {"oldestSeconds": age_s, "problems": [ailment.whole for ailment in ailments]}
+    result(as_json, document, "\n".join(lines))
+
+
+def _others(backends: Backends, layout: str) -> list[Ailment]:
+    """What the cache and the store know, while they answer."""
+    try:
+        workers = of_workers(backends.cache, layout)
+    except BackendUnavailable as error:
+        workers = [Ailment("nobody knows of the workers", str(error))]
+    return [*workers, *of_store(backends.store)]

@@ -1,7 +1,7 @@
 """Alive, and ready: each dependency with its status and the milliseconds that it took to answer."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Literal, NamedTuple
@@ -9,12 +9,14 @@ from typing import Literal, NamedTuple
 import structlog
 from flask import Response
 
+from coupon.ailments import Ailment, missing, of_age, of_queue, of_store, of_workers, oldest_s, unread
 from coupon.clock import Clock, monotonic_ms
 from coupon.heartbeat import worked_lately
-from coupon.living import living
 from coupon.ports.backend import Backend, BackendUnavailable
-from coupon.ports.cache import Cache
+from coupon.ports.queue import Queue
+from coupon.ports.store import Store
 from coupon.settings import Settings
+from coupon.topics import command_topics
 from coupon.web import exchange, schemas
 from coupon.web.openapi import Routes
 from coupon.web.problems import Problem
@@ -28,23 +30,31 @@ log = structlog.get_logger("coupon.web")
 
 
 class Finding(NamedTuple):
-    """What a check found, after how many milliseconds."""
+    """What a check found, after how many milliseconds; ``problems`` are sentences for anyone."""
 
     status: Status
     ms: float
+    problems: list[str]
+
+
+class Checked(NamedTuple):
+    """Whether a dependency is up, and what is wrong with it nevertheless."""
+
+    status: Status
+    ailments: Sequence[Ailment] = ()
 
 
 class Readiness:
     """Asks all dependencies at once, and none of them for longer than ``PATIENCE_S``. Each has a thread of its own, so
     that one which hangs takes no other's place."""
 
-    def __init__(self, backends: Backends, heartbeat_file: str) -> None:
-        self._checks: dict[str, Callable[[], Status]] = {
+    def __init__(self, backends: Backends, settings: Settings) -> None:
+        self._checks: dict[str, Callable[[], Checked]] = {
             "cache": partial(_ping, backends.cache),
-            "queue": partial(_ping, backends.queue),
-            "store": partial(_ping, backends.store),
+            "queue": partial(_queue, backends.queue, settings.topics),
+            "store": partial(_store, backends.store),
             "search": partial(_ping, backends.search),
-            "worker": partial(_worker, backends.cache, heartbeat_file),
+            "worker": partial(_worker, backends, settings),
         }
         self._threads = {name: ThreadPoolExecutor(1, f"ready-{name}") for name in self._checks}
 
@@ -56,7 +66,7 @@ class Readiness:
 
 def health(backends: Backends, settings: Settings, timer: Clock = monotonic_ms) -> Routes:
     routes = Routes("health", __name__, description="For probes")
-    readiness = Shared(Readiness(backends, settings.heartbeat_file).check, int(PATIENCE_S * 1000), timer)
+    readiness = Shared(Readiness(backends, settings).check, int(PATIENCE_S * 1000), timer)
 
     # Probes and what stands between append parameters of their own, and here none could change what is answered: a 422
     # would only take a process that is well for a dead one.
@@ -86,31 +96,49 @@ def health(backends: Backends, settings: Settings, timer: Clock = monotonic_ms) 
     return routes
 
 
-def _ping(backend: Backend) -> Status:
+def _ping(backend: Backend) -> Checked:
     backend.ping()
-    return "up"
+    return Checked("up")
 
 
-def _worker(cache: Cache, heartbeat_file: str) -> Status:
-    """Up when any worker that could work gave a sign lately: in the cache, or, without one, on this machine."""
+def _queue(queue: Queue, layout: str) -> Checked:
+    """Down without the topics of commands: no command can be taken then."""
+    queue.ping()
+    ailments = of_queue(queue, layout)
+    is_whole = missing(queue, layout).isdisjoint(command_topics(layout))
+    return Checked("up" if is_whole else "down", ailments)
+
+
+def _store(store: Store) -> Checked:
+    """Up when it can be read: commands are taken then."""
+    store.ping()
+    return Checked("up", of_store(store))
+
+
+def _worker(backends: Backends, settings: Settings) -> Checked:
+    """Up when each topic has a worker that could work and gave a sign lately: in the cache, or, without one, on this
+    machine."""
+    age = of_age(oldest_s(backends.queue, settings.topics))
     try:
-        return "up" if living(cache) else "down"
+        ailments = of_workers(backends.cache, settings.topics)
     except BackendUnavailable:
-        return "up" if worked_lately(heartbeat_file) else "unknown"
+        return Checked("up" if worked_lately(settings.heartbeat_file) else "unknown", age)
+    return Checked("down" if unread(backends.cache, settings.topics) else "up", [*ailments, *age])
 
 
-def _timed(name: str, check: Callable[[], Status]) -> Finding:
+def _timed(name: str, check: Callable[[], Checked]) -> Finding:
     began = time.perf_counter()
     try:
-        status = check()
+        checked = check()
     except Exception as error:  # a check must never take the others with it
         log.warning("dependency down", dependency=name, error=str(error))
-        status = "down"
-    return Finding(status, round((time.perf_counter() - began) * 1000, 1))
+        checked = Checked("down")
+    problems = [ailment.sentence for ailment in checked.ailments]
+    return Finding(checked.status, round((time.perf_counter() - began) * 1000, 1), problems)
 
 
 def _found(answer: "Future[Finding]") -> Finding:
     if answer.done():
         return answer.result()
     answer.cancel()  # not begun yet: earlier ones hang; do not pile up behind them
-    return Finding("down", PATIENCE_S * 1000)
+    return Finding("down", PATIENCE_S * 1000, [])

@@ -142,6 +142,9 @@ class Alive(Wire):
 class Dependency(Wire):
     status = fields.String(required=True, validate=validate.OneOf(["up", "down", "unknown"]))
     ms = fields.Float(required=True)
+    problems = fields.List(
+        fields.String(), required=True, metadata={"description": "What is wrong though it answers, in sentences."}
+    )
 
 
 class Ready(Wire):

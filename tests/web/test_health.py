@@ -1,9 +1,14 @@
+import json
 import threading
 
 import pytest
 
 from backends.testing.timing import takes_less_than
+from coupon.clock import now_ms
+from coupon.drain import Worker
+from coupon.living import living
 from coupon.ports.backend import BackendUnavailable
+from coupon.ports.queue import Message
 from coupon.web.sharing import FRESH_MS
 from tests.web.problems import problem, refused
 
@@ -91,3 +96,101 @@ def test_what_went_wrong_is_not_told_to_strangers(api, backends, monkeypatch):
 
     monkeypatch.setattr(backends.search, "ping", away)
     assert "10.1.2.3" not in api.get("/readyz").text
+
+
+def problems_of(api, role):
+    answer = api.get("/readyz")
+    told = answer.json if answer.status_code == 200 else problem(answer)
+    return told["dependencies"][role]["problems"]
+
+
+def test_topics_without_a_living_worker_are_named(api, backends, settings, worker):
+    worker.run_once(poll_s=0.01)
+    assert problems_of(api, "worker") == []
+    worker._consumer.close()
+    backends.cache.delete_many(living(backends.cache))
+    Worker(backends, settings, ["commands"]).run_once(poll_s=0.01)
+    answer = api.get("/readyz")
+    assert answer.json["dependencies"]["worker"]["status"] == "down"
+    assert problems_of(api, "worker") == [
+        f"no living worker reads the topic {topic!r}" for topic in ("creation", "reindex", "invalidate")
+    ]
+
+
+def test_a_worker_that_never_could_work_is_none(api, backends, worker, monkeypatch):
+    def away():
+        raise BackendUnavailable("the table is missing")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backends.store, "ping", away)
+        for _ in range(3):
+            with pytest.raises(BackendUnavailable):
+                worker.run_once(poll_s=0.01)
+    assert api.get("/readyz").json["dependencies"]["worker"]["status"] == "down"
+    backends.cache.close()
+    assert api.get("/readyz").json["dependencies"]["worker"]["status"] == "unknown"
+
+
+def test_a_worker_that_ends_at_each_start_is_none(api, backends, worker, monkeypatch):
+    def bug(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(worker._consumer, "poll", bug)
+    with pytest.raises(ZeroDivisionError):
+        worker.run_once()
+    assert api.get("/readyz").json["dependencies"]["worker"]["status"] == "down"
+
+
+def test_a_partition_that_is_left_alone_is_named_without_its_reason(api, backends, settings, worker):
+    backends.queue.publish([Message("commands", "k", b"{secret")] * settings.dead_letters_in_a_row)
+    worker.run_once(poll_s=0.01)
+    worker._heartbeat._last = None
+    worker.run_once(poll_s=0.01)
+    (sentence,) = problems_of(api, "worker")
+    assert sentence.startswith("commands/")
+    assert sentence.endswith(" is left alone by its worker")
+
+
+def test_a_store_that_cannot_be_written_is_told_and_commands_can_be_taken(api, backends, monkeypatch):
+    def full(coupons):
+        raise BackendUnavailable("/secret/store.db: database or disk is full")
+
+    assert problems_of(api, "store") == []
+    monkeypatch.setattr(backends.store, "save_many", full)
+    answer = api.get("/readyz")
+    assert answer.status_code == 200
+    assert problems_of(api, "store") == ["the store cannot be written"]
+
+
+def test_the_question_whether_the_store_can_be_written_writes_nothing(api, backends):
+    api.get("/readyz")
+    assert backends.store.scan(10).coupons == []
+
+
+def test_without_the_topics_of_commands_it_is_not_ready_and_says_so(api, backends, monkeypatch):
+    monkeypatch.setitem(backends.queue._topics, "commands", None)
+    backends.queue._topics.pop("commands")
+    answer = api.get("/readyz")
+    assert refused(answer) == (503, "UNAVAILABLE")
+    assert problem(answer)["dependencies"]["queue"]["problems"] == ["the topic 'commands' is missing: run coupon init"]
+
+
+def test_a_missing_outbox_is_told_and_commands_can_be_taken(api, backends):
+    backends.queue._topics.pop("reindex")
+    assert api.get("/readyz").status_code == 200
+    assert problems_of(api, "queue") == ["the topic 'reindex' is missing: run coupon init"]
+
+
+def test_the_age_of_the_oldest_waiting_command_is_told(api, backends):
+    old = json.dumps({"accepted_at": now_ms() - 84_000}).encode()
+    backends.queue.publish([Message("commands", "k", old), Message("commands", "k", b"{")])
+    assert "the oldest waiting command is 84 s old" in problems_of(api, "worker")
+
+
+def test_commands_of_another_layout_that_wait_are_told(api, backends):
+    backends.queue.create(["issue"])
+    backends.queue.publish([Message("issue", "k", b"{}")] * 3)
+    (sentence,) = problems_of(api, "queue")
+    assert sentence.startswith(
+        "3 messages wait in the topic 'issue', which workers with COUPON_TOPICS=per-command drain"
+    )

@@ -1,12 +1,14 @@
 """What cannot be carried out: each message is put aside once, and a partition that is no good stops no other."""
 
 import json
+import threading
 from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
 
 from coupon import dead_letters
+from coupon.carrying_out import DeploymentError
 from coupon.model import Kind
 from coupon.operations import Status
 from coupon.ports.backend import BackendRejected, BackendUnavailable
@@ -241,3 +243,20 @@ def test_another_worker_knows_what_was_put_aside_before_it(world):
     world.drain(world.a_worker())
     assert letters(world)[-1].value == use.value
     assert world.stored(code).rejections == ()
+
+
+def test_a_worker_does_not_begin_while_commands_wait_that_only_another_layout_reads(world):
+    """It would overtake them, and reject what is built on them."""
+    per_command = World(replace(world.settings, topics="per-command"), world.backends, world.now)
+    (code,) = world.coupons()
+    world.backends.queue.create(["issue", "use", "cancel"])
+    world.change(Kind.ISSUE, code, "ann")
+    with pytest.raises(DeploymentError, match="1 messages wait in the topic 'commands', .* COUPON_TOPICS=single drain"):
+        per_command.worker.run(threading.Event())
+    assert put_aside(world) == 0
+    world.drain()
+    stop = threading.Event()
+    per_command.worker = per_command.a_worker()
+    per_command.worker.run_once = stop.set
+    per_command.worker.run(stop)
+    assert world.stored(code).issued
