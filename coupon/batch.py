@@ -12,7 +12,7 @@ from coupon.wire import Malformed, OtherFormat, decode_codes, decode_command
 PART_MAX = 1_000
 """Coupons in a part: it bounds the worker's memory, whatever the backlog."""
 COMMANDS_A_COUPON_MAX = HISTORY_MAX // 2
-"""Commands on one coupon in a part. What is redelivered after a crash must still be in the coupon's history."""
+"""Commands on one coupon in a part: one write of it. Those of one write are in the coupon's history together."""
 
 
 Place = tuple[Position, int]

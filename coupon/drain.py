@@ -115,7 +115,7 @@ class Worker:
         self._started = self._timer()
         is_whole = (
             self._go_through(parts(item for item in fresh if not isinstance(item.wanted, Owed)))
-            and self._go_through(parts(self._waiting.due()))
+            and self._go_through(parts(self._settling.ripe()))
             and self._go_through(parts(portion))
             and self._go_through(parts(item for item in fresh if isinstance(item.wanted, Owed)))
         )
@@ -198,7 +198,7 @@ class Worker:
         """Carry the part out. What cannot be, whatever the reason, is found by going one by one, and given up: no
         message may stop all those behind it."""
         part = [item for item in part if not self._is_left_alone(item)]
-        waited = [item for item in part if self._waiting.holds(item)]
+        waited = {item.place for item in part if self._waiting.holds(item)}
         try:
             letters = self._carry_out(part)
         except (Away, BackendUnavailable, DeploymentError):
@@ -213,7 +213,7 @@ class Worker:
         for item in done:
             if item.place in letters:
                 self._waiting.release(item)
-        self._progress.done([item for item in done if item not in waited or not self._waiting.holds(item)])
+        self._progress.done([item for item in done if item.place not in waited or not self._waiting.holds(item)])
         for item in done:
             self._horizons.reach(item.position, item.delivery.offset + 1)
 

@@ -15,6 +15,7 @@ from coupon.ports.queue import Position, Queue
 from coupon.topics import GROUP
 
 ASK_EVERY_MS = 500
+BEGIN_EVERY_MS = 100
 PLACES_MAX = 100_000
 """Of so many commands the first sight is remembered, whether they were delivered again or not."""
 
@@ -40,6 +41,7 @@ class Horizons:
         self._committed: dict[Position, int] = {}
         self._told: Mapping[Position, int] = {}
         self._asked_at: int | None = None
+        self._begun_at: int | None = None
         self._horizons: OrderedDict[Place, _Horizon] = OrderedDict()
 
     @property
@@ -56,11 +58,16 @@ class Horizons:
         """What waited here may wait elsewhere by now."""
         self._in_hand.clear()
 
+    def is_time_to_begin(self) -> bool:
+        """Whether the queue was not asked for its ends just now. Later is as good: they are the higher."""
+        return self._begun_at is None or self._timer() - self._begun_at >= BEGIN_EVERY_MS
+
     def begin(self, places: Collection[Place]) -> None:
         """First sight of these, unless they are known. Raises BackendUnavailable, and remembers nothing then."""
         new = [place for place in places if place not in self._horizons]
         if new:
             ends = self._queue.ends(self._topics)
+            self._begun_at = self._timer()
             horizon = _Horizon(dict(ends), {}, self._timer())
             self._horizons |= dict.fromkeys(new, horizon)
             while len(self._horizons) > PLACES_MAX:

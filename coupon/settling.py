@@ -1,6 +1,6 @@
 """Settling commands: apply them, reject them, keep them waiting, or find that they never can be carried out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -55,6 +55,34 @@ class Settling:
             else:
                 turn.append(task)
         return self._settle(turn, letters) if turn else {}
+
+    def ripe(self) -> list[Task]:
+        """What waits and may be settled now, of the coupons that are due: one read for all of it."""
+        if self._horizons.is_time_to_begin():
+            self._horizons.begin(self._waiting.fresh())
+        due = self._waiting.due()
+        if not due:
+            return []
+        self._horizons.look([tasks[0].place for tasks in due.values()])
+        stored = self._store.get_many(due)
+        ripe = [task for code, tasks in due.items() for task in self._ripe(tasks, stored.get(code))]
+        self._waiting.looked_at(dict.fromkeys(due, 0) | {code: coupon.revision for code, coupon in stored.items()})
+        return ripe
+
+    def _ripe(self, tasks: Sequence[Task], coupon: Coupon | None) -> list[Task]:
+        """Whose turn it may be, if those before it are carried out; and the first, if there is no hope for it."""
+        if coupon is None:
+            return list(tasks) if not self._hope(tasks[0]).coupon else []
+        ripe, version, is_blocked = [], coupon.version, False
+        for task in tasks:
+            command = task.command
+            if command.previous_version <= version or command.previous_number <= coupon.settled:
+                version = max(version, command.previous_version + 1)
+            elif is_blocked or self._hope(task).predecessor:
+                is_blocked = True
+                continue
+            ripe.append(task)
+        return ripe
 
     def _settle(self, tasks: list[Task], letters: dict[Place, Letter]) -> Mapping[str, Coupon]:
         hopes = self._hopes(tasks)  # before the store is asked: so it knows of all that came until then
@@ -121,7 +149,6 @@ class Settling:
         revisions = {task.command.code: 0 for task in tasks}
         revisions |= {code: coupon.revision for code, coupon in settled.coupons.items()}
         self._waiting.looked_at(revisions)
-        self._horizons.begin([task.place for task in still])
 
     def _tell(self, tasks: list[Task], settled: Settled) -> None:
         """Nothing, when all that was found is that they still wait."""

@@ -6,8 +6,9 @@ then ever more rarely.
 """
 
 import random
+from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from coupon.batch import Place, Task
@@ -24,9 +25,9 @@ keeps nobody waiting for ever: what the oldest of all that waits is built on was
 
 @dataclass(slots=True)
 class _Coupon:
-    """What waits for it, in the order of arrival, and when the store is asked about it next."""
+    """What waits for it, in order, and when the store is asked about it next."""
 
-    tasks: dict[Place, Task] = field(default_factory=dict)
+    tasks: list[Task] = field(default_factory=list)
     due: int = 0
     pause_ms: int = LOOK_MIN_MS
     revision: int | None = None
@@ -39,6 +40,7 @@ class Waiting:
         self._timer, self._ordered = timer, ordered
         self._coupons: dict[str, _Coupon] = {}
         self._places: set[Place] = set()
+        self._fresh: list[Place] = []
         self._bytes: Counter[Position] = Counter()
 
     def __len__(self) -> int:
@@ -57,32 +59,41 @@ class Waiting:
 
     def hold(self, task: Task) -> None:
         """Idempotent. What is new is looked at at once."""
+        if task.place in self._places:
+            return
         coupon = self._coupons.setdefault(task.command.code, _Coupon())
-        if task.place not in self._places:
-            self._places.add(task.place)
-            self._bytes[task.position] += len(task.delivery.value)
-            coupon.due, coupon.pause_ms = self._timer(), LOOK_MIN_MS
-        coupon.tasks[task.place] = task
+        insort(coupon.tasks, task, key=self._order)
+        coupon.due, coupon.pause_ms = self._timer(), LOOK_MIN_MS
+        self._places.add(task.place)
+        self._fresh.append(task.place)
+        self._bytes[task.position] += len(task.delivery.value)
 
     def release(self, task: Task) -> None:
         """It was settled. Idempotent."""
-        if task.place in self._places:
-            code = task.command.code
-            self._places.remove(task.place)
-            self._bytes[task.position] -= len(task.delivery.value)
-            del self._coupons[code].tasks[task.place]
-            if not self._coupons[code].tasks:
-                del self._coupons[code]
+        if task.place not in self._places:
+            return
+        coupon = self._coupons[task.command.code]
+        del coupon.tasks[bisect_left(coupon.tasks, self._order(task), key=self._order)]
+        if not coupon.tasks:
+            del self._coupons[task.command.code]
+        self._places.remove(task.place)
+        self._bytes[task.position] -= len(task.delivery.value)
+
+    def fresh(self) -> list[Place]:
+        """What was held since the last call, and still is."""
+        fresh = [place for place in self._fresh if place in self._places]
+        self._fresh.clear()
+        return fresh
 
     def first(self, code: str) -> Place | None:
         """Where the first is that waits for the coupon; None when none does."""
         coupon = self._coupons.get(code)
-        return min(coupon.tasks.values(), key=self._order).place if coupon else None
+        return coupon.tasks[0].place if coupon else None
 
-    def due(self) -> list[Task]:
-        """What is to be looked at now, all of a coupon together and in order."""
+    def due(self) -> dict[str, Sequence[Task]]:
+        """What waits for the coupons that are to be looked at now, in order."""
         now = self._timer()
-        return [task for coupon in self._coupons.values() if coupon.due <= now for task in self._in_order(coupon)]
+        return {code: coupon.tasks for code, coupon in self._coupons.items() if coupon.due <= now}
 
     def due_in_ms(self) -> int | None:
         """When something is; None when nothing waits."""
@@ -114,12 +125,10 @@ class Waiting:
         self._coupons.clear()
         self._places.clear()
         self._bytes.clear()
+        self._fresh.clear()
 
     def _known(self, codes: Iterable[str]) -> Iterator[tuple[str, _Coupon]]:
         return ((code, self._coupons[code]) for code in codes if code in self._coupons)
-
-    def _in_order(self, coupon: _Coupon) -> list[Task]:
-        return sorted(coupon.tasks.values(), key=self._order)
 
     def _order(self, task: Task) -> tuple[int, Place]:
         """In several topics there is no other order than that of the numbers."""

@@ -99,14 +99,16 @@ def test_what_went_wrong_is_not_told_to_strangers(api, backends, monkeypatch):
 
 
 def problems_of(api, role):
+    """Without a new look, when there was one just now."""
     answer = api.get("/readyz")
     told = answer.json if answer.status_code == 200 else problem(answer)
     return told["dependencies"][role]["problems"]
 
 
-def test_topics_without_a_living_worker_are_named(api, backends, settings, worker):
+def test_topics_without_a_living_worker_are_named(api, backends, settings, worker, timer):
     worker.run_once(poll_s=0.01)
     assert problems_of(api, "worker") == []
+    timer.ahead_ms += FRESH_MS
     worker._consumer.close()
     backends.cache.delete_many(living(backends.cache))
     Worker(backends, settings, ["commands"]).run_once(poll_s=0.01)
@@ -117,7 +119,7 @@ def test_topics_without_a_living_worker_are_named(api, backends, settings, worke
     ]
 
 
-def test_a_worker_that_never_could_work_is_none(api, backends, worker, monkeypatch):
+def test_a_worker_that_never_could_work_is_none(api, backends, worker, timer, monkeypatch):
     def away():
         raise BackendUnavailable("the table is missing")
 
@@ -127,6 +129,7 @@ def test_a_worker_that_never_could_work_is_none(api, backends, worker, monkeypat
             with pytest.raises(BackendUnavailable):
                 worker.run_once(poll_s=0.01)
     assert api.get("/readyz").json["dependencies"]["worker"]["status"] == "down"
+    timer.ahead_ms += FRESH_MS
     backends.cache.close()
     assert api.get("/readyz").json["dependencies"]["worker"]["status"] == "unknown"
 
@@ -151,11 +154,12 @@ def test_a_partition_that_is_left_alone_is_named_without_its_reason(api, backend
     assert sentence.endswith(" is left alone by its worker")
 
 
-def test_a_store_that_cannot_be_written_is_told_and_commands_can_be_taken(api, backends, monkeypatch):
+def test_a_store_that_cannot_be_written_is_told_and_commands_can_be_taken(api, backends, timer, monkeypatch):
     def full(coupons):
         raise BackendUnavailable("/secret/store.db: database or disk is full")
 
     assert problems_of(api, "store") == []
+    timer.ahead_ms += FRESH_MS
     monkeypatch.setattr(backends.store, "save_many", full)
     answer = api.get("/readyz")
     assert answer.status_code == 200
