@@ -33,6 +33,7 @@ AGAIN = (
 """Nothing was written, and the broker will soon be ready, or another one leads."""
 TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 ACKS_ALL = -1
+UNKNOWN = errors.UnknownError.errno
 VERSION_MAX = 9
 """Of the request: the last in which a topic goes by its name."""
 
@@ -173,13 +174,18 @@ def _records(batch: _Batch) -> bytearray:
 
 
 def _outcomes(response: Any) -> dict[TopicPartition, Any]:
-    """What the broker says of each partition; None is good. It says nothing when there was no answer."""
-    if response is None:
-        return {}
-    return {
-        TopicPartition(topic.name, partition.index): None
-        if partition.error_code == 0
-        else errors.for_code(partition.error_code)(partition.error_message or "")
-        for topic in response.responses
-        for partition in topic.partition_responses
-    }
+    """What the broker says of each partition; None is good: its one acknowledgement, which tells at which offset. It
+    says nothing when there was no answer."""
+    outcomes: dict[TopicPartition, Any] = {}
+    for topic in response.responses if response is not None else ():
+        for partition in topic.partition_responses:
+            place = TopicPartition(topic.name, partition.index)
+            outcomes[place] = outcomes.get(place) or _outcome(partition)
+    return outcomes
+
+
+def _outcome(partition: Any) -> Exception | None:
+    if partition.error_code == 0 and partition.base_offset >= 0:
+        return None
+    failure: Exception = errors.for_code(partition.error_code or UNKNOWN)(partition.error_message or "")
+    return failure

@@ -35,7 +35,10 @@ class Link:
             options = {"request_timeout_ms": self._cluster.timeout_ms, "receive_message_max_bytes": ANSWER_BYTES_MAX}
             self._client, _ = self._cluster.connect(_bootstrapped, within_s, **options)
         for node in nodes:
-            self._await_ready(self._client, node, deadline)
+            self._nodes.add(node)
+            if not self._client.is_ready(node):
+                with suppress(errors.KafkaError):  # not to be reached, or no broker of the cluster any more
+                    self._client.await_ready(node, timeout_ms=min(left_ms(deadline), int(READY_S * 1000)))
         return self._client
 
     def ask(self, requests: Sequence[tuple[int | None, Any]], deadline: float) -> list[Any]:
@@ -43,7 +46,7 @@ class Link:
         connected anew."""
         try:
             client = self.client({node for node, _ in requests if node is not None}, deadline)
-            sent = [(client.send(self._ready(client, node), request)) for node, request in requests]
+            sent = [client.send(_ready(client, node), request) for node, request in requests]
             for future in sent:
                 client.poll(timeout_ms=left_ms(deadline), future=future)
             for future in sent:
@@ -61,17 +64,11 @@ class Link:
             with suppress(Exception):  # of the driver, which throws anything
                 client.close()
 
-    def _await_ready(self, client: KafkaNetClient, node: int, deadline: float) -> None:
-        if not client.is_ready(node):
-            with suppress(errors.KafkaError):  # not to be reached, or no broker of the cluster any more
-                client.await_ready(node, timeout_ms=min(left_ms(deadline), int(READY_S * 1000)))
-        if client.is_ready(node):
-            self._nodes.add(node)
 
-    def _ready(self, client: KafkaNetClient, node: int | None) -> int | None:
-        if node is not None and not client.is_ready(node):
-            raise errors.NodeNotReadyError(f"broker {node}")
-        return node
+def _ready(client: KafkaNetClient, node: int | None) -> int | None:
+    if node is not None and not client.is_ready(node):
+        raise errors.NodeNotReadyError(f"broker {node}")
+    return node
 
 
 def left_ms(deadline: float) -> int:

@@ -13,6 +13,7 @@ from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
 
 AGAIN_PAUSE_S = 0.05
+NOTHING_SAID = errors.KafkaError("nothing was said of the others")
 
 
 class SharedProducer:
@@ -67,9 +68,11 @@ class SharedProducer:
 
 
 def _raise_failure(orders: Sequence[Order], number: int) -> None:
-    """Raise what the callers of a publish are told, if anything failed."""
+    """Raise what the callers of a publish are told, unless each of its messages was acknowledged."""
+    acknowledged = sum(order.acknowledged for order in orders)
+    if acknowledged == number:
+        return
     failures = [failure for order in orders for failure in order.failures]
-    if failures:
-        acknowledged = sum(order.acknowledged for order in orders)
-        kind = BackendRejected if all(order.is_refused for order in orders) else BackendUnavailable
-        raise kind(f"Kafka acknowledged {acknowledged} of {number} messages: {said(failures[0])}") from failures[0]
+    is_refused = len(failures) == number and all(order.is_refused for order in orders)
+    kind, failure = BackendRejected if is_refused else BackendUnavailable, (*failures, NOTHING_SAID)[0]
+    raise kind(f"Kafka acknowledged {acknowledged} of {number} messages: {said(failure)}") from failure

@@ -1,6 +1,8 @@
 """What a broker seldom says on demand: a client that follows a script, at the driver's edge."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +11,9 @@ from kafka.future import Future
 from kafka.record.memory_records import MemoryRecords
 
 from backends.queue.kafka_broker import BATCH_BYTES, Broker, Order
+from backends.queue.kafka_leaders import Leaders
+from backends.queue.kafka_producer import SharedProducer
+from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Message
 
 ONE, TWO = TopicPartition("t", 1), TopicPartition("t", 2)
@@ -23,6 +28,7 @@ class Scripted:
     def __init__(self, script, unreachable):
         self._script, self._unreachable = script, unreachable
         self.sent: list[dict[int, list[bytes]]] = []
+        self.distort = lambda topics: topics
         self.closed = False
 
     def connected(self, node):
@@ -48,9 +54,13 @@ class Scripted:
         future = Future()
         if SILENCE in said.values():
             return future
-        partitions = [SimpleNamespace(index=p, error_code=code, error_message=None) for p, code in said.items()]
-        topics = [SimpleNamespace(name=topic.name, partition_responses=partitions)]
-        return future.success(SimpleNamespace(responses=topics))
+        topics = [_acknowledgement(topic.name, partition, code) for partition, code in said.items()]
+        return future.success(SimpleNamespace(responses=self.distort(topics)))
+
+
+def _acknowledgement(topic, partition, code, base_offset=5):
+    said = SimpleNamespace(index=partition, error_code=code, error_message=None, base_offset=base_offset)
+    return SimpleNamespace(name=topic, partition_responses=[said])
 
 
 def values(records):
@@ -58,14 +68,24 @@ def values(records):
 
 
 def opened(script, unreachable=None):
+    cluster, clients = scripted(script, unreachable)
+    return Broker(cluster, 1), clients
+
+
+def scripted(script, unreachable=None, distort=None):
+    """A cluster of one broker, and the connections that were made to it."""
     clients = []
 
     def connect(kind, within_s, **options):
         clients.append(Scripted(script, unreachable))
+        clients[-1].distort = distort or clients[-1].distort
         return clients[-1], None
 
-    cluster = SimpleNamespace(timeout_s=1.0, timeout_ms=1000, connect=connect)
-    return Broker(cluster, 1), clients
+    leaders = {"t": [1, 1]}
+    cluster = SimpleNamespace(
+        timeout_s=1.0, timeout_ms=1000, prefix="", connect=connect, ask=lambda question, within_s: leaders
+    )
+    return cluster, clients
 
 
 def order(place, *sent):
@@ -159,3 +179,71 @@ def test_a_broker_that_is_closed_keeps_no_connection():
     send(broker, order(ONE, b"a"))
     broker.close()
     assert clients[0].closed
+
+
+def producer(distort=None):
+    cluster, clients = scripted(lambda partition, batch: GOOD, distort=distort)
+    return SharedProducer(cluster, Leaders(cluster)), clients
+
+
+TWO_PARTITIONS = [Message("t", key, b"v") for key in ("d", "a")]
+
+
+def test_what_is_acknowledged_as_a_whole_is_published():
+    shared, clients = producer()
+    shared.publish(TWO_PARTITIONS)
+    assert clients[0].sent == [{0: [b"v"], 1: [b"v"]}]
+
+
+DISTORTED = {
+    "one is left out": lambda topics: topics[:1],
+    "the other is left out": lambda topics: topics[1:],
+    "nothing is said": lambda topics: [],
+    "of no partition": lambda topics: [SimpleNamespace(name="t", partition_responses=[])],
+    "of another topic": lambda topics: [SimpleNamespace(**vars(each) | {"name": "other"}) for each in topics],
+    "of another partition": lambda topics: [topics[0], _acknowledgement("t", 7, GOOD)],
+    "an error before the good one": lambda topics: [_acknowledgement("t", 0, -1), *topics],
+    "an error after the good one": lambda topics: [*topics, _acknowledgement("t", 0, -1)],
+    "no offset": lambda topics: [topics[0], _acknowledgement("t", 1, GOOD, base_offset=-1)],
+}
+
+
+@pytest.mark.parametrize("distorted", DISTORTED)
+def test_what_no_acknowledgement_names_is_not_published(distorted):
+    shared, clients = producer(DISTORTED[distorted])
+    with pytest.raises(BackendUnavailable, match=r"acknowledged [01] of 2"):
+        shared.publish(TWO_PARTITIONS)
+    assert len(clients) == 1, "in doubt, so not sent again"
+
+
+@pytest.mark.parametrize("settle", [lambda order: None, lambda order: order.settle(order.todo[0], None)])
+def test_a_broker_that_says_nothing_of_a_message_has_not_acknowledged_it(monkeypatch, settle):
+    monkeypatch.setattr(Broker, "send", lambda broker, order, deadline: settle(order))
+    shared, _ = producer()
+    with pytest.raises(BackendUnavailable, match=r"acknowledged [01] of 2"):
+        shared.publish(TWO_PARTITIONS)
+
+
+def test_who_waits_for_a_thread_that_dies_while_it_sends_for_all_has_published_nothing():
+    """A thread may be ended by what is no Exception, between its request and the answer."""
+    waits, dies = threading.Event(), threading.Event()
+
+    def script(partition, batch):
+        if b"dies" in batch:
+            dies.set()
+            waits.wait(10)
+            return GOOD
+        raise SystemExit
+
+    cluster, _ = scripted(script)
+    shared = SharedProducer(cluster, Leaders(cluster))
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(shared.publish, [Message("t", "a", b"dies")])
+        dies.wait(10)
+        later = [threads.submit(shared.publish, [Message("t", "a", b"later")]) for _ in range(2)]
+        waiting = shared._brokers[1]._group._waiting
+        while len(waiting) < 2:
+            time.sleep(0.001)
+        waits.set()
+        first.result()
+        assert {type(each.exception()) for each in later} == {SystemExit, BackendUnavailable}
