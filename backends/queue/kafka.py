@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Self, TypeVar
 
 from kafka import errors
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from backends.queue.kafka_client import Cluster
 from backends.queue.kafka_consumer import KafkaQueueConsumer
@@ -19,6 +20,8 @@ from coupon.ports.url import Url
 
 Answer = TypeVar("Answer")
 PING_S = 1.0
+BROKERS_CLOCK = {"message.timestamp.type": "LogAppendTime"}
+"""Of all that Kafka decides by time (--to-datetime, an operator's retention): no machine of ours has a say."""
 TOPIC = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": "1048588"}
 """Kafka forgets by age, whether a message was carried out or not: not ours, unless an operator says so."""
 
@@ -49,7 +52,7 @@ class KafkaQueue(Queue):
     def create(self, topics: Iterable[str]) -> None:
         names = [self._cluster.prefix + topic for topic in topics]
         replicas = self._cluster.replicas
-        configs = TOPIC | {"min.insync.replicas": str(max(1, replicas - 1))}
+        configs = TOPIC | BROKERS_CLOCK | {"min.insync.replicas": str(max(1, replicas - 1))}
         new = {"num_partitions": self._cluster.partitions, "replication_factor": replicas, "configs": configs}
 
         def create(admin: Any) -> None:
@@ -58,6 +61,7 @@ class KafkaQueue(Queue):
                 error = errors.for_code(topic["error_code"])
                 if error not in (errors.NoError, errors.TopicAlreadyExistsError):
                     raise error(f"topic {topic['name']!r}: {topic.get('error_message')}")
+            _go_by_the_brokers_clock(admin, names)
             admin.wait_for_topics(names, timeout_ms=self._cluster.timeout_ms)
 
         if names:
@@ -114,3 +118,10 @@ class _Clients:
         self.producer.close()
         self.offsets.close()
         self.reader.close()
+
+
+def _go_by_the_brokers_clock(admin: Any, topics: Iterable[str]) -> None:
+    """Also those that an older version made, or somebody else. A cluster that refuses is left as it is, and nothing is
+    raised: our producer sends no times."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic, BROKERS_CLOCK) for topic in topics]
+    admin.alter_configs(resources, raise_on_unknown=False)

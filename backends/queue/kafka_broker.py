@@ -34,6 +34,8 @@ AGAIN = (
 TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 ACKS_ALL = -1
 UNKNOWN = errors.UnknownError.errno
+NO_TIMESTAMP = -1
+"""Kafka refuses a message from an hour in the future, by its own clock. Our times are in the messages."""
 VERSION_MAX = 9
 """Of the request: the last in which a topic goes by its name."""
 
@@ -165,9 +167,8 @@ def _request(batches: Mapping[TopicPartition, _Batch], timeout_ms: int) -> Any:
 
 def _records(batch: _Batch) -> bytearray:
     builder = MemoryRecordsBuilder(magic=2, compression_type=0, batch_size=BATCH_BYTES * 16)
-    now_ms = time.time_ns() // 1_000_000
     for _, (_, message) in batch:
-        builder.append(now_ms, message.key.encode(), message.value)
+        builder.append(NO_TIMESTAMP, message.key.encode(), message.value)
     builder.close()
     records: bytearray = builder.buffer()
     return records

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaConfigurationError
 
@@ -240,6 +241,41 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses):
         assert {prefix + "t", prefix + "other"} <= set(admin.list_topics())
         assert admin.list_group_offsets([f"{prefix}g"])[f"{prefix}g"]
         admin.close()
+
+    @pytest.fixture
+    def of_an_older_version(self, services: Services, prefix: str) -> Iterator[ConfigResource]:
+        """A topic in which our times decide, and whose retention an operator has set."""
+        admin = KafkaAdminClient(bootstrap_servers=services.kafka)
+        configs = {"message.timestamp.type": "CreateTime", "retention.ms": "2592000000"}
+        admin.create_topics({f"{prefix}older": {"num_partitions": 4, "replication_factor": 1, "configs": configs}})
+        admin.wait_for_topics([f"{prefix}older"])
+        yield ConfigResource("topic", f"{prefix}older", configs)
+        admin.close()
+
+    def test_a_topic_goes_by_the_brokers_clock_also_one_that_an_older_version_made(
+        self, queue: Queue, services: Services, prefix: str, of_an_older_version: ConfigResource
+    ) -> None:
+        queue.create(["older"])
+        admin = KafkaAdminClient(bootstrap_servers=services.kafka)
+        topics = [of_an_older_version, ConfigResource("topic", f"{prefix}t")]
+        told = admin.describe_configs(topics)["topic"]
+        admin.close()
+        assert {name: told[name]["message.timestamp.type"]["value"] for name in told} == {
+            f"{prefix}older": "LogAppendTime",
+            f"{prefix}t": "LogAppendTime",
+        }
+        assert told[f"{prefix}older"]["retention.ms"]["value"] == "2592000000"
+
+    @pytest.mark.usefixtures("of_an_older_version")
+    @pytest.mark.parametrize("wrong_h", [-30_000, -2, 2, 30_000])
+    def test_a_clock_that_is_wrong_stops_no_publish(
+        self, queue: Queue, monkeypatch: pytest.MonkeyPatch, wrong_h: int
+    ) -> None:
+        right_s = time.time
+        monkeypatch.setattr(time, "time", lambda: right_s() + wrong_h * 3_600)
+        monkeypatch.setattr(time, "time_ns", lambda: int((right_s() + wrong_h * 3_600) * 1e9))
+        queue.publish([Message("older", "k", b"v"), Message("t", "k", b"v")])
+        assert values(queue.browse("older")) == values(queue.browse("t")) == [b"v"]
 
     def test_the_driver_commits_nothing_by_itself(self, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(KafkaConsumer.DEFAULT_CONFIG, "auto_commit_interval_ms", 100)  # every 5 s, unless told
