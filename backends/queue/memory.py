@@ -52,13 +52,13 @@ class _Group:
 
 
 class MemoryQueue(Queue):
-    """Thread-safe. A member that has not polled for ``lease_s`` by the ``clock`` loses its partitions to others.
-    With ``timeout_s=0`` a poll neither waits nor asks any other clock."""
+    """Thread-safe. A member that has not polled for ``lease_s`` by the ``timer``, which tells seconds and is never set,
+    loses its partitions to others. With ``timeout_s=0`` a poll neither waits nor asks any other clock."""
 
     def __init__(
-        self, partitions: int = 4, lease_s: float = POLL_GAP_MAX_S, clock: Callable[[], float] = time.time
+        self, partitions: int = 4, lease_s: float = POLL_GAP_MAX_S, timer: Callable[[], float] = time.monotonic
     ) -> None:
-        self.partitions, self.lease_s, self.clock = partitions, lease_s, clock
+        self.partitions, self.lease_s, self.timer = partitions, lease_s, timer
         self.changed = threading.Condition()
         self.logs: dict[Position, list[Delivery]] = {}
         """All that was ever published: a message's index is its offset."""
@@ -216,7 +216,7 @@ class MemoryConsumer(Consumer):
 
     def _renew(self) -> None:
         """Stay in the group, and hold what is due."""
-        group, now = self._group(), self._queue.clock()
+        group, now = self._group(), self._queue.timer()
         group.expel(now)
         kept = group.owned_by(self._name)
         group.members[self._name] = _Member(self._topics, now + self._queue.lease_s)

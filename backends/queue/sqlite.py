@@ -7,6 +7,7 @@ from sqlite3 import Connection
 from typing import Self
 from uuid import uuid4
 
+from backends.queue import sqlite_time
 from backends.queue.rules import POLL_BYTES_MAX, partition_of, refuse_oversized
 from backends.queue.sqlite_consumer import SqliteConsumer, page
 from backends.queue.sqlite_group import Membership, Renewer
@@ -24,8 +25,8 @@ CREATE TABLE IF NOT EXISTS messages (
     place INTEGER NOT NULL, offset INTEGER NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, at REAL NOT NULL,
     PRIMARY KEY (place, offset)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS members (
-    party TEXT NOT NULL, topic TEXT NOT NULL, member TEXT NOT NULL, until REAL NOT NULL,
+CREATE TABLE IF NOT EXISTS beats (
+    party TEXT NOT NULL, topic TEXT NOT NULL, member TEXT NOT NULL, beat INTEGER NOT NULL,
     PRIMARY KEY (party, topic, member)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS cursors (
@@ -33,12 +34,14 @@ CREATE TABLE IF NOT EXISTS cursors (
 ) WITHOUT ROWID;
 """
 """``place`` is a partition's id, ``party`` a consumer group. A partition holds the offsets from ``first`` to ``next``;
-``owner`` is the one member that may deliver and commit it."""
+``owner`` is the one member that may deliver and commit it. ``at`` is by the file's time. Version 511aa48 had
+the members of groups in a table ``members``: who is named there only is not one of the living."""
 
 
 class SqliteQueue(Queue):
     """Messages that all groups have committed are deleted when they are older than ``retention_s``, those of a topic
-    without any group never. Members that give no sign of life for ``lease_s`` lose their partitions to others."""
+    without any group never. Members that give no sign of life for ``lease_s`` lose their partitions to others. Both are
+    counted by the ``timer`` of those who are there; it tells seconds, and is never set."""
 
     def __init__(
         self,
@@ -48,10 +51,10 @@ class SqliteQueue(Queue):
         partitions: int = 8,
         retention_s: float = 86_400.0,
         lease_s: float = 6.0,
-        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._partitions, self._retention_s, self._lease_s, self._clock = partitions, retention_s, lease_s, clock
-        self._new_file = partial(SqliteFile, path, SCHEMA, timeout_s, synchronous)
+        self._partitions, self._retention_s, self._lease_s, self._timer = partitions, retention_s, lease_s, timer
+        self._new_file = partial(SqliteFile, path, SCHEMA + sqlite_time.SCHEMA, timeout_s, synchronous)
         self._file = self._new_file()
         self._consumers: list[SqliteConsumer] = []
         self._closed = False
@@ -84,7 +87,7 @@ class SqliteQueue(Queue):
             return
         with self._file.write() as db:
             ends = {topic: _ends(db, topic) for topic in {message.topic for message in messages}}
-            rows, now = [], self._clock()
+            rows, now = [], sqlite_time.told(db)
             for message in messages:
                 end = ends[message.topic][partition_of(message.key, len(ends[message.topic]))]
                 rows.append((end[0], end[1], message.key, message.value, now))
@@ -97,8 +100,8 @@ class SqliteQueue(Queue):
         if self._closed:
             raise BackendUnavailable("the queue was closed")
         membership = Membership(group, uuid4().hex, sorted(set(topics)), self._lease_s)
-        renewer = Renewer(self._new_file(), membership, self._clock)
-        consumer = SqliteConsumer(self._file, membership, renewer, self._retention_s, self._clock)
+        renewer = Renewer(self._new_file(), membership)
+        consumer = SqliteConsumer(self._file, membership, renewer, self._retention_s, self._timer)
         self._consumers = [*(known for known in self._consumers if not known.closed), consumer]
         return consumer
 

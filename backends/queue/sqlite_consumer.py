@@ -1,5 +1,6 @@
 """One member of a group of a SQLite queue, as its thread sees it: deliver, commit, prune."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -7,6 +8,7 @@ from sqlite3 import Connection
 
 from backends.queue.rules import POLL_BYTES_MAX, Holdings
 from backends.queue.sqlite_group import Membership, Renewer
+from backends.queue.sqlite_time import FileTime, told
 from backends.sqlite import SqliteFile
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Consumer, Delivery, Position
@@ -28,29 +30,30 @@ class SqliteConsumer(Consumer):
         membership: Membership,
         renewer: Renewer,
         retention_s: float,
-        clock: Callable[[], float],
+        timer: Callable[[], float],
     ) -> None:
         self._file, self._membership, self._renewer = file, membership, renewer
-        self._retention_s, self._clock = retention_s, clock
+        self._retention_s, self._timer = retention_s, timer
+        self._time = FileTime(timer)
         self._holdings = Holdings()
         self._places: dict[Position, int] = {}
         self._paused: frozenset[str | Position] = frozenset()
         self._turn = 0
-        self._shared_at = self._share_after_s = 0.0
+        self._share_at = -math.inf
         self.closed = False
 
     def poll(self, max_messages: int, timeout_s: float) -> list[Delivery]:
         self._renew()
         deadline = time.monotonic() + timeout_s
         while True:
-            if not 0 <= self._clock() - self._shared_at < self._share_after_s:
+            if self._timer() >= self._share_at:
                 self._share()
             with self._file.read() as db:
                 version = _version(db)
                 found = self._take(db, max_messages)
             if found or time.monotonic() >= deadline:
                 return found
-            self._wait_for_a_change(version, min(deadline, time.monotonic() + self._share_after_s))
+            self._wait_for_a_change(version, min(deadline, time.monotonic() + self._share_at - self._timer()))
 
     def commit(self, positions: Mapping[Position, int]) -> None:
         self._holdings.check(positions)
@@ -59,7 +62,7 @@ class SqliteConsumer(Consumer):
                 place = self._places[position]
                 if not self._membership.commit(db, place, offset):
                     raise BackendUnavailable(f"{position.topic}/{position.partition} is another member's by now")
-                _prune(db, place, self._clock() - self._retention_s)
+                _prune(db, place, told(db) - self._retention_s)
         self._holdings.commit(positions)
 
     def rewind(self) -> None:
@@ -86,8 +89,9 @@ class SqliteConsumer(Consumer):
             self._renewer.start()
 
     def _share(self) -> None:
-        now = self._clock()
+        now = self._timer()
         with self._file.write() as db:
+            self._time.advance(db)
             shares = self._membership.share(db, now)
         owned = {place.position: place for place in shares.owned}
         self._holdings.keep(shares.kept & owned.keys())
@@ -95,7 +99,7 @@ class SqliteConsumer(Consumer):
             if position not in self._holdings:
                 self._holdings.take(position, place.next)
         self._places = {position: place.id for position, place in owned.items()}
-        self._shared_at, self._share_after_s = now, SHARE_EVERY_S if shares.complete else SHARE_SOON_S
+        self._share_at = now + (SHARE_EVERY_S if shares.complete else SHARE_SOON_S)
 
     def _take(self, db: Connection, max_messages: int) -> list[Delivery]:
         """What is next, in turn from all partitions."""
@@ -138,7 +142,7 @@ def page(db: Connection, place: int, begin: int, limit: int, bytes_max: int) -> 
 
 
 def _prune(db: Connection, place: int, before: float) -> None:
-    """Delete some of what all groups have committed and is older than that, the oldest first."""
+    """Delete some of what all groups have committed and is older than that, by the file's time, the oldest first."""
     query = "SELECT first, (SELECT min(next) FROM cursors WHERE place = id) FROM partitions WHERE id = ?"
     first, committed = db.execute(query, (place,)).fetchone()
     end = min(committed, first + PRUNE_MAX)

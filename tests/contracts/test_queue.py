@@ -89,14 +89,24 @@ class TestMemoryQueue(QueueContract):
         return lambda queue, position, begin: cast(MemoryQueue, queue).trim(position, begin)
 
     def test_who_does_not_poll_for_a_lease_loses_its_partitions(self, clock: Clock) -> None:
-        queue = MemoryQueue(lease_s=10, clock=clock)
-        _an_abandoned_member_is_expelled(queue, clock)
+        queue = MemoryQueue(lease_s=10, timer=clock)
+        queue.create(["t"])
+        queue.publish(messages(20))
+        abandoned, heir = queue.consumer(["t"], "g"), queue.consumer(["t"], "g")
+        in_hand = abandoned.poll(100, 0)
+        clock.now += 5
+        assert heir.poll(100, 0) == []
+        clock.now += 5.1
+        assert len(heir.poll(100, 0)) == len(in_hand) == 20
+        with pytest.raises(BackendUnavailable):
+            abandoned.commit(ends(in_hand))
+        assert queue.lag(["t"], "g") == 20
 
     def test_a_poll_that_need_not_wait_asks_no_clock_but_the_queues(
         self, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("backends.queue.memory.time", None)
-        queue = MemoryQueue(clock=clock)
+        queue = MemoryQueue(timer=clock)
         queue.create(["t"])
         queue.publish(messages(10))
         assert len(queue.consumer(["t"], "g").poll(100, 0)) == 10
@@ -130,21 +140,116 @@ class TestSqliteQueue(QueueContract, QueueAcrossProcesses):
 
     @pytest.fixture
     def ageing(self, tmp_path: Path, clock: Clock) -> Iterator[SqliteQueue]:
-        """One partition, messages kept for 100 s once they are committed, and a clock that is moved by hand."""
-        queue = SqliteQueue(f"{tmp_path}/ageing.db", partitions=1, retention_s=100, clock=clock)
-        queue.create(["t", "dead-letters"])
+        """One partition, messages kept for 100 s once they are committed, and a timer that is moved by hand."""
+        queue = SqliteQueue(f"{tmp_path}/queue.db", partitions=1, retention_s=100, lease_s=3_000, timer=clock)
+        queue.create(["t", "watched", "dead-letters"])
         yield queue
         queue.close()
 
-    def test_a_member_that_is_abandoned_loses_its_partitions(self, ageing: SqliteQueue, clock: Clock) -> None:
-        _an_abandoned_member_is_expelled(ageing, clock)
+    @pytest.fixture
+    def passing(self, ageing: SqliteQueue, clock: Clock) -> Callable[[float], None]:
+        """Time goes by, while a member of some group is there."""
+        watcher = ageing.consumer(["watched"], "watching")
+        watcher.poll(1, 0)
 
-    def test_old_messages_that_all_groups_have_committed_are_deleted(self, ageing: SqliteQueue, clock: Clock) -> None:
+        def passing(seconds: float) -> None:
+            clock.now += seconds
+            watcher.poll(1, 0)
+
+        return passing
+
+    def test_a_member_that_is_abandoned_loses_its_partitions(self, ageing: SqliteQueue, clock: Clock) -> None:
+        """Counted from when the heir saw it first: 3,000 s by its own timer."""
+        ageing.publish(messages(20))
+        abandoned, heir = ageing.consumer(["t"], "g"), ageing.consumer(["t"], "g")
+        in_hand = abandoned.poll(100, 0)
+        clock.now += 100_000
+        assert heir.poll(100, 0) == []
+        clock.now += 2_999
+        assert heir.poll(100, 0) == []
+        clock.now += 1.1
+        assert len(heir.poll(100, 0)) == len(in_hand) == 20
+        with pytest.raises(BackendUnavailable):
+            abandoned.commit(ends(in_hand))
+        assert ageing.lag(["t"], "g") == 20
+
+    def test_a_member_that_is_there_keeps_its_partitions_however_seldom_others_look(
+        self, ageing: SqliteQueue, clock: Clock
+    ) -> None:
+        ageing.publish(messages(20))
+        owner, other = ageing.consumer(["t"], "g"), ageing.consumer(["t"], "g")
+        in_hand = owner.poll(100, 0)
+        for _ in range(5):
+            assert other.poll(100, 0) == []
+            clock.now += 10_000
+            assert owner.poll(100, 0) == []
+        owner.commit(ends(in_hand))
+
+    def test_a_member_that_died_while_the_clock_was_ahead_keeps_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        queue = SqliteQueue(f"{tmp_path}/queue.db", partitions=2, lease_s=0.5)
+        queue.create(["t"])
+        queue.publish(messages(20))
+        with monkeypatch.context() as patch:
+            _set_clock(patch, 7_200)
+            killed = queue.consumer(["t"], "g")
+            poll(killed, 20)
+            killed._renewer.stop()
+        assert len(poll(queue.consumer(["t"], "g"), 20)) == 20
+        queue.close()
+
+    def test_a_clock_that_is_set_takes_no_partition_from_the_living(
+        self, ageing: SqliteQueue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ageing.publish(messages(20))
+        owner, other = ageing.consumer(["t"], "g"), ageing.consumer(["t"], "g")
+        in_hand = owner.poll(100, 0)
+        for ahead_s in (0, 7_200, -7_200, 1e9):
+            _set_clock(monkeypatch, ahead_s)
+            assert other.poll(100, 0) == []
+        owner.commit(ends(in_hand))
+
+    def test_a_lease_of_an_older_version_holds_nobody_up(self, ageing: SqliteQueue, tmp_path: Path) -> None:
+        """511aa48 wrote until when a member lives, by a clock that may have been ahead."""
+        ageing.publish(messages(20))
+        with closing(sqlite3.connect(f"{tmp_path}/queue.db", isolation_level=None)) as db:
+            db.execute(
+                "CREATE TABLE members (party TEXT NOT NULL, topic TEXT NOT NULL, member TEXT NOT NULL,"
+                " until REAL NOT NULL, PRIMARY KEY (party, topic, member)) WITHOUT ROWID"
+            )
+            db.execute("INSERT INTO members VALUES ('g', 't', 'of 511aa48', 9e12)")
+            db.execute("INSERT INTO cursors SELECT 'g', id, 7, 'of 511aa48' FROM partitions WHERE topic = 't'")
+        assert [d.offset for d in ageing.consumer(["t"], "g").poll(100, 0)] == list(range(7, 20))
+
+    def test_a_clock_that_is_set_deletes_nothing(self, ageing: SqliteQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What was carried out a moment ago may be needed for a restore."""
+        consumer = ageing.consumer(["t"], "g")
+        for days in (0, 30, -30, 3_000):
+            _set_clock(monkeypatch, days * 86_400)
+            ageing.publish(messages(10))
+            drain([consumer], 10)
+        assert len(list(ageing.browse("t"))) == 40
+
+    def test_what_an_older_version_published_grows_old_from_then_on(self, ageing: SqliteQueue, tmp_path: Path) -> None:
+        """511aa48 dated its messages by the clock, and had no time of the file's own."""
+        ageing.publish(messages(10))
+        with closing(sqlite3.connect(f"{tmp_path}/queue.db", isolation_level=None)) as db:
+            db.execute("DROP TABLE time")
+            db.execute("UPDATE messages SET at = ? - CASE WHEN offset < 4 THEN 200 ELSE 10 END", (time.time(),))
+        queue = SqliteQueue(f"{tmp_path}/queue.db", partitions=1, retention_s=100)
+        drain([queue.consumer(["t"], "g")], 10)
+        assert [d.offset for d in queue.browse("t")] == [4, 5, 6, 7, 8, 9]
+        queue.close()
+
+    def test_old_messages_that_all_groups_have_committed_are_deleted(
+        self, ageing: SqliteQueue, passing: Callable[[float], None]
+    ) -> None:
         one, two = ageing.consumer(["t"], "one"), ageing.consumer(["t"], "two")
         ageing.publish(messages(10))
         drain([one], 10)
         poll(two, 10)
-        clock.now += 101
+        passing(101)
         ageing.publish([Message("t", "k", b"young")])
         drain([one], 1)
         assert len(list(ageing.browse("t"))) == 11, "the group two has committed nothing"
@@ -154,12 +259,12 @@ class TestSqliteQueue(QueueContract, QueueAcrossProcesses):
         assert ageing.lag(["t"], "one") == ageing.lag(["t"], "two") == 0
 
     def test_offsets_go_on_and_new_groups_begin_behind_what_was_deleted(
-        self, ageing: SqliteQueue, clock: Clock
+        self, ageing: SqliteQueue, passing: Callable[[float], None]
     ) -> None:
         consumer = ageing.consumer(["t"], "g")
         for value in (b"old", b"new"):
             ageing.publish([Message("t", "k", value)] * 5)
-            clock.now += 101
+            passing(101)
             drain([consumer], 5)
         assert list(ageing.browse("t")) == []
         ageing.publish([Message("t", "k", b"last")])
@@ -167,16 +272,16 @@ class TestSqliteQueue(QueueContract, QueueAcrossProcesses):
         assert ageing.lag(["t"], "late") == 1
         assert values(poll(ageing.consumer(["t"], "late"), 1)) == [b"last"]
 
-    def test_what_no_group_reads_is_kept_for_ever(self, ageing: SqliteQueue, clock: Clock) -> None:
+    def test_what_no_group_reads_is_kept_for_ever(self, ageing: SqliteQueue, passing: Callable[[float], None]) -> None:
         ageing.publish([Message("dead-letters", "k", b"v"), Message("t", "k", b"v")])
-        clock.now += 1_000_000
+        passing(1_000_000)
         drain([ageing.consumer(["t"], "g")], 1)
         assert len(list(ageing.browse("dead-letters"))) == 1
 
-    def test_a_commit_deletes_a_bounded_number(self, ageing: SqliteQueue, clock: Clock) -> None:
+    def test_a_commit_deletes_a_bounded_number(self, ageing: SqliteQueue, passing: Callable[[float], None]) -> None:
         count = PRUNE_MAX * 2 + 1
         ageing.publish(messages(count))
-        clock.now += 101
+        passing(101)
         consumer = ageing.consumer(["t"], "g")
         position = ends(poll(consumer, count))
         kept = []
@@ -271,9 +376,7 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses):
     def test_a_clock_that_is_wrong_stops_no_publish(
         self, queue: Queue, monkeypatch: pytest.MonkeyPatch, wrong_h: int
     ) -> None:
-        right_s = time.time
-        monkeypatch.setattr(time, "time", lambda: right_s() + wrong_h * 3_600)
-        monkeypatch.setattr(time, "time_ns", lambda: int((right_s() + wrong_h * 3_600) * 1e9))
+        _set_clock(monkeypatch, wrong_h * 3_600)
         queue.publish([Message("older", "k", b"v"), Message("t", "k", b"v")])
         assert values(queue.browse("older")) == values(queue.browse("t")) == [b"v"]
 
@@ -421,18 +524,11 @@ class _Publishing(threading.Thread):
         return self.acknowledged
 
 
-def _an_abandoned_member_is_expelled(queue: Queue, clock: Clock) -> None:
-    queue.create(["t"])
-    queue.publish(messages(20))
-    abandoned, heir = queue.consumer(["t"], "g"), queue.consumer(["t"], "g")
-    in_hand = abandoned.poll(100, 0)
-    clock.now += 5
-    assert heir.poll(100, 0) == []
-    clock.now += 5.1
-    assert len(heir.poll(100, 0)) == len(in_hand) == 20
-    with pytest.raises(BackendUnavailable):
-        abandoned.commit(ends(in_hand))
-    assert queue.lag(["t"], "g") == 20
+def _set_clock(patch: pytest.MonkeyPatch, ahead_s: float) -> None:
+    """That of this process, of which no lease and no age may make anything."""
+    right_s = time.clock_gettime
+    patch.setattr(time, "time", lambda: right_s(time.CLOCK_REALTIME) + ahead_s)
+    patch.setattr(time, "time_ns", lambda: int((right_s(time.CLOCK_REALTIME) + ahead_s) * 1e9))
 
 
 def _consume(consumer: Consumer, found: list[Any], enough: Callable[[], bool]) -> None:
