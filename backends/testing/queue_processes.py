@@ -45,6 +45,23 @@ class QueueAcrossProcesses:
             assert by_key(drain([queue.consumer(["t"], "g")], 100)[0]) == by_key(messages(100))
         assert time.monotonic() - killed < self.lease_s + 6
 
+    def test_a_member_that_was_killed_while_its_clock_was_ahead_hands_its_partitions_over(
+        self, queue: Queue, url: str
+    ) -> None:
+        queue.publish(messages(100))
+        with another_process(poll_and_commit, url, 7_200) as (process, pipe):
+            assert pipe.recv() == 100
+            os.kill(process.pid, signal.SIGKILL)
+        assert by_key(drain([queue.consumer(["t"], "g")], 100)[0]) == by_key(messages(100))
+
+    def test_a_member_whose_clock_is_ahead_takes_no_partition_from_the_living(self, queue: Queue, url: str) -> None:
+        queue.publish(messages(100))
+        consumer = queue.consumer(["t"], "g")
+        in_hand = poll(consumer, 100)
+        with another_process(poll_and_commit, url, 7_200) as (_, pipe):
+            assert not pipe.poll(2), "it was given what another has in hand"
+            consumer.commit(ends(in_hand))
+
     def test_who_slept_while_others_took_over_cannot_commit(self, queue: Queue, url: str) -> None:
         queue.publish(messages(100))
         with another_process(poll_and_commit, url) as (process, pipe):
@@ -116,6 +133,12 @@ def publish_and_wait(pipe: Any, url: str, key: str, count: int) -> None:
     pipe.recv()
 
 
+def set_clock(ahead_s: float) -> None:
+    """Of this process, for all modules that are imported later: backends are, when they are opened."""
+    time.time = lambda: time.clock_gettime(time.CLOCK_REALTIME) + ahead_s
+    time.time_ns = lambda: int(time.time() * 1e9)
+
+
 def read_all(pipe: Any, url: str, count: int) -> None:
     """Read all as a member and by browsing; the most memory that this process ever had, in MB."""
     queue = opened(url)
@@ -133,8 +156,9 @@ def _peak_mb() -> float:
     return int(found[1]) / 1024
 
 
-def poll_and_commit(pipe: Any, url: str) -> None:
-    """Poll 100 messages; commit them when told to."""
+def poll_and_commit(pipe: Any, url: str, ahead_s: float = 0.0) -> None:
+    """Poll 100 messages; commit them when told to. The clock is ahead by so much."""
+    set_clock(ahead_s)
     consumer = opened(url).consumer(["t"], "g")
     deliveries = poll(consumer, 100)
     pipe.send(len(deliveries))
