@@ -22,10 +22,10 @@ class _Entry(NamedTuple):
 
 
 class MemoryCache(Cache):
-    """Each instance is a cache of its own."""
+    """Each instance is a cache of its own. ``timer`` tells seconds, and is never set."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
+    def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
+        self._timer = timer
         self._tokens = count(1)
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._lock = threading.Lock()
@@ -98,14 +98,14 @@ class MemoryCache(Cache):
 
     def _living(self, key: str) -> _Entry | None:
         entry = self._entries.get(key)
-        return entry if entry is not None and entry.expires_at > self._clock() else None
+        return entry if entry is not None and entry.expires_at > self._timer() else None
 
     def _is_still(self, key: str, token: Any) -> bool:
         entry = self._living(key)
         return entry is not None and entry.token == token
 
     def _write(self, key: str, value: bytes, ttl_s: int) -> int:
-        now, token = self._clock(), next(self._tokens)
+        now, token = self._timer(), next(self._tokens)
         self._sweep(now)
         self._entries[key] = _Entry(value, token, now + ttl_s)
         return token

@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Self
 
 from backends.cache.limits import check_entry, check_key
@@ -11,42 +12,54 @@ from coupon.ports.cache import Cache, Cached
 from coupon.ports.url import Url
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS entries (
+CREATE TABLE IF NOT EXISTS living (
     key TEXT PRIMARY KEY,
     value BLOB NOT NULL,
     token INTEGER NOT NULL,
+    boot TEXT NOT NULL,
+    written_at REAL NOT NULL,
     expires_at REAL NOT NULL
 ) STRICT;
-CREATE INDEX IF NOT EXISTS entries_by_expiry ON entries (expires_at);
+CREATE INDEX IF NOT EXISTS living_by_expiry ON living (boot, expires_at);
+DROP TABLE IF EXISTS entries;
 """
-GET = "SELECT value, token FROM entries WHERE key = ? AND expires_at > ?"
-ADD = """
-INSERT INTO entries (key, value, token, expires_at) VALUES (?, ?, ?, ?)
-ON CONFLICT (key) DO UPDATE SET value = excluded.value, token = excluded.token, expires_at = excluded.expires_at
-WHERE entries.expires_at <= ?
-"""
-REPLACE = "UPDATE entries SET value = ?, token = ?, expires_at = ? WHERE key = ? AND token = ? AND expires_at > ?"
-REMOVE = "DELETE FROM entries WHERE key = ? AND token = ? AND expires_at > ?"
-DELETE = "DELETE FROM entries WHERE key = ?"
-PUT = "INSERT OR REPLACE INTO entries (key, value, token, expires_at) VALUES (?, ?, ?, ?)"
-PRUNE = "DELETE FROM entries WHERE key IN (SELECT key FROM entries WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)"
+"""Times are seconds since the machine was booted, for the boot that is named. Version 511aa48 kept ``entries`` by the
+time of the day, so that they lived for hours when the clock was set back: they are dropped, as any cache may be."""
+LIVES = "boot = :boot AND written_at <= :now AND expires_at > :now"
+GET = f"SELECT value, token FROM living WHERE key = :key AND {LIVES}"  # noqa: S608 - of constants
+ROW = "(key, value, token, boot, written_at, expires_at) VALUES (:key, :value, :token, :boot, :now, :now + :ttl_s)"
+NEW = "value = :value, token = :token, boot = :boot, written_at = :now, expires_at = :now + :ttl_s"
+ADD = f"INSERT INTO living {ROW} ON CONFLICT (key) DO UPDATE SET {NEW} WHERE NOT ({LIVES})"
+REPLACE = f"UPDATE living SET {NEW} WHERE key = :key AND token = :old AND {LIVES}"  # noqa: S608 - of constants
+REMOVE = f"DELETE FROM living WHERE key = :key AND token = :old AND {LIVES}"  # noqa: S608 - of constants
+DELETE = "DELETE FROM living WHERE key = ?"
+PUT = f"INSERT OR REPLACE INTO living {ROW}"
+PRUNE = """
+DELETE FROM living WHERE key IN (
+    SELECT key FROM living WHERE boot = :boot AND expires_at <= :now OR boot < :boot OR boot > :boot LIMIT :pruned
+)"""
 PRUNED_PER_WRITE = 10
 DELETED_AT_ONCE = 500
 
 
 class SqliteCache(Cache):
     """One row an entry. Each write that may add a row deletes some that have expired: the file forgets faster than it
-    grows, and no write pays for many."""
+    grows, and no write pays for many.
+
+    ``timer`` tells seconds since the boot that ``boot`` names, the same in all processes, and is never set. Where the
+    machine has no name for its boots, an entry may live once more after one, for as long as it was given at most.
+    """
 
     def __init__(
         self,
         path: str,
         timeout_s: float = 1.0,
         synchronous: str = "normal",
-        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
+        boot: str | None = None,
     ) -> None:
         self._file = SqliteFile(path, SCHEMA, timeout_s, synchronous)
-        self._clock = clock
+        self._timer, self._boot = timer, _this_boot() if boot is None else boot
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
@@ -54,7 +67,7 @@ class SqliteCache(Cache):
 
     def ping(self) -> None:
         with self._file.read() as connection:
-            connection.execute("SELECT 1 FROM entries LIMIT 1").fetchone()
+            connection.execute("SELECT 1 FROM living LIMIT 1").fetchone()
 
     def close(self) -> None:
         self._file.close()
@@ -62,30 +75,25 @@ class SqliteCache(Cache):
     def get(self, key: str) -> Cached | None:
         check_key(key)
         with self._file.read() as connection:
-            row = connection.execute(GET, (key, self._clock())).fetchone()
+            row = connection.execute(GET, self._now() | {"key": key}).fetchone()
         return None if row is None else Cached(*row)
 
     def add(self, key: str, value: bytes, ttl_s: int) -> int | None:
         check_entry(key, value, ttl_s)
         token = _token()
-        with self._file.write() as connection:
-            now = self._clock()
-            connection.execute(PRUNE, (now, PRUNED_PER_WRITE))
-            row = (key, value, token, now + ttl_s, now)
-            return token if connection.execute(ADD, row).rowcount == 1 else None
+        return token if self._insert(ADD, {"key": key, "value": value, "token": token, "ttl_s": ttl_s}) else None
 
     def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> int | None:
         check_entry(key, value, ttl_s)
         new = _token()
+        entry: dict[str, Any] = {"key": key, "value": value, "token": new, "ttl_s": ttl_s, "old": token}
         with self._file.write() as connection:
-            now = self._clock()
-            row = (value, new, now + ttl_s, key, token, now)
-            return new if connection.execute(REPLACE, row).rowcount == 1 else None
+            return new if connection.execute(REPLACE, self._now() | entry).rowcount == 1 else None
 
     def remove(self, key: str, token: Any) -> bool:
         check_key(key)
         with self._file.write() as connection:
-            return connection.execute(REMOVE, (key, token, self._clock())).rowcount == 1
+            return connection.execute(REMOVE, self._now() | {"key": key, "old": token}).rowcount == 1
 
     def delete_many(self, keys: Iterable[str]) -> None:
         names = list(keys)
@@ -97,10 +105,18 @@ class SqliteCache(Cache):
 
     def put(self, key: str, value: bytes, ttl_s: int) -> None:
         check_entry(key, value, ttl_s)
+        self._insert(PUT, {"key": key, "value": value, "token": _token(), "ttl_s": ttl_s})
+
+    def _insert(self, statement: str, entry: dict[str, Any]) -> bool:
+        """Whether a row was written."""
         with self._file.write() as connection:
-            now = self._clock()
-            connection.execute(PRUNE, (now, PRUNED_PER_WRITE))
-            connection.execute(PUT, (key, value, _token(), now + ttl_s))
+            now = self._now()
+            connection.execute(PRUNE, now | {"pruned": PRUNED_PER_WRITE})
+            return connection.execute(statement, now | entry).rowcount == 1
+
+    def _now(self) -> dict[str, Any]:
+        """When it is, as the statements name it."""
+        return {"boot": self._boot, "now": self._timer()}
 
     def place(self, key: str) -> str:
         check_key(key)
@@ -114,3 +130,11 @@ class SqliteCache(Cache):
 def _token() -> int:
     """Random: a counter would begin anew with a new file, and after a power loss."""
     return secrets.randbits(63)
+
+
+def _this_boot() -> str:
+    """Linux names each of its boots."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

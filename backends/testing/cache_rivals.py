@@ -1,6 +1,7 @@
 """Threads and processes that want the same entry at the same moment."""
 
 import multiprocessing
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from threading import Barrier
@@ -46,6 +47,21 @@ class CacheAcrossProcesses:
         assert not cache.replace("k", b"y", token, 60)
         assert value_of(cache, "k") == b"w"
 
+    @pytest.mark.parametrize("ahead_s", [-7_200, 7_200])
+    def test_a_clock_that_was_wrong_when_an_entry_was_written_makes_it_live_no_longer(
+        self, cache: Cache, url: str, ahead_s: int
+    ) -> None:
+        with _processes(1, url, ahead_s) as process:
+            process.submit(_put, "short", 1).result(timeout=60)
+            process.submit(_put, "long", 60).result(timeout=60)
+            deadline = time.monotonic() + 10
+            while cache.get("short") is not None:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            assert value_of(cache, "long") == b"v"
+            assert process.submit(_get, "long").result(timeout=60) is not None
+            assert process.submit(_get, "short").result(timeout=60) is None
+
     @pytest.mark.parametrize("method", ["add", "replace", "remove"])
     def test_of_two_processes_one_wins(self, cache: Cache, url: str, method: str) -> None:
         with _processes(2, url) as processes:
@@ -56,13 +72,15 @@ _process: dict[str, Any] = {}
 """In a process that a test started: its cache, and the barrier that it shares with its rival."""
 
 
-def _processes(count: int, url: str) -> Executor:
+def _processes(count: int, url: str, ahead_s: int = 0) -> Executor:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(count, timeout=60)
-    return ProcessPoolExecutor(count, context, initializer=_begin, initargs=(url, barrier))
+    return ProcessPoolExecutor(count, context, initializer=_begin, initargs=(url, barrier, ahead_s))
 
 
-def _begin(url: str, barrier: Any) -> None:
+def _begin(url: str, barrier: Any, ahead_s: int) -> None:
+    """``ahead_s``: how wrong its clock is, for all modules that are imported later. Backends are, when opened."""
+    time.time = lambda: time.clock_gettime(time.CLOCK_REALTIME) + ahead_s
     _process.update(cache=open_cache(url), barrier=barrier)
 
 
@@ -72,6 +90,10 @@ def _here() -> tuple[Cache, Barrier]:
 
 def _get(key: str) -> Any:
     return _process["cache"].get(key)
+
+
+def _put(key: str, ttl_s: int) -> None:
+    _process["cache"].put(key, b"v", ttl_s)
 
 
 def _replace(key: str, value: bytes, token: Any) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from backends.cache.memory import MemoryCache
 from backends.cache.sqlite import PRUNED_PER_WRITE, SqliteCache
 from backends.testing.cache import CacheContract, CacheOnAClock
-from backends.testing.cache_rivals import CacheAcrossProcesses, open_cache, token_of
+from backends.testing.cache_rivals import CacheAcrossProcesses, open_cache, token_of, value_of
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.url import ConfigurationError
 from tests.contracts.memcached.server import free_port
@@ -55,8 +55,47 @@ class TestSqliteCache(CacheOnAClock, CacheAcrossProcesses, CacheContract):
 
     @pytest.fixture
     def timed(self, clock, tmp_path):
-        cache = SqliteCache(str(tmp_path / "timed.db"), clock=clock)
+        cache = SqliteCache(str(tmp_path / "timed.db"), timer=clock)
         yield cache
+        cache.close()
+
+    @pytest.mark.parametrize("boot", ["another", ""])
+    def test_no_entry_outlives_a_reboot(self, timed, clock, tmp_path, boot):
+        """The timer begins anew: what had still 50 s to live before may not live until the timer is there again."""
+        before = SqliteCache(str(tmp_path / "rebooted.db"), timer=clock, boot=boot and "one")
+        before.put("k", b"v", 60)
+        token = token_of(before, "k")
+        before.close()
+        clock.now = 7.0
+        after = SqliteCache(str(tmp_path / "rebooted.db"), timer=clock, boot=boot)
+        assert after.get("k") is None
+        assert not after.replace("k", b"w", token, 60)
+        assert not after.remove("k", token)
+        assert after.add("k", b"w", 60)
+        assert value_of(after, "k") == b"w"
+        after.close()
+
+    def test_what_an_earlier_boot_left_is_pruned(self, clock, tmp_path):
+        for boot in ("1", "3", "2"):
+            cache = SqliteCache(str(tmp_path / "rebooted.db"), timer=clock, boot=boot)
+            for number in range(PRUNED_PER_WRITE):
+                cache.put(f"{boot}-{number}", b"v", 60)
+            cache.close()
+        with closing(sqlite3.connect(tmp_path / "rebooted.db")) as file:
+            assert file.execute("SELECT DISTINCT boot FROM living").fetchall() == [("2",)]
+
+    def test_a_file_of_an_older_version_is_an_empty_cache(self, clock, tmp_path):
+        """511aa48 wrote until when an entry lives by the time of the day, which may have been set back since."""
+        with closing(sqlite3.connect(tmp_path / "old.db")) as file:
+            file.execute(
+                "CREATE TABLE entries (key TEXT PRIMARY KEY, value BLOB NOT NULL, token INTEGER NOT NULL,"
+                " expires_at REAL NOT NULL) STRICT"
+            )
+            file.execute("INSERT INTO entries VALUES ('k', x'00', 1, 9e12)")
+            file.commit()
+        cache = SqliteCache(str(tmp_path / "old.db"), timer=clock)
+        assert cache.get("k") is None
+        assert cache.add("k", b"v", 60)
         cache.close()
 
     def test_a_token_does_not_fit_an_entry_of_a_new_file(self, cache, tmp_path):
@@ -85,7 +124,7 @@ class TestSqliteCache(CacheOnAClock, CacheAcrossProcesses, CacheContract):
         for left in (2, 1, 0):
             timed.put("new", b"v", 10)
             with closing(sqlite3.connect(tmp_path / "timed.db")) as file:
-                (rows,) = file.execute("SELECT count(*) FROM entries").fetchone()
+                (rows,) = file.execute("SELECT count(*) FROM living").fetchone()
             assert rows == left * PRUNED_PER_WRITE + 1
 
 
