@@ -130,13 +130,16 @@ class SqliteConsumer(Consumer):
 
 def page(db: Connection, place: int, begin: int, limit: int, bytes_max: int) -> list[tuple[int, str, bytes]]:
     """(offset, key, value) from ``begin`` on, up to ``limit`` or until they are too large together; the last may be
-    larger by itself, so that it is not in the way for ever."""
-    query = "SELECT offset, key, value FROM messages WHERE place = ? AND offset >= ? ORDER BY offset LIMIT ?"
+    larger by itself, so that it is not in the way for ever. What others have put there is read as well as it can be."""
+    query = """
+        SELECT offset, CAST(key AS BLOB), CAST(value AS BLOB) FROM messages
+        WHERE place = ? AND offset >= ? ORDER BY offset LIMIT ?"""
     messages: list[tuple[int, str, bytes]] = []
     rows = db.execute(query, (place, begin, limit))
     while bytes_max > 0 and (row := rows.fetchone()) is not None:
-        messages.append(row)
-        bytes_max -= len(row[2])
+        offset, key, value = row
+        messages.append((offset, key.decode(errors="replace"), value))
+        bytes_max -= len(value)
     rows.close()
     return messages
 

@@ -34,6 +34,7 @@ from backends.testing.queue_driving import (
 )
 from backends.testing.queue_failures import GONE_MAX_S, WHEN_GONE
 from backends.testing.queue_offsets import Trim
+from backends.testing.queue_planted import Plant, QueuePlanted
 from backends.testing.queue_processes import QueueAcrossProcesses, another_process, poll_and_commit
 from backends.testing.timing import TRIES, unavailable_within
 from coupon.ports.backend import BackendUnavailable
@@ -113,7 +114,7 @@ class TestMemoryQueue(QueueContract):
         assert queue.consumer(["t"], "g").poll(100, 0) == []
 
 
-class TestSqliteQueue(QueueContract, QueueAcrossProcesses):
+class TestSqliteQueue(QueueContract, QueueAcrossProcesses, QueuePlanted):
     lease_s = 2.0
 
     @pytest.fixture
@@ -137,6 +138,21 @@ class TestSqliteQueue(QueueContract, QueueAcrossProcesses):
                 db.execute("UPDATE partitions SET first = ? WHERE id = ?", (begin, place))
 
         return trim
+
+    @pytest.fixture
+    def plant(self, tmp_path: Path) -> Plant:
+        """Text where there is a text, though it be none, and bytes that are text: SQLite takes any of them."""
+
+        def plant(queue: Queue, key: bytes | None, value: bytes | None) -> None:
+            with closing(sqlite3.connect(f"{tmp_path}/queue.db", isolation_level=None)) as db:
+                query = "SELECT id, next FROM partitions WHERE topic = 't' AND partition = 0"
+                place, offset = db.execute(query).fetchone()
+                columns = "CAST(? AS TEXT), CAST(? AS TEXT)" if key and value else "?, ?"
+                row = (place, offset, key or b"", value or "")
+                db.execute(f"INSERT INTO messages VALUES (?, ?, {columns}, 9e12)", row)
+                db.execute("UPDATE partitions SET next = next + 1 WHERE id = ?", (place,))
+
+        return plant
 
     @pytest.fixture
     def ageing(self, tmp_path: Path, clock: Clock) -> Iterator[SqliteQueue]:
@@ -287,7 +303,7 @@ class TestSqliteQueue(QueueContract, QueueAcrossProcesses):
 
 
 @pytest.mark.services
-class TestKafkaQueue(QueueContract, QueueAcrossProcesses):
+class TestKafkaQueue(QueueContract, QueueAcrossProcesses, QueuePlanted):
     @pytest.fixture
     def prefix(self) -> str:
         return f"test-{uuid4().hex[:8]}."
@@ -311,6 +327,16 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses):
             admin.close()
 
         return trim
+
+    @pytest.fixture
+    def plant(self, services: Services, prefix: str) -> Iterator[Plant]:
+        producer = KafkaProducer(bootstrap_servers=services.kafka, max_request_size=2_000_000)
+
+        def plant(queue: Queue, key: bytes | None, value: bytes | None) -> None:
+            producer.send(f"{prefix}t", key=key, value=value, partition=0).get(30)
+
+        yield plant
+        producer.close()
 
     def test_topics_and_groups_have_the_prefix_in_kafka_only(
         self, queue: Queue, services: Services, prefix: str
