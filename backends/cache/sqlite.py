@@ -107,6 +107,14 @@ class SqliteCache(Cache):
         check_entry(key, value, ttl_s)
         self._insert(PUT, {"key": key, "value": value, "token": _token(), "ttl_s": ttl_s})
 
+    def place(self, key: str) -> str:
+        check_key(key)
+        return ""
+
+    def evicted(self, key: str) -> int | None:
+        check_key(key)
+        return None
+
     def _insert(self, statement: str, entry: dict[str, Any]) -> bool:
         """Whether a row was written."""
         with self._file.write() as connection:
@@ -117,14 +125,6 @@ class SqliteCache(Cache):
     def _now(self) -> dict[str, Any]:
         """When it is, as the statements name it."""
         return {"boot": self._boot, "now": self._timer()}
-
-    def place(self, key: str) -> str:
-        check_key(key)
-        return ""
-
-    def evicted(self, key: str) -> int | None:
-        check_key(key)
-        return None
 
 
 def _token() -> int:

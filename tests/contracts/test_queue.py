@@ -193,7 +193,7 @@ class TestSqliteQueue(QueueContract, QueueAcrossProcesses, QueuePlanted):
         self, ageing: SqliteQueue, clock: Clock
     ) -> None:
         ageing.publish(messages(20))
-        owner, other = ageing.consumer(["t"], "g"), ageing.consumer(["t"], "g")
+        owner, other = ageing.consumer(["t"], "g"), ageing.consumer(["watched"], "g")
         in_hand = owner.poll(100, 0)
         for _ in range(5):
             assert other.poll(100, 0) == []
