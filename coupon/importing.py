@@ -8,6 +8,7 @@ first one did.
 """
 
 import csv
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple, Self, TextIO
 
+from coupon.creation_limits import TooManyCreations
 from coupon.duplicates import Duplicate, DuplicateFinder
 from coupon.model import CHUNK, IMPORT, WHOLE, Day
 from coupon.patience import while_away
@@ -36,6 +38,10 @@ READ = 5_000
 QUIET_LOOKS = 10
 """After so many looks that found no other marker, what is to be read back of those that arrived is, so that it is told
 whatever becomes of the rest."""
+
+
+FULL_PAUSE_S = 1.0
+"""Between two tries while as much is queued as may be."""
 
 
 class Stored(NamedTuple):
@@ -134,12 +140,20 @@ class Importer:
 
     def _publish(self, chunks: list[list[Row]]) -> str:
         """Returns the operation that creates them. The queue is waited for when it is away; what it took although it
-        failed, it has once more with each try, which changes nothing."""
+        failed, it has once more with each try, which changes nothing. So are the workers, when too much is queued."""
         operation = self._service.mint.operation(IMPORT, None)
         given = [Given(tuple(row.code for row in chunk), chunk[0].valid_from, chunk[0].expire_at) for chunk in chunks]
         publish = partial(self._service.create_given, operation, given, IMPORT)
-        while_away(publish, self._waiting_for("queue"))
-        return operation
+        told = False
+        while True:
+            try:
+                while_away(publish, self._waiting_for("queue"))
+                return operation
+            except TooManyCreations as error:
+                if not told:
+                    self._waiting_for("workers")(BackendUnavailable(str(error)))
+                told = True
+                time.sleep(FULL_PAUSE_S)
 
     def _wait_for(
         self,

@@ -10,6 +10,7 @@ import structlog
 from coupon import creation
 from coupon.clock import Clock, day_of, monotonic_ms, now_ms
 from coupon.codes import Mint
+from coupon.creation_limits import CreationLimits, TooManyCreations
 from coupon.creation_progress import CreationProgress
 from coupon.fences import Fences
 from coupon.idempotency import Binding, IdempotencyKeyReused, IdempotencyKeys
@@ -83,6 +84,7 @@ class CommandService:
         self.operations = Operations(self.mint, backends.store, self._creations)
         self._keys = IdempotencyKeys(backends.cache, self.mint, settings.key_hours)
         fences = Fences(backends.queue, settings.topics, timer)
+        self._limits = CreationLimits(backends.queue, backends.cache, self.mint, settings, timer)
         self._reservations = Reservations(
             backends.cache, backends.store, fences, self.mint, settings, sleep=sleep, timer=timer
         )
@@ -199,12 +201,16 @@ class CommandService:
             log.warning("cache unavailable", error=str(error))
 
     def create(self, amount: int, valid_from: Day, expire_at: Day, caller: Caller) -> CreationAddress:
-        """Accept a creation. Raises IdempotencyKeyReused."""
+        """Accept a creation. Raises IdempotencyKeyReused, TooManyCreations."""
         words = f"{Kind.CREATE}\0{amount}\0{valid_from}\0{expire_at}"
         operation = self.mint.operation(caller.name, caller.idempotency_key, words)
         binding = self._bind_creation(caller, operation)
         if binding is None or not binding.accepted:
-            self._create(operation, amount, valid_from, expire_at, caller)
+            try:
+                self._create(operation, amount, valid_from, expire_at, caller)
+            except TooManyCreations:
+                self._release(binding)
+                raise
         if binding is not None and not binding.accepted:
             self._note_accepted(binding)
         log.info("accepted", operation=operation, kind=Kind.CREATE, amount=amount)
@@ -225,9 +231,12 @@ class CommandService:
         )
         retried = caller.idempotency_key is not None and self._was_begun(whole)
         spans = self._creations.missing(operation, amount) if retried else creation.spans(amount)
-        self._queue.publish(
-            [self._creation_message(whole._replace(first=span.first, size=span.size)) for span in spans]
-        )
+        messages = [self._creation_message(whole._replace(first=span.first, size=span.size)) for span in spans]
+        if retried:  # it was accepted before, and is not too many now
+            self._queue.publish(messages)
+            return
+        with self._limits.admitted(operation, amount, caller.name):
+            self._queue.publish(messages)
 
     def _bind_creation(self, caller: Caller, operation: str) -> Binding | None:
         """None without a key, or without a cache: another creation with the key is another operation all the same."""
@@ -239,6 +248,15 @@ class CommandService:
             log.warning("cache unavailable", error=str(error))
             return None
 
+    def _release(self, binding: Binding | None) -> None:
+        """A creation that was refused binds no key."""
+        if binding is None:
+            return
+        try:
+            self._keys.release(binding)
+        except BackendError as error:
+            log.warning("cache unavailable", error=str(error))
+
     def _note_accepted(self, binding: Binding) -> None:
         try:
             self._keys.accepted(binding)
@@ -248,7 +266,7 @@ class CommandService:
     def create_given(self, operation: str, chunks: Sequence[Given], actor: str) -> None:
         """Accept the creation of coupons with these very codes (an import), a message a chunk. Existing coupons are
         left as they are. A chunk's last code is its marker: it is stored after the others. The same operation is safe
-        to send again."""
+        to send again. Raises TooManyCreations: then wait for the workers."""
         amount, first, messages = sum(len(chunk.codes) for chunk in chunks), 0, []
         for codes, valid_from, expire_at in chunks:
             command = CreateCoupons(
@@ -265,7 +283,8 @@ class CommandService:
             )
             messages.append(self._creation_message(command))
             first += len(codes)
-        self._queue.publish(messages)
+        with self._limits.admitted(operation, amount):
+            self._queue.publish(messages)
 
     def codes(self, address: CreationAddress, first: int, limit: int) -> list[str]:
         """Up to ``limit`` of a creation's codes from index ``first`` on."""

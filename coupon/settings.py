@@ -34,6 +34,8 @@ class Settings:
     timezone: ZoneInfo
     topics: str
     max_amount: int
+    creations_max: int
+    creations_caller_max: int
     max_body_bytes: int
     cache_ttl_s: int
     key_hours: int
@@ -74,6 +76,8 @@ class SettingsSchema(Schema):
     timezone = f.String(load_default="UTC")
     topics = f.String(load_default="single", validate=validate.OneOf(["single", "per-command"]))
     max_amount = _number(1_000_000, 1, 10_000_000)
+    creations_max = _number(20_000_000, 1, 1_000_000_000)
+    creations_caller_max = _number(10_000_000, 1, 1_000_000_000)
     max_body_bytes = _number(65_536, 1_000, 1_000_000)
     cache_ttl_s = _number(3_600, 10, 30 * 86_400)
     key_hours = _number(24, 1, 720)

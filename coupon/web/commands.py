@@ -58,7 +58,7 @@ def commands(service: CommandService, settings: Settings) -> Routes:
             200: (schemas.CreationAccepted, "With `Prefer: wait`: the coupons are there."),
         },
         headers=LOCATION,
-        refusals=ANY_COMMAND,
+        refusals=(*ANY_COMMAND, "TOO_MANY_CREATIONS"),
     )
     def create() -> Response:
         """Create coupons"""

@@ -121,8 +121,8 @@ def _refusals(codes: Sequence[str]) -> dict[int, dict[str, Any]]:
     described: dict[int, dict[str, Any]] = {
         status: {"description": ", ".join(told), "content": content} for status, told in by_status.items()
     }
-    if HTTPStatus.SERVICE_UNAVAILABLE in described:
-        described[HTTPStatus.SERVICE_UNAVAILABLE]["headers"] = RETRY_AFTER
+    for status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS} & described.keys():
+        described[status]["headers"] = RETRY_AFTER
     return dict(sorted(described.items()))
 
 

@@ -10,6 +10,7 @@ import structlog
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from coupon.creation_limits import TooManyCreations
 from coupon.idempotency import IdempotencyKeyReused
 from coupon.model import Coupon, Kind, Reason, Refused
 from coupon.operations import Forgotten, UnknownAddress
@@ -21,7 +22,7 @@ from coupon.reservations import Busy
 FIELDS_TOLD, NAME_MAX = 20, 100
 """Of so many wrong fields a caller is told, and of a field's name so many characters: he chose both."""
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_S = 1
+RETRY_AFTER_S, RETRY_CREATION_AFTER_S = 1, 10
 log = structlog.get_logger("coupon.web")
 
 TITLES: Mapping[str, tuple[int, str]] = {
@@ -46,6 +47,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "INVALID_CURSOR": (422, "The cursor is not one that this list gave."),
     "IDEMPOTENCY_KEY_REUSED": (422, "The Idempotency-Key was used before, for another request."),
     "UNREADABLE": (500, "What is stored of the coupon cannot be read; an operator has to mend it."),
+    "TOO_MANY_CREATIONS": (429, "Too many coupons wait to be created already; try again later."),
     "INTERNAL_ERROR": (500, "The service failed; the failure was logged."),
     "BUSY": (503, "Another command for the coupon is being accepted just now; try again."),
     "UNAVAILABLE": (503, "The service cannot take this now; try again, with the same Idempotency-Key."),
@@ -120,6 +122,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(Forgotten, lambda _: response(Problem("FORGOTTEN")))
     app.register_error_handler(UnknownAddress, lambda _: response(Problem("NOT_FOUND")))
     app.register_error_handler(InvalidCursor, lambda _: response(Problem("INVALID_CURSOR")))
+    app.register_error_handler(TooManyCreations, _too_many)
     app.register_error_handler(Busy, lambda _: response(Problem("BUSY")))
     app.register_error_handler(Unreadable, _unreadable)
     app.register_error_handler(BackendError, _unavailable)
@@ -138,6 +141,11 @@ def _unreadable(error: Unreadable) -> Response:
     for code, reason in error.reasons.items():
         log.error("unreadable", method=request.method, path=request.path, code=code, error=reason)
     return response(Problem("UNREADABLE"))
+
+
+def _too_many(error: TooManyCreations) -> Response:
+    log.warning("creation refused", error=str(error))
+    return response(Problem("TOO_MANY_CREATIONS", f"{error}.", {"Retry-After": str(RETRY_CREATION_AFTER_S)}))
 
 
 def _of_the_framework(error: HTTPException) -> Response:

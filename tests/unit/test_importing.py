@@ -357,3 +357,25 @@ def test_the_rejected_rows_keep_every_byte(tmp_path):
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         assert list(csv.reader(file)) == [["line", "reason", "row"], ["7", "why, indeed", text]]
     assert b'"a,""b\xfc"' in path.read_bytes()
+
+
+def test_an_import_waits_while_as_much_is_queued_as_may_be(tmp_path, monkeypatch):
+    loaded = settings.load(
+        {"COUPON_CONF": "conf/test.env", "COUPON_CREATIONS_MAX": "1000", "COUPON_LOG_LEVEL": "error"}
+    )
+    backends = open_backends(loaded)
+    backends.queue.create(all_topics(loaded.topics))
+    desk = Desk(loaded, backends, tmp_path)
+    desk.service.create(2_000, Day("2026-01-01"), Day("2026-01-31"), Caller("shop"))
+    naps = []
+
+    def nap(seconds):
+        naps.append(seconds)
+        desk.work()
+
+    monkeypatch.setattr(importing.time, "sleep", nap)
+    monkeypatch.setattr("coupon.backlog.RECENT_MS", 0)
+    assert desk.run(*(f"{code(n)}, {DAYS}" for n in range(100)), pause=None) == Counts(new=100)
+    assert naps
+    assert [role for role, _ in desk.away] == ["workers"]
+    backends.close()
