@@ -16,7 +16,7 @@ from coupon.carrying_out import DeploymentError
 from coupon.drain import Worker
 from coupon.garbage import freeze
 from coupon.ports.url import ConfigurationError
-from coupon.topics import DEAD_LETTERS, all_topics
+from coupon.topics import work_topics
 from coupon.wiring import open_backends
 
 log = structlog.get_logger("coupon.worker")
@@ -52,7 +52,7 @@ def main(topics: str) -> None:
 
 def _chosen(topics: str, layout: str) -> list[str]:
     chosen = [topic for topic in topics.split(",") if topic]
-    known = [topic for topic in all_topics(layout) if topic != DEAD_LETTERS]
+    known = work_topics(layout)
     for topic in chosen:
         if topic not in known:
             raise ConfigurationError(f"--topics {topic!r} is not a topic of this layout: {', '.join(known)}")

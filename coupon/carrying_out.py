@@ -30,22 +30,31 @@ class Settled(NamedTuple):
 
 def change(store: Store, commands: Sequence[Command], may_wait: Callable[[int], bool]) -> Settled:
     """Settle the commands in their order; ``may_wait`` is asked of those whose predecessor is not there, by their
-    number here. Several commands on one coupon are one write."""
-    verdicts: list[Verdict | None] = [None] * len(commands)
+    number here."""
+
+    def decide(place: int, coupon: Coupon) -> tuple[Verdict, Coupon]:
+        verdict, after = settle(coupon, commands[place], wait=True)
+        if verdict is Verdict.WAITING and not may_wait(place):
+            return settle(coupon, commands[place], wait=False)
+        return verdict, after
+
+    return decide_all(store, [command.code for command in commands], decide)
+
+
+def decide_all(store: Store, codes: Sequence[str], decide: Callable[[int, Coupon], tuple[Verdict, Coupon]]) -> Settled:
+    """Decide on the coupons in this order: ``decide`` is given a place in it and the coupon as it is by then, perhaps
+    several times, and returns the very same coupon when nothing changes. Several decisions on one are one write."""
+    verdicts: list[Verdict | None] = [None] * len(codes)
     settled: dict[str, Coupon] = {}
     unreadable: dict[str, str] = {}
-    todo = list(range(len(commands)))
+    todo = list(range(len(codes)))
     for _ in range(ATTEMPTS):
-        found, reasons = read(store, {commands[place].code for place in todo})
+        found, reasons = read(store, {codes[place] for place in todo})
         unreadable |= {code: fault(code, reason) for code, reason in reasons.items()}
         after = dict(found)
         for place in todo:
-            command = commands[place]
-            if command.code in after:
-                verdict, coupon = settle(after[command.code], command, wait=True)
-                if verdict is Verdict.WAITING and not may_wait(place):
-                    verdict, coupon = settle(after[command.code], command, wait=False)
-                verdicts[place], after[command.code] = verdict, coupon
+            if codes[place] in after:
+                verdicts[place], after[codes[place]] = decide(place, after[codes[place]])
         changed = [
             coupon._replace(revision=found[code].revision + 1)
             for code, coupon in after.items()
@@ -53,10 +62,10 @@ def change(store: Store, commands: Sequence[Command], may_wait: Callable[[int], 
         ]
         conflicts = store.save_many(changed)
         settled |= {code: coupon for code, coupon in after.items() if code not in conflicts}
-        todo = [place for place in todo if commands[place].code in conflicts]
+        todo = [place for place in todo if codes[place] in conflicts]
         if not todo:
             return Settled(verdicts, settled, unreadable)
-    raise BackendUnavailable(f"{commands[todo[0]].code} changed {ATTEMPTS} times between our read and our write")
+    raise BackendUnavailable(f"{codes[todo[0]]} changed {ATTEMPTS} times between our read and our write")
 
 
 def create_all(store: Store, chunks: Sequence[CreateCoupons], mint: Mint) -> dict[str, Coupon]:

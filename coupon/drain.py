@@ -29,7 +29,7 @@ from coupon.progress import Progress
 from coupon.reading import read
 from coupon.settings import Settings
 from coupon.settling import Settling
-from coupon.topics import GROUP, INVALIDATE, OWED, REINDEX, command_topics
+from coupon.topics import GROUP, INVALIDATE, REINDEX, command_topics, is_ordered, work_topics
 from coupon.turns import Turns
 from coupon.waiting import Waiting
 from coupon.wiring import Backends
@@ -63,24 +63,25 @@ class Worker:
         self._invalidation = Invalidation(
             backends.cache, backends.store, backends.queue, self._mint, settings.cache_ttl_s, timer
         )
-        chosen = list(topics) or [*command_topics(settings.topics), *OWED]
+        chosen = list(topics) or work_topics(settings.topics)
         self._heartbeat = Heartbeat(backends.cache, settings.heartbeat_file, clock, timer, chosen)
         self._consumer = backends.queue.consumer(chosen, GROUP)
         self._batch_max = settings.batch_max
-        is_ordered = settings.topics == "single"
-        self._waiting = Waiting(timer, ordered=is_ordered)
+        ordered = is_ordered(settings.topics)
+        self._waiting = Waiting(timer, ordered=ordered)
         self._giving_up = GivingUp(backends.queue, clock, timer, settings.dead_letters_in_a_row)
         self._horizons = Horizons(
             backends.queue, command_topics(settings.topics), timer, self._heartbeat.delivered_to_others
         )
         self._settling = Settling(
             backends.store,
+            backends.queue,
             self._invalidation,
             self._waiting,
             self._horizons,
             self._giving_up,
             settings.predecessor_wait_s * 1000,
-            ordered=is_ordered,
+            ordered=ordered,
         )
         self._turns = Turns()
         self._progress = Progress(self._indexer, self._consumer, timer, settings.batch_max)

@@ -84,6 +84,18 @@ class Rejection(NamedTuple):
     number: int = 0
 
 
+class Loser(NamedTuple):
+    """One attempt on a coupon that was not applied as itself, as it is written to the queue. Without a ``reason``
+    another attempt of its operation was applied; else the fields are those of its Rejection."""
+
+    code: str
+    operation: str
+    version: int
+    at: int
+    reason: Reason | None
+    number: int
+
+
 class Coupon(NamedTuple):
     """A coupon as it is after ``version`` commands.
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from coupon.ports.backend import BackendUnavailable
 
@@ -10,6 +10,17 @@ PAUSE_S = 0.5
 AWAY_MAX_S = 30
 """How long a backend is waited for that was there before."""
 Result = TypeVar("Result")
+
+
+class Patiently(Protocol):
+    """A way to take a step that asks a backend."""
+
+    def __call__(self, step: Callable[[], Result], /) -> Result: ...
+
+
+def at_once(step: Callable[[], Result], /) -> Result:
+    """Without any patience."""
+    return step()
 
 
 def while_away(step: Callable[[], Result], tell: Callable[[BackendUnavailable], None]) -> Result:

@@ -105,8 +105,14 @@ def settle(coupon: Coupon, command: Command, *, wait: bool) -> tuple[Verdict, Co
     return Verdict.SEEN, coupon
 
 
-def _reject(coupon: Coupon, command: Command, reason: Reason) -> Coupon:
-    """Of the rejections those with the highest numbers are kept, in whatever order they came."""
-    rejection = Rejection(command.operation, command.previous_version, reason, command.accepted_at, command.number)
+def record(coupon: Coupon, rejection: Rejection) -> Coupon:
+    """The coupon with the rejection, of an attempt that has none there. Of all those with the highest numbers are kept,
+    in whatever order they came."""
     kept = sorted((*coupon.rejections, rejection), key=lambda it: (number_of(it), it.operation))[-REJECTIONS_MAX:]
-    return coupon._replace(rejections=tuple(kept), settled=max(coupon.settled, command.number))
+    return coupon._replace(rejections=tuple(kept), settled=max(coupon.settled, number_of(rejection)))
+
+
+def _reject(coupon: Coupon, command: Command, reason: Reason) -> Coupon:
+    return record(
+        coupon, Rejection(command.operation, command.previous_version, reason, command.accepted_at, command.number)
+    )

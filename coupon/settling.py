@@ -10,7 +10,9 @@ from coupon.carrying_out import Settled, change
 from coupon.giving_up import GivingUp, Letter
 from coupon.horizons import Horizons
 from coupon.invalidation import Invalidation
+from coupon.losers import losers, write_down
 from coupon.model import Coupon
+from coupon.ports.queue import Queue
 from coupon.ports.store import Store
 from coupon.protocol import Verdict
 from coupon.waiting import Waiting
@@ -33,6 +35,7 @@ class Settling:
     def __init__(
         self,
         store: Store,
+        queue: Queue,
         invalidation: Invalidation,
         waiting: Waiting,
         horizons: Horizons,
@@ -41,7 +44,7 @@ class Settling:
         *,
         ordered: bool,
     ) -> None:
-        self._store, self._invalidation, self._waiting = store, invalidation, waiting
+        self._store, self._queue, self._invalidation, self._waiting = store, queue, invalidation, waiting
         self._horizons, self._giving_up = horizons, giving_up
         self._patience_ms, self._ordered = patience_ms, ordered
 
@@ -93,7 +96,10 @@ class Settling:
                 followers.add(number)
             return hopes[number].predecessor or number in followers
 
-        settled = change(self._store, [task.command for task in tasks], may_wait)
+        commands = [task.command for task in tasks]
+        settled = change(self._store, commands, may_wait)
+        if not self._ordered:
+            write_down(self._queue, losers(commands, settled))
         suspects, still = set(), []
         for number, (task, verdict) in enumerate(zip(tasks, settled.verdicts, strict=True)):
             command = task.command

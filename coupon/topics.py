@@ -14,6 +14,8 @@ INVALIDATE = "invalidate"
 OWED = (REINDEX, INVALIDATE)
 DEAD_LETTERS = "dead-letters"
 """Messages that can never be carried out, with the reason."""
+REJECTIONS = "rejections"
+"""Which attempts lost, where several topics carry a coupon's commands: see ``losers``."""
 
 CREATION = "creation"
 """Creations, in every layout: commands do not wait behind them."""
@@ -35,6 +37,16 @@ def command_topics(layout: str) -> list[str]:
     return list(dict.fromkeys(LAYOUTS[layout].values()))
 
 
+def is_ordered(layout: str) -> bool:
+    """Whether one topic carries all changes of a coupon, in their order."""
+    return len(set(LAYOUTS[layout].values()) - {CREATION}) == 1
+
+
+def work_topics(layout: str) -> list[str]:
+    """What workers take messages from."""
+    return [*command_topics(layout), *OWED]
+
+
 def all_topics(layout: str) -> list[str]:
     """What ``coupon init`` makes."""
-    return [*command_topics(layout), *OWED, DEAD_LETTERS]
+    return [*work_topics(layout), *([] if is_ordered(layout) else [REJECTIONS]), DEAD_LETTERS]

@@ -22,6 +22,7 @@ from coupon.model import (
     Day,
     Entry,
     Kind,
+    Loser,
     Rejection,
 )
 
@@ -193,6 +194,11 @@ def decode_epoch(data: bytes) -> tuple[str, int | None, Fence | None]:
     return _decoded(_EPOCH_ENTRY, data)
 
 
+def decode_loser(data: bytes) -> Loser:
+    """Raises Malformed."""
+    return Loser(*msgspec.structs.astuple(_decoded(_LOSER, data)))
+
+
 def encode_command(command: Command | CreateCoupons) -> bytes:
     """A JSON object whose names are the command's fields, so that it can be read at 3 am, and extended."""
     return dump(command._asdict() | {"kind": Kind.CREATE} if isinstance(command, CreateCoupons) else command._asdict())
@@ -273,7 +279,7 @@ _MINUTES = [f"{minute // 60:02d}:{minute % 60:02d}" for minute in range(1_440)]
 _ENCODER = msgspec.json.Encoder()
 _ANYTHING: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder()
 _KIND = msgspec.json.Decoder(_Kind)
-_CHANGE, _CREATION = _checked(Command), _checked(CreateCoupons)
+_CHANGE, _CREATION, _LOSER = _checked(Command), _checked(CreateCoupons), _checked(Loser)
 _LISTS: dict[str, Any] = {
     "history": Annotated[tuple[_bounded(Entry), ...], msgspec.Meta(min_length=1, max_length=HISTORY_MAX)],  # type: ignore[misc]
     "rejections": Annotated[tuple[_bounded(Rejection), ...], msgspec.Meta(max_length=REJECTIONS_MAX)],  # type: ignore[misc]

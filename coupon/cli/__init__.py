@@ -26,6 +26,7 @@ class CommandPerFile(click.Group):
         "import": "import_file",
         "export": "export",
         "reindex": "reindex",
+        "restore": "restore",
         "lag": "lag",
         "dead-letters": "dead_letters",
         "settings": "settings",

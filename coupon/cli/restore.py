@@ -1,0 +1,112 @@
+"""``coupon restore``."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import click
+
+from coupon.cli.screen import json_option, progress, result, say, waiting_for
+from coupon.cli.session import session
+from coupon.codes import Mint
+from coupon.heartbeat import is_fresh
+from coupon.living import STALE_S, living
+from coupon.patience import Result, while_away
+from coupon.ports.backend import BackendUnavailable
+from coupon.ports.store import Store
+from coupon.reach import backup_needed_from
+from coupon.recorded import Recorded
+from coupon.reindexing import reindex
+from coupon.restoring import Counts, Restore
+from coupon.scanning import pages
+from coupon.settings import Settings
+from coupon.topics import all_topics
+from coupon.wire import instant
+from coupon.wiring import Backends
+
+
+class Instant(click.ParamType[int]):
+    """Milliseconds since the epoch, of an ISO instant with its time zone."""
+
+    name = "instant"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not an instant such as 2026-11-22T15:40:43Z", param, ctx)
+        if moment.tzinfo is None:
+            self.fail(f"{value!r} has no time zone: 2026-11-22T15:40:43Z is in UTC", param, ctx)
+        return round(moment.astimezone(UTC).timestamp() * 1000)
+
+
+@click.command("restore", short_help="Make the store as it was, from the queue.")
+@click.option("--backup-from", type=Instant(), metavar="INSTANT", help="When the backup in the store was taken.")
+@click.option("--force", is_flag=True, help="Though a worker gave a sign of life lately.")
+@json_option
+def command(backup_from: int | None, force: bool, as_json: bool) -> int:
+    """Make every coupon as it was, from the queue alone, in a store that is empty or was restored from a backup; then
+    build the search index anew. Stop the web side and all workers before. What the store has is recognised: when it was
+    stopped, run it again. Exit status 1 when something was left over, which is told."""
+    with session() as (settings, backends):
+        if not force and _a_worker_lives(settings, backends):
+            raise click.ClickException(
+                f"a worker gave a sign of life in the last {STALE_S} s: stop the web side and all workers, and wait for"
+                " as long; or --force"
+            )
+        recorded = Recorded(backends.queue, all_topics(settings.topics), _patiently)
+        _check_reach(backends, recorded, backup_from)
+        started = time.monotonic()
+        with progress("restoring", len(recorded), "messages") as told:
+            restore = Restore(backends.queue, backends.store, Mint(settings.secret), recorded, told, _patiently)
+            counts = restore.run()
+        seconds = time.monotonic() - started
+        with progress("indexing", None) as told:
+            indexed = reindex(pages(backends.store), backends.search, told)
+    _report(as_json, counts, indexed, seconds)
+    return 1 if counts.left else 0
+
+
+def _a_worker_lives(settings: Settings, backends: Backends) -> bool:
+    try:
+        return is_fresh(settings.heartbeat_file) or bool(living(backends.cache))
+    except BackendUnavailable:  # nobody knows
+        return False
+
+
+def _check_reach(backends: Backends, recorded: Recorded, backup_from: int | None) -> None:
+    """Refuse where the queue has forgotten what the store does not have."""
+    if not recorded.trimmed():
+        return
+    needed, places = backup_needed_from(backends.queue, recorded), recorded.trimmed()
+    topics = ", ".join(sorted({position.topic for position in places}))
+    sentence = f"the queue does not keep the oldest messages any more (of {topics}): a backup"
+    sentence += f" of {instant(needed)} or later is needed" if needed else " is needed that is as young as they were"
+    if _is_empty(backends.store):
+        raise click.ClickException(f"{sentence}, and the store is empty")
+    if backup_from is None:
+        raise click.ClickException(f"{sentence}; say with --backup-from when the one in the store was taken")
+    if backup_from < needed:
+        raise click.ClickException(sentence)
+
+
+def _is_empty(store: Store) -> bool:
+    return not any(pages(store))
+
+
+def _report(as_json: bool, counts: Counts, indexed: int, seconds: float) -> None:
+    rate = round(counts.messages / seconds)
+    document = {**asdict(counts), "indexed": indexed, "seconds": round(seconds, 3), "messagesPerSecond": rate}
+    sentence = (
+        f"{counts.applied:,} commands applied, {counts.rejected:,} rejected, {counts.recognised:,} recognised, on the"
+        f" {counts.coupons:,} coupons of all creations;\n{counts.messages:,} messages in {seconds:.1f} s, {rate:,} a"
+        f" second; {indexed:,} coupons indexed"
+    )
+    result(as_json, document, sentence)
+    if counts.left:
+        say(f"{counts.left:,} messages were left over: they are logged above")
+
+
+def _patiently(step: Callable[[], Result], /) -> Result:
+    return while_away(step, waiting_for("backend"))

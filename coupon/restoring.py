@@ -1,0 +1,166 @@
+"""Making every coupon as it was, from the queue alone, on a store that is empty or older than the queue believes.
+
+One process does it, on what the queue has kept, while nobody else works; what the store has is recognised, so it may be
+stopped and run again.
+
+1. All creations, also those that no worker has carried out: nothing depends on their order but rival imports.
+2. The changes that workers have committed, in the order in which they were accepted; attempts that are written down as
+   losers are left out. What was not committed is the workers' business, but for what a committed one was built on.
+3. The losers, with their reasons.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import structlog
+
+from coupon.batch import OtherVersion, Task, Unreadable
+from coupon.carrying_out import create_all, decide_all
+from coupon.codes import Mint
+from coupon.losers import written_down
+from coupon.model import Command, Coupon, CreateCoupons, Loser, Rejection
+from coupon.patience import Patiently, at_once
+from coupon.ports.queue import Queue
+from coupon.ports.store import Store
+from coupon.protocol import Verdict, record
+from coupon.recorded import Recorded
+from coupon.replaying import Attempt, Item, Replay, item_of
+from coupon.topics import CREATION, REJECTIONS
+
+AT_ONCE = 1_000
+"""Messages, or coupons of creations, that are carried out together."""
+Thing = TypeVar("Thing")
+log = structlog.get_logger("coupon.restore")
+
+
+@dataclass
+class Counts:
+    """``coupons`` are those of the creations; ``recognised`` commands the store had settled already; ``left`` messages
+    that nothing could be made of: each is logged."""
+
+    messages: int = 0
+    coupons: int = 0
+    applied: int = 0
+    rejected: int = 0
+    recognised: int = 0
+    left: int = 0
+
+
+class Restore:
+    """``run`` once."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        store: Store,
+        mint: Mint,
+        recorded: Recorded,
+        on_progress: Callable[[int], None] = lambda _: None,
+        patiently: Patiently = at_once,
+    ) -> None:
+        self._queue, self._store, self._mint = queue, store, mint
+        self._recorded, self._on_progress, self._patiently = recorded, on_progress, patiently
+        self._counts = Counts()
+        self._aliens: set[str] = set()
+
+    def run(self) -> Counts:
+        """Raises BackendUnavailable: then run another one."""
+        for chunks in self._parts(self._creations()):
+            self._counts.coupons += sum(chunk.size for chunk in chunks)
+            self._patiently(lambda: create_all(self._store, chunks, self._mint))  # noqa: B023 - called at once
+        self._replay()
+        for losers in _batches(loser for loser in self._losers() if loser.reason):
+            self._record(losers)
+        return self._counts
+
+    def _replay(self) -> None:
+        losers: set[Attempt] = {(loser.code, loser.operation, loser.number) for loser in self._losers()}
+        replay = Replay(self._store, losers, self._patiently)
+        for items in _batches(self._changes(self._recorded.committed_changes())):
+            replay.take(items)
+        if replay.held:
+            replay.take_what_is_built_on(_items(self._recorded.waiting_changes()))
+        if self._recorded.trimmed():
+            for item in replay.left():
+                self._leave(item.place, "what it builds on is neither in the store nor in the queue")
+        else:
+            replay.give_up()
+        self._counts.applied += replay.verdicts[Verdict.APPLIED]
+        self._counts.rejected += replay.verdicts[Verdict.REJECTED]
+        self._counts.recognised += replay.verdicts[Verdict.SEEN]
+        self._counts.left += replay.strays
+
+    def _creations(self) -> Iterator[CreateCoupons]:
+        for task in self._counted(self._recorded.creations()):
+            chunk = task.wanted
+            if isinstance(chunk, OtherVersion | Unreadable) and task.position.topic == CREATION:
+                self._leave(task.place, chunk.reason)
+            elif isinstance(chunk, CreateCoupons):
+                if chunk.codes or chunk.mint == self._mint.fingerprint:
+                    yield chunk
+                else:
+                    self._leave_alien(task, chunk)
+
+    def _changes(self, tasks: Iterator[Task]) -> Iterator[Item]:
+        for task in self._counted(tasks):
+            if isinstance(task.wanted, OtherVersion | Unreadable):
+                self._leave(task.place, task.wanted.reason)
+            elif isinstance(task.wanted, Command):
+                yield item_of(task, task.wanted)
+
+    def _losers(self) -> Iterable[Loser]:
+        return written_down(self._queue) if self._recorded.has(REJECTIONS) else ()
+
+    def _record(self, losers: list[Loser]) -> None:
+        """Their rejections, where the store does not have them."""
+
+        def decide(place: int, coupon: Coupon) -> tuple[Verdict, Coupon]:
+            _, operation, version, at, reason, number = losers[place]
+            if reason is None or coupon.rejection(operation, number):
+                return Verdict.SEEN, coupon
+            after = record(coupon, Rejection(operation, version, reason, at, number))
+            return (Verdict.SEEN, coupon) if after == coupon else (Verdict.REJECTED, after)
+
+        codes = [loser.code for loser in losers]
+        verdicts = self._patiently(lambda: decide_all(self._store, codes, decide)).verdicts
+        self._counts.rejected += verdicts.count(Verdict.REJECTED)
+
+    def _parts(self, chunks: Iterator[CreateCoupons]) -> Iterator[list[CreateCoupons]]:
+        part: list[CreateCoupons] = []
+        for chunk in chunks:
+            part.append(chunk)
+            if sum(chunk.size for chunk in part) >= AT_ONCE:
+                yield part
+                part = []
+        if part:
+            yield part
+
+    def _counted(self, tasks: Iterator[Task]) -> Iterator[Task]:
+        for task in tasks:
+            self._counts.messages += 1
+            if self._counts.messages % AT_ONCE == 0:
+                self._on_progress(self._counts.messages)
+            yield task
+
+    def _leave(self, place: object, reason: str) -> None:
+        self._counts.left += 1
+        log.warning("left over", place=place, reason=reason)
+
+    def _leave_alien(self, task: Task, chunk: CreateCoupons) -> None:
+        self._counts.left += 1
+        if chunk.operation not in self._aliens:  # a large creation is many messages
+            self._aliens.add(chunk.operation)
+            reason = f"accepted with another COUPON_SECRET, whose fingerprint is {chunk.mint:.20}"
+            log.warning("left over", place=task.place, operation=chunk.operation, reason=reason)
+
+
+def _items(tasks: Iterator[Task]) -> Iterator[Item]:
+    return (item_of(task, task.wanted) for task in tasks if isinstance(task.wanted, Command))
+
+
+def _batches(things: Iterable[Thing]) -> Iterator[list[Thing]]:
+    iterator = iter(things)
+    while batch := list(islice(iterator, AT_ONCE)):
+        yield batch

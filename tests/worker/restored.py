@@ -1,0 +1,49 @@
+"""A store made anew from a queue, and how it differs from what it was."""
+
+from backends.store.memory import MemoryStore
+from coupon.codes import Mint
+from coupon.model import Coupon
+from coupon.ports.queue import Queue
+from coupon.ports.store import Store
+from coupon.recorded import Recorded
+from coupon.restoring import Counts, Restore
+from coupon.scanning import pages
+from coupon.settings import Settings
+from coupon.topics import all_topics
+from coupon.wiring import Backends
+
+
+def coupons_of(store: Store) -> dict[str, Coupon]:
+    return {coupon.code: coupon for page in pages(store) for coupon in page}
+
+
+def copied(store: Store) -> MemoryStore:
+    """A backup."""
+    copy = MemoryStore()
+    copy._coupons = coupons_of(store)
+    copy._order = list(copy._coupons)
+    return copy
+
+
+def restore(backends: Backends, settings: Settings, store: Store) -> Counts:
+    """Make the store what ``backends.store`` is."""
+    return restore_from(backends.queue, settings, store)
+
+
+def restore_from(queue: Queue, settings: Settings, store: Store) -> Counts:
+    recorded = Recorded(queue, all_topics(settings.topics))
+    return Restore(queue, store, Mint(settings.secret), recorded).run()
+
+
+def differences(before: Store, after: Store) -> dict[str, tuple[Coupon | None, Coupon | None]]:
+    """By code; ``revision``, which counts writes, aside."""
+    one, other = coupons_of(before), coupons_of(after)
+    return {
+        code: (one.get(code), other.get(code))
+        for code in one.keys() | other.keys()
+        if _told(one.get(code)) != _told(other.get(code))
+    }
+
+
+def _told(coupon: Coupon | None) -> Coupon | None:
+    return coupon and coupon._replace(revision=0)
