@@ -4,7 +4,7 @@ from coupon.batch import task
 from coupon.ports.queue import Delivery, Position, Queue
 from coupon.recorded import Recorded
 from coupon.topics import DEAD_LETTERS, REJECTIONS
-from coupon.wire import Malformed, decode_loser, load
+from coupon.wire import INSTANT_MAX, Malformed, decode_loser, load
 
 CLOCKS_MS = 300_000
 """Commands are carried out so long after they were accepted, or clocks differ by so much."""
@@ -41,7 +41,7 @@ def _instant(delivery: Delivery) -> int | None:
             return decode_loser(delivery.value).at
         if delivery.topic == DEAD_LETTERS:
             at = load(delivery.value)["at"]
-            return at if isinstance(at, int) else None
+            return at if isinstance(at, int) and 0 <= at <= INSTANT_MAX else None
     except (Malformed, TypeError, KeyError):
         return None
     return getattr(task(delivery).wanted, "accepted_at", None)
