@@ -1,6 +1,6 @@
 """The verdict on one coupon: its history is one chain, each step asked for, allowed, and in the order of real time.
 
-Every command names the operation and the version that it builds on, so the commands of a coupon make a tree of the
+Every command names the operation and its number that it builds on, so the commands of a coupon make a tree of the
 states that were ever promised to somebody. The history is the one branch that won; whatever a client was told must
 follow from some state of the tree at the time.
 """
@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from coupon.model import Attempt, Command, Coupon, Entry, Kind, Reason, Refused, Rejection, check, transition
+from coupon.model import KEY_LENGTH, Command, Coupon, Entry, Kind, Refused, check, number_of, transition
 from tests.proof.record import FIRST, Observed, Read, Request
 
-Node = tuple[str, int, int]
-"""An operation, the version that it made, and when it was accepted: a state that somebody was promised."""
+Node = tuple[str, int]
+"""An operation and the number of one of its attempts: a state that somebody was promised."""
 ONCE = {Kind.ISSUE: Kind.CANCEL, Kind.USE: Kind.CANCEL_USE}
 """What may not happen again before it was undone: a code is held by one user, and used once."""
 
@@ -33,26 +33,37 @@ class Lineage:
     reads: list[Read]
     refusals: list[Request]
     observed: list[tuple[str, Observed]]
+    lost: list[Request]
+    """Told no after the worker's verdict."""
 
     def violations(self, created: Coupon, stored: Coupon, commands: list[Command]) -> Iterator[Violation]:
         """``created`` is the coupon as its creation makes it, ``commands`` all that the queue holds for it."""
         yield from one_chain(created, stored, commands)
         yield from held_by_one_and_used_once(stored)
         states = dict(tree(created, commands))
-        yield from self.rejected_for_a_rival(stored, commands, states)
+        yield from rejected_or_applied(stored, commands)
         for command in commands:
-            if made_by(command.attempt) not in states:
+            if made_by(command) not in states:
                 yield Violation("built on what was accepted", f"{command} builds on nothing that the queue holds")
+        yield from self.told_of_the_verdict(stored, commands)
         yield from self.in_the_order_of_real_time(stored)
         yield from self.reads_go_forward(stored)
         yield from self.refusals_follow(states, stored)
+
+    def told_of_the_verdict(self, stored: Coupon, commands: list[Command]) -> Iterator[Violation]:
+        """Who was told that his command lost has an attempt in the queue that was settled, and not applied."""
+        applied = {made(entry) for entry in stored.history}
+        lost = {command.operation for command in commands if made_by(command) not in applied}
+        for request in self.lost:
+            if not any(request in asked and operation in lost for operation, asked in self.asked.items()):
+                yield Violation("refusals follow", f"{request} of no command that lost in {stored}")
 
     def in_the_order_of_real_time(self, stored: Coupon) -> Iterator[Violation]:
         """What was accepted before another was asked for comes first."""
         latest: tuple[float, str] = (float("-inf"), "")
         for entry in stored.history[1:]:
             asked = self.asked.get(entry.operation, [])
-            accepted = [r.ended for r in asked if r.accepted and _accepted_at(r) == entry.at]
+            accepted = [r.ended for r in asked if r.accepted and _number(r) == entry.number]
             if accepted and min(accepted) < latest[0]:
                 yield Violation("in the order of real time", f"{entry} was accepted before {latest[1]} was asked for")
             latest = max(latest, (min((r.sent for r in asked), default=float("-inf")), entry.operation))
@@ -94,68 +105,53 @@ class Lineage:
             candidates = [
                 state
                 for node, state in states.items()
-                if known < until[node] and self.begun(node[0]) <= refusal.ended and _refuses(state, refusal)
+                if known < until[node] and self.begun(node[0]) <= refusal.ended and refuses(state, refusal)
             ]
             if not candidates:
                 yield Violation("refusals follow", f"{refusal} follows from no state of {stored}")
-
-    def rejected_for_a_rival(
-        self, stored: Coupon, commands: list[Command], states: dict[Node, Coupon]
-    ) -> Iterator[Violation]:
-        """Another operation is in its place of the history, or in the place of one that it was built on; and that was
-        asked for before anybody knew of the rejection."""
-        by_attempt = {(c.operation, c.previous_version, c.accepted_at): c for c in commands}
-        for rejection in stored.rejections:
-            command = by_attempt.get((rejection.operation, rejection.version, rejection.at))
-            if command is None:
-                yield Violation("rejected for a rival only", f"{rejection} is of no command of the queue")
-            elif not self._has_rival(rejection, command, stored, states):
-                yield Violation("rejected for a rival only", f"{rejection} of {command} in {stored}")
-            if any((entry.operation, entry.at) == (rejection.operation, rejection.at) for entry in stored.history):
-                yield Violation("one outcome", f"{rejection} was applied too")
-
-    def _has_rival(self, rejection: Rejection, command: Command, stored: Coupon, states: dict[Node, Coupon]) -> bool:
-        node = made_by(command.attempt)
-        if rejection.reason not in (Reason.RIVAL_WON, Reason.PREDECESSOR_LOST) or node not in states:
-            return False
-        branch = states[node].history
-        place = _where_they_part(branch, stored.history)
-        if place is not None:
-            return self.begun(stored.history[place].operation) <= self.known_to_be_rejected(command)
-        first = len(stored.history)  # nobody is in the place of the branch's next: that one must have lost in turn
-        return (
-            first < len(branch) - 1 and stored.rejection(branch[first].operation, first, branch[first].at) is not None
-        )
-
-    def known_to_be_rejected(self, command: Command) -> float:
-        """When a client first knew."""
-        wanted = f"-{command.previous_version}-{command.previous_at}-{command.accepted_at}-"
-        told = (o for operation, o in self.observed if operation == command.operation and wanted in o.address)
-        return min((o.ended for o in told if o.status == "rejected"), default=float("inf"))
 
     def begun(self, operation: str) -> float:
         """When it was first asked for."""
         return min((request.sent for request in self.asked.get(operation, [])), default=float("inf"))
 
 
+def rejected_or_applied(stored: Coupon, commands: Iterable[Command]) -> Iterator[Violation]:
+    """What is recorded as rejected is an attempt of the queue, and was not applied too."""
+    known, applied = {made_by(command) for command in commands}, {made(entry) for entry in stored.history}
+    for rejection in stored.rejections:
+        node = rejection.operation, number_of(rejection)
+        if node not in known:
+            yield Violation("nothing from nowhere", f"{rejection} is of no command of the queue")
+        if node in applied:
+            yield Violation("one outcome", f"{rejection} was applied too")
+
+
 def one_chain(created: Coupon, stored: Coupon, commands: list[Command]) -> Iterator[Violation]:
     """The stored coupon is what its commands make of it, one after the other, by ``transition``."""
-    by_entry: dict[tuple[str, int, int], Command] = {
-        (command.operation, command.accepted_at, command.previous_version): command for command in commands
-    }
+    by_entry = {(command.operation, command.number, command.accepted_at): command for command in commands}
     state = created
     for entry in stored.history[1:]:
-        command = by_entry.get((entry.operation, entry.at, state.version))
-        if command is None or command.previous != state.last_operation:
+        command = by_entry.get((entry.operation, entry.number, entry.at))
+        if command is None or (command.previous, command.previous_version) != (state.last_operation, state.version):
             yield Violation("one chain", f"{entry} after {state.last_operation} is no command of the queue: {command}")
             return
+        if command.number <= state.settled:
+            yield Violation("one chain", f"{command} was applied when {state.settled} was settled")
         try:
-            state = transition(state, command)
+            state = whole(transition(state, command), state)
         except Refused as refused:
             yield Violation("one chain", f"{command} was applied to {state}, which refuses it: {refused}")
             return
-    if state != stored._replace(revision=state.revision, rejections=()):
+    settled = max([state.settled, *map(number_of, stored.rejections)])
+    if state._replace(settled=0) != stored._replace(revision=state.revision, rejections=(), settled=0):
         yield Violation("the store equals the fold", f"{stored} should be {state}")
+    if stored.settled < settled:
+        yield Violation("the store equals the fold", f"{stored} has settled {settled}")
+
+
+def whole(after: Coupon, before: Coupon) -> Coupon:
+    """With all of its history, however little of it a coupon remembers."""
+    return after._replace(history=(*before.history, after.history[-1]))
 
 
 def held_by_one_and_used_once(stored: Coupon) -> Iterator[Violation]:
@@ -167,32 +163,41 @@ def held_by_one_and_used_once(stored: Coupon) -> Iterator[Violation]:
             yield Violation("one winner", f"{stored.code}: {[str(entry.kind) for entry in stored.history]}")
 
 
-def as_the_queue_has_it(created: Coupon, stored: Coupon, commands: Iterable[Command]) -> Iterator[Violation]:
+def as_the_queue_has_it(
+    created: Coupon, stored: Coupon, commands: Iterable[Command], remembered: int
+) -> Iterator[Violation]:
     """Where the queue keeps the order, it alone decides: each command, in its turn, either builds on the last one that
-    won, or has lost for good."""
-    won, lost = [(created.last_operation, created.created_at)], set()
+    won and has a number beyond all before, or has lost for good. ``remembered``: so many rejections at least."""
+    won, lost, settled = [made(created.history[-1])], dict[Node, None](), 1
     for command in commands:
-        if command.operation in {operation for operation, _ in won} or made_by(command.attempt) in lost:
+        node = made_by(command)
+        if node in lost or command.operation in {operation for operation, _ in won}:
             continue
-        if (command.previous_version, command.previous) == (len(won), won[-1][0]):
-            won.append((command.operation, command.accepted_at))
+        reused = command.operation[:KEY_LENGTH] in {operation[:KEY_LENGTH] for operation, _ in won}
+        turn = (command.previous_version, command.previous) == (len(won), won[-1][0])
+        if turn and command.number > settled and not reused:
+            won.append(node)
         else:
-            lost.add(made_by(command.attempt))
-    if won != [(entry.operation, entry.at) for entry in stored.history]:
+            lost[node] = None
+        settled = max(settled, command.number)
+    if won != [made(entry) for entry in stored.history]:
         yield Violation("as the queue has it", f"{won} should be the history of {stored}")
-    if lost != {(r.operation, r.version + 1, r.at) for r in stored.rejections}:
-        yield Violation("as the queue has it", f"{lost} should be the rejections of {stored}")
+    told = {(rejection.operation, number_of(rejection)) for rejection in stored.rejections}
+    if not told <= set(lost) or (len(lost) <= remembered and told != set(lost)):
+        yield Violation("as the queue has it", f"{list(lost)} should be the rejections of {stored}")
+    if settled != stored.settled:
+        yield Violation("as the queue has it", f"{settled} should be settled in {stored}")
 
 
 def tree(created: Coupon, commands: Iterable[Command]) -> Iterator[tuple[Node, Coupon]]:
-    """Every state that a client was ever promised, by the operation that made it and its version."""
-    states = {(created.last_operation, 1, created.created_at): created}
+    """Every state that a client was ever promised, by the attempt that made it."""
+    states = {made(created.history[-1]): created}
     for command in sorted(commands, key=lambda command: command.previous_version):
-        before = states.get(built_on(command.attempt))
+        before = states.get(built_on(command))
         if before is None:
             continue
         try:
-            states[made_by(command.attempt)] = transition(before, command)
+            states[made_by(command)] = whole(transition(before, command), before)
         except Refused:
             continue
     yield from states.items()
@@ -203,7 +208,7 @@ def past(states: dict[Node, Coupon], stored: Coupon) -> Iterator[tuple[Node, int
     a state of a branch that lost, the version where that branch left the history."""
     for node, state in states.items():
         left = _where_they_part(state.history, stored.history)
-        yield node, node[1] + 1 if left is None else left + 1
+        yield node, state.version + 1 if left is None else left + 1
 
 
 def _where_they_part(branch: tuple[Entry, ...], history: tuple[Entry, ...]) -> int | None:
@@ -212,34 +217,52 @@ def _where_they_part(branch: tuple[Entry, ...], history: tuple[Entry, ...]) -> i
     return next((place for place, (one, other) in pairs if one.operation != other.operation), None)
 
 
-def made_by(attempt: Attempt) -> Node:
-    return attempt.operation, attempt.previous_version + 1, attempt.at
+def made_by(command: Command) -> Node:
+    return command.operation, command.number
 
 
-def built_on(attempt: Attempt) -> Node:
-    return attempt.previous, attempt.previous_version, attempt.previous_at
+def made(entry: Entry) -> Node:
+    return entry.operation, entry.number
 
 
-def is_settled(coupon: Coupon, command: Command) -> bool:
-    """Whether the coupon tells what became of it. An operation that happened is settled with all of its attempts."""
-    return any(entry.operation == command.operation for entry in coupon.history) or is_rejected(coupon, command.attempt)
+def built_on(command: Command) -> Node:
+    return command.previous, command.previous_number
 
 
-def is_rejected(coupon: Coupon, attempt: Attempt) -> bool:
-    wanted = (attempt.operation, attempt.previous_version, attempt.at)
-    return any((r.operation, r.version, r.at) == wanted for r in coupon.rejections)
+def is_settled(coupon: Coupon, operation: str, number: int) -> bool:
+    """Whether the coupon tells what became of the attempt. An operation that happened is settled with all of its
+    attempts, and with all other requests that have its key."""
+    key = operation[:KEY_LENGTH]
+    return number <= coupon.settled or any(entry.operation[:KEY_LENGTH] == key for entry in coupon.history)
 
 
-def _accepted_at(request: Request) -> int:
-    """When the attempt that it was given the address of was accepted (ms)."""
-    return int(request.address.split("-")[-3])
+def _number(request: Request) -> int:
+    """The number of the attempt that it was given the address of."""
+    return int(request.address.split("-")[1])
 
 
-def _refuses(state: Coupon, refusal: Request) -> bool:
-    kind, previous = Kind(refusal.kind), state.last_operation
-    command = Command(kind, "", state.code, previous, state.version, 0, 0, FIRST, refusal.user_id, "", False)
+def imagined(state: Coupon, request: Request) -> Command:
+    """What the request asks for, as a command on that state."""
+    return Command(
+        kind=Kind(request.kind),
+        operation=request.key,
+        code=state.code,
+        previous=state.last_operation,
+        previous_version=state.version,
+        accepted_at=0,
+        day=FIRST,
+        user_id=request.user_id,
+        actor="",
+        reserved=False,
+        number=state.settled + 1,
+        previous_number=state.number_at(state.version),
+    )
+
+
+def refuses(state: Coupon, refusal: Request) -> bool:
+    """Whether the state gives the reason that the client was told."""
     try:
-        check(state, command)
+        check(state, imagined(state, refusal))
     except Refused as refused:
         return refused.reason == refusal.reason
     return False

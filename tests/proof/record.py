@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TextIO
 
-from coupon.model import Command, Coupon, CreateCoupons, Day
+from coupon.model import REJECTIONS_MAX, Command, Coupon, CreateCoupons, Day
 from coupon.wire import Document
 
 FIRST, LAST = Day("2020-01-01"), Day("2099-12-31")
-"""The days of every coupon of a run: no command is refused for its day."""
+"""The days of every coupon of a run, but for a key that is used for other days: no command is refused for its day."""
 
 
 class Request(NamedTuple):
@@ -42,14 +42,37 @@ class Request(NamedTuple):
     """The last part of the ``Location`` when it was accepted."""
     codes: tuple[str, ...] = ()
     """Those that the answer to a creation told, in their stored form."""
+    expire_at: str = LAST
+    """Of a creation: what was asked for."""
 
     @property
     def accepted(self) -> bool:
         return self.status in (200, 202)
 
+    @property
+    def refused(self) -> bool:
+        """Told that it was not taken, and will not be."""
+        return 400 <= self.status < 500
+
+    @property
+    def words(self) -> "Words":
+        expire_at = self.expire_at if self.kind == "create" else ""
+        return Words(self.kind, self.code, self.user_id, self.amount, expire_at)
+
+
+class Words(NamedTuple):
+    """What a request asks for, whatever its key: another request has other words."""
+
+    kind: str
+    code: str
+    user_id: str | None
+    amount: int
+    expire_at: str
+    """Empty but for a creation."""
+
 
 class Observed(NamedTuple):
-    """What an operation's address answered: ``status`` accepted, applied or rejected (with ``reason``)."""
+    """What an operation's address answered: ``status`` accepted, applied, rejected (with ``reason``) or forgotten."""
 
     address: str
     sent: float
@@ -83,15 +106,25 @@ class Evidence:
     commands: list[Command | CreateCoupons] = field(default_factory=list)
     """The queue's log: every message of the command topics, in order a partition."""
     letters: list[str] = field(default_factory=list)
-    """The reasons of the dead letters."""
+    """The reasons of the dead letters, but for those of messages that were planted to become some."""
     coupons: dict[str, Coupon] = field(default_factory=dict)
     """The store."""
     documents: dict[str, Document] = field(default_factory=dict)
     """The search index."""
     cached: dict[str, Coupon] = field(default_factory=dict)
     """What the cache holds as confirmed."""
+    landed: dict[Command | CreateCoupons, float] = field(default_factory=dict)
+    """When each message first reached the queue; empty when nobody saw that."""
+    carried_out: dict[str, float] = field(default_factory=dict)
+    """When the store first had each operation; empty when nobody saw that."""
+    well: bool = False
+    """Whether nothing was lost from the cache, and everybody could always reach it."""
+    holds: float = float("inf")
+    """For how long a reservation holds its place, in the unit of the times."""
+    remembered: int = REJECTIONS_MAX
+    """How many of its rejections a coupon remembers."""
     ordered: bool = True
-    """Whether the queue keeps the order of a coupon's commands, of all kinds: the layout with a single topic."""
+    """Whether the queue keeps the order of a coupon's commands of all kinds: the layout with one topic for them."""
 
 
 def write(file: TextIO, record: Request | Observed | Read) -> None:
@@ -105,7 +138,8 @@ def read(lines: Iterable[str]) -> Iterator[Request | Observed | Read]:
         name, *values = json.loads(line)
         match name:
             case "Request":
-                yield Request._make([*values[:-1], tuple(values[-1])])
+                *words, codes, expire_at = values
+                yield Request(*words, tuple(codes), expire_at)
             case "Observed":
                 yield Observed._make(values)
             case "Read":

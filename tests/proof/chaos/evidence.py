@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from coupon.cache_entries import Confirmed, Entries, cache_key
+from coupon.codes import Mint
 from coupon.model import Coupon
 from coupon.ports.backend import BackendError
 from coupon.ports.search import Query, Search
 from coupon.ports.store import Store
-from coupon.reservations import CONFIRMED, cache_key
 from coupon.topics import DEAD_LETTERS, GROUP, OWED, command_topics
 from coupon.wire import Document, decode_command, decode_coupon, document, encode_command, encode_coupon
 from coupon.wiring import Backends
@@ -40,7 +41,7 @@ def lag_by_topic(backends: Backends, layout: str) -> dict[str, int]:
 
 def is_ordered(layout: str) -> bool:
     """Whether all commands go to one topic: a coupon's are carried out in the order of the queue."""
-    return len(command_topics(layout)) == 1
+    return layout == "single"
 
 
 def drain(backends: Backends, layout: str, within_s: float) -> tuple[int, float]:
@@ -77,10 +78,12 @@ def collect(backends: Backends, layout: str, into: Evidence) -> None:
         decode_command(found.value) for topic in command_topics(layout) for found in backends.queue.browse(topic)
     ]
     into.letters = [json.loads(found.value)["reason"] for found in backends.queue.browse(DEAD_LETTERS)]
+    entries = Entries(Mint(into.secret))
     for code in into.coupons:
         cached = backends.cache.get(cache_key(code))
-        if cached is not None and cached.value[:1] == CONFIRMED:
-            into.cached[code] = decode_coupon(cached.value[1:])
+        entry = None if cached is None else entries.decode(code, cached.value)
+        if isinstance(entry, Confirmed):
+            into.cached[code] = entry.coupon
 
 
 def ask_addresses(ask: Callable[[str], object], folder: Path) -> None:

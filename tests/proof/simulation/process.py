@@ -8,8 +8,9 @@ from coupon.ports.cache import Cache
 from coupon.ports.queue import Consumer, Delivery, Position, Queue
 from coupon.ports.search import Search
 from coupon.ports.store import Store
+from coupon.topics import OWED, REINDEX
 from coupon.wiring import Backends
-from tests.proof.simulation.faults import Fault, Faults
+from tests.proof.simulation.faults import COMMITS, DOCUMENTS, Fault, Faults
 from tests.proof.simulation.scheduler import Scheduler, Task
 
 TIMEOUT_MS = 1_000
@@ -20,6 +21,9 @@ AWAY_MS = (100, 2_000, 15_000)
 MANY = {"publish", "save_many", "index_many", "delete_many"}
 """Of what is done to many, a part may have been done."""
 LATE = {*MANY, "add", "replace", "remove"}
+NO_IO = {"place"}
+ONLY = {"commit": COMMITS, "index_many": DOCUMENTS}
+"""The calls that may fail while the backend does all else."""
 
 
 class Process:
@@ -31,6 +35,7 @@ class Process:
         self.name, self.scheduler, self.faults, self.web = name, scheduler, faults, web
         self.alive = True
         self._skew_ms = skew_ms
+        self._boot_ms = -int(scheduler.now) + (len(name) << 24)  # of this process only
         self._tasks: list[Task] = []
         self._away: dict[str, float] = {}
         self.backends = Backends(
@@ -42,6 +47,13 @@ class Process:
 
     def clock(self) -> int:
         return int(self.scheduler.now) + self._skew_ms
+
+    def timer(self) -> int:
+        """Never set, unlike the clock."""
+        return int(self.scheduler.now) + self._boot_ms
+
+    def set_clock(self, by_ms: int) -> None:
+        self._skew_ms += by_ms
 
     def sleep(self, seconds: float) -> None:
         self.scheduler.sleep(seconds * 1000)
@@ -69,6 +81,9 @@ class Process:
         if self.faults.strikes(Fault.FREEZE, harsh=self.web):
             pause = choose(FREEZE_MS)
             self.scheduler.tell("is stopped for ms:", pause)
+        until, slow_ms = self.faults.stalled
+        if not self.web and until > self.scheduler.now:
+            pause = min(until - self.scheduler.now, slow_ms)
         if self.faults.strikes(Fault.CRASH, harsh=self.web):
             self.scheduler.tell("is killed")
             self.kill()
@@ -85,6 +100,12 @@ class Process:
         until = max(self._away.get(role, 0), self.faults.outages.get(role, 0))
         return bool(self.faults.rates) and until > self.scheduler.now
 
+    def strikes(self, fault: Fault, role: str) -> bool:
+        """Whether it happens on the way there."""
+        strikes = self.faults.strikes(fault, harsh=self.is_harsh(role))
+        self.faults.cache_was_well &= not (strikes and role == "cache")
+        return strikes
+
 
 class View:
     """A backend as a process sees it."""
@@ -97,6 +118,8 @@ class View:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._backend, name)
+        if name in NO_IO:
+            return method
 
         def call(*arguments: Any) -> Any:
             return exchange(self._process, self._role, name, method, arguments)
@@ -116,7 +139,8 @@ class ConsumerView:
         found = self._ask(lambda: self._consumer.poll(max_messages, 0))
         if not found and timeout_s:
             self._process.sleep(timeout_s)
-            found = self._ask(lambda: self._consumer.poll(max_messages, 0))
+            found = self._consumer.poll(max_messages, 0)  # an idle worker's most frequent call: nothing goes wrong
+            found = self._ask(lambda: found) if found else found
         return list(merged(found, self._process.scheduler))
 
     def commit(self, positions: Mapping[Position, int]) -> None:
@@ -128,6 +152,7 @@ class ConsumerView:
 
     def _ask(self, poll: Callable[[], list[Delivery]]) -> list[Delivery]:
         found: list[Delivery] = exchange(self._process, "queue", "poll", poll, ())
+        self._process.faults.commands_polled += sum(delivery.topic not in OWED for delivery in found)
         return found
 
 
@@ -154,26 +179,34 @@ def exchange(process: Process, role: str, name: str, method: Callable[..., Any],
         raise
     tell(f"{role}.{name}", *arguments, answer)
     process.step()
-    if process.faults.strikes(Fault.LOST_REPLY, harsh=process.is_harsh(role)):
+    if process.strikes(Fault.LOST_REPLY, role):
         tell(f"{role}.{name}: the reply was lost")
         raise BackendUnavailable(f"{name}: connection reset")
     return answer
 
 
 def _carried_out(process: Process, role: str, name: str, method: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    faults, scheduler, harsh = process.faults, process.scheduler, process.is_harsh(role)
-    if process.is_away(role) or faults.strikes(Fault.LOST_REQUEST, harsh=harsh):
+    scheduler, is_publish = process.scheduler, name == "publish"
+    if process.is_away(role) or process.strikes(Fault.LOST_REQUEST, role):
+        process.faults.cache_was_well &= role != "cache"
         raise BackendUnavailable(f"{name}: no connection")
-    if name in LATE and faults.strikes(Fault.LATE, harsh=harsh):
+    if process.faults.outages.get(ONLY.get(name, ""), 0) > scheduler.now:
+        raise BackendUnavailable(f"{name}: refused")
+    process.faults.owed += is_publish and any(message.topic == REINDEX for message in arguments[0])
+    if is_publish and process.web and process.faults.strikes(Fault.RUN_OUT):
+        process.kill()
+        if scheduler.random.random() < 0.5:
+            scheduler.sleep(0)  # it never comes back from here
+    if name in LATE and process.strikes(Fault.LATE, role):
         carry_out_later(scheduler, method, arguments)
         scheduler.sleep(TIMEOUT_MS)
         raise BackendUnavailable(f"{name}: timed out")
-    if name in MANY and faults.strikes(Fault.PART, harsh=harsh):
+    if name in MANY and process.strikes(Fault.PART, role):
         many = list(arguments[0])
-        method(many[: len(many) // 2] if name == "publish" else scheduler.random.sample(many, len(many) // 2))
+        method(many[: len(many) // 2] if is_publish else scheduler.random.sample(many, len(many) // 2))
         raise BackendUnavailable(f"{name}: broke off")
     answer = method(*arguments)
-    if name == "publish" and faults.strikes(Fault.TWICE, harsh=harsh):
+    if is_publish and process.strikes(Fault.TWICE, role):
         carry_out_later(scheduler, method, arguments)
     return answer
 

@@ -1,38 +1,51 @@
 """A whole service in one thread: web processes, workers, clients, and the operator who starts again what died."""
 
+import json
 import random as global_random
-from collections.abc import Callable, Iterator
+from base64 import b64decode
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from random import Random
+from traceback import format_exception
+from types import SimpleNamespace
 
 from backends.cache.memory import MemoryCache
-from backends.queue.memory import MemoryQueue
 from backends.search.memory import MemorySearch
-from backends.store.memory import MemoryStore
-from coupon import batch, drain
+from coupon import batch, drain, heartbeat, losses, model, protocol, unreserved
+from coupon.cache_entries import Confirmed, Entries, cache_key
+from coupon.carrying_out import DeploymentError
+from coupon.codes import Mint
+from coupon.creation_progress import CreationProgress
 from coupon.drain import Worker
 from coupon.model import Coupon
+from coupon.operations import Operations
 from coupon.ports.search import Query
-from coupon.reindexing import reindex
-from coupon.reservations import CONFIRMED, cache_key
 from coupon.scanning import pages
 from coupon.service import CommandService
 from coupon.settings import Settings
 from coupon.topics import DEAD_LETTERS, GROUP, OWED, all_topics, command_topics
-from coupon.wire import decode_command, decode_coupon
+from coupon.wire import Malformed, decode_command
 from coupon.wiring import Backends
-from tests.proof.checker import Violation, violations
-from tests.proof.record import Evidence, Request
-from tests.proof.simulation.clients import Client, Web
-from tests.proof.simulation.faults import Fault, Faults
+from tests.proof.checker import NOT_YET_KEPT, Violation, violations
+from tests.proof.record import Evidence, Observed, Request
+from tests.proof.simulation.clients import Client, Web, outcome_of
+from tests.proof.simulation.faults import NOT_YET, Fault, Faults
+from tests.proof.simulation.mishaps import Operator
 from tests.proof.simulation.process import Process
+from tests.proof.simulation.restoring import is_restored
 from tests.proof.simulation.scheduler import NoRest, Scheduler
+from tests.proof.simulation.witnesses import WitnessCache, WitnessQueue, WitnessStore
 
 START_MS = 1_795_000_000_000
 LEASE_S = 10
 BUSY_MAX_MS, REST_MAX_MS = 3_600_000, 600_000
-OUTAGE_MS = (1_000, 10_000, 120_000)
+LOOKED_AT = 10
+SELDOM_S = 0.4
+"""How often a process without the cache asks how far the workers are."""
+SHORT_TTL_S = (10, 20, 30)
+REMEMBERED, REMEMBERED_SHORTLY = (100, 200), ((8, 2), (100, 2), (100, 1))
 QUIET_MS = 10_000
 """The projections have so long to catch up when everything has come to rest."""
 
@@ -48,27 +61,53 @@ class Run:
     violations: list[Violation]
 
 
-def run(seed: int, settings: Settings, trace: Callable[[str], None] | None = None) -> Run:
-    """Simulate the seed's world, and judge it; ``trace`` is told of every call."""
-    global_random.seed(seed)  # the worker's jitter
-    world = World(seed, settings)
+def run(seed: int, settings: Settings, trace: Callable[[str], None] | None = None, *, everything: bool = False) -> Run:
+    """Simulate the seed's world, and judge it; ``trace`` is told of every call. ``everything``: also the faults that
+    the service does not bear, and the promises that it does not keep, yet."""
+    world = World(seed, settings, without=() if everything else NOT_YET)
     world.scheduler.trace = trace
-    try:
-        found = world.live()
-    finally:
-        world.scheduler.close()
+    with no_chance(seed):
+        try:
+            found = world.live()
+        finally:
+            world.scheduler.close()
+    if not everything:
+        found = [violation for violation in found if violation.promise not in NOT_YET_KEPT]
     return Run(seed, world.evidence, world.faults, world.scheduler.turns, found)
 
 
 @contextmanager
-def limits(part_max: int, round_max_ms: int) -> Iterator[None]:
-    """Small ones of the worker's batches, so that a small run meets what else only large ones do."""
-    kept = batch.PART_MAX, drain.ROUND_MAX_MS
+def limits(part_max: int, round_max_ms: int, remembered: tuple[int, int]) -> Iterator[None]:
+    """Small ones of the worker's batches, and of what a coupon remembers (commands, rejections), so that a small run
+    meets what else only large ones do."""
+    kept = batch.PART_MAX, drain.ROUND_MAX_MS, model.HISTORY_MAX, protocol.REJECTIONS_MAX
     batch.PART_MAX, drain.ROUND_MAX_MS = part_max, round_max_ms
+    pause_max_s, unreserved.PAUSE_MAX_S = unreserved.PAUSE_MAX_S, SELDOM_S
+    _remember(*remembered)
     try:
         yield
     finally:
-        batch.PART_MAX, drain.ROUND_MAX_MS = kept
+        batch.PART_MAX, drain.ROUND_MAX_MS = kept[:2]
+        unreserved.PAUSE_MAX_S = pause_max_s
+        _remember(*kept[2:])
+
+
+@contextmanager
+def no_chance(seed: int) -> Iterator[None]:
+    """What the code draws from other random numbers than ours follows from the seed, too."""
+    drawn, numbers, kept = Random(seed), count(1), (losses.secrets, heartbeat.new_name)
+    global_random.seed(seed)  # the worker's jitter
+    losses.secrets = SimpleNamespace(token_hex=lambda size: drawn.randbytes(size).hex())  # type: ignore[assignment]
+    heartbeat.new_name = lambda: f"worker:simulated:0:{next(numbers)}"
+    try:
+        yield
+    finally:
+        losses.secrets, heartbeat.new_name = kept
+
+
+def _remember(commands: int, rejections: int) -> None:
+    model.HISTORY_MAX, protocol.REJECTIONS_MAX = commands, rejections
+    batch.COMMANDS_A_COUPON_MAX = commands // 2
 
 
 class Stop:
@@ -89,41 +128,75 @@ class Stop:
         return self._set
 
 
+class Broken(Exception):
+    """Something failed that never may."""
+
+
+def confirmed(entries: Entries, code: str, value: bytes) -> Coupon | None:
+    """The coupon that a cache entry holds as accepted; None for any other entry, and for what is none of ours."""
+    try:
+        entry = entries.decode(code, value)
+    except Malformed:
+        return None
+    return entry.coupon if isinstance(entry, Confirmed) else None
+
+
+def _ends_the_run(failed: tuple[str, Exception]) -> bool:
+    return not isinstance(failed[1], DeploymentError)
+
+
 class World:
     """``live`` is a run from beginning to end."""
 
-    def __init__(self, seed: int, settings: Settings) -> None:
+    def __init__(self, seed: int, settings: Settings, without: Collection[Fault] = NOT_YET) -> None:
         self.random = Random(seed)
         choose = self.random.choice
+        self.faults = Faults(self.random, without)
+        self.alone = choose((True, False))
+        """Whether each client has coupons of its own."""
         self.settings = replace(
             settings,
             topics=choose(("single", "single", "per-command")),
             batch_max=choose((1, 2, 5, 50)),
             predecessor_wait_s=120,
+            reservation_wait_ms=choose((50, 300)),
+            cache_ttl_s=choose(SHORT_TTL_S) if self.faults.strikes(Fault.SHORT_TTL) else settings.cache_ttl_s,
         )
+        self.remembered = REMEMBERED
+        if self.faults.strikes(Fault.SHORT_MEMORY, harsh=False):
+            self.remembered = choose(REMEMBERED_SHORTLY[0 if self.alone else 1 :])
         self.part_max, self.round_max_ms = choose((2, 1_000)), choose((10, 5_000))
         self.scheduler = Scheduler(self.random, START_MS)
-        self.faults = Faults(self.random)
         self.evidence = Evidence(settings.secret, ordered=self.settings.topics == "single")
-        self.backends = self._backends(partitions=choose((1, 2, 4)))
+        self.backends = self._backends(partitions=choose((1, 2, 4)), servers=choose((1, 1, 2)))
+        self.codes: list[str] = []
+        """Those that clients know of."""
         self.skews = [choose((0, 0, 0, -5_000, 5_000)) for _ in range(8)]
-        self.webs = [self._web(number) for number in range(choose((1, 2, 3)))]
+        self.webs = [self.web(number) for number in range(choose((1, 2, 3)))]
         self.stops: dict[int, Stop] = {}
-        self.workers = [self._worker(number) for number in range(choose((1, 2, 3)))]
+        self.workers = [self.worker(number) for number in range(choose((1, 2, 3)))]
         self.clients = [Client(f"client {number}", self, self.evidence) for number in range(choose((2, 3, 5)))]
         self.pauses_ms = choose(((0, 0, 1, 10), (0, 1, 10, 100, 2_000)))
         """Between two requests of a client."""
-        self.codes: list[str] = []
-        """Those that clients know of."""
+        self.accepted: list[Request] = []
+        mint, progress = Mint(settings.secret), MemoryCache(lambda: 0.0)
+        self.operations = Operations(mint, self.backends.store, CreationProgress(mint, self.backends.store, progress))
+        """Past all faults."""
+        self.entries = Entries(mint)
+        self.poison: set[tuple[str, bytes]] = set()
+        self.looks = 0
+        self.failed: list[Violation] = []
+        self.backup: dict[str, Coupon] = {}
+        """The store as it once was."""
 
-    def _backends(self, partitions: int) -> Backends:
+    def _backends(self, partitions: int, servers: int) -> Backends:
         def clock_s() -> float:
             return self.scheduler.now / 1000
 
         backends = Backends(
-            cache=MemoryCache(clock_s),
-            queue=MemoryQueue(partitions, LEASE_S, clock_s),
-            store=MemoryStore(),
+            cache=WitnessCache(clock_s, servers),
+            queue=WitnessQueue(partitions, LEASE_S, clock_s),
+            store=WitnessStore(clock_s),
             search=MemorySearch(),
         )
         backends.store.create()
@@ -131,26 +204,26 @@ class World:
         backends.queue.create(all_topics(self.settings.topics))
         return backends
 
-    def _web(self, number: int) -> Web:
+    def web(self, number: int) -> Web:
         process = Process(f"web {number}", self.scheduler, self.faults, self.backends, self.skews[number], web=True)
-        service = CommandService(process.backends, self.settings, process.clock, process.sleep)
+        service = CommandService(process.backends, self.settings, process.clock, process.sleep, process.timer)
         return Web(process, service)
 
-    def _worker(self, number: int) -> Process:
+    def worker(self, number: int) -> Process:
         process = Process(
             f"worker {number}", self.scheduler, self.faults, self.backends, self.skews[-1 - number], web=False
         )
-        worker = Worker(process.backends, self.settings, clock=process.clock, timer=lambda: int(self.scheduler.now))
+        worker = Worker(process.backends, self.settings, clock=process.clock, timer=process.timer)
         stop = self.stops[number] = Stop(process)
         process.spawn("", lambda: worker.run(stop))  # type: ignore[arg-type]
         return process
 
     def live(self) -> list[Violation]:
-        with limits(self.part_max, self.round_max_ms):
+        with limits(self.part_max, self.round_max_ms, self.remembered):
             return self._live()
 
     def _live(self) -> list[Violation]:
-        self.scheduler.spawn("operator", self._operate)
+        self.scheduler.spawn("operator", Operator(self).work)
         clients = [self.scheduler.spawn(client.name, client.live) for client in self.clients]
         try:
             self._run(lambda: all(task.done for task in clients), BUSY_MAX_MS)
@@ -158,45 +231,37 @@ class World:
             self._run(self._rests, REST_MAX_MS)
             self._wait(QUIET_MS)
             self._collect()
-            return [*violations(self.evidence), *self._yes_was_yes(), *self._goes_on()]
+            judged = [
+                *violations(self.evidence, everything=True),
+                *self._yes_was_yes(),
+                *self._owed_once(),
+                *self._is_restored(),
+            ]
+            return [*self.failed, *judged, *self._goes_on()]
         except NoRest as error:
-            return [Violation("it comes to rest", str(error))]
+            return [*self.failed, Violation("it comes to rest", str(error))]
+        except Broken as error:
+            return [*self.failed, Violation("nothing breaks", str(error))]
 
     def _run(self, until: Callable[[], bool], limit_ms: float) -> None:
-        """An error that no backend made is one of the simulation, or a 500, or a worker that ended: it ends the run."""
-        self.scheduler.run(lambda: until() or bool(self.scheduler.errors), limit_ms)
+        """A worker that stopped for what it found is started again; any other error that no backend made, which is one
+        of the simulation or a 500, ends the run."""
+        self.scheduler.run(lambda: until() or any(map(_ends_the_run, self.scheduler.errors)), limit_ms)
         for name, error in self.scheduler.errors:
-            raise AssertionError(f"{name} failed") from error
+            if _ends_the_run((name, error)):
+                raise Broken(f"{name}: {''.join(format_exception(error)[-3:])}")
+            self.failed.append(Violation("no worker stops", f"{name}: {error!r}"))
+        self.scheduler.errors.clear()
 
     def _wait(self, ms: float) -> None:
         end = self.scheduler.now + ms
         self.scheduler.run(lambda: self.scheduler.now >= end, 2 * ms)
 
-    def _operate(self) -> None:
-        """Starts again what died, wipes the cache, and builds search anew now and then."""
-        while True:
-            self.scheduler.sleep(self.random.choice((10, 100, 1_000)))
-            wiped = self.faults.strikes(Fault.WIPE)
-            lost = [code for code in self.codes if wiped or self.faults.strikes(Fault.EVICT)]
-            self.backends.cache.delete_many(map(cache_key, lost))
-            if self.faults.strikes(Fault.OUTAGE, harsh=False):
-                role = self.random.choice(
-                    ("store", "search") if self.faults.mild else ("cache", "queue", "store", "search")
-                )
-                self.faults.outages[role] = self.scheduler.now + self.random.choice(OUTAGE_MS)
-            for number, web in enumerate(self.webs):
-                if not web.process.alive:
-                    self.webs[number] = self._web(number)
-            for number, worker in enumerate(self.workers):
-                if self.faults.strikes(Fault.TERM, harsh=False):
-                    self.stops[number].set()
-                if worker.has_ended():
-                    self.workers[number] = self._worker(number)
-            if self.random.random() < 0.002:
-                reindex(pages(self.backends.store), self.backends.search, lambda _: self.scheduler.sleep(5))
-
     def _rests(self) -> bool:
-        """Nothing is on its way to a backend, or in the queue."""
+        """Nothing is on its way to a backend, or in the queue. Asked at every turn: looked at now and then."""
+        self.looks += 1
+        if self.looks % LOOKED_AT:
+            return False
         topics = [*command_topics(self.settings.topics), *OWED]
         return not self.scheduler.goes_on("late", "web") and self.backends.queue.lag(topics, GROUP) == 0
 
@@ -224,16 +289,55 @@ class World:
         )
 
     def _collect(self) -> None:
-        evidence, queue = self.evidence, self.backends.queue
-        for topic in command_topics(self.settings.topics):
-            evidence.commands += [decode_command(delivery.value) for delivery in queue.browse(topic)]
-        evidence.letters = [delivery.value.decode() for delivery in queue.browse(DEAD_LETTERS)]
-        evidence.coupons = {coupon.code: coupon for coupon in self._stored()}
+        evidence = self.evidence
+        self._collect_the_queue()
+        evidence.coupons = self._whole()
         evidence.documents = {d["couponCode"]: d for d in self.backends.search.find(Query(), 10_000)}
         for code in evidence.coupons:
             cached = self.backends.cache.get(cache_key(code))
-            if cached is not None and cached.value[:1] == CONFIRMED:
-                evidence.cached[code] = decode_coupon(cached.value[1:])
+            entry = confirmed(self.entries, code, cached.value) if cached is not None else None
+            if entry is not None:
+                evidence.cached[code] = entry
+        now = self.scheduler.now
+        for address in dict.fromkeys(request.address for request in self.accepted):
+            told = outcome_of(self.operations, address)
+            assert told is not None
+            evidence.observed.append(Observed(address, now, now, *told))
+        evidence.carried_out = self.backends.store.carried_out  # type: ignore[attr-defined]
+        evidence.remembered = self.remembered[1]
+        evidence.well = self.faults.cache_was_well
+        evidence.holds = self.settings.reservation_ttl_s * 1000
 
-    def _stored(self) -> list[Coupon]:
-        return [coupon for page in pages(self.backends.store) for coupon in page]
+    def _collect_the_queue(self) -> None:
+        evidence, queue = self.evidence, self.backends.queue
+        aside = set()
+        for topic in command_topics(self.settings.topics):
+            for delivery in queue.browse(topic):
+                try:
+                    command = decode_command(delivery.value)
+                except Malformed:  # a letter, or it is told
+                    continue
+                evidence.commands.append(command)
+                evidence.landed.setdefault(command, queue.landed[delivery.value])  # type: ignore[attr-defined]
+        for delivery in queue.browse(DEAD_LETTERS):
+            letter = json.loads(delivery.value)
+            planted = letter["topic"], b64decode(letter["value"])
+            aside.add(planted)
+            if planted not in self.poison:
+                evidence.letters.append(delivery.value.decode())
+        evidence.letters += [f"{planted} was not put aside" for planted in self.poison - aside]
+
+    def _whole(self) -> dict[str, Coupon]:
+        """The store; each coupon with all that it ever remembered."""
+        whole: dict[str, Coupon] = self.backends.store.whole  # type: ignore[attr-defined]
+        return {coupon.code: whole[coupon.code] for page in pages(self.backends.store) for coupon in page}
+
+    def _owed_once(self) -> Iterator[Violation]:
+        """What search is owed is written down when it was carried out, and not again when search still is away."""
+        if self.settings.topics == "single" and self.faults.owed > self.faults.commands_polled:
+            what = f"{self.faults.owed} times for {self.faults.commands_polled} messages"
+            yield Violation("what is owed is put into the queue once", what)
+
+    def _is_restored(self) -> Iterator[Violation]:
+        before = self.backup if self.random.random() < 0.5 else {}
+        yield from is_restored(before, self.backends.store, self.backends.queue, self.settings, self.random)  # type: ignore[arg-type]

@@ -1,0 +1,131 @@
+"""The verdict on what was accepted and then rejected, and on answers that contradict each other, of one coupon.
+
+Who is alone with a coupon and waits for each answer never loses, whatever is lost; among several, one loses to a
+command of another that was under way at the same time, or with what it was built on.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from coupon.model import Command, Coupon, CreateCoupons, Refused, transition
+from tests.proof.lineage import Violation, imagined, refuses
+from tests.proof.record import Request
+
+FOR_ANOTHERS = "rejected for another's command only"
+NO_CONTRADICTION = "yes and no do not contradict each other"
+
+
+class Span(NamedTuple):
+    """When an operation was under way: from its first request until it was accepted, or reached the queue, whichever
+    was later. Whose client was never told yes, and went on to other things, left it open until it was carried out."""
+
+    begun: float
+    ended: float
+
+    def overlaps(self, other: "Span") -> bool:
+        return self.begun <= other.ended and other.begun <= self.ended
+
+
+@dataclass
+class Losers:
+    """Of one coupon: ``asked`` by operation, what the queue holds, when each message reached it (empty: unknown), and
+    when the store had each operation.
+
+    A reservation ``holds`` for so long.
+    """
+
+    asked: Mapping[str, list[Request]]
+    commands: list[Command]
+    landed: Mapping[Command | CreateCoupons, float]
+    carried_out: Mapping[str, float]
+    holds: float
+    address: Callable[[Command], str]
+
+    def violations(self, stored: Coupon) -> Iterator[Violation]:
+        for command in self.commands:
+            if (
+                stored.entry(command.operation) is None
+                and self._was_accepted(command)
+                and not self._is_excused(command.operation, stored, set())
+            ):
+                yield Violation(FOR_ANOTHERS, f"{command} was accepted, and is not in {stored}")
+
+    def _was_accepted(self, command: Command) -> bool:
+        address = self.address(command)
+        return any(request.accepted and request.address == address for request in self.asked.get(command.operation, ()))
+
+    def _is_excused(self, operation: str, stored: Coupon, seen: set[str]) -> bool:
+        """Another's command won that was under way at the same time, or one that reached the queue when nobody held
+        its place any more; or what it was built on lost, and is excused."""
+        seen.add(operation)
+        mine, span = self._owners(operation), self._span(operation)
+        for entry in stored.history[1:]:
+            is_ours = len(mine) == 1 and self._owners(entry.operation) == mine and self._accepted(entry.operation)
+            if self._is_a_surprise(entry.operation) or (not is_ours and span.overlaps(self._span(entry.operation))):
+                return True
+        return any(
+            command.previous not in seen
+            and stored.entry(command.previous) is None
+            and self._is_excused(command.previous, stored, seen)
+            for command in self.commands
+            if command.operation == operation
+        )
+
+    def _owners(self, operation: str) -> set[str]:
+        return {request.client for request in self.asked.get(operation, ())}
+
+    def _span(self, operation: str) -> Span:
+        requests, accepted = self.asked.get(operation, []), self._accepted(operation)
+        begun = min((request.sent for request in requests), default=float("-inf"))
+        if not accepted:
+            return Span(begun, self.carried_out.get(operation, float("inf")))
+        if not self.landed and any(request.status in (0, 503) for request in requests):
+            return Span(begun, float("inf"))  # may reach the queue at any time
+        return Span(begun, max([min(accepted), *self._landed(operation)]))
+
+    def _accepted(self, operation: str) -> list[float]:
+        """When a client knew that it was."""
+        return [request.ended for request in self.asked.get(operation, ()) if request.accepted]
+
+    def _landed(self, operation: str) -> list[float]:
+        return [self.landed[c] for c in self.commands if c.operation == operation and c in self.landed]
+
+    def _is_a_surprise(self, operation: str) -> bool:
+        """The one excuse: a message that reached the queue later than its reservation held, because a process was
+        stopped in between or the network kept it. Its client has had no answer; nobody can know of it before."""
+        for landed in self._landed(operation):
+            sent = [request.sent for request in self.asked.get(operation, ()) if request.sent <= landed]
+            if sent and landed - max(sent) > self.holds:
+                return True
+        return False
+
+
+def contradictions(created: Coupon, requests: Iterable[Request]) -> Iterator[Violation]:
+    """Of a coupon that only one client asks for, one after the other: each yes or no follows from what it was told
+    before. Told up to the first request whose answer never came."""
+    told = sorted(requests, key=lambda request: request.sent)
+    if len({request.client for request in told}) > 1:
+        return
+    expected, done, open_, until = created, set(), set(), float("-inf")
+    for request in told:
+        one = (request.key, request.words)
+        if request.sent < until or open_ - {one}:
+            return
+        until = request.ended
+        if request.status in (0, 503):
+            open_.add(one)
+        elif request.accepted and one not in done:
+            open_.discard(one)
+            done.add(one)
+            try:
+                expected = transition(expected, imagined(expected, request))
+            except Refused as refused:
+                yield Violation(NO_CONTRADICTION, f"{request}, though {refused} follows from what was told before")
+                return
+        elif request.status == 409:
+            if one in done or not refuses(expected, request):
+                yield Violation(NO_CONTRADICTION, f"{request}, though it was told that {expected}")
+                return
+            if one in open_:
+                return

@@ -1,0 +1,85 @@
+"""Memory backends that also remember what the real ones forget, and forget what they remember: for the operator and the
+verdict, nobody else in the simulation asks."""
+
+from collections.abc import Callable, Sequence
+from zlib import crc32
+
+from backends.cache.memory import MemoryCache
+from backends.queue.memory import MemoryQueue
+from backends.store.memory import MemoryStore
+from coupon.model import Coupon
+from coupon.ports.queue import Message
+
+
+class WitnessCache(MemoryCache):
+    """As one or several servers of which each may lose what it holds: all at once, or an entry for want of room."""
+
+    def __init__(self, clock: Callable[[], float], servers: int) -> None:
+        super().__init__(clock)
+        self._given_up = dict.fromkeys(map(str, range(servers)), 0)
+
+    def place(self, key: str) -> str:
+        return str(crc32(key.encode()) % len(self._given_up))
+
+    def evicted(self, key: str) -> int:
+        self.get(key)  # raises when it is closed
+        return self._given_up[self.place(key)]
+
+    def entries(self) -> list[str]:
+        return list(self._entries)
+
+    def wipe(self, place: str) -> None:
+        """The server is started anew."""
+        self._given_up[place] = 0
+        for key in [key for key in self._entries if self.place(key) == place]:
+            del self._entries[key]
+
+    def evict(self, key: str) -> None:
+        self._given_up[self.place(key)] += 1
+        del self._entries[key]
+
+
+class WitnessQueue(MemoryQueue):
+    """Knows when each message came first."""
+
+    def __init__(self, partitions: int, lease_s: float, clock: Callable[[], float]) -> None:
+        super().__init__(partitions, lease_s, clock)
+        self._now_s = clock
+        self.landed: dict[bytes, float] = {}
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        super().publish(messages)
+        for message in messages:
+            self.landed.setdefault(message.value, self._now_s() * 1000)
+
+
+class WitnessStore(MemoryStore):
+    """Knows the whole history and all rejections of each coupon, however few of them the coupon remembers, and when it
+    had each operation."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self._clock = clock
+        self.whole: dict[str, Coupon] = {}
+        self.carried_out: dict[str, float] = {}
+
+    def snapshot(self) -> dict[str, Coupon]:
+        """The store as it is, to begin again from."""
+        return dict(self._coupons)
+
+    def restore(self, coupons: dict[str, Coupon]) -> None:
+        self._coupons, self._order = dict(coupons), list(coupons)
+
+    def _save(self, coupon: Coupon) -> bool:
+        if not super()._save(coupon):
+            return False
+        before = self.whole.get(coupon.code)
+        if before is not None:
+            new = coupon.history[len(coupon.history) - (coupon.version - before.version) :]
+            fresh = [rejection for rejection in coupon.rejections if rejection not in before.rejections]
+            history, rejections = (*before.history, *new), (*before.rejections, *fresh)
+            coupon = coupon._replace(history=history, rejections=rejections)
+            for entry in new:
+                self.carried_out.setdefault(entry.operation, self._clock() * 1000)
+        self.whole[coupon.code] = coupon
+        return True
