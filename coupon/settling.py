@@ -89,11 +89,14 @@ class Settling:
 
     def _settle(self, tasks: list[Task], letters: dict[Place, Letter]) -> Mapping[str, Coupon]:
         hopes = self._hopes(tasks)  # before the store is asked: so it knows of all that came until then
-        followers = set()
+        followers: dict[int, str] = {}
 
         def may_wait(number: int) -> bool:
-            if not hopes[number].predecessor and self._giving_up.was_put_aside(tasks[number].command.previous):
-                followers.add(number)
+            command = tasks[number].command
+            if not hopes[number].predecessor and (
+                command.previous in followers.values() or self._giving_up.was_put_aside(command.previous)
+            ):
+                followers[number] = command.operation
             return hopes[number].predecessor or number in followers
 
         commands = [task.command for task in tasks]

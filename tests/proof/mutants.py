@@ -262,7 +262,7 @@ MUTANTS = [
     Mutant(
         "what builds on a dead letter is put aside",
         "coupon/settling.py",
-        "followers.add(number)",
+        "followers[number] = command.operation",
         "pass",
         "tests/worker/test_giving_up.py::test_what_builds_on_a_command_that_was_put_aside_comes_back_with_it",
     ),

@@ -211,6 +211,7 @@ def test_what_builds_on_a_command_that_was_put_aside_comes_back_with_it(world):
     """Rejected, it would be so for ever."""
     (code,) = world.coupons()
     issue, use = world.change(Kind.ISSUE, code, "ann"), world.change(Kind.USE, code)
+    undo = world.change(Kind.CANCEL_USE, code)
     save_many = world.backends.store.save_many
 
     def refuse(coupons):
@@ -222,10 +223,10 @@ def test_what_builds_on_a_command_that_was_put_aside_comes_back_with_it(world):
     world.drain()
     world.backends.store.save_many = save_many
     world.worker._consumer.close()
-    assert [letter.reason for letter in letters(world)] == ["too large", "what it builds on was put aside"]
+    assert [letter.reason for letter in letters(world)] == ["too large", *["what it builds on was put aside"] * 2]
     dead_letters.replay(world.backends.queue, letters(world))
     world.drain(world.a_worker())
-    assert [world.service.operations.outcome(address).status for address in (issue, use)] == [Status.APPLIED] * 2
+    assert [world.service.operations.outcome(address).status for address in (issue, use, undo)] == [Status.APPLIED] * 3
 
 
 def test_another_worker_knows_what_was_put_aside_before_it(world):
