@@ -1,5 +1,5 @@
-"""An empty store is made anew from the queue, on the embedded files, though all commands are delivered before the
-creations that they need."""
+"""Thousands of commands wait, on the embedded files: all of them are delivered before the
+creations that they need, as may happen when an empty store is made anew from the queue."""
 
 import pytest
 
