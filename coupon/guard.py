@@ -23,6 +23,10 @@ AnyBackend = TypeVar("AnyBackend", bound=Backend)
 log = structlog.get_logger("coupon.guard")
 
 
+class LeftAlone(BackendUnavailable):
+    """The backend was not asked, because others wait for it in vain."""
+
+
 class Guard:
     """Lets so many threads at a time wait for a backend.
 
@@ -41,7 +45,7 @@ class Guard:
         self._hangs_since: int | None = None
 
     def call(self, backend: Backend, method: str, *arguments: Any, **named: Any) -> Any:
-        """What the backend's method answers; raises BackendUnavailable without asking, too."""
+        """What the backend's method answers; raises LeftAlone without asking."""
         me, hung = object(), False
         began = self._enter(me)
         try:
@@ -58,13 +62,13 @@ class Guard:
             while True:
                 now = self._timer()
                 if self._hangs_since is not None and (self._inside or self._circuit.is_open()):
-                    raise BackendUnavailable(f"the {self._role} hangs, and is left alone for a moment")
+                    raise LeftAlone(f"the {self._role} hangs, and is left alone for a moment")
                 if len(self._inside) < self._limit:
                     self._inside[me] = now
                     return now
                 left_ms = next(iter(self._inside.values())) + self._patience_ms - now
                 if left_ms <= 0:
-                    raise BackendUnavailable(f"{self._limit} threads wait for the {self._role} already")
+                    raise LeftAlone(f"{self._limit} threads wait for the {self._role} already")
                 self._a_place_is_free.wait(left_ms / 1000)
 
     def _leave(self, me: object, began: int, *, hung: bool) -> None:

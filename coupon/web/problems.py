@@ -11,6 +11,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from coupon.creation_limits import TooManyCreations
+from coupon.guard import LeftAlone
 from coupon.idempotency import IdempotencyKeyReused
 from coupon.model import Coupon, Kind, Reason, Refused
 from coupon.operations import Forgotten, UnknownAddress
@@ -132,8 +133,9 @@ def register(app: Flask) -> None:
 
 def _unavailable(error: BackendError) -> Response:
     """A backend that refuses for good (there is no such topic) waits for an operator: loud, and not the caller's."""
-    told = log.warning if isinstance(error, BackendUnavailable) else log.error
-    told("not taken", method=request.method, path=request.path, error=str(error))
+    if not isinstance(error, LeftAlone):  # of those there may be thousands a second, and the first one was told
+        told = log.warning if isinstance(error, BackendUnavailable) else log.error
+        told("not taken", method=request.method, path=request.path, error=str(error))
     return response(Problem("UNAVAILABLE"))
 
 

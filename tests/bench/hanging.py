@@ -11,11 +11,9 @@ from functools import partial
 from statistics import quantiles
 from typing import NamedTuple
 
-from coupon.service import CommandService
 from tests.bench.caller import Client
 from tests.bench.figure import Figure
-from tests.bench.place import Place, opened
-from tests.bench.running import stored
+from tests.bench.place import Place
 from tests.bench.wrk import paths
 from tests.e2e.deployment import Deployment
 
@@ -41,10 +39,8 @@ def figures(place: Place) -> list[Figure]:
         for which in ("p50", "p99")
     )
     first = Figure("the same, the longest one while that is found out", "ms")
-    environ = place.on_services()
-    with Deployment(environ, workers=1) as running, opened(environ) as (loaded, backends):
-        codes = [coupon.code for coupon in stored(CommandService(backends, loaded), backends, ISSUERS)]
-        take = partial(commands, running.url, codes)
+    with Deployment(place.on_services(), workers=1) as running:
+        take = partial(commands, running.url, running.create(ISSUERS))
         with asking_for_lists(running.url, place):
             take(SECONDS)  # to warm up
             for _ in range(ROUNDS):

@@ -4,6 +4,7 @@ callers who want what hangs, and then somebody who wants something else."""
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import islice
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,6 +69,8 @@ def rest_is_refused(asked, inside):
 
 
 def test_search_that_hangs_holds_up_no_command_and_no_probe(api, code, threads, hang, backends, monkeypatch):
+    logged = []
+    monkeypatch.setattr("coupon.web.problems.log", SimpleNamespace(warning=lambda event, **_: logged.append(event)))
     monkeypatch.setattr(backends.search, "find", hang)
     asked = crowd(threads, hang, lambda: api.get(LIST), THREADS_FOR_SEARCH)
     answered(
@@ -80,6 +83,7 @@ def test_search_that_hangs_holds_up_no_command_and_no_probe(api, code, threads, 
     )
     rest_is_refused(asked, THREADS_FOR_SEARCH)
     assert hang.asked == THREADS_FOR_SEARCH
+    assert logged == []  # thousands a second, each a line
 
 
 def test_a_store_that_hangs_holds_up_nothing_that_does_without(api, code, threads, hang, backends, monkeypatch):
