@@ -1,17 +1,21 @@
 """Messages that can never be carried out, kept with their place, the reason and every byte, to be replayed."""
 
 import base64
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterator
+from typing import Annotated, NamedTuple
 
+import msgspec
 import structlog
 
 from coupon.ports.queue import Delivery, Message, Queue
 from coupon.topics import DEAD_LETTERS
-from coupon.wire import dump, load
+from coupon.wire import INSTANT_MAX, Malformed, decoded, dump
 
 VALUE_MAX = 600_000
 """A body that is longer is kept in part: with its place and its reason it has to fit into a message (1 MB)."""
+REASON_MAX = 1_000
+TOPIC_MAX = 249
+"""Characters; Kafka's own bound."""
 log = structlog.get_logger("coupon.dead_letters")
 
 
@@ -42,29 +46,56 @@ def encode(delivery: Delivery, reason: str, at: int) -> Message:
         "offset": delivery.offset,
         "key": delivery.key,
         "value": base64.b64encode(delivery.value[:VALUE_MAX]).decode(),
-        "reason": reason[:1_000],
+        "reason": reason[:REASON_MAX],
         "at": at,
         "whole": len(delivery.value) <= VALUE_MAX,
     }
     return Message(DEAD_LETTERS, delivery.key, dump(body))
 
 
-def browse(queue: Queue) -> Iterator[DeadLetter]:
-    """All dead letters, each id once: one that was given up again after a redelivery is the same letter."""
+class _Form(msgspec.Struct):
+    """What a letter's message has to be: anybody may have written into the topic."""
+
+    topic: Annotated[str, msgspec.Meta(min_length=1, max_length=TOPIC_MAX)]
+    partition: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+    offset: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    key: str
+    value: bytes
+    reason: Annotated[str, msgspec.Meta(max_length=REASON_MAX)]
+    at: Annotated[int, msgspec.Meta(ge=0, le=INSTANT_MAX)]
+    whole: bool = True
+
+
+_FORM = msgspec.json.Decoder(_Form)
+
+
+def _log(delivery: Delivery, reason: str) -> None:
+    log.warning("not a dead letter", partition=delivery.partition, offset=delivery.offset, error=reason)
+
+
+def browse(queue: Queue, tell: Callable[[Delivery, str], None] = _log) -> Iterator[DeadLetter]:
+    """All dead letters, each id once: one that was given up again after a redelivery is the same letter. ``tell`` is
+    told of each message that is none, and why."""
     seen: set[str] = set()
     for delivery in queue.browse(DEAD_LETTERS):
         try:
-            body = load(delivery.value)
-            letter = DeadLetter(**body | {"value": base64.b64decode(body["value"])})
-        except (ValueError, TypeError, KeyError) as error:
-            log.warning("not a dead letter", partition=delivery.partition, offset=delivery.offset, error=str(error))
+            letter = DeadLetter(*msgspec.structs.astuple(decoded(_FORM, delivery.value)))
+        except Malformed as error:
+            tell(delivery, str(error))
             continue
         if letter.id not in seen:
             seen.add(letter.id)
             yield letter
 
 
+def fault(letter: DeadLetter, topics: Collection[str]) -> str | None:
+    """Why the letter cannot be replayed, while the workers read these topics; None when it can."""
+    if letter.topic not in topics:
+        return f"{letter.topic!r} is none of the topics that workers read: {', '.join(sorted(topics))}"
+    return None if letter.whole else f"only the first {len(letter.value):,} bytes of the message were kept"
+
+
 def replay(queue: Queue, letters: list[DeadLetter]) -> None:
-    """Publish the messages again where they came from; those that were kept in part are left out. Replaying twice is
-    safe: what was carried out is recognised."""
-    queue.publish([Message(letter.topic, letter.key, letter.value) for letter in letters if letter.whole])
+    """Publish the messages again where they came from. Replaying twice is safe: what was carried out is recognised.
+    Of a letter that has a ``fault`` that cannot be said."""
+    queue.publish([Message(letter.topic, letter.key, letter.value) for letter in letters])

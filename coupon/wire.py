@@ -136,12 +136,12 @@ def dump(value: Any) -> bytes:
 def load(data: bytes | str) -> Any:
     """Raises Malformed for what is not JSON in UTF-8, is nested beyond reading, or holds half a character, which no
     backend can store."""
-    return _decoded(_ANYTHING, data)
+    return decoded(_ANYTHING, data)
 
 
 def decode_codes(data: bytes) -> tuple[str, ...]:
     """A list of up to ``CHUNK`` codes; raises Malformed."""
-    return _decoded(_CODES, data)
+    return decoded(_CODES, data)
 
 
 encode_history = encode_rejections = encode_coupon = dump
@@ -150,17 +150,17 @@ encode_history = encode_rejections = encode_coupon = dump
 
 def decode_history(data: bytes | str) -> tuple[Entry, ...]:
     """Raises Malformed."""
-    return _decoded(_HISTORY, data)
+    return decoded(_HISTORY, data)
 
 
 def decode_rejections(data: bytes | str) -> tuple[Rejection, ...]:
     """Raises Malformed."""
-    return _decoded(_REJECTIONS, data)
+    return decoded(_REJECTIONS, data)
 
 
 def decode_coupon(data: bytes) -> Coupon:
     """Raises Malformed."""
-    return _consistent(_decoded(_COUPON, data))
+    return _consistent(decoded(_COUPON, data))
 
 
 def checked(coupon: Coupon) -> Coupon:
@@ -186,12 +186,12 @@ def _consistent(coupon: Coupon) -> Coupon:
 
 def decode_fence(data: bytes) -> Fence | None:
     """Raises Malformed."""
-    return _decoded(_FENCE, data)
+    return decoded(_FENCE, data)
 
 
 def decode_epoch(data: bytes) -> tuple[str, int | None, Fence | None]:
     """Raises Malformed."""
-    return _decoded(_EPOCH_ENTRY, data)
+    return decoded(_EPOCH_ENTRY, data)
 
 
 def decode_loser(data: bytes) -> Loser:
@@ -206,9 +206,9 @@ def encode_command(command: Command | CreateCoupons) -> bytes:
 
 def decode_command(data: bytes) -> Command | CreateCoupons:
     """Raises Malformed for what can never be carried out: not JSON, unknown kind, missing or mistyped fields."""
-    if _decoded(_KIND, data).kind is Kind.CREATE:
-        return _creation(CreateCoupons(*msgspec.structs.astuple(_decoded(_CREATION, data))))
-    return _change(Command(*msgspec.structs.astuple(_decoded(_CHANGE, data))))
+    if decoded(_KIND, data).kind is Kind.CREATE:
+        return _creation(CreateCoupons(*msgspec.structs.astuple(decoded(_CREATION, data))))
+    return _change(Command(*msgspec.structs.astuple(decoded(_CHANGE, data))))
 
 
 def _creation(command: CreateCoupons) -> CreateCoupons:
@@ -241,7 +241,8 @@ def _check_days(*days: Day) -> None:
             raise Malformed(f"{day!r:.100} is not a day")
 
 
-def _decoded(decoder: "msgspec.json.Decoder[Decoded]", data: bytes | str) -> Decoded:
+def decoded(decoder: "msgspec.json.Decoder[Decoded]", data: bytes | str) -> Decoded:
+    """Raises Malformed, as all that decodes here does."""
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:

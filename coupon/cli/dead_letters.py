@@ -2,16 +2,17 @@
 
 import base64
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 import click
 
-from coupon.cli.screen import json_option, result, say
+from coupon.cli.screen import in_line, json_option, result, say
 from coupon.cli.session import session
-from coupon.dead_letters import DeadLetter, browse, replay
-from coupon.ports.queue import Queue
+from coupon.dead_letters import DeadLetter, browse, fault, replay
+from coupon.ports.queue import Delivery, Queue
+from coupon.topics import OWED, command_topics
 from coupon.wire import instant
 
 BATCH = 500
@@ -27,13 +28,17 @@ def command() -> None:
 
 @command.command("list")
 @json_option
-def list_(as_json: bool) -> None:
-    """All letters: id, when, and why. With --json one object a line."""
-    count = 0
+def list_(as_json: bool) -> int:
+    """All letters: id, when, and why. With --json one object a line.
+
+    Messages that are no letters are told of, and passed over; the exit status is 1 then.
+    """
+    count, left_out = 0, LeftOut()
     with session() as (_, backends):
-        for count, letter in enumerate(browse(backends.queue), 1):  # noqa: B007 - told below
-            result(as_json, _document(letter), f"{letter.id}  {instant(letter.at)}  {letter.reason}")
+        for count, letter in enumerate(browse(backends.queue, left_out.message), 1):  # noqa: B007 - told below
+            result(as_json, _document(letter), in_line(f"{letter.id}  {instant(letter.at)}  {letter.reason}"))
     say(f"{count:,} dead letters")
+    return 1 if left_out.count else 0
 
 
 @command.command()
@@ -43,7 +48,7 @@ def show(letter_id: str, as_json: bool) -> None:
     """One letter, with the message as it was."""
     with session() as (_, backends):
         letter = _find(backends.queue, [letter_id])[0]
-    lines = [f"{name:<10}{value}" for name, value in _document(letter).items() if name != "valueBase64"]
+    lines = [in_line(f"{name:<10}{value}") for name, value in _document(letter).items() if name != "valueBase64"]
     result(as_json, _document(letter), "\n".join(lines[:-1]) + f"\n\n{_readable(letter.value)}")
 
 
@@ -51,23 +56,50 @@ def show(letter_id: str, as_json: bool) -> None:
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--all", "every", is_flag=True, help="All letters there are.")
 @json_option
-def replay_(ids: tuple[str, ...], every: bool, as_json: bool) -> None:
-    """Publish letters again where they came from."""
+def replay_(ids: tuple[str, ...], every: bool, as_json: bool) -> int:
+    """Publish letters again where they came from.
+
+    A letter of a topic that no worker reads, or that was kept in part, is told of and left out; the exit status is 1
+    then.
+    """
     if bool(ids) == every:
         raise click.UsageError("give the ids of letters, or --all")
-    count = 0
-    with session() as (_, backends):
-        letters = browse(backends.queue) if every else iter(_find(backends.queue, ids))
-        for batch in _batches(letters):
+    count, left_out = 0, LeftOut()
+    with session() as (settings, backends):
+        topics = {*command_topics(settings.topics), *OWED}
+        letters = browse(backends.queue, left_out.message) if every else iter(_find(backends.queue, ids))
+        for batch in _batches(letter for letter in letters if left_out.has_no_fault(letter, topics)):
             replay(backends.queue, batch)
             count += len(batch)
-    result(as_json, {"replayed": count}, f"{count:,} replayed")
+    result(as_json, {"replayed": count, "leftOut": left_out.count}, f"{count:,} replayed")
+    return 1 if left_out.count else 0
+
+
+class LeftOut:
+    """Says what is left out, and why; ``count`` of them."""
+
+    count = 0
+
+    def message(self, delivery: Delivery, reason: str) -> None:
+        """It is no dead letter."""
+        self._say(f"{delivery.topic}/{delivery.partition}/{delivery.offset} is no dead letter: {reason}")
+
+    def has_no_fault(self, letter: DeadLetter, topics: Collection[str]) -> bool:
+        """True for one that can be replayed."""
+        reason = fault(letter, topics)
+        if reason is not None:
+            self._say(f"{letter.id} is not replayed: {reason}")
+        return reason is None
+
+    def _say(self, sentence: str) -> None:
+        say(in_line(sentence))
+        self.count += 1
 
 
 def _find(queue: Queue, ids: Iterable[str]) -> list[DeadLetter]:
-    """The letters with these ids, all of them, or an error."""
+    """The letters with these ids, all of them, or an error. What is no letter is nobody's concern here."""
     wanted = set(ids)
-    found = [letter for letter in browse(queue) if letter.id in wanted]
+    found = [letter for letter in browse(queue, lambda *_: None) if letter.id in wanted]
     missing = wanted - {letter.id for letter in found}
     if missing:
         raise click.ClickException(f"no dead letter has the id {', '.join(sorted(missing))}")
