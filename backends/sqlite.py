@@ -13,9 +13,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.url import ConfigurationError
+
+NO_TEXT = "Could not decode to UTF-8"
+"""What Python's driver says of a text that is none, for all rows of a query."""
 
 
 class SqliteFile:
@@ -138,3 +142,24 @@ def _locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def fetch(connection: sqlite3.Connection, statement: str, parameters: Any) -> list[tuple[Any, ...]]:
+    """All rows. A text that is no UTF-8 is bytes, and spoils no other row."""
+    try:
+        return connection.execute(statement, parameters).fetchall()
+    except sqlite3.OperationalError as error:
+        if NO_TEXT not in str(error):
+            raise
+    connection.text_factory = _text
+    try:
+        return connection.execute(statement, parameters).fetchall()
+    finally:
+        connection.text_factory = str
+
+
+def _text(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data

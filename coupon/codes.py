@@ -36,6 +36,11 @@ def parse(text: str) -> str:
     return code
 
 
+def is_code(text: str) -> bool:
+    """Whether it is a code in its stored form."""
+    return len(text) == LENGTH and text.isascii() and text.isalnum() and text == text.upper()
+
+
 def show(code: str) -> str:
     """The code as people read it: 5-6-8 with dashes."""
     return f"{code[:5]}-{code[5:11]}-{code[11:]}"

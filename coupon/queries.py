@@ -5,15 +5,23 @@ nothing else and nobody makes up his own.
 """
 
 import hmac
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+import structlog
+
 from coupon.clock import Clock, day_of, now_ms
-from coupon.codes import Mint
+from coupon.codes import Mint, is_code
 from coupon.model import Coupon, Day
 from coupon.ports.search import Query, Search
 from coupon.ports.store import Store
-from coupon.wire import Document
+from coupon.wire import Document, fault_of_document
+
+ROUNDS = 10
+AGAIN = 100
+"""Rows that are asked for at least where some were none: so many without a code may follow each other."""
+log = structlog.get_logger("coupon.queries")
 
 
 class InvalidCursor(Exception):
@@ -78,6 +86,34 @@ class Queries:
         return Page(found, last and self._cursors.give(of, last))
 
     def _find(self, query: Query, limit: int, after: str) -> tuple[list[Document], str | None]:
-        """Up to ``limit`` rows, and the last one's code when there are more: one more row than asked for tells."""
-        found = self._search.find(query, limit + 1, after)
-        return (found, None) if len(found) <= limit else (found[:limit], found[limit - 1]["couponCode"])
+        """Up to ``limit`` rows, and the code behind which there are more: one more row than asked for tells. In the
+        place of what is no document more are asked for, so often and not more: then the page is short."""
+        rows: list[Document] = []
+        wanted = limit + 1
+        for _ in range(ROUNDS):
+            found = self._search.find(query, wanted, after)
+            rows += _documents(found)
+            if len(rows) > limit:
+                return rows[:limit], rows[limit - 1]["couponCode"]
+            places = [code for item in found if (code := _code(item)) is not None and code > after]
+            if len(found) < wanted or not places:
+                return rows, None
+            after, wanted = max(places), max(limit + 1, AGAIN)
+        return rows, after
+
+
+def _documents(found: Sequence[Any]) -> list[Document]:
+    """Those that are a coupon's: an index is written by whoever reaches it."""
+    good = []
+    for item in found:
+        if (fault := fault_of_document(item)) is None:
+            good.append(item)
+        else:
+            log.warning("document left out", code=_code(item), error=fault)
+    return good
+
+
+def _code(item: Any) -> str | None:
+    """The code of what may be no document."""
+    code = item.get("couponCode") if isinstance(item, dict) else None
+    return code if isinstance(code, str) and is_code(code) else None

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypedDict, TypeVar, get_type_hints
 
 import msgspec
 
-from coupon.codes import LENGTH
+from coupon.codes import LENGTH, is_code
 from coupon.model import (
     CHUNK,
     HISTORY_MAX,
@@ -113,6 +113,15 @@ def document(coupon: Coupon) -> Document:
     }
 
 
+def fault_of_document(value: Any) -> str | None:
+    """Why what an index holds is no coupon's document; None when it is one. More fields than ours are fine."""
+    try:
+        msgspec.convert(value, _DOCUMENT)
+    except msgspec.ValidationError as error:
+        return str(error)
+    return None
+
+
 def instant(milliseconds: int | None) -> str | None:
     """``2026-11-22T15:40:43.123Z``."""
     if milliseconds is None:
@@ -176,7 +185,7 @@ def checked(coupon: Coupon) -> Coupon:
 def _consistent(coupon: Coupon) -> Coupon:
     """The coupon, if its fields fit together; raises Malformed."""
     code = coupon.code
-    if not (len(code) == LENGTH and code.isascii() and code.isalnum() and code == code.upper()):
+    if not is_code(code):
         raise Malformed(f"{code!r:.100} is not a code")
     if not 1 <= len(coupon.history) <= coupon.version:
         raise Malformed(f"{len(coupon.history)} commands in the history of version {coupon.version}")
@@ -275,6 +284,24 @@ def _bounded(kind: type[Decoded], **fields: Any) -> type[Decoded]:
     return type(kind.__name__, (kind,), {"__annotations__": bounds, "__slots__": ()})
 
 
+_DAY = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]
+_TOLD = Annotated[str, msgspec.Meta(max_length=24)]
+_DOCUMENT = msgspec.defstruct(
+    "Document",
+    [
+        ("couponCode", _CODE),
+        ("userId", _NAME | None),
+        ("issued", bool),
+        ("used", bool),
+        ("validFrom", _DAY),
+        ("expireAt", _DAY),
+        ("issuedAt", _TOLD | None),
+        ("usedAt", _TOLD | None),
+        ("createdAt", _TOLD),
+        ("modifiedAt", _TOLD),
+        ("version", _VERSION),
+    ],
+)
 _EPOCH = date(1970, 1, 1)
 _MINUTES = [f"{minute // 60:02d}:{minute % 60:02d}" for minute in range(1_440)]
 _ENCODER = msgspec.json.Encoder()

@@ -102,8 +102,11 @@ class ElasticsearchSearch(Search):
             answer = self._client.bulk(
                 operations=bulk.operations(some, aliases), require_alias=True, filter_path=bulk.FILTER
             )
-            if _object(answer)["errors"]:
-                bulk.check(some, [item["index"] for item in answer["items"]])
+            if _object(answer).get("errors") is not False:
+                try:
+                    bulk.check(some, [item["index"] for item in answer["items"]])
+                except (AttributeError, LookupError, TypeError) as error:
+                    raise _no_answer(answer.body) from error
 
     def find(self, query: Query, limit: int, after: str = "") -> list[Document]:
         with self._errors():
@@ -129,7 +132,10 @@ class ElasticsearchSearch(Search):
             filter_path="hits.hits._source",
         )
         hits = _object(found).get("hits", {"hits": []})
-        return [hit["_source"] for hit in hits["hits"]]
+        try:
+            return [hit.get("_source") for hit in hits["hits"]]
+        except (AttributeError, LookupError, TypeError) as error:
+            raise _no_answer(hits) from error
 
     @contextmanager
     def rebuild(self) -> Iterator[Rebuild]:
@@ -235,8 +241,12 @@ class _ElasticsearchRebuild(Rebuild):
 def _object(answer: ObjectApiResponse[Any]) -> dict[str, Any]:
     """The answer, when it is Elasticsearch that answers and not a page of something between."""
     if not isinstance(answer.body, dict):
-        raise BackendUnavailable(f"Elasticsearch does not answer, but somebody: {answer.body!r:.200}")
+        raise _no_answer(answer.body)
     return answer.body
+
+
+def _no_answer(body: Any) -> BackendUnavailable:
+    return BackendUnavailable(f"Elasticsearch does not answer, but somebody: {body!r:.200}")
 
 
 def _check_all_know(acknowledged: bool) -> None:

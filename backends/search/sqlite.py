@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from operator import itemgetter
 from typing import Any, Self, cast
 
-from backends.sqlite import SqliteFile
+from backends.sqlite import SqliteFile, fetch
 from coupon.model import Coupon
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.search import Query, Rebuild, Search
@@ -106,9 +106,9 @@ class SqliteSearch(Search):
     def find(self, query: Query, limit: int, after: str = "") -> list[Document]:
         conditions = CONDITIONS[query.user_id is not None, query.unused_until is not None]
         with self._reading() as connection:
-            rows = connection.execute(
-                FIND.format(conditions=conditions), query._asdict() | {"limit": limit, "after": after}
-            ).fetchall()
+            rows = fetch(
+                connection, FIND.format(conditions=conditions), query._asdict() | {"limit": limit, "after": after}
+            )
         return [_document(row) for row in rows]
 
     @contextmanager

@@ -1,6 +1,6 @@
 """The cursor of a scan, where it is the last code that the scan came to."""
 
-from coupon.codes import InvalidCode, parse
+from coupon.codes import is_code
 from coupon.ports.backend import BackendRejected
 
 NO_CODE = "~"
@@ -10,12 +10,12 @@ NO_CODE = "~"
 def given(code: bytes) -> str:
     """The cursor behind what is stored under that code."""
     text = code.decode(errors="replace")
-    return text if _is_code(text) else NO_CODE + code.hex()
+    return text if is_code(text) else NO_CODE + code.hex()
 
 
 def checked(cursor: str) -> bytes:
     """The code behind which a scan goes on; raises BackendRejected for what no scan gave."""
-    if _is_code(cursor):
+    if is_code(cursor):
         return cursor.encode()
     try:
         if cursor.startswith(NO_CODE) and cursor != NO_CODE:
@@ -23,10 +23,3 @@ def checked(cursor: str) -> bytes:
     except ValueError:
         pass
     raise BackendRejected(f"{cursor!r} is not a cursor of this store: it is a code in its stored form")
-
-
-def _is_code(text: str) -> bool:
-    try:
-        return parse(text) == text
-    except InvalidCode:
-        return False

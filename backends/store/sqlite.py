@@ -1,11 +1,10 @@
 """The store in an SQLite file, shared by the processes of one machine."""
 
 import json
-import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-from backends.sqlite import SqliteFile
+from backends.sqlite import SqliteFile, fetch
 from backends.store import rows
 from backends.store.cursor import checked, given
 from coupon import wire
@@ -49,8 +48,6 @@ GET = "SELECT coupons.* FROM json_each(?) AS wanted CROSS JOIN coupons ON code =
 NONE = "[]"
 """Rejections of nearly every coupon, which is not worth a decoder."""
 SCAN = "SELECT * FROM coupons WHERE code > CAST(? AS TEXT) ORDER BY code LIMIT ?"
-NO_TEXT = "Could not decode to UTF-8"
-"""What Python's driver says of a text that is none, for all rows of the query."""
 
 
 class SqliteStore(Store):
@@ -76,7 +73,7 @@ class SqliteStore(Store):
     def get_many(self, codes: Iterable[str]) -> dict[str, Coupon]:
         wanted = json.dumps(list(codes))
         with self._file.read() as connection:
-            found = _fetch(connection, GET, (wanted,))
+            found = fetch(connection, GET, (wanted,))
         return rows.read(found, _coupon, _name).by_code()
 
     def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
@@ -95,30 +92,9 @@ class SqliteStore(Store):
     def scan(self, limit: int, cursor: str | None = None) -> Page:
         behind = b"" if cursor is None else checked(cursor)
         with self._file.read() as connection:
-            found = _fetch(connection, SCAN, (behind, limit))
+            found = fetch(connection, SCAN, (behind, limit))
         coupons, unreadable = rows.read(found, _coupon, _name)
         return Page(coupons, given(_bytes(found[-1][0])) if len(found) == limit else None, unreadable)
-
-
-def _fetch(connection: sqlite3.Connection, statement: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    """All rows; a text that is no UTF-8 is bytes."""
-    try:
-        return connection.execute(statement, parameters).fetchall()
-    except sqlite3.OperationalError as error:
-        if NO_TEXT not in str(error):
-            raise
-    connection.text_factory = _text
-    try:
-        return connection.execute(statement, parameters).fetchall()
-    finally:
-        connection.text_factory = str
-
-
-def _text(data: bytes) -> str | bytes:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data
 
 
 def _bytes(code: str | bytes) -> bytes:

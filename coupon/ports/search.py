@@ -44,7 +44,8 @@ class Search(Backend):
     @abstractmethod
     def find(self, query: Query, limit: int, after: str = "") -> list[Document]:
         """Up to ``limit`` matching documents by ascending coupon code, those after the code ``after`` only. Fewer than
-        ``limit`` means that there are no more. ``limit`` is 1 to 10,000."""
+        ``limit`` means that there are no more. ``limit`` is 1 to 10,000. What somebody else wrote into the index is
+        given as it is: the caller checks it."""
 
     @abstractmethod
     def rebuild(self) -> AbstractContextManager[Rebuild]:

@@ -3,20 +3,24 @@
 import secrets
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from elasticsearch import Elasticsearch
 
 from backends.search.sqlite import CONDITIONS, FIND
-from backends.testing.coupons import after
-from backends.testing.search import SearchContract, opened
+from backends.testing.coupons import after, some_coupons
+from backends.testing.search import SearchContract, held, opened
 from backends.testing.search_processes import SearchAcrossProcesses
 from backends.testing.search_rebuild import SearchRebuildContract
+from coupon.codes import Mint
 from coupon.model import Day
 from coupon.ports.search import Query, Search
+from coupon.queries import Queries
 from tests.services import Services
 
 DATA = Path(__file__).parents[1] / "data" / "511aa48"
@@ -71,6 +75,15 @@ def test_a_file_of_511aa48_gives_the_unused_coupons_of_a_day_and_takes_changes(t
     assert search.find(last_day, 100) == left[1:]
     search.close()
 
+    @pytest.mark.parametrize("spoil", ["createdAt = 'once upon a time, long ago'", "userId = CAST(x'FF' AS TEXT)"])
+    def test_a_row_that_is_no_document_spoils_no_list(self, tmp_path, search, spoil) -> None:
+        coupons = held(some_coupons(3), "ann")
+        search.index_many(coupons)
+        with closing(sqlite3.connect(tmp_path / "data" / "search.db")) as connection:
+            connection.execute(f"UPDATE documents SET {spoil} WHERE couponCode = ?", (coupons[0].code,))
+            connection.commit()
+        assert told(search) == sorted(coupon.code for coupon in coupons[1:])
+
 
 @pytest.mark.services
 @pytest.mark.usefixtures("elasticsearch_refreshes_soon")
@@ -88,11 +101,35 @@ class OnElasticsearch:
 
 @pytest.mark.usefixtures("rebuilds_begin_soon")
 class TestElasticsearchSearch(OnElasticsearch, SearchContract, SearchRebuildContract):
-    pass
+    def test_what_others_wrote_into_the_index_spoils_no_list(self, services, url, search) -> None:
+        coupons = held(some_coupons(3), "ann")
+        search.index_many(coupons)
+        forged = (
+            {"userId": "ann", "version": 1},
+            {"userId": "ann", "couponCode": ["A" * 19, "Z" * 19]},
+            {"userId": "ann", "couponCode": 5},
+        )
+        with Elasticsearch(f"http://{services.elasticsearch}") as client:
+            for place, source in enumerate(forged):
+                client.index(index=url.partition("index=")[2].partition("&")[0], id=f"forged-{place}", document=source)
+        deadline = time.monotonic() + 10
+        while len(search.find(Query(user_id="ann"), 100)) < 6 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert told(search) == sorted(coupon.code for coupon in coupons)
 
 
 class TestElasticsearchSearchAcrossProcesses(OnElasticsearch, SearchAcrossProcesses):
     search = SearchContract.search
+
+
+def told(search: Search) -> list[str]:
+    """The codes of the list, two a page."""
+    queries, found, cursor = Queries(search, None, Mint("a secret"), ZoneInfo("UTC")), [], None
+    while True:
+        page = queries.held_by("ann", 2, cursor)
+        found += [item["couponCode"] for item in page.items]
+        if (cursor := page.next) is None:
+            return found
 
 
 def drop(address: str, index: str) -> None:
