@@ -15,6 +15,7 @@ from coupon.model import Coupon
 from coupon.ports.queue import Queue
 from coupon.ports.store import Store
 from coupon.protocol import Verdict
+from coupon.reading import read
 from coupon.waiting import Waiting
 
 NO_COUPON = Letter("the store has no such coupon")
@@ -67,8 +68,12 @@ class Settling:
         if not due:
             return []
         self._horizons.look([tasks[0].place for tasks in due.values()])
-        stored = self._store.get_many(due)
-        ripe = [task for code, tasks in due.items() for task in self._ripe(tasks, stored.get(code))]
+        stored, unreadable = read(self._store, due)
+        ripe = [
+            task
+            for code, tasks in due.items()
+            for task in (tasks if code in unreadable else self._ripe(tasks, stored.get(code)))
+        ]
         self._waiting.looked_at(dict.fromkeys(due, 0) | {code: coupon.revision for code, coupon in stored.items()})
         return ripe
 

@@ -205,7 +205,7 @@ def decode_epoch(data: bytes) -> tuple[str, int | None, Fence | None]:
 
 def decode_loser(data: bytes) -> Loser:
     """Raises Malformed."""
-    return Loser(*msgspec.structs.astuple(_decoded(_LOSER, data)))
+    return Loser(*msgspec.structs.astuple(decoded(_LOSER, data)))
 
 
 def encode_command(command: Command | CreateCoupons) -> bytes:

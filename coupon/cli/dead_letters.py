@@ -12,7 +12,7 @@ from coupon.cli.screen import in_line, json_option, result, say
 from coupon.cli.session import session
 from coupon.dead_letters import DeadLetter, browse, fault, replay
 from coupon.ports.queue import Delivery, Queue
-from coupon.topics import OWED, command_topics
+from coupon.topics import work_topics
 from coupon.wire import instant
 
 BATCH = 500
@@ -66,7 +66,7 @@ def replay_(ids: tuple[str, ...], every: bool, as_json: bool) -> int:
         raise click.UsageError("give the ids of letters, or --all")
     count, left_out = 0, LeftOut()
     with session() as (settings, backends):
-        topics = {*command_topics(settings.topics), *OWED}
+        topics = work_topics(settings.topics)
         letters = browse(backends.queue, left_out.message) if every else iter(_find(backends.queue, ids))
         for batch in _batches(letter for letter in letters if left_out.has_no_fault(letter, topics)):
             replay(backends.queue, batch)

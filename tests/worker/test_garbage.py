@@ -61,6 +61,27 @@ def test_its_commands_are_carried_out_when_the_row_was_mended_and_they_are_repla
     assert [entry.kind for entry in world.stored(code).history] == [Kind.CREATE, Kind.ISSUE, Kind.USE]
 
 
+def test_what_waits_for_a_coupon_that_cannot_be_read_any_more_is_put_aside(per_command):
+    """And does not end each round of the worker before it begins."""
+    world = per_command
+    spoilt, other = world.coupons(2)
+    world.worker._consumer.close()
+    for code in (spoilt, other):
+        world.change(Kind.ISSUE, code, "ann")
+        world.change(Kind.USE, code)
+    uses, issues = world.a_worker("use"), world.a_worker("issue")
+    for _ in range(3):
+        uses.run_once(poll_s=0)
+    world.backends.store.spoil(spoilt)
+    world.drain(issues)
+    for _ in range(3):
+        world.look(uses, issues)
+    assert world.stored(other).used
+    letters = dead_letters.browse(world.backends.queue)
+    assert {letter.topic for letter in letters if spoilt in letter.reason} == {"issue", "use"}
+    assert world.backends.queue.lag(["use", "issue"], "worker") == 0
+
+
 def test_a_part_with_a_coupon_that_cannot_be_read_is_still_one_write(world, monkeypatch):
     """Or one such coupon would slow all others down to a command a write."""
     spoilt, *others = world.coupons(30)
