@@ -22,12 +22,14 @@ class IdempotencyKeyReused(Exception):
 
 
 class Binding(NamedTuple):
-    """A key that is bound to an operation. ``accepted``: the queue has all of the operation's messages."""
+    """A key that is bound to an operation. ``accepted``: the queue has all of the operation's messages. ``is_new``: it
+    was bound by this request, and not by an earlier one with the same words."""
 
     name: str
     operation: str
     token: Any
     accepted: bool
+    is_new: bool
 
 
 class IdempotencyKeys:
@@ -43,7 +45,7 @@ class IdempotencyKeys:
         for _ in range(ATTEMPTS):
             token = self._cache.add(name, value, self._ttl_s)
             if token is not None:
-                return Binding(name, operation, token, accepted=False)
+                return Binding(name, operation, token, accepted=False, is_new=True)
             cached = self._cache.get(name)
             if cached is None:
                 continue
@@ -57,7 +59,7 @@ class IdempotencyKeys:
             # Written again, so that who bound it first and is refused does not unbind it.
             token = self._cache.replace(name, cached.value, cached.token, self._ttl_s)
             if token is not None:
-                return Binding(name, operation, token, accepted)
+                return Binding(name, operation, token, accepted, is_new=False)
         raise BackendUnavailable(f"an Idempotency-Key's entry changed {ATTEMPTS} times between our read and our write")
 
     def check(self, caller: str, key: str, operation: str) -> None:
@@ -69,8 +71,10 @@ class IdempotencyKeys:
             raise IdempotencyKeyReused
 
     def release(self, binding: Binding) -> None:
-        """The request was refused: the key is free, unless another one with the same words goes on with it."""
-        self._cache.remove(binding.name, binding.token)
+        """The request was refused: the key is free, unless another one with the same words bound it before, or goes on
+        with it."""
+        if binding.is_new:
+            self._cache.remove(binding.name, binding.token)
 
     def accepted(self, binding: Binding) -> None:
         """The queue has all of the operation's messages."""

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple, Self, TextIO
 
+from coupon.creating import Given
 from coupon.creation_limits import TooManyCreations
 from coupon.duplicates import Duplicate, DuplicateFinder
 from coupon.model import CHUNK, IMPORT, WHOLE, Day
@@ -24,7 +25,7 @@ from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store, fault
 from coupon.reading import read
 from coupon.rows import BadRow, Row, rows
-from coupon.service import CommandService, Given
+from coupon.service import CommandService
 
 WINDOW = 20_000
 """Rows that are published at once, and carried out before the next are: the worker has work, and other commands do not

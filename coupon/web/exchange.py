@@ -15,9 +15,9 @@ from marshmallow import Schema, ValidationError
 from werkzeug.datastructures import Headers
 
 from coupon.codes import InvalidCode, parse
-from coupon.service import Caller
 from coupon.web.problems import FIELDS_TOLD, InvalidField, Problem
 from coupon.wire import Malformed, dump, load
+from coupon.wishes import Caller
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

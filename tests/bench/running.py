@@ -10,9 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from coupon.creating import Given
 from coupon.model import Coupon, Kind, create
 from coupon.ports.queue import Message
-from coupon.service import CommandService, Given
+from coupon.service import CommandService
 from coupon.settings import Settings
 from coupon.topics import LAYOUTS
 from coupon.wire import encode_command

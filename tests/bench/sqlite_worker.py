@@ -13,9 +13,10 @@ from pathlib import Path
 
 from coupon.drain import Worker
 from coupon.model import Kind
-from coupon.service import Caller, CommandService
+from coupon.service import CommandService
 from coupon.settings import Settings
 from coupon.topics import GROUP
+from coupon.wishes import Caller
 from tests.bench.bare_sqlite import BareFile, Rows, batches, path_of, rows_of
 from tests.bench.figure import ROUNDS, Figure
 from tests.bench.place import Place, opened, quiet

@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from coupon.model import Coupon, Kind, create, transition
-from coupon.service import Caller, CommandService
+from coupon.service import CommandService
 from coupon.wiring import Backends
+from coupon.wishes import Caller
 from tests.bench.bare import bare_web
 from tests.bench.figure import Figure, cpu_s
 from tests.bench.place import Place, opened, quiet

@@ -12,10 +12,11 @@ from flask import Flask, request
 
 from coupon.drain import Worker
 from coupon.model import Day
-from coupon.service import Caller, CommandService
+from coupon.service import CommandService
 from coupon.settings import Settings
 from coupon.web import create_app
 from coupon.wiring import Backends
+from coupon.wishes import Caller
 from tests.bench.figure import ROUNDS, Figure, cpu_us
 from tests.bench.place import Place, opened, quiet
 

@@ -14,7 +14,8 @@ from botocore.awsrequest import AWSResponse
 from backends.store.dynamodb_model import bind
 from coupon.drain import Worker
 from coupon.model import Kind
-from coupon.service import Caller, CommandService
+from coupon.service import CommandService
+from coupon.wishes import Caller
 from tests.bench.figure import ROUNDS, Figure, cpu_us
 from tests.bench.place import Place, opened, quiet
 from tests.bench.web_cpu import FIRST, LAST, coupons

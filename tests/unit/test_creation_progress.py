@@ -174,6 +174,6 @@ def test_many_creations_are_remembered_within_bounds(desk, monkeypatch):
         desk.look(service, address)
         desk.arrive([0], address)
         desk.look(service, address)
-    progress = service._creations
+    progress = service._creations._progress
     assert len(progress._seen) == 0
     assert len(progress._complete) == 5

@@ -14,10 +14,11 @@ from coupon.importing import Counts, Importer, RejectedRows, check, checked_rows
 from coupon.model import CHUNK, Day, Kind
 from coupon.ports.backend import BackendUnavailable
 from coupon.rows import BadRow, open_rows
-from coupon.service import Caller, CommandService
+from coupon.service import CommandService
 from coupon.topics import CREATION, all_topics
 from coupon.wire import decode_command
 from coupon.wiring import Backends, open_backends
+from coupon.wishes import Caller
 from tests.coupons import a_coupon
 from tests.worker.faults import Faulty, away
 

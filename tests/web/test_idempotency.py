@@ -1,10 +1,13 @@
 """An Idempotency-Key belongs to one request, whatever is lost: nobody is told applied for what was not done so."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import pytest
 
 from coupon.cache_entries import cache_key
+from coupon.creation_limits import TooManyCreations
+from coupon.ports.backend import BackendUnavailable
 from tests.web.conftest import Api
 from tests.web.problems import refused
 
@@ -106,6 +109,26 @@ def test_a_request_that_lost_the_race_and_is_refused_then_binds_no_key(api, code
     monkeypatch.setattr(backends.cache, "add", binding)
     assert refused(api.issue(codes[0], **KEY)) == (409, "ALREADY_ISSUED")
     assert api.issue(codes[1], **KEY).status_code == 202
+
+
+def test_a_retry_that_is_refused_leaves_the_key_to_the_request_that_bound_it(api, codes, backends, monkeypatch):
+    """Nobody knows whether the first one was taken, so its words keep the key."""
+
+    def unknown(messages):
+        raise BackendUnavailable("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backends.queue, "publish", unknown)
+        patch.setattr("coupon.creation_limits.CreationLimits.admitted", lambda *_: nullcontext())
+        assert refused(api.create(amount=2, **KEY)) == (503, "UNAVAILABLE")
+    with monkeypatch.context() as patch:
+        patch.setattr("coupon.creation_limits.CreationLimits.admitted", too_many)
+        assert refused(api.create(amount=2, **KEY)) == (429, "TOO_MANY_CREATIONS")
+    assert refused(api.create(amount=3, **KEY)) == REUSED
+
+
+def too_many(*_):
+    raise TooManyCreations("enough")
 
 
 def test_the_same_key_of_another_caller_is_another_key(api, codes):

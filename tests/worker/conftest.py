@@ -10,9 +10,10 @@ from coupon.drain import Worker
 from coupon.model import Coupon, Day, Kind
 from coupon.operations import ChangeAddress, CreationAddress
 from coupon.ports.backend import BackendUnavailable
-from coupon.service import Caller, CommandService, Wish
+from coupon.service import CommandService
 from coupon.topics import OWED, all_topics, command_topics
 from coupon.wiring import Backends, open_backends
+from coupon.wishes import Caller, a_wish, command_of
 from tests.coupons import NOW
 
 SHOP = Caller("shop")
@@ -86,12 +87,11 @@ class World:
 
     def rival(self, kind: Kind, code: str, user_id: str | None = None, key: str | None = None, **changes):
         """A command that was accepted on the coupon as the store has it, and whose reservation was lost since."""
-        operation = self.service.mint.operation("shop", key, f"{kind}\0{code}\0{user_id or ''}")
-        caller = Caller("shop", key)
-        wish = Wish(kind, code, user_id, caller, operation)
-        command = self.service._command(wish, self.stored(code), fresh=True, reserved=True)._replace(**changes)
-        self.service._send(command)
-        return ChangeAddress(operation, command.number, code)
+        wish = a_wish(kind, code, user_id, Caller("shop", key), self.service.mint)
+        zone = self.settings.timezone
+        command = command_of(wish, self.stored(code), self.now, zone, fresh=True, reserved=True)._replace(**changes)
+        self.service.publish(command)
+        return ChangeAddress(wish.operation, command.number, code)
 
     def is_claimed(self, code: str) -> bool:
         """Whether the cache has nothing of the coupon but a claim."""

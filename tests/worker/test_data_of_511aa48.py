@@ -10,9 +10,10 @@ from coupon import settings
 from coupon.drain import Worker
 from coupon.model import Kind
 from coupon.operations import CreationAddress
-from coupon.service import Caller, CommandService
+from coupon.service import CommandService
 from coupon.topics import OWED, all_topics, command_topics
 from coupon.wiring import open_backends
+from coupon.wishes import Caller
 
 DATA = Path(__file__).parents[1] / "data" / "511aa48"
 ROLES = ("CACHE", "QUEUE", "STORE", "SEARCH")

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from coupon import dead_letters
 from coupon.cache_entries import Confirmed, Entries, cache_key
+from coupon.creating import TOGETHER_MS
 from coupon.drain import IDLE_S, PAUSE_S, POLL_S
 from coupon.model import CHUNK, HISTORY_MAX, REJECTIONS_MAX, Kind, Reason, Refused, transition
 from coupon.operations import Forgotten, Status
@@ -16,7 +17,6 @@ from coupon.ports.queue import Message
 from coupon.ports.search import Query
 from coupon.progress import TOLD_WITHIN_MS
 from coupon.reservations import Busy
-from coupon.service import TOGETHER_MS
 from coupon.topics import CREATION, REINDEX
 from coupon.wire import decode_command, encode_command
 from tests.coupons import a_command, a_creation
