@@ -107,7 +107,7 @@ def test_the_lag_is_what_no_worker_has_carried_out(cli, tmp_path):
         "reindex": 0,
         "invalidate": 0,
         "problems": [
-            f"no living worker reads the topic {topic!r}" for topic in ("commands", "creation", "reindex", "invalidate")
+            f"no living worker reads the topic {topic!r}" for topic in ("creation", "commands", "reindex", "invalidate")
         ],
     }
     cli.start_worker()

@@ -211,13 +211,6 @@ MUTANTS = [
         "tests/worker/test_waiting.py::test_commands_wait_for_their_coupon_in_their_order",
     ),
     Mutant(
-        "what waits behind a command waits on with it",
-        "coupon/settling.py",
-        "is_behind = first is not None and first not in places",
-        "is_behind = False",
-        "tests/worker/test_waiting.py",
-    ),
-    Mutant(
         "what others delivered counts",
         "coupon/horizons.py",
         "self._told.get(position, 0)",
