@@ -44,6 +44,8 @@ class Task(NamedTuple):
     delivery: Delivery
     place: Place
     wanted: Command | CreateCoupons | Owed | OtherVersion | Unreadable
+    goes_on: bool = False
+    """Whether this is only the first part of what the delivery asks for: it is not done yet."""
 
     @property
     def position(self) -> Position:

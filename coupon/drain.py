@@ -83,7 +83,7 @@ class Worker:
             settings.predecessor_wait_s * 1000,
             ordered=ordered,
         )
-        self._turns = Turns()
+        self._turns = Turns(self._mint.fingerprint)
         self._progress = Progress(self._indexer, self._consumer, timer, settings.batch_max)
         self._failures = 0
         self._failure: str | None = None
@@ -117,7 +117,7 @@ class Worker:
         is_whole = (
             self._go_through(parts(item for item in fresh if not isinstance(item.wanted, Owed)))
             and self._go_through(parts(self._settling.ripe()))
-            and self._go_through(parts(portion))
+            and self._create(portion)
             and self._go_through(parts(item for item in fresh if isinstance(item.wanted, Owed)))
         )
         if not is_whole:
@@ -151,6 +151,13 @@ class Worker:
                 self._tell()
             self._beat()
         return True
+
+    def _create(self, portion: list[Task]) -> bool:
+        began = self._timer()
+        is_whole = self._go_through(parts(portion))
+        if portion:
+            self._turns.took(self._timer() - began)
+        return is_whole
 
     def _refuse_another_layout(self) -> None:
         """Commands that wait elsewhere would be overtaken by those built on them."""
@@ -210,7 +217,7 @@ class Worker:
                     self._process([item])
                 return
             letters = {part[0].place: Letter(str(error) if isinstance(error, BackendError) else repr(error))}
-        done = self._giving_up.put_aside(part, letters)
+        done = [item for item in self._giving_up.put_aside(part, letters) if not item.goes_on]
         for item in done:
             if item.place in letters:
                 self._waiting.release(item)

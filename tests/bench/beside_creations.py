@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import quantiles
 from typing import NamedTuple
 
+from tests.bench.caller import Client
 from tests.bench.figure import Figure
-from tests.bench.latency import Sent, issue
+from tests.bench.latency import Sent
 from tests.bench.place import Place, opened
 from tests.bench.running import WORKERS, Part, Running, WorkerLog
 from tests.bench.web_cpu import FIRST, LAST
@@ -82,13 +83,28 @@ def run(running: Running) -> Ran:
     log, sent, began = running.log(), dict[str, Sent](), time.time() + 0.1
     due = iter([(began + number / RATE, code) for number, code in enumerate(codes)])
     with ThreadPoolExecutor(CLIENTS) as pool:
-        until = began + SECONDS
-        for caller in [pool.submit(issue, running.deployment.url, due, until, sent) for _ in range(CLIENTS)]:
+        for caller in [pool.submit(issue, running.deployment.url, due, sent) for _ in range(CLIENTS)]:
             caller.result()
     created = _created(log, close=False) / (time.time() - began)
     applied = applied_at(log, len(sent))
     log.close()
-    return Ran([(applied[operation] - one.at) * 1e3 for operation, one in sent.items()], created)
+    return Ran([(applied[_operation(id_)] - one.at) * 1e3 for id_, one in sent.items()], created)
+
+
+def issue(url: str, due: Iterator[tuple[float, str]], sent: dict[str, Sent]) -> None:
+    """Issue the coupons when they are due. Who is told to try again (503) is not counted."""
+    client = Client(url)
+    for at, code in due:
+        time.sleep(max(0.0, at - time.time()))
+        one = Sent(time.time(), f"user {code}")
+        try:
+            answer = client.send("PUT", "/v1/coupons/issue", {"couponCode": code, "userId": one.user})
+        except AssertionError as error:
+            if "BUSY" not in str(error):
+                raise
+            continue
+        sent[answer["operationId"]] = one
+    client.close()
 
 
 def applied_at(log: WorkerLog, number: int) -> dict[str, float]:
@@ -98,6 +114,11 @@ def applied_at(log: WorkerLog, number: int) -> dict[str, float]:
         assert time.monotonic() < deadline, f"{len(applied)} of {number} applied in {APPLIED_WITHIN_S} s"
         time.sleep(0.1)
     return applied
+
+
+def _operation(id_: str) -> str:
+    """As the workers tell it."""
+    return id_.partition("-")[0]
 
 
 def percentile(values: list[float], of_100: int) -> float:

@@ -7,7 +7,7 @@ from coupon.operations import Status
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Message
 from coupon.topics import CREATION
-from coupon.turns import PORTION
+from coupon.turns import PORTION, PORTION_MIN
 from coupon.wire import encode_command
 from tests.coupons import a_creation
 from tests.worker.conftest import FIRST, LAST, SHOP, a_world
@@ -102,3 +102,58 @@ def test_a_creation_that_an_earlier_version_left_among_the_commands_is_carried_o
     codes = list(world.service.mint.codes(chunk.operation, 0, CHUNK))
     assert world.backends.store.get_many(codes).keys() == set(codes)
     assert world.lag() == 0
+
+
+@pytest.fixture
+def slow(world):
+    """A store that takes 300 ms for each write."""
+    save_many = world.backends.store.save_many
+
+    def slowly(coupons):
+        world.now += 300
+        return save_many(coupons)
+
+    world.backends.store.save_many = slowly
+    return world
+
+
+def test_a_slow_store_gets_fewer_coupons_between_two_looks_for_commands(slow):
+    address = large(slow)
+    while slow.worker._turns._portion > PORTION_MIN:
+        slow.worker.run_once(poll_s=0)
+    before = created(slow, address)
+    slow.worker.run_once(poll_s=0)
+    assert 0 < created(slow, address) - before <= PORTION_MIN
+    slow.drain()
+    assert created(slow, address) == address.amount
+    assert lag(slow) == 0
+
+
+def test_a_chunk_that_was_carried_out_in_part_is_not_committed_and_has_no_marker(slow):
+    slow.worker._turns._portion = PORTION_MIN
+    address = slow.service.create(CHUNK, FIRST, LAST, SHOP)
+    for parts_done in range(1, CHUNK // PORTION_MIN):
+        slow.worker.run_once(poll_s=0)
+        slow.worker._tell()
+        assert created(slow, address) == parts_done * PORTION_MIN
+        assert lag(slow) == 1
+        assert slow.service.operations.outcome(address).created == 0
+    slow.worker._consumer.close()
+    slow.drain(slow.a_worker())
+    assert created(slow, address) == CHUNK
+    assert slow.service.operations.outcome(address).status is Status.APPLIED
+
+
+def test_a_quick_store_gets_more_again(world):
+    world.worker._turns._portion = PORTION_MIN
+    large(world)
+    world.drain()
+    assert world.worker._turns._portion == PORTION
+
+
+def test_small_and_large_creations_are_cut_to_a_portion(world):
+    addresses = [world.service.create(amount, FIRST, LAST, SHOP) for amount in (1, 300, 2 * CHUNK, 1, 450, 499, CHUNK)]
+    while world.worker.run_once(poll_s=0):
+        assert sum(created(world, address) for address in addresses) <= 3_000
+    assert [created(world, address) for address in addresses] == [address.amount for address in addresses]
+    assert lag(world) == 0
