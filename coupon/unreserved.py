@@ -18,8 +18,8 @@ from coupon.ports.store import Store
 from coupon.protocol import Standing, outcome
 from coupon.reservations import Busy, Sleep
 
-TOGETHER_MAX = 8
-"""Of a process: each waits for the workers, and takes a thread."""
+TOGETHER_MAX = 4
+"""Of a process: each waits for the workers, and takes a thread, as those do who wait for an outcome."""
 WAIT_MS = 5_000
 PAUSE_S, PAUSE_MAX_S = 0.005, 0.05
 
