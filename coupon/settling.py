@@ -20,14 +20,17 @@ from coupon.waiting import Waiting
 
 NO_COUPON = Letter("the store has no such coupon")
 FOLLOWS = Letter("what it builds on was put aside", is_poison=False)
+LATE = Letter("what it builds on did not come in time", is_poison=False)
 log = structlog.get_logger("coupon.worker")
 
 
 class _Hope(NamedTuple):
-    """Whether the coupon, or the predecessor, of a command may still come."""
+    """Whether the coupon, or the predecessor, of a command may still come. ``is_late``: the predecessor may, but has
+    been waited for long enough. A rejection would settle its number too, and have it refused when it comes."""
 
     coupon: bool
     predecessor: bool
+    is_late: bool = False
 
 
 class Settling:
@@ -99,7 +102,9 @@ class Settling:
         def may_wait(number: int) -> bool:
             command = tasks[number].command
             if not hopes[number].predecessor and (
-                command.previous in followers.values() or self._giving_up.was_put_aside(command.previous)
+                hopes[number].is_late
+                or command.previous in followers.values()
+                or self._giving_up.was_put_aside(command.previous)
             ):
                 followers[number] = command.operation
             return hopes[number].predecessor or number in followers
@@ -112,7 +117,7 @@ class Settling:
         for number, (task, verdict) in enumerate(zip(tasks, settled.verdicts, strict=True)):
             command = task.command
             if number in followers and verdict is Verdict.WAITING:
-                letters[task.place] = FOLLOWS
+                letters[task.place] = LATE if hopes[number].is_late else FOLLOWS
             elif command.code in settled.unreadable:
                 letters[task.place] = Letter(settled.unreadable[command.code], is_poison=False)
             elif verdict is None and not hopes[number].coupon:
@@ -140,7 +145,7 @@ class Settling:
         for task in tasks:
             before = of_coupon.get(task.command.code) or self._hope_before(task, places)
             own = self._hope(task)
-            hope = _Hope(before.coupon or own.coupon, before.predecessor or own.predecessor)
+            hope = _Hope(before.coupon or own.coupon, before.predecessor or own.predecessor, own.is_late)
             of_coupon[task.command.code] = hope
             hopes.append(hope)
         return hopes
@@ -152,9 +157,11 @@ class Settling:
 
     def _hope(self, task: Task) -> _Hope:
         is_patient = self._horizons.stood_still_ms(task.place) < self._patience_ms
+        may_come = not self._ordered and not self._horizons.is_settled(task.place)
         return _Hope(
             coupon=is_patient and not self._horizons.is_delivered(task.place),
-            predecessor=not self._ordered and is_patient and not self._horizons.is_settled(task.place),
+            predecessor=is_patient and may_come,
+            is_late=not is_patient and may_come,
         )
 
     def _keep_waiting(self, tasks: list[Task], still: list[Task], settled: Settled) -> None:
