@@ -120,7 +120,6 @@ class Running:
                 previous=coupon.last_operation,
                 code=coupon.code,
                 user_id=f"user {number // 5}",
-                previous_at=coupon.history[-1].at,
             )
             for number, coupon in enumerate(coupons)
         ]

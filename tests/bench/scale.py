@@ -101,6 +101,6 @@ def used(coupon: Coupon, number: int) -> Coupon:
         holder, last = user(number // HELD_BY_EACH), coupon.history[-1]
         coupon = transition(
             coupon,
-            a_command(kind, operation, last.operation, code=coupon.code, user_id=holder, previous_at=last.at),
+            a_command(kind, operation, last.operation, code=coupon.code, user_id=holder),
         )
     return coupon._replace(revision=1)
