@@ -13,8 +13,8 @@ from coupon.ports.queue import Message
 from coupon.service import CommandService
 from coupon.topics import GROUP, LAYOUTS, work_topics
 from coupon.wire import encode_command
-from coupon.wishes import Caller
 from coupon.wiring import Backends
+from coupon.wishes import Caller
 from tests.bench.figure import Figure
 from tests.bench.place import Place, opened, quiet
 from tests.bench.processes import FLAT, coupon

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.store.memory import MemoryStore
 from coupon import settings
 from coupon.drain import Worker
 from coupon.model import Kind
@@ -14,6 +15,7 @@ from coupon.service import CommandService
 from coupon.topics import OWED, all_topics, command_topics
 from coupon.wiring import open_backends
 from coupon.wishes import Caller
+from tests.worker.restored import restore
 
 DATA = Path(__file__).parents[1] / "data" / "511aa48"
 ROLES = ("CACHE", "QUEUE", "STORE", "SEARCH")
@@ -35,6 +37,7 @@ def house(layout, tmp_path):
     shutil.copytree(DATA / layout, tmp_path, dirs_exist_ok=True)
     (tmp_path / "none.env").touch()
     urls = {f"COUPON_{role}_URL": f"sqlite:///{tmp_path}/{role.lower()}.db" for role in ROLES}
+    urls["COUPON_QUEUE_URL"] += "?retention_s=1e9"
     loaded = settings.load(
         {
             **urls,
@@ -67,8 +70,20 @@ def drained(house, layout):
 
 def test_every_coupon_becomes_what_it_would_have_become(drained, expected):
     _, backends = drained
+    assert told(backends.store) == with_sorted_rejections(expected)
+
+
+def test_the_queue_alone_makes_every_coupon_what_it_would_have_become(drained, house, expected):
+    loaded, backends = house
+    store = MemoryStore()
+    assert restore(backends, loaded, store).left == 0
+    assert told(store) == with_sorted_rejections(expected)
+
+
+def told(store):
+    """What the coupons are, as far as 511aa48 knew."""
     found = {}
-    for coupon in backends.store.scan(1_000).coupons:
+    for coupon in store.scan(1_000).coupons:
         found[coupon.code] = {
             "userId": coupon.user_id,
             "used": coupon.used,
@@ -79,9 +94,13 @@ def test_every_coupon_becomes_what_it_would_have_become(drained, expected):
             "history": [[e.operation, str(e.kind), e.at, e.user_id, e.actor] for e in coupon.history],
             "rejections": sorted([r.operation, str(r.reason)] for r in coupon.rejections),
         }
+    return found
+
+
+def with_sorted_rejections(expected):
     for coupon in expected["coupons"].values():
         coupon["rejections"].sort()
-    assert found == expected["coupons"]
+    return expected["coupons"]
 
 
 def test_every_address_that_was_given_is_answered(drained, expected):
