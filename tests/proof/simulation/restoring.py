@@ -1,70 +1,38 @@
 """The store made anew from the queue alone, beginning with nothing or with an older one: it has to come to the same."""
 
 from collections.abc import Iterator, Mapping
-from random import Random
 
-from backends.cache.memory import MemoryCache
-from backends.queue.memory import MemoryQueue
-from backends.search.memory import MemorySearch
-from coupon.carrying_out import DeploymentError
-from coupon.drain import Worker
+from coupon.codes import Mint
 from coupon.model import Coupon
-from coupon.ports.backend import BackendError
+from coupon.ports.queue import Queue
+from coupon.recorded import Recorded
+from coupon.restoring import Restore
 from coupon.settings import Settings
-from coupon.topics import GROUP, all_topics, command_topics
-from coupon.wiring import Backends
+from coupon.topics import all_topics
 from tests.proof.lineage import Violation
 from tests.proof.simulation.witnesses import WitnessStore
 
 AS_IT_WAS = "the queue alone makes every coupon as it was"
-RESTORED_AT_MS = 1_900_000_000_000
-ROUNDS_MAX, IDLE_MS = 2_000, 5_000
-"""So often workers may come round without an end; when none of them finds anything, time passes."""
-
-
-class NoEnd(Exception):
-    """The restore stopped, or goes on for ever."""
 
 
 def is_restored(
-    before: Mapping[str, Coupon], after: WitnessStore, queue: MemoryQueue, settings: Settings, random: Random
+    before: Mapping[str, Coupon], after: WitnessStore, queue: Queue, settings: Settings
 ) -> Iterator[Violation]:
-    """Nothing when the whole queue, carried out on the store as it was ``before``, gives the store as it is."""
+    """Nothing when ``coupon restore``, on the store as it was ``before``, gives the store as it is."""
     name = f"on {'an older' if before else 'an empty'} store, {settings.topics}"
-    try:
-        restored = restore(before, queue, settings, random)
-    except NoEnd as error:
-        yield Violation(AS_IT_WAS, f"{name}: {error}")
-        return
+    restored = restore(before, queue, settings)
     for code, coupon in after.snapshot().items():
         other = restored.get(code)
         if other is None or _told(other) != _told(coupon):
             yield Violation(AS_IT_WAS, f"{name}: {code} {_difference(other, coupon)}")
 
 
-def restore(before: Mapping[str, Coupon], queue: MemoryQueue, settings: Settings, random: Random) -> dict[str, Coupon]:
-    """What workers make of the queue's messages; raises NoEnd."""
-    time = [RESTORED_AT_MS]
-    store, again = WitnessStore(lambda: time[0] / 1000), MemoryQueue(queue.partitions, 1e9, lambda: time[0] / 1000)
+def restore(before: Mapping[str, Coupon], queue: Queue, settings: Settings) -> dict[str, Coupon]:
+    """What the queue makes of a store."""
+    store = WitnessStore(lambda: 0.0)
     store.restore(dict(before))
-    again.create(all_topics(settings.topics))
-    topics = command_topics(settings.topics)
-    again.logs |= {position: list(log) for position, log in queue.logs.items() if position.topic in topics}
-    backends = Backends(MemoryCache(lambda: time[0] / 1000), again, store, MemorySearch())
-    workers = [Worker(backends, settings, clock=lambda: time[0], timer=lambda: time[0]) for _ in range(2)]
-    for _ in range(ROUNDS_MAX):
-        worker = random.choice(workers)
-        try:
-            if not worker.run_once(0):
-                time[0] += IDLE_MS
-        except DeploymentError as error:
-            raise NoEnd(f"a worker stopped: {error}") from error
-        except BackendError:
-            worker.rewind()
-            time[0] += IDLE_MS
-        if again.lag(topics, GROUP) == 0:
-            return store.snapshot()
-    raise NoEnd(f"{again.lag(topics, GROUP)} messages are left")
+    Restore(queue, store, Mint(settings.secret), Recorded(queue, all_topics(settings.topics))).run()
+    return store.snapshot()
 
 
 def _told(coupon: Coupon) -> Coupon:
