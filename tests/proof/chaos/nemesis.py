@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from tests.e2e.deployment import eventually
 from tests.proof.chaos.links import Link
-from tests.proof.chaos.plan import LANES, MASTER, SERVERS, WORKER, Planned, plan
+from tests.proof.chaos.plan import FORGET, LANES, MASTER, SERVERS, WORKER, Planned, plan
 from tests.proof.chaos.processes import Cluster, Master, Program, send
 from tests.proof.chaos.records import Injected, Records, clock
 
@@ -66,13 +66,16 @@ class Nemesis:
         if mend is None:
             return
         try:
-            self._stop.wait(planned.lasts_s / (self._haste if planned.kind != "kill" else 1))
+            lasts_s = planned.lasts_s / 2 if planned.kind == FORGET else planned.lasts_s
+            self._stop.wait(lasts_s / (self._haste if planned.kind != "kill" else 1))
         finally:
             mend()
         self._records.fault(Injected(lane, planned.kind, planned.target, which, began, clock()))
 
     def _hurt(self, planned: Planned) -> tuple[str, Mend | None]:
         """What was hurt, and what mends it; None when there was nothing to hurt."""
+        if planned.kind == FORGET:
+            return planned.target, self._forget(planned)
         if planned.target in SERVERS:
             return planned.target, self._hurt_server(planned)
         if planned.kind in ("kill", "stop"):
@@ -93,6 +96,19 @@ class Nemesis:
                 link.heal()
 
         return well
+
+    def _forget(self, planned: Planned) -> Mend:
+        """Half of the time before the cache is lost; the other half is waited for by who called."""
+        running = [_stop(worker.pid) for worker in self._cluster.workers if worker.status() is None]
+        self._stop.wait(planned.lasts_s / 2 / self._haste)
+        self._tell("kill", planned.target)
+        self._tell("up", planned.target)
+
+        def go_on() -> None:
+            for continued in running:
+                continued()
+
+        return go_on
 
     def _hurt_links(self, planned: Planned) -> Mend:
         links = [self._links[name] for name in planned.target.split()]

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 WORKER, WEB, MASTER = "worker", "gunicorn worker", "gunicorn master"
-SEARCH = "elasticsearch"
-SERVERS = ["kafka", "dynamodb", SEARCH, "memcached"]
+SEARCH, CACHE = "elasticsearch", "memcached"
+SERVERS = ["kafka", "dynamodb", SEARCH, CACHE]
+FORGET, STALL_S = "forget with stopped workers", 10
+"""The cache is killed and comes back empty in the middle of so many seconds in which all workers are stopped."""
 LINKS = [f"{side}-{server}" for side in ("web", "worker") for server in SERVERS]
 LINK_FAULTS = ["delay", "black hole", "lose replies", "slice", "reset", "refuse"]
 
@@ -42,11 +44,13 @@ def stops(chance: random.Random) -> Iterator[Planned]:
 
 
 def servers(chance: random.Random) -> Iterator[Planned]:
-    """Queue, store and cache killed, and two stops of any server, in any order; then again."""
+    """Queue, store and cache killed, two stops of any server, and the cache started anew while no worker works, in any
+    order; then again."""
     while True:
         kills = [("kill", name) for name in SERVERS if name != SEARCH]
-        for kind, target in _shuffled(chance, [*kills, *(("stop", name) for name in chance.sample(SERVERS, 2))]):
-            lasts_s = chance.uniform(0, 5) if kind == "kill" else chance.uniform(1, 15)
+        stops = [("stop", name) for name in chance.sample(SERVERS, 2)]
+        for kind, target in _shuffled(chance, [*kills, *stops, (FORGET, CACHE)]):
+            lasts_s = {"kill": chance.uniform(0, 5), "stop": chance.uniform(1, 15), FORGET: STALL_S}[kind]
             yield Planned(kind, target, 0, lasts_s, chance.uniform(5, 15))
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from coupon.codes import parse
-from coupon.model import Kind
+from coupon.model import Day, Kind
 from tests.proof.chaos.beliefs import HOLDERS, RETIRED_AFTER, Belief, Hot
 from tests.proof.chaos.interface import Answer, Interface
 from tests.proof.chaos.records import Records, clock
@@ -17,12 +17,24 @@ from tests.proof.record import FIRST, LAST, Observed, Read, Request
 
 HOT_SHARE, CREATION_SHARE, LARGE_SHARE = 0.1, 0.04, 0.01
 READ_SHARE, LIST_SHARE, OBSERVE_SHARE, RESEND_SHARE, TWIN_SHARE, WAIT_SHARE = 0.03, 0.03, 0.03, 0.02, 0.02, 0.08
+REUSE_SHARE, OTHER_TWIN_SHARE = 0.02, 0.5
+"""Keys that are sent again with other words; and how many of the twins have other words."""
 GIVE_UP_SHARE = 0.05
 """Of the times that a request was not taken."""
 BACK_OFF_S = 0.1, 1.0
 OWN_AT_LEAST = 5
 CODES_TAKEN = 5
 """Of a creation, however large."""
+
+
+OTHER_LAST = Day("2099-12-30")
+FITTING = {
+    Kind.ISSUE: [Kind.USE],
+    Kind.USE: [Kind.CANCEL, Kind.CANCEL_USE],
+    Kind.CANCEL: [Kind.USE, Kind.CANCEL_USE],
+    Kind.CANCEL_USE: [Kind.CANCEL, Kind.USE],
+}
+"""What may be asked for with the same fields."""
 
 
 class Order(NamedTuple):
@@ -33,14 +45,25 @@ class Order(NamedTuple):
     code: str = ""
     user_id: str | None = None
     amount: int = 0
+    expire_at: Day = LAST
 
     def body(self) -> dict[str, Any]:
         if self.kind is Kind.CREATE:
-            return {"amount": self.amount, "validFrom": FIRST, "expireAt": LAST}
+            return {"amount": self.amount, "validFrom": FIRST, "expireAt": self.expire_at}
         return {"couponCode": self.code} | ({} if self.user_id is None else {"userId": self.user_id})
 
     def where(self) -> tuple[str, str]:
         return ("POST", "/v1/coupons") if self.kind is Kind.CREATE else ("PUT", f"/v1/coupons/{self.kind}")
+
+    def with_other_words(self, chance: random.Random, codes: Sequence[str]) -> "Order":
+        """Another one, with the same key."""
+        if self.kind is Kind.CREATE:
+            return self._replace(**chance.choice([{"amount": self.amount + 1}, {"expire_at": OTHER_LAST}]))
+        others = [self._replace(kind=kind) for kind in FITTING[self.kind] if kind is not self.kind]
+        others += [self._replace(code=code) for code in codes if code != self.code]
+        if self.user_id is not None:
+            others.append(self._replace(user_id=f"{self.user_id}-too"))
+        return chance.choice(others)
 
 
 def attempt(interface: Interface, records: Records, client: str, order: Order, wait_s: int = 0) -> Request:
@@ -54,6 +77,7 @@ def attempt(interface: Interface, records: Records, client: str, order: Order, w
         reason="" if rejected else answer.code,
         address=answer.address,
         codes=tuple(map(parse, answer.body.get("couponCodes", ()))),
+        expire_at=order.expire_at,
     )
     records.write(request)
     if rejected or (answer.status == 200 and wait_s):
@@ -115,6 +139,7 @@ class Client:
             (LIST_SHARE, self._list),
             (OBSERVE_SHARE, self._observe),
             (RESEND_SHARE, self._resend),
+            (REUSE_SHARE, self._reuse),
         ):
             if chance < share:
                 return does()
@@ -175,10 +200,21 @@ class Client:
         if self._sent:
             attempt(self._interface, self._records, self._name, self._chance.choice(self._sent), self._wait_s())
 
+    def _reuse(self) -> None:
+        """The key of an accepted one for another request: refused at once, or, whatever is lost, another operation."""
+        if self._sent:
+            other = self._with_other_words(self._chance.choice(self._sent))
+            attempt(self._interface, self._records, self._name, other, self._wait_s())
+
+    def _with_other_words(self, order: Order) -> Order:
+        return order.with_other_words(self._chance, [belief.code for belief in self._own])
+
     def _deliver(self, order: Order) -> Request:
         """Send it until it is answered, or given up."""
-        twin = self._chance.random() < TWIN_SHARE
-        told = self._traffic.twin(order) if twin else None
+        told = None
+        if self._chance.random() < TWIN_SHARE:
+            differs = self._chance.random() < OTHER_TWIN_SHARE
+            told = self._traffic.twin(self._with_other_words(order) if differs else order)
         while True:
             request = attempt(self._interface, self._records, self._name, order, self._wait_s())
             if request.status not in (0, 503) or self._chance.random() < GIVE_UP_SHARE:
@@ -217,7 +253,7 @@ class Traffic:
         self._threads = [threading.Thread(target=Client(number, seed, self).run) for number in range(clients)]
 
     def twin(self, order: Order) -> Any:
-        """The same request, by somebody else at the same time."""
+        """The same request, or another one with its key, by somebody else at the same time."""
         return self._twins.submit(attempt, self._twins_interface, self.records, "twin", order)
 
     def __enter__(self) -> "Traffic":
