@@ -29,7 +29,7 @@ from coupon.progress import Progress
 from coupon.reading import read
 from coupon.settings import Settings
 from coupon.settling import Settling
-from coupon.topics import GROUP, INVALIDATE, REINDEX, command_topics, is_ordered, work_topics
+from coupon.topics import GROUP, INVALIDATE, OWED, REINDEX, command_topics, is_ordered, work_topics
 from coupon.turns import Turns
 from coupon.waiting import Waiting
 from coupon.wiring import Backends
@@ -115,10 +115,10 @@ class Worker:
         portion = self._turns.portion()
         self._started = self._timer()
         is_whole = (
-            self._go_through(parts(item for item in fresh if not isinstance(item.wanted, Owed)))
+            self._go_through(parts(item for item in fresh if item.position.topic not in OWED))
             and self._go_through(parts(self._settling.ripe()))
             and self._create(portion)
-            and self._go_through(parts(item for item in fresh if isinstance(item.wanted, Owed)))
+            and self._go_through(parts(item for item in fresh if item.position.topic in OWED))
         )
         if not is_whole:
             self._tell()

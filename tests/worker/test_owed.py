@@ -78,6 +78,19 @@ def test_search_that_takes_documents_again_is_caught_up_with(full_search):
     assert world.lag() == 0
 
 
+def test_what_is_owed_outlives_a_message_behind_it_that_nobody_can_read(full_search):
+    world, search, codes = full_search
+    world.backends.queue.publish([Message(REINDEX, code, b"null") for code in codes])
+    for _ in range(60):
+        world.look(world.worker)
+    search.is_full = False
+    for _ in range(20):
+        world.look(world.worker)
+    assert sorted(d["couponCode"] for d in search.find(Query(user_id="ann"), 10)) == sorted(codes)
+    assert len(list(dead_letters.browse(world.backends.queue))) == 3
+    assert world.lag() == 0
+
+
 def test_commands_go_on_while_search_takes_nothing_and_are_owed_once_each(full_search):
     world, _, codes = full_search
     for number in range(30):
