@@ -18,6 +18,8 @@ from coupon.ports.queue import MESSAGE_MAX, Consumer, Delivery, Position
 
 SILENCE_MAX_S = 1.0
 """A poll that found nothing fails when no broker has been connected for so long: the driver itself says nothing."""
+NAP_S = 0.5
+"""Who was away for so long asks what has become of the topics; who polls on is told so by the broker."""
 ASSIGNORS = [FairAssignor, CooperativeStickyAssignor]
 """The first that all members know is used: older workers know the second only."""
 
@@ -33,7 +35,8 @@ class KafkaQueueConsumer(Consumer):
         self._paused: frozenset[str | Position] = frozenset()
         self._consumer: Any = None
         self._connections: Any = None
-        self._heard_at = 0.0
+        self._topic_ids: dict[str, Any] = {}
+        self._heard_at = self._polled_at = 0.0
         self.closed = False
 
     def poll(self, max_messages: int, timeout_s: float) -> list[Delivery]:
@@ -41,6 +44,7 @@ class KafkaQueueConsumer(Consumer):
             try:
                 self._open()
                 records = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_messages)
+                self._check_topics(timeout_s + NAP_S)
             except Exception:
                 self._leave()
                 raise
@@ -99,7 +103,8 @@ class KafkaQueueConsumer(Consumer):
         kafka_coordinator.repair(self._consumer)
         kafka_fetcher.repair(self._consumer)
         self._consumer.subscribe(self._topics, listener=_Rebalance(self._apply_pauses, self._lost))
-        self._heard_at = time.monotonic()
+        self._topic_ids = {}
+        self._heard_at = self._polled_at = time.monotonic()
 
     def _leave(self) -> None:
         consumer, self._consumer = self._consumer, None
@@ -122,6 +127,17 @@ class KafkaQueueConsumer(Consumer):
             self._heard_at = now
         elif now - self._heard_at > SILENCE_MAX_S:
             raise BackendUnavailable("Kafka is unavailable: no broker is connected")
+
+    def _check_topics(self, gap_s: float) -> None:
+        """Who slept while a topic was deleted and made anew would go on in the new one where it was in the old one, and
+        leave out what is before. A new consumer asks the group, which knows nothing of the new topic yet."""
+        polled_before, self._polled_at = self._polled_at, time.monotonic()
+        if self._polled_at - polled_before > gap_s:
+            self._consumer.topics()
+        for topic in self._topics:
+            found = self._connections.cluster.topic_id(topic)
+            if found and self._topic_ids.setdefault(topic, found) != found:
+                raise BackendUnavailable(f"Kafka's topic {topic!r} was made anew")
 
     def _deliver(self, partition: Any, records: Sequence[Any]) -> list[Delivery]:
         position, begin = self._position(partition), records[0].offset

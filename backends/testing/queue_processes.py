@@ -169,3 +169,18 @@ def poll_and_commit(pipe: Any, url: str, ahead_s: float = 0.0) -> None:
         pipe.send("refused")
     else:
         pipe.send("committed")
+
+
+def consume(pipe: Any, url: str, *counts: int) -> None:
+    """Poll and commit so many messages, tell of them, and then of the next; through failures."""
+    consumer = opened(url).consumer(["t"], "g")
+    for count in counts:
+        found: list[bytes] = []
+        while len(found) < count:
+            try:
+                polled = consumer.poll(500, 0.2)
+                consumer.commit(ends(polled))
+                found += values(polled)
+            except BackendUnavailable:
+                consumer.rewind()
+        pipe.send(found)

@@ -1,5 +1,7 @@
 """The queues: the contract on each backend, and what is particular to one of them."""
 
+import os
+import signal
 import sqlite3
 import threading
 import time
@@ -35,7 +37,7 @@ from backends.testing.queue_driving import (
 from backends.testing.queue_failures import GONE_MAX_S, WHEN_GONE
 from backends.testing.queue_offsets import Trim
 from backends.testing.queue_planted import Plant, QueuePlanted
-from backends.testing.queue_processes import QueueAcrossProcesses, another_process, poll_and_commit
+from backends.testing.queue_processes import QueueAcrossProcesses, another_process, consume, poll_and_commit
 from backends.testing.timing import TRIES, unavailable_within
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Consumer, Message, Position, Queue
@@ -407,6 +409,26 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses, QueuePlanted):
         assert shares_of("t", after) == [2, 2]
         assert all(had <= has for had, has in zip(before, after, strict=True))
 
+    @pytest.mark.parametrize("slept_s", [1.0, 8.0])
+    def test_a_topic_that_was_made_anew_is_delivered_from_its_beginning(
+        self, queue: Queue, url: str, services: Services, prefix: str, slept_s: float
+    ) -> None:
+        """Also to who slept meanwhile, and what is before the offset where it was in the old one."""
+        queue.publish([Message("t", "k", b"old")] * 5)
+        with another_process(consume, url, 5, 20) as (process, pipe):
+            assert pipe.recv() == [b"old"] * 5
+            os.kill(process.pid, signal.SIGSTOP)
+            admin = KafkaAdminClient(bootstrap_servers=services.kafka)
+            admin.delete_topics([f"{prefix}t"])
+            admin.close()
+            _until_available(lambda: queue.create(["t"]))
+            sent = [b"%d" % number for number in range(20)]
+            _until_available(lambda: queue.publish([Message("t", "k", value) for value in sent]))
+            time.sleep(slept_s)
+            os.kill(process.pid, signal.SIGCONT)
+            assert pipe.poll(60)
+            assert pipe.recv() == sent
+
     def test_what_the_driver_changes_by_itself_stops_the_start(self, services: Services) -> None:
         producer = KafkaProducer(bootstrap_servers=services.kafka, acks=1)
         with pytest.raises(KafkaConfigurationError, match="enable_idempotence"):
@@ -452,6 +474,24 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses, QueuePlanted):
             admin.close()
         assert threads == [None]  # which would be at work on the same connections
         assert [sock.fileno() for sock in sockets] == [-1] * len(sockets) != []
+
+    def test_who_asks_for_offsets_and_reads_outlives_a_server_that_is_killed(
+        self, queue: Queue, services: Services
+    ) -> None:
+        queue.publish(messages(100))
+        drain([queue.consumer(["t"], "g")], 100)
+        places = [Position("t", number) for number in range(4)]
+        ask: list[Callable[[], Any]] = [
+            lambda: queue.ends(["t"]),
+            lambda: queue.committed(places, "g"),
+            lambda: sum(len(queue.read(place, 0, 500)) for place in places),
+        ]
+        before = [each() for each in ask]
+        with services.away("kafka"):
+            for each in ask:
+                with pytest.raises(BackendUnavailable):
+                    each()
+        assert [_until_available(each) for each in ask] == before
 
     def test_publishers_and_consumers_outlive_a_server_that_is_killed(self, queue: Queue, services: Services) -> None:
         consumer = queue.consumer(["t"], "g")
