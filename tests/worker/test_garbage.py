@@ -1,9 +1,10 @@
 """What the worker meets in the queue and in the store that nobody of ours has written."""
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
-from coupon import dead_letters
+from coupon import dead_letters, reading
 from coupon.model import Kind
 from coupon.ports.queue import Message
 from coupon.ports.search import Query
@@ -26,18 +27,25 @@ def test_what_is_owed_and_is_no_list_of_codes_is_put_aside_and_stops_nothing(wor
     assert world.lag() == 0
 
 
+@pytest.fixture
+def logs(monkeypatch):
+    """What is told of reading, also after another test has configured what is logged."""
+    monkeypatch.setattr(reading, "log", structlog.get_logger())
+    with capture_logs() as logs:
+        yield logs
+
+
 def told_unreadable(logs):
     return {entry["code"] for entry in logs if (entry["event"], entry["log_level"]) == ("unreadable", "error")}
 
 
-def test_a_coupon_that_cannot_be_read_costs_its_own_commands_and_no_others(world):
+def test_a_coupon_that_cannot_be_read_costs_its_own_commands_and_no_others(world, logs):
     spoilt, *others = world.coupons(40)
     for code in (*others[:20], spoilt, *others[20:]):
         world.change(Kind.ISSUE, code, "ann")
     world.change(Kind.USE, spoilt)
     world.backends.store.spoil(spoilt)
-    with capture_logs() as logs:
-        world.drain()
+    world.drain()
     letters = list(dead_letters.browse(world.backends.queue))
     assert [letter.reason for letter in letters] == [f"what is stored of {spoilt} is no coupon: spoiled"] * 2
     assert told_unreadable(logs) == {spoilt}
@@ -94,15 +102,14 @@ def test_a_part_with_a_coupon_that_cannot_be_read_is_still_one_write(world, monk
     assert [len(coupons) for coupons in saved] == [len(others)]
 
 
-def test_a_creation_over_a_row_that_cannot_be_read_makes_all_others(world):
+def test_a_creation_over_a_row_that_cannot_be_read_makes_all_others(world, logs):
     address = world.service.create(20, FIRST, LAST, SHOP)
     codes = world.service.codes(address, 0, 20)
     for spoilt in (codes[3], codes[-1]):  # also the chunk's marker
         world.backends.store.save_many([a_coupon(spoilt)])
         world.backends.store.spoil(spoilt)
-    with capture_logs() as logs:
-        world.drain()
-        assert world.service.operations.outcome(address).created == 20
+    world.drain()
+    assert world.service.operations.outcome(address).created == 20
     assert told_unreadable(logs) == {codes[3], codes[-1]}
     assert {world.stored(code).version for code in codes[:-1] if code != codes[3]} == {1}
     assert not list(dead_letters.browse(world.backends.queue))
