@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from coupon.codes import Mint
-from coupon.creation import codes_of
+from coupon.creation import codes_of, is_marked
 from coupon.model import WHOLE, Command, Coupon, CreateCoupons, create
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store, fault
@@ -76,7 +76,8 @@ def create_all(store: Store, chunks: Sequence[CreateCoupons], mint: Mint) -> dic
     marked: dict[str, CreateCoupons] = {}
     for chunk in chunks:
         codes = codes_of(chunk, mint)
-        marked.setdefault(codes[-1], chunk)  # a chunk may be there twice
+        if is_marked(chunk):
+            marked.setdefault(codes[-1], chunk)  # a chunk may be there twice
         for code in codes:
             coupons.setdefault(code, create(chunk, code))
     markers = {code: coupons.pop(code) for code in marked}
@@ -93,5 +94,7 @@ def create_all(store: Store, chunks: Sequence[CreateCoupons], mint: Mint) -> dic
 
 def _saved(store: Store, coupons: dict[str, Coupon]) -> dict[str, Coupon]:
     """The new coupons, or those that were there before."""
+    if not coupons:
+        return {}
     there = store.save_many(list(coupons.values()))
     return {code: coupon for code, coupon in coupons.items() if code not in there} | read(store, there).coupons

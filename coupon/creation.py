@@ -32,3 +32,9 @@ def spans(amount: int) -> Iterator[Span]:
 def codes_of(command: CreateCoupons, mint: Mint) -> list[str]:
     """The chunk's codes; the last one is its marker."""
     return list(command.codes) or list(mint.codes(command.operation, command.first, command.size))
+
+
+def is_marked(command: CreateCoupons) -> bool:
+    """Whether its last code is a marker. It is not, of the first part of a chunk that a worker has cut."""
+    end = command.first + command.size
+    return bool(command.codes) or end % CHUNK == 0 or end == command.amount

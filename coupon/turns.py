@@ -14,9 +14,9 @@ from coupon.model import CHUNK, CreateCoupons
 from coupon.ports.queue import Delivery, Position
 from coupon.topics import CREATION
 
-PORTION, PORTION_MIN = CHUNK, CHUNK // 5
+PORTION, PORTION_MIN = CHUNK, CHUNK // 10
 """Coupons that are created between two looks for commands; fewer of them where the store is slow."""
-SLOW_MS, QUICK_MS = 200, 50
+SLOW_MS, QUICK_MS = 100, 25
 """A portion that takes longer is halved the next time, one that takes less is doubled."""
 
 

@@ -157,3 +157,13 @@ def test_small_and_large_creations_are_cut_to_a_portion(world):
         assert sum(created(world, address) for address in addresses) <= 3_000
     assert [created(world, address) for address in addresses] == [address.amount for address in addresses]
     assert lag(world) == 0
+
+
+def test_a_part_of_a_chunk_that_has_no_marker_is_one_write(world):
+    store = Faulty(world.backends.store)
+    counted = world.but(store=store)
+    counted.worker._turns._portion = PORTION_MIN
+    counted.service.create(CHUNK, FIRST, LAST, SHOP)
+    counted.worker.run_once(poll_s=0)
+    assert store.calls.count("save_many") == 1
+    assert len(counted.backends.store.scan(1_000).coupons) == PORTION_MIN
