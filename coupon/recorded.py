@@ -1,6 +1,6 @@
 """What the queue has kept of all that was accepted, read without joining the workers' group or any effect on it."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from heapq import merge
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from coupon.batch import Place, Task, task
 from coupon.model import Kind
 from coupon.patience import Patiently, at_once
 from coupon.ports.backend import BackendRejected
-from coupon.ports.queue import Position, Queue
+from coupon.ports.queue import Delivery, Position, Queue
 from coupon.topics import CREATION, DEAD_LETTERS, GROUP, LAYOUTS, REJECTIONS, is_ordered
 
 ORDERED = {topics[Kind.ISSUE] for layout, topics in LAYOUTS.items() if is_ordered(layout)}
@@ -49,8 +49,9 @@ class Recorded:
         self._put_aside = self._letters()
 
     def creations(self) -> Iterator[Task]:
-        """All that is in topics of creations, changes too, and also what no worker has carried out yet."""
-        return self._in_time({p: Span(self.begins[p], end) for p, end in self.ends.items() if p.topic in CREATIONS})
+        """All of them, also what no worker has carried out yet; and some changes."""
+        spans = {p: Span(self.begins[p], end) for p, end in self.ends.items() if p.topic in CREATIONS}
+        return self._in_time(spans, _may_create)
 
     def committed_changes(self) -> Iterator[Task]:
         """What workers have settled, of the topics of changes."""
@@ -60,6 +61,11 @@ class Recorded:
         """What comes after that: some of it may be carried out, too."""
         return self._in_time({p: Span(done, self.ends[p]) for p, done in self.committed.items()})
 
+    @property
+    def waiting(self) -> int:
+        """How many these are."""
+        return sum(self.ends[position] - done for position, done in self.committed.items())
+
     def has(self, topic: str) -> bool:
         return any(position.topic == topic for position in self.ends)
 
@@ -68,21 +74,23 @@ class Recorded:
         return [position for position, begin in self.begins.items() if begin > 0]
 
     def __len__(self) -> int:
-        """How many messages ``creations`` and ``committed_changes`` tell of, together."""
-        creations = sum(end - self.begins[p] for p, end in self.ends.items() if p.topic in CREATIONS)
+        """About how many messages ``creations`` and ``committed_changes`` tell of, together."""
+        creations = sum(end - self.begins[p] for p, end in self.ends.items() if p.topic == CREATION)
         return creations + sum(done - self.begins[p] for p, done in self.committed.items())
 
-    def _in_time(self, spans: Mapping[Position, Span]) -> Iterator[Task]:
+    def _in_time(
+        self, spans: Mapping[Position, Span], wanted: Callable[[Delivery], bool] = lambda _: True
+    ) -> Iterator[Task]:
         """All of them: those of a partition in their order, and the partitions side by side by the time at which their
         commands were accepted. What was put aside as a dead letter is left out: if it was replayed, it comes again."""
-        return merge(*(self._of(position, span) for position, span in spans.items()), key=_accepted_at)
+        return merge(*(self._of(position, span, wanted) for position, span in spans.items()), key=_accepted_at)
 
-    def _of(self, position: Position, span: Span) -> Iterator[Task]:
+    def _of(self, position: Position, span: Span, wanted: Callable[[Delivery], bool]) -> Iterator[Task]:
         begin = span.begin
         while begin < span.end:
             limit = min(span.end - begin, READ_AT_ONCE)
             found = self._patiently(lambda: self._queue.read(position, begin, limit))  # noqa: B023 - called at once
-            for item in map(task, found):
+            for item in map(task, filter(wanted, found)):
                 if item.delivery.offset < span.end and not self._is_put_aside(item):
                     yield item
             begin = found[-1].offset + 1 if found else span.end
@@ -96,6 +104,11 @@ class Recorded:
 
     def _is_put_aside(self, item: Task) -> bool:
         return self._put_aside.get(item.place) == item.delivery.value[:200]
+
+
+def _may_create(delivery: Delivery) -> bool:
+    """Among changes there are few creations: most of these are not decoded for them."""
+    return delivery.topic == CREATION or b'"create"' in delivery.value
 
 
 def _accepted_at(item: Task) -> int:

@@ -5,7 +5,8 @@ stopped and run again.
 
 1. All creations, also those that no worker has carried out: nothing depends on their order but rival imports.
 2. The changes that workers have committed, in the order in which they were accepted; attempts that are written down as
-   losers are left out. What was not committed is the workers' business, but for what a committed one was built on.
+   losers are left out. What was not committed is the workers' business, but for what a committed one was built on, and
+   for what is older than a loser of its coupon.
 3. The losers, with their reasons.
 """
 
@@ -38,7 +39,7 @@ log = structlog.get_logger("coupon.restore")
 @dataclass
 class Counts:
     """``coupons`` are those of the creations; ``recognised`` commands the store had settled already; ``left`` messages
-    that nothing could be made of: each is logged."""
+    that nothing could be made of: each is logged; ``waiting`` those changes that the workers have yet to commit."""
 
     messages: int = 0
     coupons: int = 0
@@ -46,6 +47,7 @@ class Counts:
     rejected: int = 0
     recognised: int = 0
     left: int = 0
+    waiting: int = 0
 
 
 class Restore:
@@ -62,7 +64,7 @@ class Restore:
     ) -> None:
         self._queue, self._store, self._mint = queue, store, mint
         self._recorded, self._on_progress, self._patiently = recorded, on_progress, patiently
-        self._counts = Counts()
+        self._counts = Counts(waiting=recorded.waiting)
         self._aliens: set[str] = set()
 
     def run(self) -> Counts:
@@ -76,10 +78,18 @@ class Restore:
         return self._counts
 
     def _replay(self) -> None:
-        losers: set[Attempt] = {(loser.code, loser.operation, loser.number) for loser in self._losers()}
+        losers: set[Attempt] = set()
+        highest: dict[str, int] = {}
+        for loser in self._losers():
+            losers.add((loser.code, loser.operation, loser.number))
+            highest[loser.code] = max(loser.number, highest.get(loser.code, 0))
         replay = Replay(self._store, losers, self._patiently)
         for items in _batches(self._changes(self._recorded.committed_changes())):
             replay.take(items)
+        if highest:  # what has no higher number than a loser was applied before it, or would never be after it
+            waiting = _items(self._recorded.waiting_changes())
+            for items in _batches(it for it in waiting if it.command.number <= highest.get(it.command.code, 0)):
+                replay.take(items)
         if replay.held:
             replay.take_what_is_built_on(_items(self._recorded.waiting_changes()))
         if self._recorded.trimmed():

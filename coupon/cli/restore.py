@@ -100,8 +100,8 @@ def _report(as_json: bool, counts: Counts, indexed: int, seconds: float) -> None
     document = {**asdict(counts), "indexed": indexed, "seconds": round(seconds, 3), "messagesPerSecond": rate}
     sentence = (
         f"{counts.applied:,} commands applied, {counts.rejected:,} rejected, {counts.recognised:,} recognised, on the"
-        f" {counts.coupons:,} coupons of all creations;\n{counts.messages:,} messages in {seconds:.1f} s, {rate:,} a"
-        f" second; {indexed:,} coupons indexed"
+        f" {counts.coupons:,} coupons of all creations; {counts.waiting:,} changes are left to the workers;\n"
+        f"{counts.messages:,} messages in {seconds:.1f} s, {rate:,} a second; {indexed:,} coupons indexed"
     )
     result(as_json, document, sentence)
     if counts.left:

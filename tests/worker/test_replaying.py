@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from backends.store.memory import MemoryStore
 from coupon import dead_letters
+from coupon.losers import written_down
 from coupon.model import HISTORY_MAX, REJECTIONS_MAX, CreateCoupons, Kind, transition
 from coupon.ports.backend import BackendRejected
 from coupon.ports.queue import Message
@@ -207,6 +208,23 @@ def test_a_committed_command_proves_what_was_not_committed_and_no_other(per_comm
     made = coupons_of(store)
     assert [entry.operation for entry in made[first].history[1:]] == [c.operation for c in (issue, use, undo)]
     assert made[other] == per_command.stored(other)
+
+
+def test_what_is_older_than_a_loser_is_not_lost_to_its_number(per_command):
+    """It was applied before, and its topic is not committed so far."""
+    house = Shop(per_command)
+    (code,) = per_command.coupons()
+    per_command.change(Kind.ISSUE, code, "ann")
+    house.drain()
+    per_command.rival(Kind.USE, code)
+    per_command.rival(Kind.CANCEL, code)
+    house.drain()
+    assert len(list(written_down(house.queue))) == 1
+    for position in house.queue.ends(["issue", "use", "cancel"]):
+        house.queue.group("worker").next[position] = 0
+    store = MemoryStore()
+    assert restore(per_command.backends, per_command.settings, store).left == 0
+    assert differences(per_command.backends.store, store) == {}
 
 
 def test_what_the_queue_has_forgotten_is_not_taken_for_lost(per_command):
