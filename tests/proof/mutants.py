@@ -450,6 +450,13 @@ MUTANTS = [
         "tests/worker/test_restoring.py",
     ),
     Mutant(
+        "what is older than a loser is applied before it",
+        "coupon/restoring.py",
+        "        if highest:  #",
+        "        if False:  #",
+        "tests/worker/test_replaying.py::test_what_is_older_than_a_loser_is_not_lost_to_its_number",
+    ),
+    Mutant(
         "what was put aside stays aside in a restore",
         "coupon/recorded.py",
         "and not self._is_put_aside(item)",
