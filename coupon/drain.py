@@ -197,8 +197,7 @@ class Worker:
             self._process(part)
             self._failures = 0
         except BackendError:
-            for item in waiting:  # what the part had taken out is not done for certain
-                self._waiting.hold(item)
+            self._hold_again(waiting)
             self._try_to_tell()
             raise
 
@@ -213,6 +212,7 @@ class Worker:
             raise
         except Exception as error:
             if len(part) > 1:
+                self._hold_again(item for item in part if item.place in waited)
                 for item in part:
                     self._process([item])
                 return
@@ -221,9 +221,17 @@ class Worker:
         for item in done:
             if item.place in letters:
                 self._waiting.release(item)
+        finished = {item.place for item in done}
+        self._hold_again(i for i in part if i.place in waited and i.place in letters and i.place not in finished)
         self._progress.done([item for item in done if item.place not in waited or not self._waiting.holds(item)])
         for item in done:
             self._horizons.reach(item.position, item.delivery.offset + 1)
+
+    def _hold_again(self, tasks: Iterable[Task]) -> None:
+        """What waited, and was taken out though it is not done for certain, or its letter was not written: the commit
+        would pass it."""
+        for item in tasks:
+            self._waiting.hold_again(item)
 
     def _is_left_alone(self, item: Task) -> bool:
         if isinstance(item.wanted, OtherVersion):

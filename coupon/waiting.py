@@ -68,6 +68,12 @@ class Waiting:
         self._fresh.append(task.place)
         self._bytes[task.position] += len(task.delivery.value)
 
+    def hold_again(self, task: Task) -> None:
+        """It was released, and could not be done with after all: it is looked at again, but not at once. Idempotent."""
+        if task.place not in self._places:
+            self.hold(task)
+            self._coupons[task.command.code].due += LOOK_MAX_MS
+
     def release(self, task: Task) -> None:
         """It was settled. Idempotent."""
         if task.place not in self._places:

@@ -1,0 +1,110 @@
+"""Commands that wait, and whose partition is left alone before it is known what becomes of them: none may be lost."""
+
+import json
+
+import pytest
+
+from coupon import dead_letters
+from coupon.model import Kind
+from coupon.ports.queue import Message, Position
+from coupon.wire import encode_command
+from tests.coupons import a_command
+from tests.worker.conftest import a_world
+
+ONE_PARTITION = {"COUPON_QUEUE_URL": "memory://?partitions=1"}
+COMMANDS = Position("commands", 0)
+
+
+@pytest.fixture
+def one_partition(environ):
+    yield from a_world(environ | ONE_PARTITION)
+
+
+def published(world, letter):
+    """A command on a coupon that was never created; its offset."""
+    code = letter * 19
+    offset = world.backends.queue.ends(["commands"])[COMMANDS]
+    command = encode_command(a_command(Kind.ISSUE, letter.lower() * 20, code=code))
+    world.backends.queue.publish([Message("commands", code, command)])
+    return offset
+
+
+def lost(world, offsets):
+    """Of these, those that are neither a letter, nor will be delivered again."""
+    queue = world.backends.queue
+    letters = {letter.offset for letter in dead_letters.browse(queue) if letter.topic == "commands"}
+    return {offset for offset in offsets if offset < queue.committed([COMMANDS], "worker")[COMMANDS]} - letters
+
+
+def test_accepted_commands_are_not_lost_with_the_store(one_partition):
+    world = one_partition
+    codes = world.coupons(30)
+    for code in codes:
+        world.change(Kind.ISSUE, code, "ann")
+    world.backends.store._coupons.clear()
+    world.backends.store._order.clear()
+    for _ in range(40):
+        world.look(world.worker, after_ms=30_000)
+    assert world.worker._giving_up.left_alone
+    assert len(list(dead_letters.browse(world.backends.queue))) == world.settings.dead_letters_in_a_row - 1
+    assert lost(world, range(30)) == set()
+
+
+def test_what_waited_when_its_partition_was_left_alone_is_delivered_after_a_restart(environ):
+    for world in a_world(environ | ONE_PARTITION | {"COUPON_DEAD_LETTERS_IN_A_ROW": "3"}):
+        offsets = [published(world, letter) for letter in "ABCDEFGH"]
+        for _ in range(10):
+            world.look(world.worker, after_ms=60_000)
+        assert lost(world, offsets) == set()
+        for _ in range(10):
+            world.worker._consumer.close()
+            worker = world.a_worker()
+            for _ in range(5):
+                world.look(worker, after_ms=60_000)
+            assert lost(world, offsets) == set()
+            world.worker = worker
+        assert [letter.offset for letter in dead_letters.browse(world.backends.queue)] == offsets
+
+
+def test_what_waits_in_a_partition_that_is_left_alone_goes_on_waiting_when_patience_ends(one_partition):
+    world = one_partition
+    offset = published(world, "A")
+    world.look(world.worker)
+    other = json.loads(encode_command(a_command(Kind.ISSUE, "p" * 20, code="A" * 19)))
+    del other["accepted_at"]
+    world.backends.queue.publish([Message("commands", "A" * 19, json.dumps(other).encode())])
+    for _ in range(20):
+        world.look(world.worker, after_ms=60_000)
+    assert world.worker._waiting.places() == {(COMMANDS, offset)}
+    assert lost(world, [offset]) == set()
+    world.worker._consumer.close()
+    worker = world.a_worker()
+    world.look(worker)
+    assert worker._waiting.places() == {(COMMANDS, offset)}
+
+
+def test_what_goes_on_waiting_though_it_is_hopeless_is_not_asked_for_all_the_time(environ):
+    for world in a_world(environ | ONE_PARTITION | {"COUPON_DEAD_LETTERS_IN_A_ROW": "1"}):
+        published(world, "A")
+        for _ in range(5):
+            world.look(world.worker, after_ms=60_000)
+        assert world.worker._giving_up.left_alone
+        assert world.worker._waiting.due_in_ms() > 0
+
+
+def test_one_by_one_nothing_is_lost_that_waits_in_a_partition_that_is_left_alone(one_partition, monkeypatch):
+    """What went wrong did so after the verdicts."""
+    world = one_partition
+    offsets = [published(world, letter) for letter in "AB"]
+    world.look(world.worker)
+    world.backends.queue.publish([Message("commands", "A", json.dumps({"kind": "issue"}).encode())])
+    monkeypatch.setattr(world.worker._giving_up, "_left_alone", {COMMANDS: "a test"})
+
+    def fail(_):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(world.worker._progress, "stored", fail)
+    for _ in range(5):
+        world.look(world.worker, after_ms=60_000)
+    assert world.worker._waiting.places() == {(COMMANDS, offset) for offset in offsets}
+    assert lost(world, offsets) == set()
