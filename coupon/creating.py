@@ -1,5 +1,6 @@
 """Accepting a creation: one message for each chunk of its coupons. Creations need no order and no reservation."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ from coupon.wishes import Caller
 TOGETHER_MS = 20
 """Creations of so many milliseconds go to the same partition, and so to Kafka in one batch: their order is nobody's
 business. The chunks of one creation do not, so that several workers share them."""
+PUBLISHED_MAX = 10_000
+"""Of so many creations a process remembers that it has published them."""
 log = structlog.get_logger("coupon.service")
 
 
@@ -52,6 +55,7 @@ class Creations:
         self._queue, self._store, self._mint, self._keys = backends.queue, backends.store, mint, keys
         self._topic = LAYOUTS[settings.topics][Kind.CREATE]
         self._progress, self._clock = progress, clock
+        self._published = OrderedDict[str, None]()
         self._limits = CreationLimits(backends.queue, backends.cache, mint, settings, timer)
 
     def create(self, amount: int, valid_from: Day, expire_at: Day, caller: Caller) -> CreationAddress:
@@ -59,13 +63,14 @@ class Creations:
         words = f"{Kind.CREATE}\0{amount}\0{valid_from}\0{expire_at}"
         operation = self._mint.operation(caller.name, caller.idempotency_key, words)
         binding = self._bind(caller, operation)
-        if binding is None or not binding.accepted:
+        if operation not in self._published and (binding is None or not binding.accepted):
             try:
                 self._create(operation, amount, valid_from, expire_at, caller)
             except TooManyCreations:
                 self._tell(self._keys.release, binding)
                 raise
             self._tell(self._keys.accepted, binding)
+            self._remember(operation)
         log.info("accepted", operation=operation, kind=Kind.CREATE, amount=amount)
         return CreationAddress(operation, amount)
 
@@ -113,6 +118,12 @@ class Creations:
             return
         with self._limits.admitted(operation, amount, caller.name):
             self._queue.publish(messages)
+
+    def _remember(self, operation: str) -> None:
+        """The queue has all of its messages: a retry publishes none, also without a cache."""
+        self._published[operation] = None
+        if len(self._published) > PUBLISHED_MAX:
+            self._published.popitem(last=False)
 
     def _message(self, chunk: CreateCoupons) -> Message:
         return Message(self._topic, f"{chunk.accepted_at // TOGETHER_MS}/{chunk.first}", encode_command(chunk))

@@ -14,6 +14,8 @@ from coupon.wire import Fence
 
 RECENT_MS = 20
 """What the workers have committed is asked for at most so often: all requests of a process share the answer."""
+KNOWN_MS = 1_000
+"""So long the answer is believed: a topic may be made anew, or a group set back."""
 
 
 class Fences:
@@ -37,11 +39,12 @@ class Fences:
 
     def passed(self, fence: Fence) -> bool:
         """Whether the workers have carried out all that is before it. False too while nobody has asked lately."""
-        if self._is_passed(fence):
-            return True
         now = self._timer()
+        age_ms = None if self._asked_at is None else now - self._asked_at
+        if age_ms is not None and age_ms < KNOWN_MS and self._is_passed(fence):
+            return True
         known = all(Position(topic, partition) in self._committed for topic, partition, _ in fence)
-        if known and self._asked_at is not None and now - self._asked_at < RECENT_MS:
+        if known and age_ms is not None and age_ms < RECENT_MS:
             return False
         if not self._asking.acquire(blocking=False):
             return False
@@ -51,6 +54,12 @@ class Fences:
         finally:
             self._asking.release()
         return self._is_passed(fence)
+
+    def is_real(self, fence: Fence) -> bool:
+        """Whether the workers can pass it at all: its partitions are those of this layout, and end no earlier. Another
+        layout's, or one of before a topic was made anew, never would be."""
+        ends = self._queue.ends(self._topics)
+        return all(end <= ends.get(Position(topic, partition), -1) for topic, partition, end in fence)
 
     def _ask(self, fence: Fence) -> None:
         positions = {Position(topic, partition) for topic, partition, _ in fence}

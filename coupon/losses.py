@@ -18,6 +18,7 @@ from coupon.cache_entries import opened
 from coupon.clock import Clock, monotonic_ms
 from coupon.codes import Mint
 from coupon.fences import Fences
+from coupon.ports.backend import BackendRejected
 from coupon.ports.cache import Cache, Cached
 from coupon.wire import Fence, Malformed, decode_epoch, dump
 
@@ -89,10 +90,18 @@ class Losses:
         if cached is None or epoch is None or epoch.fence is None:
             self._begin(name, cached)
             return None
-        if not self._fences.passed(epoch.fence):
+        if not self._passed(epoch.fence):
+            if not self._fences.is_real(epoch.fence):
+                self._begin(name, cached)
             return None
         self._known[name] = Known(name, cached.value, epoch.evicted)
         return self._known[name]
+
+    def _passed(self, fence: Fence) -> bool:
+        try:
+            return self._fences.passed(fence)
+        except BackendRejected:  # of a topic that is gone
+            return False
 
     def _begin(self, name: str, before: Cached | None) -> None:
         """Begin a new epoch in the place of the entry. Its fence is looked for only once it is there."""

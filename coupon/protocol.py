@@ -5,8 +5,9 @@
 | the operation in the history                      | seen before                      | does nothing                  |
 | the command's number is settled                   | seen before, or it can no longer | does nothing                  |
 |                                                   | be carried out                   |                               |
-| another operation with its key in the history     | the key was used twice           | records the rejection         |
 | the version and operation that it builds on, last | its turn                         | applies it, saves             |
+| the same, and another operation with its key in   | the key was used twice           | records the rejection         |
+| the history                                       |                                  |                               |
 | another operation in its place                    | a rival won, against it or       | records the rejection         |
 |                                                   | against what it was built on     |                               |
 | an earlier version                                | the predecessor lost, or is not  | rejects it when order is kept |
@@ -61,13 +62,12 @@ def outcome(coupon: Coupon, operation: str, number: int) -> Found:
     rejection = coupon.rejection(operation, number)
     if rejection is not None:
         return Found(Standing.REJECTED, rejection.reason)
-    reused = coupon.same_key(operation) is not None
     if number > coupon.settled:
-        return Found(Standing.LOST, Reason.IDEMPOTENCY_KEY_REUSED) if reused else Found(Standing.OPEN)
+        return Found(Standing.OPEN)
     oldest = coupon.version - len(coupon.history) + 1
     if oldest > 1 and number < coupon.number_at(oldest):
         return Found(Standing.FORGOTTEN)
-    return Found(Standing.LOST, Reason.IDEMPOTENCY_KEY_REUSED if reused else Reason.RIVAL_WON)
+    return Found(Standing.LOST, Reason.IDEMPOTENCY_KEY_REUSED if _is_reused(coupon, operation) else Reason.RIVAL_WON)
 
 
 def find(coupon: Coupon, command: Command) -> Found:
@@ -79,9 +79,17 @@ def find(coupon: Coupon, command: Command) -> Found:
     if behind < 0:
         lost = command.previous_number <= coupon.settled
         return Found(Standing.LOST, Reason.PREDECESSOR_LOST) if lost else Found(Standing.EARLY)
+    if _is_reused(coupon, command.operation):
+        return Found(Standing.LOST, Reason.IDEMPOTENCY_KEY_REUSED)
     if behind < len(coupon.history) and coupon.history[-1 - behind].operation != command.previous:
         return Found(Standing.LOST, Reason.PREDECESSOR_LOST)
     return Found(Standing.LOST, Reason.RIVAL_WON) if behind else Found(Standing.TURN)
+
+
+def _is_reused(coupon: Coupon, operation: str) -> bool:
+    """Whether the history has another operation with the same key. Asked once its number is settled or it has come to
+    its turn: before that the key may yet leave the history, as it had for who accepted the command."""
+    return coupon.same_key(operation) is not None
 
 
 def settle(coupon: Coupon, command: Command, *, wait: bool) -> tuple[Verdict, Coupon]:
@@ -102,6 +110,8 @@ def settle(coupon: Coupon, command: Command, *, wait: bool) -> tuple[Verdict, Co
             if wait:
                 return Verdict.WAITING, coupon
             return Verdict.REJECTED, _reject(coupon, command, Reason.PREDECESSOR_LOST)
+        case Found(Standing.APPLIED) if command.number > coupon.settled:  # as an earlier attempt
+            return Verdict.SEEN, coupon._replace(settled=command.number)
     return Verdict.SEEN, coupon
 
 

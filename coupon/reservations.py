@@ -22,11 +22,11 @@ from coupon.fences import Fences
 from coupon.losses import Known, Losses
 from coupon.model import Coupon
 from coupon.model import Entry as Deed
-from coupon.ports.backend import BackendError
+from coupon.ports.backend import BackendError, BackendRejected
 from coupon.ports.cache import Cache, Cached
 from coupon.ports.store import Store
 from coupon.settings import Settings
-from coupon.wire import Malformed
+from coupon.wire import Fence, Malformed
 
 Sleep = Callable[[float], None]
 SEEN_MAX = 10_000
@@ -121,10 +121,18 @@ class Reservations:
             case Provisional() if not self._is_void(code, cached.token):
                 return Again.LATER
             case Claim(fence) if fence is not None:
-                return self._from_store(code, cached.token) if self._fences.passed(fence) else Again.LATER
+                return self._behind(code, cached.token, fence)
             case Claim():
                 return self._put(code, cached.token, Claim(self._fences.of(code)))
         return self._put(code, cached.token, UNFENCED)
+
+    def _behind(self, code: str, token: Any, fence: Fence) -> "Snapshot | Again | None":
+        try:
+            if self._fences.passed(fence):
+                return self._from_store(code, token)
+        except BackendRejected:  # of a topic that is gone
+            return self._put(code, token, UNFENCED)
+        return Again.LATER if self._fences.is_real(fence) else self._put(code, token, UNFENCED)
 
     def _put(self, code: str, token: Any, claim: Claim) -> "Again":
         self._replace(code, token, claim)

@@ -12,6 +12,8 @@ from coupon.ports.url import ConfigurationError, Url
 
 PORT = 11211
 DELETED_AT_ONCE = 500
+LOST = ("slab_reassign_evictions_nomem", "slab_reassign_busy_deletes", "extstore_objects_evicted")
+"""What it counts besides its evictions when it drops what is valid; not every server has all of them."""
 AT_ONCE = -1
 """A lifetime: what is stored with it is gone."""
 
@@ -91,12 +93,14 @@ class MemcachedCache(Cache):
         return str(client.server_of(name).address)
 
     def evicted(self, key: str) -> int | None:
-        """None when it was started with ``-M``: then it refuses what it has no room for."""
+        """None when it was started with ``-M -o no_slab_reassign``: then it refuses what it has no room for, and moves
+        no pages, which drops what is in them."""
         name = self._name(key)
         with self._client() as client:
             counted = client.statistics(name)
         try:
-            return None if counted.get("evictions_setting") == "off" else int(counted["evictions"])
+            never = counted.get("setting evictions") == "off" and counted.get("setting slab_reassign") == "no"
+            return None if never else sum(int(counted.get(counter, 0)) for counter in LOST) + int(counted["evictions"])
         except (KeyError, ValueError) as error:
             raise BackendUnavailable(f"memcached does not count its evictions: {error}") from error
 

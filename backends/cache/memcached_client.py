@@ -112,14 +112,14 @@ class LoudClient(memcache.Client):  # type: ignore[misc]  # python-memcached has
         return server
 
     def statistics(self, name: bytes) -> dict[str, str]:
-        """What the key's server counts, with ``evictions_setting``, in one go."""
+        """What the key's server counts, and how it is set (``setting …``), in one go."""
         server, _ = self._get_server(name)
         try:
             server.send_cmd(b"stats settings\r\nstats")
             settings, counts = (dict(_statistics(server)) for _ in range(2))
         except (memcache._Error, OSError) as error:
             server.mark_dead(error)
-        return counts | {"evictions_setting": settings.get("evictions", "")}
+        return counts | {f"setting {name}": value for name, value in settings.items()}
 
     def __enter__(self) -> Self:
         return self

@@ -50,7 +50,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "UNREADABLE": (500, "What is stored of the coupon cannot be read; an operator has to mend it."),
     "TOO_MANY_CREATIONS": (429, "Too many coupons wait to be created already; try again later."),
     "INTERNAL_ERROR": (500, "The service failed; the failure was logged."),
-    "BUSY": (503, "Another command for the coupon is being accepted just now; try again."),
+    "BUSY": (503, "The coupon cannot be changed just now; try again, with the same Idempotency-Key."),
     "UNAVAILABLE": (503, "The service cannot take this now; try again, with the same Idempotency-Key."),
 }
 """Every code that callers may see, its status, and what it means."""

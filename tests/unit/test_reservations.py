@@ -198,6 +198,29 @@ def test_a_claim_of_another_process_is_shared_and_replaced_by_one(room):
     assert other.reserve(second, ISSUED_BY_ANOTHER) is None
 
 
+def test_a_fence_that_can_never_be_passed_is_set_anew(room, reservations):
+    """Its topic was made anew, or is another layout's."""
+    entries = Entries(room.mint)
+    for fence in [(("commands", 0, 99), ("commands", 1, 0)), (("issue", 0, 0),)]:
+        room.cache.delete_many([cache_key(CODE)])
+        room.cache.put(cache_key(CODE), entries.encode(CODE, Claim(fence)), 60)
+        assert reservations.read(CODE, "i").coupon == BORN
+
+
+def test_what_the_workers_had_committed_is_not_believed_for_long(room, reservations):
+    """A topic may be made anew, and begins at 0 then."""
+    for _ in range(3):
+        room.publish()
+    room.carry_out()
+    fences = Fences(room.queue, "single", lambda: room.ms)
+    fence = fences.of(CODE)
+    assert fences.passed(fence)
+    room.queue.committed = lambda positions, group: dict.fromkeys(positions, 0)
+    assert fences.passed(fence)
+    room.ms += 1_000
+    assert not fences.passed(fence)
+
+
 def test_nobody_builds_on_what_is_not_acknowledged(room, reservations):
     assert reservations.reserve(reservations.read(CODE, "i"), ISSUED)
     with pytest.raises(Busy):

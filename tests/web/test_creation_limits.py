@@ -4,7 +4,7 @@ import pytest
 
 from coupon.drain import Worker
 from coupon.settings import load
-from coupon.topics import CREATION
+from coupon.topics import CREATION, GROUP
 from coupon.web import create_app
 from tests.web.conftest import Api, TurnableClock
 from tests.web.problems import problem, refused
@@ -160,3 +160,12 @@ def test_a_share_is_of_bounded_size(shop, monkeypatch):
     api = shop.process()
     assert [create(api, 500).status_code for _ in range(12)] == [202] * 12
     assert refused(create(api, 500)) == TOO_MANY
+
+
+def test_without_a_cache_a_retry_of_a_creation_publishes_nothing_again(api, backends):
+    backends.cache.close()
+    key = {"Idempotency-Key": "k"}
+    first = api.create(amount=5_000, **key)
+    published = backends.queue.lag([CREATION], GROUP)
+    assert api.create(amount=5_000, **key).json == first.json
+    assert backends.queue.lag([CREATION], GROUP) == published
