@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
-from coupon.cli.screen import json_option, progress, result, say, waiting_for
+from coupon.cli.screen import Unread, json_option, progress, result, say, waiting_for
 from coupon.cli.session import session
 from coupon.codes import Mint
 from coupon.heartbeat import is_fresh
@@ -62,10 +62,11 @@ def command(backup_from: int | None, force: bool, as_json: bool) -> int:
             restore = Restore(backends.queue, backends.store, Mint(settings.secret), recorded, told, _patiently)
             counts = restore.run()
         seconds = time.monotonic() - started
+        unread = Unread()
         with progress("indexing", None) as told:
-            indexed = reindex(pages(backends.store), backends.search, told)
-    _report(as_json, counts, indexed, seconds)
-    return 1 if counts.left else 0
+            indexed = reindex(pages(backends.store, unread), backends.search, told)
+    _report(as_json, counts, indexed, seconds, unread)
+    return 1 if counts.left or unread.count else 0
 
 
 def _a_worker_lives(settings: Settings, backends: Backends) -> bool:
@@ -95,13 +96,20 @@ def _is_empty(store: Store) -> bool:
     return not any(pages(store))
 
 
-def _report(as_json: bool, counts: Counts, indexed: int, seconds: float) -> None:
+def _report(as_json: bool, counts: Counts, indexed: int, seconds: float, unread: Unread) -> None:
     rate = round(counts.messages / seconds)
-    document = {**asdict(counts), "indexed": indexed, "seconds": round(seconds, 3), "messagesPerSecond": rate}
+    document = {
+        **asdict(counts),
+        "indexed": indexed,
+        "unreadable": unread.count,
+        "seconds": round(seconds, 3),
+        "messagesPerSecond": rate,
+    }
     sentence = (
         f"{counts.applied:,} commands applied, {counts.rejected:,} rejected, {counts.recognised:,} recognised, on the"
         f" {counts.coupons:,} coupons of all creations; {counts.waiting:,} changes are left to the workers;\n"
         f"{counts.messages:,} messages in {seconds:.1f} s, {rate:,} a second; {indexed:,} coupons indexed"
+        f"{unread.told()}"
     )
     result(as_json, document, sentence)
     if counts.left:
