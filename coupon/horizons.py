@@ -5,7 +5,6 @@ has been delivered, to this worker or to others, and the store still knows nothi
 Where nothing moves, because a topic has no worker or two wait for each other, time decides.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from coupon.topics import GROUP
 ASK_EVERY_MS = 500
 BEGIN_EVERY_MS = 100
 PLACES_MAX = 100_000
-"""Of so many commands the first sight is remembered, whether they were delivered again or not."""
+"""Of so many commands the first sight is remembered beside those that wait: they may be delivered again."""
 
 
 @dataclass(slots=True)
@@ -42,7 +41,7 @@ class Horizons:
         self._told: Mapping[Position, int] = {}
         self._asked_at: int | None = None
         self._begun_at: int | None = None
-        self._horizons: OrderedDict[Place, _Horizon] = OrderedDict()
+        self._horizons: dict[Place, _Horizon] = {}
 
     @property
     def delivered(self) -> Mapping[Position, int]:
@@ -62,16 +61,17 @@ class Horizons:
         """Whether the queue was not asked for its ends just now. Later is as good: they are the higher."""
         return self._begun_at is None or self._timer() - self._begun_at >= BEGIN_EVERY_MS
 
-    def begin(self, places: Collection[Place]) -> None:
-        """First sight of these, unless they are known. Raises BackendUnavailable, and remembers nothing then."""
+    def begin(self, places: Collection[Place], waiting: Collection[Place]) -> None:
+        """First sight of these, unless they are known. Of all that are ``waiting`` it stays known: they would wait for
+        ever. Raises BackendUnavailable, and remembers nothing then."""
         new = [place for place in places if place not in self._horizons]
         if new:
             ends = self._queue.ends(self._topics)
             self._begun_at = self._timer()
             horizon = _Horizon(dict(ends), {}, self._timer())
             self._horizons |= dict.fromkeys(new, horizon)
-            while len(self._horizons) > PLACES_MAX:
-                self._horizons.popitem(last=False)
+            if len(self._horizons) > PLACES_MAX + len(waiting):
+                self._horizons = {place: self._horizons[place] for place in waiting if place in self._horizons}
 
     def look(self, places: Iterable[Place]) -> None:
         """See how far all is by now. Raises BackendUnavailable."""

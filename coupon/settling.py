@@ -66,7 +66,7 @@ class Settling:
     def ripe(self) -> list[Task]:
         """What waits and may be settled now, of the coupons that are due: one read for all of it."""
         if self._horizons.is_time_to_begin():
-            self._horizons.begin(self._waiting.fresh())
+            self._horizons.begin(self._waiting.fresh(), self._waiting.places())
         due = self._waiting.due()
         if not due:
             return []

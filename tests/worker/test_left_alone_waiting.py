@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from coupon import dead_letters
+from coupon import dead_letters, horizons
 from coupon.model import Kind
 from coupon.ports.queue import Message, Position
 from coupon.wire import encode_command
@@ -108,3 +108,27 @@ def test_one_by_one_nothing_is_lost_that_waits_in_a_partition_that_is_left_alone
         world.look(world.worker, after_ms=60_000)
     assert world.worker._waiting.places() == {(COMMANDS, offset) for offset in offsets}
     assert lost(world, offsets) == set()
+
+
+def test_patience_ends_for_each_of_more_commands_than_are_remembered_beside_those_that_wait(environ, monkeypatch):
+    monkeypatch.setattr(horizons, "PLACES_MAX", 5)
+    for world in a_world(environ | ONE_PARTITION | {"COUPON_DEAD_LETTERS_IN_A_ROW": "1000"}):
+        for letter in "ABCDEFGHIJKLMNOPQRST":
+            published(world, letter)
+        for _ in range(10):
+            world.look(world.worker, after_ms=60_000)
+        assert len(list(dead_letters.browse(world.backends.queue))) == 20
+        assert world.lag() == 0
+
+
+def test_the_first_sight_of_what_waits_no_longer_is_forgotten_in_the_end(environ, monkeypatch):
+    """It is delivered to others, after a rewind."""
+    monkeypatch.setattr(horizons, "PLACES_MAX", 5)
+    for world in a_world(environ | ONE_PARTITION):
+        for letter in "ABCDEFGHIJKLMNOPQRST":
+            published(world, letter)
+            world.look(world.worker)
+        world.worker._waiting.forget()
+        published(world, "U")
+        world.look(world.worker)
+        assert len(world.worker._horizons._horizons) <= 5 + 1
