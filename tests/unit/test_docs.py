@@ -105,3 +105,11 @@ def _written(default: Any) -> str:
 def _anchor(heading: str) -> str:
     """As GitHub makes it."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_no_page_holds_both_sides_of_a_conflict():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("conf/*")]
+    torn = [
+        page.name for page in pages if page.is_file() and re.search(r"^(<{7}|>{7}) ", page.read_text(), re.MULTILINE)
+    ]
+    assert torn == []

@@ -172,6 +172,11 @@ def test_an_eviction_is_seen(room):
     room.carry_out()
     room.ms += 100
     assert accept(reservations, ISSUED)
+    for _ in range(2):
+        room.ms += 1_000
+        reservations.read("B" * 19, "x")
+    room.cache.delete_many([cache_key(CODE)])
+    assert reservations.read(CODE, "x").epoch is not None  # a new one: misses are believed again
 
 
 def test_an_entry_whose_life_is_over_is_no_proof_while_the_workers_are_as_far_behind(room, reservations):

@@ -17,6 +17,7 @@ from coupon.ports.queue import Message
 from coupon.ports.search import Query
 from coupon.progress import TOLD_WITHIN_MS
 from coupon.reservations import Busy
+from coupon.service import REQUEST_MAX_MS
 from coupon.topics import CREATION, REINDEX
 from coupon.wire import decode_command, encode_command
 from tests.coupons import a_command, a_creation
@@ -412,6 +413,23 @@ def test_a_publish_that_failed_leaves_the_coupon_free(world):
     shaken.change(Kind.ISSUE, code, "bob")
     shaken.drain()
     assert shaken.stored(code).user_id == "bob"
+
+
+def test_a_request_that_was_held_up_for_too_long_reserves_nothing(world, monkeypatch):
+    """Its caller has asked again, and may have gone on since."""
+    (code,) = world.coupons()
+    read = world.service._reservations.read
+
+    def slowly(*asked):
+        world.waited_ms += REQUEST_MAX_MS
+        return read(*asked)
+
+    monkeypatch.setattr(world.service._reservations, "read", slowly)
+    before = len(world.waiting())
+    with pytest.raises(Busy):
+        world.change(Kind.ISSUE, code, "ann")
+    assert len(world.waiting()) == before
+    assert world.backends.cache.get(cache_key(code)) is None or world.is_claimed(code)
 
 
 def test_a_publish_that_nobody_answered_for_leaves_the_coupon_to_its_retry_and_then_to_others(world):

@@ -1,0 +1,47 @@
+"""Who may free a key that was bound."""
+
+import pytest
+
+from backends.cache.memory import MemoryCache
+from coupon.codes import Mint
+from coupon.idempotency import IdempotencyKeyReused, IdempotencyKeys
+
+ONE, OTHER = "k" * 12 + "words-of", "k" * 12 + "another-"
+
+
+@pytest.fixture
+def keys():
+    return IdempotencyKeys(MemoryCache(), Mint("a secret for tests only"), 24)
+
+
+def is_bound(keys):
+    try:
+        keys.check("shop", "k", OTHER)
+    except IdempotencyKeyReused:
+        return True
+    return False
+
+
+def test_who_bound_a_key_frees_it(keys):
+    keys.release(keys.bind("shop", "k", ONE))
+    assert not is_bound(keys)
+
+
+def test_who_bound_a_key_does_not_free_it_while_a_twin_goes_on_with_it(keys):
+    first = keys.bind("shop", "k", ONE)
+    keys.bind("shop", "k", ONE)
+    keys.release(first)
+    assert is_bound(keys)
+
+
+def test_a_twin_does_not_free_what_it_did_not_bind(keys):
+    keys.bind("shop", "k", ONE)
+    keys.release(keys.bind("shop", "k", ONE))
+    assert is_bound(keys)
+
+
+def test_what_was_accepted_is_known_to_the_next_one_with_the_same_words(keys):
+    keys.accepted(keys.bind("shop", "k", ONE))
+    assert keys.bind("shop", "k", ONE).accepted
+    with pytest.raises(IdempotencyKeyReused):
+        keys.bind("shop", "k", OTHER)
