@@ -1,7 +1,7 @@
 """Messages that can never be carried out, kept with their place, the reason and every byte, to be replayed."""
 
 import base64
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -77,15 +77,19 @@ def browse(queue: Queue, tell: Callable[[Delivery, str], None] = _log) -> Iterat
     """All dead letters, each id once: one that was given up again after a redelivery is the same letter. ``tell`` is
     told of each message that is none, and why."""
     seen: set[str] = set()
-    for delivery in queue.browse(DEAD_LETTERS):
-        try:
-            letter = DeadLetter(*msgspec.structs.astuple(decoded(_FORM, delivery.value)))
-        except Malformed as error:
-            tell(delivery, str(error))
-            continue
+    for letter in letters_of(queue.browse(DEAD_LETTERS), tell):
         if letter.id not in seen:
             seen.add(letter.id)
             yield letter
+
+
+def letters_of(deliveries: Iterable[Delivery], tell: Callable[[Delivery, str], None] = _log) -> Iterator[DeadLetter]:
+    """The letters in these messages of the topic."""
+    for delivery in deliveries:
+        try:
+            yield DeadLetter(*msgspec.structs.astuple(decoded(_FORM, delivery.value)))
+        except Malformed as error:
+            tell(delivery, str(error))
 
 
 def fault(letter: DeadLetter, topics: Collection[str]) -> str | None:

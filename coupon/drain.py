@@ -69,7 +69,7 @@ class Worker:
         self._batch_max = settings.batch_max
         ordered = is_ordered(settings.topics)
         self._waiting = Waiting(timer, ordered=ordered)
-        self._giving_up = GivingUp(backends.queue, clock, timer, settings.dead_letters_in_a_row)
+        self._giving_up = GivingUp(backends.queue, clock, settings.dead_letters_in_a_row)
         self._horizons = Horizons(
             backends.queue, command_topics(settings.topics), timer, self._heartbeat.delivered_to_others
         )

@@ -8,7 +8,7 @@ may put good messages aside.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import structlog
@@ -19,12 +19,14 @@ from coupon.clock import Clock
 from coupon.model import Command
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Position, Queue
+from coupon.topics import DEAD_LETTERS
 from coupon.wire import Malformed, decode_command
 
 PLACES_MAX = 100_000
 """So many of those that were put aside are known again when they are redelivered."""
-READ_EVERY_MS = 10_000
-"""How often the letters of other workers are looked at, at most."""
+OPERATIONS_MAX = 100_000
+"""So many of the newest letters are known by their operation, this worker's and those of others."""
+READ_AT_ONCE = 500
 log = structlog.get_logger("coupon.worker")
 
 
@@ -38,13 +40,14 @@ class Letter(NamedTuple):
 class GivingUp:
     """Of one worker."""
 
-    def __init__(self, queue: Queue, clock: Clock, timer: Clock, in_a_row_max: int) -> None:
-        self._queue, self._clock, self._timer, self._in_a_row_max = queue, clock, timer, in_a_row_max
+    def __init__(self, queue: Queue, clock: Clock, in_a_row_max: int) -> None:
+        self._queue, self._clock, self._in_a_row_max = queue, clock, in_a_row_max
         self._known: OrderedDict[Place, None] = OrderedDict()
         self._in_a_row: Counter[Position] = Counter()
         self._left_alone: dict[Position, str] = {}
-        self._operations: set[str] = set()
-        self._read_at: int | None = None
+        self._operations: OrderedDict[str, None] = OrderedDict()
+        self._read_to: dict[Position, int] = {}
+        self._is_up_to_date = False
 
     @property
     def left_alone(self) -> Mapping[Position, str]:
@@ -81,19 +84,36 @@ class GivingUp:
             self.leave_alone(task, reason)
         return done
 
+    def look_again(self) -> None:
+        """Others may have put something aside meanwhile: the next question finds it."""
+        self._is_up_to_date = False
+
     def was_put_aside(self, operation: str) -> bool:
-        """Whether a command of that operation is among the dead letters, this worker's or another's."""
-        if operation not in self._operations and self._is_time_to_read():
+        """Whether a command of that operation is among the dead letters, this worker's or another's, of those that were
+        there at the last ``look_again``. Raises BackendUnavailable."""
+        if operation not in self._operations and not self._is_up_to_date:
             try:
-                letters = list(dead_letters.browse(self._queue))
+                self._read_new()
             except BackendRejected as error:
                 raise BackendUnavailable(f"{error}: run coupon init") from error
-            self._operations |= {_operation_of(letter.value) for letter in letters}
-            self._read_at = self._timer()
+            self._is_up_to_date = True
         return operation in self._operations
 
-    def _is_time_to_read(self) -> bool:
-        return self._read_at is None or self._timer() - self._read_at >= READ_EVERY_MS
+    def _read_new(self) -> None:
+        """The letters that came since the last time; at first, the newest."""
+        ends = self._queue.ends([DEAD_LETTERS])
+        for position, end in ends.items():
+            begin = self._read_to.get(position, 0)
+            begin = max(0 if begin > end else begin, end - OPERATIONS_MAX // len(ends))  # it may have been made anew
+            while begin < end and (messages := self._queue.read(position, begin, READ_AT_ONCE)):
+                self._remember(_operation_of(letter.value) for letter in dead_letters.letters_of(messages))
+                begin = messages[-1].offset + 1
+            self._read_to[position] = max(begin, end)
+
+    def _remember(self, operations: Iterable[str]) -> None:
+        self._operations |= dict.fromkeys(operations)
+        while len(self._operations) > OPERATIONS_MAX:
+            self._operations.popitem(last=False)
 
     def _publish(self, tasks: list[Task], letters: Mapping[Place, Letter]) -> None:
         at = self._clock()
@@ -101,7 +121,7 @@ class GivingUp:
         for task in tasks:
             self._known[task.place] = None
             if isinstance(task.wanted, Command):
-                self._operations.add(task.wanted.operation)
+                self._remember([task.wanted.operation])
             log.error("dead letter", place=task.place, reason=letters[task.place].reason)
         while len(self._known) > PLACES_MAX:
             self._known.popitem(last=False)

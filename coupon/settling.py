@@ -97,6 +97,7 @@ class Settling:
 
     def _settle(self, tasks: list[Task], letters: dict[Place, Letter]) -> Mapping[str, Coupon]:
         hopes = self._hopes(tasks)  # before the store is asked: so it knows of all that came until then
+        self._giving_up.look_again()  # what was settled by then is in the store, or has its letter
         followers: dict[int, str] = {}
 
         def may_wait(number: int) -> bool:

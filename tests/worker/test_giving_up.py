@@ -12,7 +12,7 @@ from coupon.carrying_out import DeploymentError
 from coupon.model import Kind
 from coupon.operations import Status
 from coupon.ports.backend import BackendRejected, BackendUnavailable
-from coupon.ports.queue import Message
+from coupon.ports.queue import Delivery, Message
 from coupon.topics import CREATION
 from coupon.wire import encode_command
 from tests.coupons import a_command
@@ -245,6 +245,56 @@ def test_another_worker_knows_what_was_put_aside_before_it(world):
     world.drain(world.a_worker())
     assert letters(world)[-1].value == use.value
     assert world.stored(code).rejections == ()
+
+
+def test_a_worker_that_read_the_letters_just_now_knows_of_those_that_came_since(world):
+    """Another put the predecessor aside, and this one is given the follower a moment later."""
+    (code,) = world.coupons()
+    worker = world.worker
+    assert not worker._giving_up.was_put_aside("another")
+    world.change(Kind.ISSUE, code, "ann")
+    world.change(Kind.USE, code)
+    issue, use = [d for d in world.backends.queue.browse("commands") if d.key == code][-2:]
+    world.backends.queue.publish([dead_letters.encode(issue, "too large", 0)])
+    worker._consumer.poll(1, 0)
+    worker._consumer.commit({position_of(world, code): use.offset})
+    worker.rewind()
+    world.drain()
+    assert letters(world)[-1].value == use.value
+    assert world.stored(code).rejections == ()
+
+
+def test_only_new_letters_are_read_and_only_the_newest_are_remembered(world, monkeypatch):
+    monkeypatch.setattr("coupon.giving_up.OPERATIONS_MAX", 20)
+    queue = Faulty(world.backends.queue)
+    monkeypatch.setattr(world.worker._giving_up, "_queue", queue)
+    giving_up = world.worker._giving_up
+
+    def put_aside_by_another(number):
+        command = encode_command(a_command(Kind.ISSUE, f"op{number}", code="A" * 19))
+        world.backends.queue.publish([dead_letters.encode(Delivery("commands", 0, number, "k", command), "bad", 0)])
+
+    for number in range(100):
+        put_aside_by_another(number)
+        giving_up.look_again()
+        assert giving_up.was_put_aside(f"op{number}")
+        assert not giving_up.was_put_aside("another")
+    assert queue.calls.count("read") == 100
+    assert len(giving_up._operations) == 20
+    assert not giving_up.was_put_aside("op79")
+    assert giving_up.was_put_aside("op80")
+
+
+def test_letters_of_a_topic_that_was_made_anew_are_read_from_its_beginning(world):
+    giving_up, queue = world.worker._giving_up, world.backends.queue
+    for name in ("one", "two"):
+        command = encode_command(a_command(Kind.ISSUE, name, code="A" * 19))
+        letter = dead_letters.encode(Delivery("commands", 0, 0, "k", command), "bad", 0)
+        queue.publish([letter] * (3 if name == "one" else 1))
+        giving_up.look_again()
+        assert giving_up.was_put_aside(name)
+        for position in queue.ends(["dead-letters"]):
+            queue.logs[position] = []
 
 
 def test_a_worker_does_not_begin_while_commands_wait_that_only_another_layout_reads(world):
