@@ -8,11 +8,16 @@
 |             | which whoever finds none sets to the queue's present end                        |
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 from coupon.codes import SEAL_LENGTH, Mint
 from coupon.model import Coupon
+from coupon.ports.backend import BackendError
+from coupon.ports.cache import Cache, Cached
 from coupon.wire import Fence, Malformed, decode_coupon, decode_fence, dump, encode_coupon
+
+Answer = TypeVar("Answer")
 
 
 class Confirmed(NamedTuple):
@@ -29,6 +34,39 @@ class Claim(NamedTuple):
 
 Entry = Confirmed | Provisional | Claim
 UNFENCED = Claim(None)
+
+
+class CacheAway(Exception):
+    """The cache does not answer, or has no room: nothing can be reserved."""
+
+
+class CacheOrAway:
+    """A cache whose failures are CacheAway, so that no other backend's is taken for one."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self.place = cache.place
+
+    def get(self, key: str) -> Cached | None:
+        return self._ask(self._cache.get, key)
+
+    def add(self, key: str, value: bytes, ttl_s: int) -> Any:
+        return self._ask(self._cache.add, key, value, ttl_s)
+
+    def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> Any:
+        return self._ask(self._cache.replace, key, value, token, ttl_s)
+
+    def remove(self, key: str, token: Any) -> bool:
+        return self._ask(self._cache.remove, key, token)
+
+    def evicted(self, key: str) -> int | None:
+        return self._ask(self._cache.evicted, key)
+
+    def _ask(self, method: Callable[..., Answer], *arguments: Any) -> Answer:
+        try:
+            return method(*arguments)
+        except BackendError as error:
+            raise CacheAway(str(error)) from error
 
 
 def cache_key(code: str) -> str:

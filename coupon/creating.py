@@ -7,6 +7,7 @@ from typing import NamedTuple
 import structlog
 
 from coupon import creation
+from coupon.cache_entries import CacheAway
 from coupon.clock import Clock
 from coupon.codes import Mint
 from coupon.creation_limits import CreationLimits, TooManyCreations
@@ -14,7 +15,6 @@ from coupon.creation_progress import CreationProgress
 from coupon.idempotency import Binding, IdempotencyKeys
 from coupon.model import CreateCoupons, Day, Kind
 from coupon.operations import CreationAddress
-from coupon.ports.backend import BackendError
 from coupon.ports.queue import Message
 from coupon.settings import Settings
 from coupon.topics import LAYOUTS
@@ -140,7 +140,7 @@ class Creations:
             return None
         try:
             return self._keys.bind(caller.name, caller.idempotency_key, operation)
-        except BackendError as error:
+        except CacheAway as error:
             log.warning("cache unavailable", error=str(error))
             return None
 
@@ -148,5 +148,5 @@ class Creations:
         try:
             if binding is not None:
                 tell(binding)
-        except BackendError as error:
+        except CacheAway as error:
             log.warning("cache unavailable", error=str(error))

@@ -7,10 +7,9 @@ later the coupon's history knows it.
 
 from typing import Any, NamedTuple
 
-from coupon.cache_entries import opened
+from coupon.cache_entries import CacheAway, CacheOrAway, opened
 from coupon.codes import Mint
-from coupon.ports.backend import BackendUnavailable
-from coupon.ports.cache import Cache, Cached
+from coupon.ports.cache import Cached
 from coupon.wire import Malformed
 
 ACCEPTED = b"+"
@@ -33,9 +32,9 @@ class Binding(NamedTuple):
 
 
 class IdempotencyKeys:
-    """Thread-safe. Every method raises BackendError when the cache does not answer."""
+    """Thread-safe. Every method raises CacheAway when the cache does not answer."""
 
-    def __init__(self, cache: Cache, mint: Mint, hours: int) -> None:
+    def __init__(self, cache: CacheOrAway, mint: Mint, hours: int) -> None:
         self._cache, self._mint, self._ttl_s = cache, mint, hours * 3_600
 
     def bind(self, caller: str, key: str, operation: str) -> Binding:
@@ -60,7 +59,7 @@ class IdempotencyKeys:
             token = self._cache.replace(name, cached.value, cached.token, self._ttl_s)
             if token is not None:
                 return Binding(name, operation, token, accepted, is_new=False)
-        raise BackendUnavailable(f"an Idempotency-Key's entry changed {ATTEMPTS} times between our read and our write")
+        raise CacheAway(f"an Idempotency-Key's entry changed {ATTEMPTS} times between our read and our write")
 
     def check(self, caller: str, key: str, operation: str) -> None:
         """Raises IdempotencyKeyReused when the key is bound to another operation."""

@@ -14,12 +14,12 @@ import threading
 from collections import deque
 from typing import NamedTuple
 
-from coupon.cache_entries import opened
+from coupon.cache_entries import CacheOrAway, opened
 from coupon.clock import Clock, monotonic_ms
 from coupon.codes import Mint
 from coupon.fences import Fences
 from coupon.ports.backend import BackendRejected
-from coupon.ports.cache import Cache, Cached
+from coupon.ports.cache import Cached
 from coupon.wire import Fence, Malformed, decode_epoch, dump
 
 EPOCH_TTL_S = 30 * 86_400
@@ -46,9 +46,10 @@ class Known(NamedTuple):
 
 
 class Losses:
-    """Of one process, with what it has learned. Thread-safe. Raises BackendError where the cache or the queue does."""
+    """Of one process, with what it has learned. Thread-safe. Raises CacheAway, and BackendError where the
+    queue does."""
 
-    def __init__(self, cache: Cache, fences: Fences, mint: Mint, ttl_s: int, timer: Clock = monotonic_ms) -> None:
+    def __init__(self, cache: CacheOrAway, fences: Fences, mint: Mint, ttl_s: int, timer: Clock = monotonic_ms) -> None:
         self._cache, self._fences, self._mint, self._timer = cache, fences, mint, timer
         self._young_ms = ttl_s * 750
         self._names: dict[str, str] = {}

@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from coupon.cache_entries import UNFENCED, Claim, Confirmed, Entries, Provisional, cache_key
+from coupon.cache_entries import UNFENCED, CacheAway, CacheOrAway, Claim, Confirmed, Entries, Provisional, cache_key
 from coupon.clock import Clock, monotonic_ms
 from coupon.codes import Mint
 from coupon.fences import Fences
 from coupon.losses import Known, Losses
 from coupon.model import Coupon
 from coupon.model import Entry as Deed
-from coupon.ports.backend import BackendError, BackendRejected
-from coupon.ports.cache import Cache, Cached
+from coupon.ports.backend import BackendRejected
+from coupon.ports.cache import Cached
 from coupon.ports.store import Store
 from coupon.settings import Settings
 from coupon.wire import Fence, Malformed
@@ -36,10 +36,6 @@ log = structlog.get_logger("coupon.reservations")
 
 class Busy(Exception):
     """Another command on this coupon is being accepted just now, or the workers have to catch up: try again."""
-
-
-class CacheAway(Exception):
-    """The cache does not answer: nothing can be reserved."""
 
 
 class Again(Enum):
@@ -73,11 +69,12 @@ class Reservation(NamedTuple):
 
 
 class Reservations:
-    """Reads, reserves, confirms. Thread-safe. Every method raises CacheAway when the cache does not answer."""
+    """Reads, reserves, confirms. Thread-safe. Every method raises CacheAway when the cache does not answer, and
+    BackendUnavailable when the queue or the store does not."""
 
     def __init__(
         self,
-        cache: Cache,
+        cache: CacheOrAway,
         store: Store,
         fences: Fences,
         mint: Mint,
@@ -109,9 +106,9 @@ class Reservations:
                 pause_s = min(pause_s * 2, 0.02)
 
     def _look(self, code: str, operation: str) -> "Snapshot | Again | None":
-        cached = self._get(code)
+        cached = self._cache.get(cache_key(code))
         if cached is None:
-            epoch = self._excluded(code)
+            epoch = self._losses.excluded(cache_key(code))
             return self._put(code, None, UNFENCED) if epoch is None else self._from_store(code, None, epoch)
         match self._decoded(code, cached):
             case Confirmed(coupon):
@@ -144,7 +141,7 @@ class Reservations:
         have nothing. Asked before a refusal: the cache is a hint."""
         code = snapshot.coupon.code
         if snapshot.fresh:
-            return snapshot.epoch is not None and not self._is_still_excluded(snapshot.epoch)
+            return snapshot.epoch is not None and not self._losses.still_excluded(snapshot.epoch)
         if leads_to(self._store.get_many([code]).get(code), snapshot.coupon):
             return False
         self._replace(code, snapshot.token, UNFENCED)
@@ -155,7 +152,7 @@ class Reservations:
         token = self._replace(after.code, snapshot.token, Provisional(after))
         if token is None:
             return None
-        if snapshot.epoch is not None and not self._is_still_excluded(snapshot.epoch):
+        if snapshot.epoch is not None and not self._losses.still_excluded(snapshot.epoch):
             self._replace(after.code, token, UNFENCED)
             return None
         return Reservation(after, token)
@@ -176,33 +173,12 @@ class Reservations:
         except CacheAway as error:
             log.warning("cache unavailable", error=str(error))
 
-    def _get(self, code: str) -> Cached | None:
-        try:
-            return self._cache.get(cache_key(code))
-        except BackendError as error:
-            raise CacheAway(str(error)) from error
-
     def _replace(self, code: str, token: Any, entry: Claim | Confirmed | Provisional) -> Any:
         """The new entry's token; None when the one that it should replace is gone. Without a token there was none."""
         key, value = cache_key(code), self._entries.encode(code, entry)
-        try:
-            if token is None:
-                return self._cache.add(key, value, self._ttl_s)
-            return self._cache.replace(key, value, token, self._ttl_s)
-        except BackendError as error:
-            raise CacheAway(str(error)) from error
-
-    def _excluded(self, code: str) -> Known | None:
-        try:
-            return self._losses.excluded(cache_key(code))
-        except BackendError as error:
-            raise CacheAway(str(error)) from error
-
-    def _is_still_excluded(self, epoch: Known) -> bool:
-        try:
-            return self._losses.still_excluded(epoch)
-        except BackendError as error:
-            raise CacheAway(str(error)) from error
+        if token is None:
+            return self._cache.add(key, value, self._ttl_s)
+        return self._cache.replace(key, value, token, self._ttl_s)
 
     def _decoded(self, code: str, cached: Cached) -> Claim | Confirmed | Provisional | None:
         """None for what is of another version, or not ours: as good as lost."""

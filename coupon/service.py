@@ -6,6 +6,7 @@ from itertools import islice
 
 import structlog
 
+from coupon.cache_entries import CacheAway, CacheOrAway
 from coupon.clock import Clock, day_of, monotonic_ms, now_ms
 from coupon.codes import Mint
 from coupon.creating import Creations, Given
@@ -14,9 +15,9 @@ from coupon.fences import Fences
 from coupon.idempotency import Binding, IdempotencyKeys
 from coupon.model import Command, Coupon, Day, Kind, Reason, Refused, transition
 from coupon.operations import ChangeAddress, CreationAddress, Operations
-from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
+from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
-from coupon.reservations import Busy, CacheAway, Reservations, Sleep, Snapshot
+from coupon.reservations import Busy, Reservations, Sleep, Snapshot
 from coupon.settings import Settings
 from coupon.topics import LAYOUTS
 from coupon.unreserved import Unreserved
@@ -51,12 +52,11 @@ class CommandService:
         self.mint = Mint(settings.secret)
         progress = CreationProgress(self.mint, backends.store, backends.cache)
         self.operations = Operations(self.mint, backends.store, progress)
-        self._keys = IdempotencyKeys(backends.cache, self.mint, settings.key_hours)
+        cache = CacheOrAway(backends.cache)
+        self._keys = IdempotencyKeys(cache, self.mint, settings.key_hours)
         self._creations = Creations(backends, settings, self.mint, self._keys, progress, clock, timer)
         fences = Fences(backends.queue, settings.topics, timer)
-        self._reservations = Reservations(
-            backends.cache, backends.store, fences, self.mint, settings, sleep=sleep, timer=timer
-        )
+        self._reservations = Reservations(cache, backends.store, fences, self.mint, settings, sleep=sleep, timer=timer)
         self._unreserved = Unreserved(backends.store, fences, self.publish, sleep, timer)
 
     def today(self) -> Day:
@@ -76,12 +76,16 @@ class CommandService:
 
     def change(self, kind: Kind, code: str, user_id: str | None, caller: Caller) -> ChangeAddress:
         """Accept an issue, use, cancel or cancel-use. Raises Refused, IdempotencyKeyReused, Busy."""
-        wish = a_wish(kind, code, user_id, caller, self.mint)
+        wish, bound = a_wish(kind, code, user_id, caller, self.mint), list[Binding]()
         try:
-            address = self._change(wish)
+            address = self._change(wish, bound)
         except CacheAway as error:
             log.warning("cache unavailable", error=str(error))
-            address = self._unreserved.change(code, lambda coupon: self._decide_alone(wish, coupon))
+            try:
+                address = self._unreserved.change(code, lambda coupon: self._decide_alone(wish, coupon))
+            except Refused:
+                self._unbind(wish, bound)
+                raise
         log.info("accepted", operation=wish.operation, kind=kind, code=code)
         return address
 
@@ -89,8 +93,9 @@ class CommandService:
         """Put the command into the queue as it is; raises BackendError."""
         self._queue.publish([Message(self._topics[command.kind], command.code, encode_command(command))])
 
-    def _change(self, wish: Wish) -> ChangeAddress:
-        deadline, binding = self._timer() + REQUEST_MAX_MS, None
+    def _change(self, wish: Wish, bound: list[Binding]) -> ChangeAddress:
+        """``bound`` holds the newest binding of the key, once there is one."""
+        deadline = self._timer() + REQUEST_MAX_MS
         for _ in range(ATTEMPTS):
             snapshot = self._reservations.read(wish.code, wish.operation)
             try:
@@ -102,9 +107,9 @@ class CommandService:
             except Refused as refused:
                 if snapshot is not None and self._reservations.is_behind(snapshot):
                     continue
-                self._unbind(wish, binding)
+                self._unbind(wish, bound)
                 raise Refused(refused.reason, snapshot and snapshot.coupon) from refused
-            binding = self._bind(wish, binding)
+            self._bind(wish, bound)
             if self._timer() < deadline and self._reserve_and_publish(snapshot, after, command):
                 return ChangeAddress(wish.operation, command.number, wish.code)
         raise Busy(wish.code)
@@ -142,26 +147,22 @@ class CommandService:
             raise BackendUnavailable("the queue has the command, but its reservation was lost meanwhile")
         return True
 
-    def _bind(self, wish: Wish, before: Binding | None) -> Binding | None:
+    def _bind(self, wish: Wish, bound: list[Binding]) -> None:
         """Raises IdempotencyKeyReused."""
         name, key = wish.caller
-        if key is None:
-            return None
-        try:
+        if key is not None:
             binding = self._keys.bind(name, key, wish.operation)
-        except BackendError as error:
-            raise CacheAway(str(error)) from error
-        return binding if before is None else binding._replace(is_new=before.is_new)
+            bound[:] = [binding._replace(is_new=bound[0].is_new) if bound else binding]
 
-    def _unbind(self, wish: Wish, binding: Binding | None) -> None:
+    def _unbind(self, wish: Wish, bound: list[Binding]) -> None:
         """A request that was refused binds no key. Raises IdempotencyKeyReused when the key is bound to another one."""
         name, key = wish.caller
         if key is None:
             return
         try:
-            if binding is None:
-                self._keys.check(name, key, wish.operation)
+            if bound:
+                self._keys.release(bound[0])
             else:
-                self._keys.release(binding)
-        except BackendError as error:
+                self._keys.check(name, key, wish.operation)
+        except CacheAway as error:
             log.warning("cache unavailable", error=str(error))

@@ -3,6 +3,7 @@
 import pytest
 
 from backends.cache.memory import MemoryCache
+from coupon.cache_entries import CacheOrAway
 from coupon.codes import Mint
 from coupon.idempotency import IdempotencyKeyReused, IdempotencyKeys
 
@@ -11,7 +12,7 @@ ONE, OTHER = "k" * 12 + "words-of", "k" * 12 + "another-"
 
 @pytest.fixture
 def keys():
-    return IdempotencyKeys(MemoryCache(), Mint("a secret for tests only"), 24)
+    return IdempotencyKeys(CacheOrAway(MemoryCache()), Mint("a secret for tests only"), 24)
 
 
 def is_bound(keys):

@@ -9,7 +9,7 @@ from backends.cache.memory import MemoryCache
 from backends.queue.memory import MemoryQueue
 from backends.store.memory import MemoryStore
 from coupon import settings
-from coupon.cache_entries import UNFENCED, Claim, Confirmed, Entries, Provisional, cache_key
+from coupon.cache_entries import UNFENCED, CacheOrAway, Claim, Confirmed, Entries, Provisional, cache_key
 from coupon.codes import Mint
 from coupon.fences import Fences
 from coupon.model import Coupon, Kind, transition
@@ -70,7 +70,9 @@ class Room:
     def process(self) -> Reservations:
         """The reservations of another web process."""
         fences = Fences(self.queue, "single", lambda: self.ms)
-        return Reservations(self.cache, self.store, fences, self.mint, self.settings, self.sleep, timer=lambda: self.ms)
+        return Reservations(
+            CacheOrAway(self.cache), self.store, fences, self.mint, self.settings, self.sleep, timer=lambda: self.ms
+        )
 
     def sleep(self, seconds: float) -> None:
         self.ms += max(1, round(seconds * 1000))

@@ -10,7 +10,7 @@ from coupon import dead_letters
 from coupon.cache_entries import Confirmed, Entries, cache_key
 from coupon.creating import TOGETHER_MS
 from coupon.drain import IDLE_S, PAUSE_S, POLL_S
-from coupon.model import CHUNK, HISTORY_MAX, REJECTIONS_MAX, Kind, Reason, Refused, transition
+from coupon.model import CHUNK, HISTORY_MAX, REJECTIONS_MAX, Command, Kind, Reason, Refused, transition
 from coupon.operations import Forgotten, Status
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
@@ -413,6 +413,36 @@ def test_a_publish_that_failed_leaves_the_coupon_free(world):
     shaken.change(Kind.ISSUE, code, "bob")
     shaken.drain()
     assert shaken.stored(code).user_id == "bob"
+
+
+def test_a_queue_that_fails_is_not_taken_for_a_cache_that_is_away(world, monkeypatch):
+    """Without the cache no key is bound."""
+    (code,) = world.coupons()
+    queue = Faulty(world.backends.queue)
+    shaken = world.but(queue=queue)
+    queue.before["ends"] = [away()] * 20
+    with pytest.raises(BackendUnavailable):
+        shaken.change(Kind.ISSUE, code, "ann", key="k")
+    assert [c for c in map(decode_command, world.waiting()) if isinstance(c, Command)] == []
+
+
+def test_a_key_is_free_again_when_its_request_is_refused_without_the_cache(world):
+    """The cache went away once the key was bound."""
+    codes = world.coupons(2)
+    world.change(Kind.ISSUE, codes[0], "bob")
+    world.drain()
+    world.worker._consumer.close()
+    cache = Faulty(world.backends.cache)
+    shaken = world.but(cache=cache)
+    shaken.backends.cache.delete_many([cache_key(codes[0])])
+    cache.before["replace"] = [away()] * 4
+    stale = transition(shaken.stored(codes[0]), a_command(Kind.CANCEL, "c", shaken.stored(codes[0]).last_operation, 2))
+    entry = Entries(shaken.service.mint).encode(codes[0], Confirmed(stale))
+    shaken.backends.cache.put(cache_key(codes[0]), entry, 100)
+    with pytest.raises(Refused, match="ALREADY_ISSUED"):
+        shaken.change(Kind.ISSUE, codes[0], "ann", key="k")
+    cache.before.clear()
+    shaken.change(Kind.ISSUE, codes[1], "ann", key="k")
 
 
 def test_a_request_that_was_held_up_for_too_long_reserves_nothing(world, monkeypatch):
