@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from coupon.clock import Clock, now_ms
-from coupon.codes import LENGTH
+from coupon.codes import LENGTH, Mint
 from coupon.living import Sign, living
 from coupon.model import CreateCoupons, Day, create
 from coupon.ports.backend import BackendError, BackendRejected
@@ -68,10 +68,10 @@ def of_store(store: Store) -> list[Ailment]:
     return []
 
 
-def of_workers(cache: Cache, layout: str) -> list[Ailment]:
+def of_workers(cache: Cache, mint: Mint, layout: str) -> list[Ailment]:
     """What the workers say of themselves, and topics that none of them reads. Raises BackendUnavailable."""
-    signs = living(cache)
-    told = [Ailment(f"no living worker reads the topic {topic!r}") for topic in unread(cache, layout)]
+    signs = living(cache, mint)
+    told = [Ailment(f"no living worker reads the topic {topic!r}") for topic in unread(cache, mint, layout)]
     for sign in signs.values():
         told += [
             Ailment(f"{place} is left alone by its worker", f"{reason} ({_name(sign)})")
@@ -85,9 +85,9 @@ def of_workers(cache: Cache, layout: str) -> list[Ailment]:
     return told
 
 
-def unread(cache: Cache, layout: str) -> list[str]:
+def unread(cache: Cache, mint: Mint, layout: str) -> list[str]:
     """Topics that no living worker reads. Raises BackendUnavailable."""
-    read = {topic for sign in living(cache).values() for topic in sign.topics}
+    read = {topic for sign in living(cache, mint).values() for topic in sign.topics}
     return [topic for topic in [*command_topics(layout), *OWED] if topic not in read]
 
 

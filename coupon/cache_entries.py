@@ -87,7 +87,7 @@ class Entries:
             case Confirmed(coupon) | Provisional(coupon):
                 bare = coupon._replace(rejections=()) if coupon.rejections else coupon
                 body = (b"C" if isinstance(entry, Confirmed) else b"P") + encode_coupon(bare)
-        return self._mint.seal(cache_key(code), body) + body
+        return sealed(self._mint, cache_key(code), body)
 
     def decode(self, code: str, value: bytes) -> Entry:
         """Raises Malformed for what this service did not write for this coupon."""
@@ -100,6 +100,11 @@ class Entries:
             case b"F":
                 return Claim(decode_fence(body[1:]))
         raise Malformed(f"an entry of kind {body[:1]!r}")
+
+
+def sealed(mint: Mint, key: str, body: bytes) -> bytes:
+    """What is ``opened`` under that key with the same secret only."""
+    return mint.seal(key, body) + body
 
 
 def opened(mint: Mint, key: str, value: bytes) -> bytes:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import structlog
 
 from coupon import reading
-from coupon.cache_entries import opened
+from coupon.cache_entries import opened, sealed
 from coupon.codes import Mint
 from coupon.creation import Span, spans
 from coupon.model import CHUNK
@@ -144,7 +144,7 @@ class CreationProgress:
                 told = 0 if cached is None else self._told(key, cached.value)
                 if created <= told < amount:
                     return told
-                value = _sealed(self._mint, key, created)
+                value = sealed(self._mint, key, str(created).encode())
                 token = (
                     self._cache.add(key, value, TOLD_S)
                     if cached is None
@@ -161,8 +161,3 @@ class CreationProgress:
             return int(opened(self._mint, key, value))
         except (Malformed, ValueError):
             return 0
-
-
-def _sealed(mint: Mint, key: str, created: int) -> bytes:
-    body = str(created).encode()
-    return mint.seal(key, body) + body

@@ -64,7 +64,7 @@ class Worker:
             backends.cache, backends.store, backends.queue, self._mint, settings.cache_ttl_s, timer
         )
         chosen = list(topics) or work_topics(settings.topics)
-        self._heartbeat = Heartbeat(backends.cache, settings.heartbeat_file, clock, timer, chosen)
+        self._heartbeat = Heartbeat(backends.cache, self._mint, settings.heartbeat_file, clock, timer, chosen)
         self._consumer = backends.queue.consumer(chosen, GROUP)
         self._batch_max = settings.batch_max
         ordered = is_ordered(settings.topics)

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from coupon.clock import Clock
+from coupon.codes import Mint
 from coupon.living import STALE_S, Sign, living, new_name, package_version, positions, read_sign, show, tell
 from coupon.ports.backend import BackendError
 from coupon.ports.cache import Cache
@@ -25,8 +26,8 @@ log = structlog.get_logger("coupon.heartbeat")
 class Heartbeat:
     """Beats at most every ``INTERVAL_MS``; a cache that is away is no reason to stop beating into the file."""
 
-    def __init__(self, cache: Cache, path: str, clock: Clock, timer: Clock, topics: Sequence[str]) -> None:
-        self._cache, self._path, self._clock, self._timer = cache, Path(path), clock, timer
+    def __init__(self, cache: Cache, mint: Mint, path: str, clock: Clock, timer: Clock, topics: Sequence[str]) -> None:
+        self._cache, self._mint, self._path, self._clock, self._timer = cache, mint, Path(path), clock, timer
         self._topics = list(topics)
         self._name = new_name()
         self._last: int | None = None
@@ -66,7 +67,7 @@ class Heartbeat:
             log.error("heartbeat file not written", error=str(error))
         if self.works:
             try:
-                tell(self._cache, self._name, sign)
+                tell(self._cache, self._mint, self._name, sign)
             except BackendError as error:
                 log.warning("cache unavailable", error=str(error))
 
@@ -78,7 +79,7 @@ class Heartbeat:
     def delivered_to_others(self) -> Mapping[Position, int]:
         """How far the other workers say that they are; nothing while the cache is away."""
         try:
-            signs = living(self._cache)
+            signs = living(self._cache, self._mint)
         except BackendError:
             return {}
         reached: dict[Position, int] = {}

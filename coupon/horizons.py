@@ -82,7 +82,7 @@ class Horizons:
         now = self._timer()
         if self._asked_at is None or now - self._asked_at >= ASK_EVERY_MS:
             self._committed = self._queue.committed(left, GROUP)
-            self._told = self._others()
+            self._told = self._believed(self._others())
             self._asked_at = now
         for horizon in horizons.values():
             self._move(horizon)
@@ -104,6 +104,11 @@ class Horizons:
     def forget(self, place: Place) -> None:
         """It waits no longer."""
         self._horizons.pop(place, None)
+
+    def _believed(self, told: Mapping[Position, int]) -> Mapping[Position, int]:
+        """Nobody was delivered what is not there. Raises BackendUnavailable."""
+        ends = self._queue.ends(self._topics) if told else {}
+        return {position: offset for position, offset in told.items() if offset <= ends.get(position, 0)}
 
     def _is_passed(self, place: Place, reached: Callable[[Position], int]) -> bool:
         horizon = self._horizons.get(place)

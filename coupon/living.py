@@ -1,6 +1,7 @@
 """Which workers live, and what they say of themselves: an entry of the cache each, and one that lists them.
 
-A hint, as all in the cache: who is not there may live all the same, while the cache is away or was emptied just now.
+Sealed, as all in the cache, and a hint: who is not there may live all the same, while the cache is away or was emptied
+just now, or has another secret.
 """
 
 import itertools
@@ -14,9 +15,11 @@ from typing import Annotated
 
 import msgspec
 
-from coupon.ports.cache import Cache
+from coupon.cache_entries import opened, sealed
+from coupon.codes import Mint
+from coupon.ports.cache import Cache, Cached
 from coupon.ports.queue import Position
-from coupon.wire import dump
+from coupon.wire import Malformed, dump
 
 LIST = "workers"
 LIST_S = 86_400
@@ -60,26 +63,25 @@ def new_name() -> str:
     return f"worker:{host}:{os.getpid()}:{next(_NUMBERS)}"
 
 
-def tell(cache: Cache, name: str, sign: Sign) -> None:
+def tell(cache: Cache, mint: Mint, name: str, sign: Sign) -> None:
     """Leave the sign for ``STALE_S``. Raises BackendUnavailable."""
-    cache.put(name, msgspec.json.encode(sign), STALE_S)
+    cache.put(name, sealed(mint, name, msgspec.json.encode(sign)), STALE_S)
     for _ in range(TRIES):
         cached = cache.get(LIST)
-        names = _names(cached.value) if cached else []
+        names = _names(mint, cached)
         if name in names:
             return
-        value = dump(sorted([*(known for known in names if cache.get(known)), name]))
+        value = sealed(mint, LIST, dump(sorted([*(known for known in names if cache.get(known)), name])))
         done = cache.replace(LIST, value, cached.token, LIST_S) if cached else cache.add(LIST, value, LIST_S)
         if done is not None:
             return
 
 
-def living(cache: Cache) -> dict[str, Sign]:
-    """The workers that gave a sign lately, by name. What is not a worker's sign is passed over. Raises
-    BackendUnavailable."""
-    cached = cache.get(LIST)
-    found = {name: cache.get(name) for name in (_names(cached.value) if cached else [])}
-    signs = {name: read_sign(entry.value) for name, entry in found.items() if entry is not None}
+def living(cache: Cache, mint: Mint) -> dict[str, Sign]:
+    """The workers with this secret that gave a sign lately, by name. What is not such a worker's sign is passed over.
+    Raises BackendUnavailable."""
+    found = {name: cache.get(name) for name in _names(mint, cache.get(LIST))}
+    signs = {name: _sign(mint, name, entry) for name, entry in found.items()}
     return {name: sign for name, sign in signs.items() if sign is not None}
 
 
@@ -104,10 +106,17 @@ def positions(told: Mapping[str, int]) -> dict[Position, int]:
     return found
 
 
-def _names(value: bytes) -> list[str]:
+def _sign(mint: Mint, name: str, cached: Cached | None) -> Sign | None:
     try:
-        return _NAMES.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None if cached is None else read_sign(opened(mint, name, cached.value))
+    except Malformed:
+        return None
+
+
+def _names(mint: Mint, cached: Cached | None) -> list[str]:
+    try:
+        return [] if cached is None else _NAMES.decode(opened(mint, LIST, cached.value))
+    except (Malformed, msgspec.DecodeError, UnicodeDecodeError):
         return []
 
 

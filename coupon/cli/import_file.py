@@ -10,6 +10,7 @@ import click
 
 from coupon.cli.screen import json_option, progress, result, say, waiting_for
 from coupon.cli.session import session
+from coupon.codes import Mint
 from coupon.duplicates import DuplicateFinder
 from coupon.heartbeat import worked_lately
 from coupon.importing import Counts, Importer, RejectedRows, check, checked_rows
@@ -78,7 +79,7 @@ class Patience:
     when nothing is left to be waited for: what did not arrive was given up."""
 
     def __init__(self, backends: Backends, settings: Settings) -> None:
-        self._cache, self._queue = backends.cache, backends.queue
+        self._cache, self._mint, self._queue = backends.cache, Mint(settings.secret), backends.queue
         self._heartbeat_file, self._topics = settings.heartbeat_file, command_topics(settings.topics)
         self._quiet_since = time.monotonic()
         self._told = self._drained = False
@@ -103,7 +104,7 @@ class Patience:
 
     def _worker_is_alive(self) -> bool:
         try:
-            return worked_lately(self._heartbeat_file) or bool(living(self._cache))
+            return worked_lately(self._heartbeat_file) or bool(living(self._cache, self._mint))
         except BackendUnavailable:  # nobody knows
             return False
 

@@ -5,6 +5,7 @@ import click
 from coupon.ailments import Ailment, missing, of_age, of_queue, of_store, of_workers, oldest_s
 from coupon.cli.screen import json_option, result
 from coupon.cli.session import session
+from coupon.codes import Mint
 from coupon.ports.backend import BackendUnavailable
 from coupon.topics import GROUP, OWED, command_topics
 from coupon.wiring import Backends
@@ -20,7 +21,11 @@ def command(as_json: bool) -> None:
         topics = [topic for topic in [*command_topics(layout), *OWED] if topic not in missing(backends.queue, layout)]
         lags = {topic: backends.queue.lag([topic], GROUP) for topic in topics}
         age_s = oldest_s(backends.queue, layout)
-        ailments = [*of_queue(backends.queue, layout), *_others(backends, layout), *of_age(age_s)]
+        ailments = [
+            *of_queue(backends.queue, layout),
+            *_others(backends, Mint(settings.secret), layout),
+            *of_age(age_s),
+        ]
     lines = [f"{topic:<12} {lag:>9,}" for topic, lag in lags.items()]
     if age_s is not None:
         lines.append(f"the oldest command has waited for {age_s:,.1f} s")
@@ -29,10 +34,10 @@ def command(as_json: bool) -> None:
     result(as_json, document, "\n".join(lines))
 
 
-def _others(backends: Backends, layout: str) -> list[Ailment]:
+def _others(backends: Backends, mint: Mint, layout: str) -> list[Ailment]:
     """What the cache and the store know, while they answer."""
     try:
-        workers = of_workers(backends.cache, layout)
+        workers = of_workers(backends.cache, mint, layout)
     except BackendUnavailable as error:
         workers = [Ailment("nobody knows of the workers", str(error))]
     return [*workers, *of_store(backends.store)]

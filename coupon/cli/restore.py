@@ -71,7 +71,7 @@ def command(backup_from: int | None, force: bool, as_json: bool) -> int:
 
 def _a_worker_lives(settings: Settings, backends: Backends) -> bool:
     try:
-        return is_fresh(settings.heartbeat_file) or bool(living(backends.cache))
+        return is_fresh(settings.heartbeat_file) or bool(living(backends.cache, Mint(settings.secret)))
     except BackendUnavailable:  # nobody knows
         return False
 

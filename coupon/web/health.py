@@ -11,6 +11,7 @@ from flask import Response
 
 from coupon.ailments import Ailment, missing, of_age, of_queue, of_store, of_workers, oldest_s, unread
 from coupon.clock import Clock, monotonic_ms
+from coupon.codes import Mint
 from coupon.heartbeat import worked_lately
 from coupon.ports.backend import Backend, BackendUnavailable
 from coupon.ports.queue import Queue
@@ -119,11 +120,12 @@ def _worker(backends: Backends, settings: Settings) -> Checked:
     """Up when each topic has a worker that could work and gave a sign lately: in the cache, or, without one, on this
     machine."""
     age = of_age(oldest_s(backends.queue, settings.topics))
+    mint = Mint(settings.secret)
     try:
-        ailments = of_workers(backends.cache, settings.topics)
+        ailments = of_workers(backends.cache, mint, settings.topics)
     except BackendUnavailable:
         return Checked("up" if worked_lately(settings.heartbeat_file) else "unknown", age)
-    return Checked("down" if unread(backends.cache, settings.topics) else "up", [*ailments, *age])
+    return Checked("down" if unread(backends.cache, mint, settings.topics) else "up", [*ailments, *age])
 
 
 def _timed(name: str, check: Callable[[], Checked]) -> Finding:

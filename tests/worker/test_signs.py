@@ -1,0 +1,95 @@
+"""Workers' signs in the cache: what others write there is not believed, nor what cannot be."""
+
+import json
+
+import msgspec
+import pytest
+
+from coupon import dead_letters
+from coupon.codes import Mint
+from coupon.living import Sign, living, tell
+from coupon.model import Kind
+from coupon.ports.queue import Message
+from coupon.wire import encode_command
+from tests.coupons import a_command
+from tests.worker.conftest import FIRST, LAST, SHOP, a_world
+
+NAME = "worker:another:1:1"
+
+
+def a_sign(**delivered):
+    return Sign(
+        host="another",
+        pid=1,
+        version="1",
+        topics=["commands"],
+        at=0,
+        works=True,
+        delivered={f"{topic}/0": offset for topic, offset in delivered.items()},
+    )
+
+
+@pytest.fixture
+def one_partition(environ):
+    yield from a_world({**environ, "COUPON_QUEUE_URL": "memory://?partitions=1"})
+
+
+@pytest.fixture
+def early(one_partition):
+    """A world in which nobody has carried out the creation, but a worker waits with a command on its coupon."""
+    world = one_partition
+    world.worker._consumer.close()
+    world.workers.clear()
+    world.worker = world.a_worker("commands")
+    address = world.service.create(1, FIRST, LAST, SHOP)
+    (code,) = world.service.codes(address, 0, 1)
+    command = a_command(Kind.ISSUE, "o" * 20, previous=address.operation, code=code)
+    world.backends.queue.publish([Message("commands", code, encode_command(command))])
+    world.look(world.worker)
+    return world, code
+
+
+def look_five_times(world):
+    for _ in range(5):
+        world.look(world.worker)
+    return list(dead_letters.browse(world.backends.queue))
+
+
+@pytest.mark.parametrize("secret", [None, "another secret of the tests"])
+def test_a_planted_sign_puts_no_accepted_command_aside(early, secret):
+    world, code = early
+    cache, sign = world.backends.cache, a_sign(creation=1, commands=1)
+    if secret is None:
+        cache.put("workers", json.dumps([NAME]).encode(), 86_400)
+        cache.put(NAME, msgspec.json.encode(sign), 86_400)
+    else:
+        cache.delete_many(["workers"])
+        tell(cache, Mint(secret), NAME, sign)
+    assert NAME not in living(cache, world.service.mint)
+    assert look_five_times(world) == []
+    world.a_worker("creation").run_once(poll_s=0)
+    world.look(world.worker)
+    world.drain()
+    assert world.stored(code).issued
+
+
+def test_a_sign_of_another_name_is_none(early):
+    world, _ = early
+    cache = world.backends.cache
+    tell(cache, world.service.mint, NAME, a_sign(creation=1))
+    tell(cache, world.service.mint, "worker:third:1:1", a_sign())
+    cache.put("worker:third:1:1", cache.get(NAME).value, 86_400)
+    assert "worker:third:1:1" not in living(cache, world.service.mint)
+
+
+def test_no_worker_is_believed_to_have_got_what_is_not_there(early):
+    """Its topic was made anew, for one."""
+    world, _ = early
+    tell(world.backends.cache, world.service.mint, NAME, a_sign(creation=2, commands=1))
+    assert look_five_times(world) == []
+
+
+def test_a_worker_is_believed_what_it_got(early):
+    world, _ = early
+    tell(world.backends.cache, world.service.mint, NAME, a_sign(creation=1, commands=1))
+    assert [letter.reason for letter in look_five_times(world)] == ["the store has no such coupon"]
