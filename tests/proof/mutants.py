@@ -185,7 +185,7 @@ MUTANTS = [
     Mutant(
         "what had waited waits on when its part fails",
         "coupon/drain.py",
-        "self._waiting.hold(item)",
+        "self._hold_again(waiting)",
         "pass",
         "tests/worker/test_drain.py::test_what_had_waited_is_not_committed_when_its_part_fails_at_the_end",
     ),
