@@ -89,6 +89,11 @@ class Entries:
                 body = (b"C" if isinstance(entry, Confirmed) else b"P") + encode_coupon(bare)
         return sealed(self._mint, cache_key(code), body)
 
+    def confirmed(self, code: str, provisional: bytes) -> bytes:
+        """The entry of the same coupon once it is confirmed, from the bytes of the provisional one."""
+        body = b"C" + provisional[SEAL_LENGTH + 1 :]
+        return self._mint.seal(cache_key(code), body) + body
+
     def decode(self, code: str, value: bytes) -> Entry:
         """Raises Malformed for what this service did not write for this coupon."""
         body = opened(self._mint, cache_key(code), value)

@@ -62,9 +62,10 @@ class Snapshot(NamedTuple):
 
 
 class Reservation(NamedTuple):
-    """What a request has between its reservation and the queue's answer."""
+    """What a request has between its reservation and the queue's answer: the entry, as the cache has it."""
 
-    coupon: Coupon
+    code: str
+    value: bytes
     token: Any
 
 
@@ -149,33 +150,37 @@ class Reservations:
 
     def reserve(self, snapshot: Snapshot, after: Coupon) -> Reservation | None:
         """Reserve the step from the snapshot to ``after``, provisionally; None when the snapshot is no longer true."""
-        token = self._replace(after.code, snapshot.token, Provisional(after))
+        value = self._entries.encode(after.code, Provisional(after))
+        token = self._write(after.code, snapshot.token, value)
         if token is None:
             return None
         if snapshot.epoch is not None and not self._losses.still_excluded(snapshot.epoch):
             self._replace(after.code, token, UNFENCED)
             return None
-        return Reservation(after, token)
+        return Reservation(after.code, value, token)
 
     def confirm(self, reservation: Reservation) -> bool:
         """The queue has the command: others may build on it. False when the reservation is gone meanwhile: then nobody
         may be told yes, because nobody else knows of the command."""
         try:
-            token = self._replace(reservation.coupon.code, reservation.token, Confirmed(reservation.coupon))
+            confirmed = self._entries.confirmed(reservation.code, reservation.value)
+            return self._write(reservation.code, reservation.token, confirmed) is not None
         except CacheAway:
             return False
-        return token is not None
 
     def give_back(self, reservation: Reservation) -> None:
         """The queue has certainly not got the command."""
         try:
-            self._replace(reservation.coupon.code, reservation.token, UNFENCED)
+            self._replace(reservation.code, reservation.token, UNFENCED)
         except CacheAway as error:
             log.warning("cache unavailable", error=str(error))
 
-    def _replace(self, code: str, token: Any, entry: Claim | Confirmed | Provisional) -> Any:
+    def _replace(self, code: str, token: Any, claim: Claim) -> Any:
+        return self._write(code, token, self._entries.encode(code, claim))
+
+    def _write(self, code: str, token: Any, value: bytes) -> Any:
         """The new entry's token; None when the one that it should replace is gone. Without a token there was none."""
-        key, value = cache_key(code), self._entries.encode(code, entry)
+        key = cache_key(code)
         if token is None:
             return self._cache.add(key, value, self._ttl_s)
         return self._cache.replace(key, value, token, self._ttl_s)
