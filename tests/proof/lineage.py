@@ -69,10 +69,10 @@ class Lineage:
             latest = max(latest, (min((r.sent for r in asked), default=float("-inf")), entry.operation))
 
     def reads_go_forward(self, stored: Coupon) -> Iterator[Violation]:
-        """Every read is a beginning of the history, and no later one knows less."""
+        """Every read is a beginning of the history (of which it may tell the last only), and no later one knows less."""
         history = tuple(entry.operation for entry in stored.history)
         for read in self.reads:
-            if read.operations != history[: read.version]:
+            if read.operations != history[read.version - len(read.operations) : read.version]:
                 yield Violation("reads go forward", f"{read} is no beginning of {history}")
         seen = sorted(self.seen(stored))
         known = 0
