@@ -69,7 +69,7 @@ class Lineage:
             latest = max(latest, (min((r.sent for r in asked), default=float("-inf")), entry.operation))
 
     def reads_go_forward(self, stored: Coupon) -> Iterator[Violation]:
-        """Every read is a beginning of the history (of which it may tell the last only), and no later one knows less."""
+        """Every read is a beginning of the history (or the last of one), and no later one knows less."""
         history = tuple(entry.operation for entry in stored.history)
         for read in self.reads:
             if read.operations != history[read.version - len(read.operations) : read.version]:

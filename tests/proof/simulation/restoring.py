@@ -1,30 +1,35 @@
 """The store made anew from the queue alone, beginning with nothing or with an older one: it has to come to the same."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from coupon.codes import Mint
-from coupon.model import Coupon
+from coupon.model import Command, Coupon, CreateCoupons, number_of
 from coupon.ports.queue import Queue
 from coupon.recorded import Recorded
 from coupon.restoring import Restore
 from coupon.settings import Settings
 from coupon.topics import all_topics
-from tests.proof.lineage import Violation
+from tests.proof.lineage import Node, Violation, made
 from tests.proof.simulation.witnesses import WitnessStore
 
 AS_IT_WAS = "the queue alone makes every coupon as it was"
 
 
 def is_restored(
-    before: Mapping[str, Coupon], after: WitnessStore, queue: Queue, settings: Settings
+    before: Mapping[str, Coupon],
+    after: WitnessStore,
+    queue: Queue,
+    settings: Settings,
+    commands: Iterable[Command | CreateCoupons],
 ) -> Iterator[Violation]:
     """Nothing when ``coupon restore``, on the store as it was ``before``, gives the store as it is."""
     name = f"on {'an older' if before else 'an empty'} store, {settings.topics}"
+    twice = sent_twice(commands)
     restored = restore(before, queue, settings)
     for code, coupon in after.snapshot().items():
         other = restored.get(code)
-        if other is None or _told(other) != _told(coupon):
-            yield Violation(AS_IT_WAS, f"{name}: {code} {_difference(other, coupon)}")
+        if other is None or _told(other, twice) != _told(coupon, twice):
+            yield Violation(AS_IT_WAS, f"{name}: {code} {_difference(other, coupon, twice)}")
 
 
 def restore(before: Mapping[str, Coupon], queue: Queue, settings: Settings) -> dict[str, Coupon]:
@@ -35,22 +40,35 @@ def restore(before: Mapping[str, Coupon], queue: Queue, settings: Settings) -> d
     return store.snapshot()
 
 
-def _told(coupon: Coupon) -> Coupon:
-    """All that a client can learn of it: not how often it was written, nor in which order it rejected what. Of two
-    attempts of its creation, which are in two partitions, either may be the first."""
-    born = coupon.history[0]._replace(at=0) if coupon.version == len(coupon.history) else coupon.history[0]
-    return coupon._replace(
+def sent_twice(commands: Iterable[Command | CreateCoupons]) -> set[Node]:
+    """The attempts of which the queue has two messages, with two instants: a request that was sent again goes on with
+    what it had reserved. Either message may be the one that is carried out first."""
+    instants: dict[Node, set[int]] = {}
+    for command in commands:
+        number = command.number if isinstance(command, Command) else 1
+        instants.setdefault((command.operation, number), set()).add(command.accepted_at)
+    return {node for node, found in instants.items() if len(found) > 1}
+
+
+def _told(coupon: Coupon, twice: set[Node]) -> Coupon:
+    """All that a client can learn of it: not how often it was written, nor in which order it rejected what, nor when
+    what was sent twice happened."""
+    open_ = [entry for entry in coupon.history if made(entry) in twice]
+    kept = coupon._replace(
         revision=0,
-        created_at=0,
-        modified_at=coupon.modified_at if coupon.version > 1 else 0,
-        history=(born, *coupon.history[1:]),
-        rejections=tuple(sorted(coupon.rejections)),
+        history=tuple(entry._replace(at=0) if entry in open_ else entry for entry in coupon.history),
+        rejections=tuple(
+            sorted(r._replace(at=0) if (r.operation, number_of(r)) in twice else r for r in coupon.rejections)
+        ),
     )
+    unsure = {entry.at for entry in open_}
+    times = ("created_at", "modified_at", "issued_at", "used_at")
+    return kept._replace(**{name: 0 for name in times if getattr(coupon, name) in unsure})
 
 
-def _difference(restored: Coupon | None, coupon: Coupon) -> str:
+def _difference(restored: Coupon | None, coupon: Coupon, twice: set[Node]) -> str:
     """What is other than it was."""
     if restored is None:
         return "is missing"
-    pairs = zip(Coupon._fields, _told(restored), _told(coupon), strict=True)
+    pairs = zip(Coupon._fields, _told(restored, twice), _told(coupon, twice), strict=True)
     return "; ".join(f"{name}: {one} instead of {other}" for name, one, other in pairs if one != other)

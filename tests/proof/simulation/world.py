@@ -340,4 +340,4 @@ class World:
 
     def _is_restored(self) -> Iterator[Violation]:
         before = self.backup if self.random.random() < 0.5 else {}
-        yield from is_restored(before, self.backends.store, self.backends.queue, self.settings)  # type: ignore[arg-type]
+        yield from is_restored(before, self.backends.store, self.backends.queue, self.settings, self.evidence.commands)  # type: ignore[arg-type]
