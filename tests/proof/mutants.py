@@ -115,8 +115,8 @@ MUTANTS = [
     Mutant(
         "a confirmation is of one's own reservation",
         "coupon/reservations.py",
-        "self._write(reservation.code, reservation.token, confirmed)",
-        'self._write(reservation.code, getattr(self._cache.get(cache_key(reservation.code)), "token", None), confirmed)',
+        "reservation.token, confirmed)",
+        'getattr(self._cache.get(cache_key(reservation.code)), "token", None), confirmed)',
         "tests/unit/test_reservations.py::test_the_entry_of_another_is_left_alone",
     ),
     Mutant(
