@@ -172,6 +172,7 @@ def as_the_queue_has_it(
     for command in commands:
         node = made_by(command)
         if node in lost or command.operation in {operation for operation, _ in won}:
+            settled = max(settled, command.number)  # another attempt of what has won is settled, too
             continue
         reused = command.operation[:KEY_LENGTH] in {operation[:KEY_LENGTH] for operation, _ in won}
         turn = (command.previous_version, command.previous) == (len(won), won[-1][0])
