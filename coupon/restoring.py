@@ -73,7 +73,7 @@ class Restore:
             self._counts.coupons += sum(chunk.size for chunk in chunks)
             self._patiently(lambda: create_all(self._store, chunks, self._mint))  # noqa: B023 - called at once
         self._replay()
-        for losers in _batches(loser for loser in self._losers() if loser.reason):
+        for losers in _batches(self._losers()):
             self._record(losers)
         return self._counts
 
@@ -124,10 +124,13 @@ class Restore:
         return written_down(self._queue) if self._recorded.has(REJECTIONS) else ()
 
     def _record(self, losers: list[Loser]) -> None:
-        """Their rejections, where the store does not have them."""
+        """Their rejections, where the store does not have them; of those that were applied as another attempt there is
+        none, and their number is settled."""
 
         def decide(place: int, coupon: Coupon) -> tuple[Verdict, Coupon]:
             _, operation, version, at, reason, number = losers[place]
+            if reason is None and number > coupon.settled:
+                return Verdict.SEEN, coupon._replace(settled=number)
             if reason is None or coupon.rejection(operation, number):
                 return Verdict.SEEN, coupon
             after = record(coupon, Rejection(operation, version, reason, at, number))

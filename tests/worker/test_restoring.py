@@ -111,3 +111,19 @@ def test_a_restore_that_was_killed_anywhere_is_run_again(shop):
         except BackendUnavailable:
             restore(shop.backends, shop.settings, store)
         assert differences(before, store) == {}
+
+
+def test_what_was_settled_by_another_attempt_of_what_was_applied_is_as_it_was(shop):
+    rivals = Rivals(shop, Random(0))
+    [code] = rivals.create(1, "birth")
+    shop.drain()
+    while not rivals.sent:
+        rivals.change(code)
+    again = rivals.sent[0]._replace(number=rivals.sent[0].number + 1_000)
+    for attempt in (rivals.sent[0], again):
+        rivals._publish(rivals._topics[attempt.kind], code, attempt)
+        shop.drain()
+    assert shop.stored(code).settled == again.number
+    store = MemoryStore()
+    restore(shop.backends, shop.settings, store)
+    assert differences(shop.backends.store, store) == {}
