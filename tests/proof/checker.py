@@ -18,7 +18,7 @@ from coupon.ports.store import Store
 from coupon.wire import document
 from tests.proof.keys import key_violations, words_of
 from tests.proof.lineage import Lineage, Violation, as_the_queue_has_it, is_settled, made_by
-from tests.proof.losers import Losers, contradictions
+from tests.proof.losers import Losers, contradictions, was_cut_off
 from tests.proof.outcomes import outcomes_never_flip
 from tests.proof.record import CALLER, FIRST, Evidence, Observed, Request
 
@@ -182,17 +182,19 @@ class Judge:
         commands = list(self.commands.get(code, ()))
         created = create(creation, code)
         yield from lineage.violations(created, coupon, commands)
-        yield from self.losers(lineage, commands).violations(coupon)
-        yield from contradictions(created, (r for rs in lineage.asked.values() for r in rs if r.code))
+        cut_off = was_cut_off(code, commands, self.evidence.owed_to_the_cache)
+        yield from self.losers(lineage, commands, cut_off=cut_off).violations(coupon)
+        if not cut_off:
+            yield from contradictions(created, (r for rs in lineage.asked.values() for r in rs if r.code))
         if self.evidence.ordered:
             yield from as_the_queue_has_it(created, coupon, commands, self.evidence.remembered)
 
-    def losers(self, lineage: Lineage, commands: list[Command]) -> Losers:
+    def losers(self, lineage: Lineage, commands: list[Command], *, cut_off: bool) -> Losers:
         def address(command: Command) -> str:
             return self.operations.address(ChangeAddress(command.operation, command.number, command.code))
 
         seen = self.evidence
-        return Losers(lineage.asked, commands, seen.landed, seen.carried_out, seen.holds, address)
+        return Losers(lineage.asked, commands, seen.landed, seen.carried_out, seen.holds, cut_off, address)
 
     def _sort_by_code(self) -> dict[str, Lineage]:
         """What the clients saw of each coupon."""

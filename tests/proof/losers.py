@@ -4,7 +4,7 @@ Who is alone with a coupon and waits for each answer never loses, whatever is lo
 command of another that was under way at the same time, or with what it was built on.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ class Losers:
     """Of one coupon: ``asked`` by operation, what the queue holds, when each message reached it (empty: unknown), and
     when the store had each operation.
 
-    A reservation ``holds`` for so long.
+    A reservation ``holds`` for so long. ``cut_off``: see ``was_cut_off``.
     """
 
     asked: Mapping[str, list[Request]]
@@ -40,10 +40,12 @@ class Losers:
     landed: Mapping[Command | CreateCoupons, float]
     carried_out: Mapping[str, float]
     holds: float
+    cut_off: bool
     address: Callable[[Command], str]
 
     def violations(self, stored: Coupon) -> Iterator[Violation]:
-        for command in self.commands:
+        """Nothing of a coupon that was cut off."""
+        for command in () if self.cut_off else self.commands:
             if (
                 stored.entry(command.operation) is None
                 and self._was_accepted(command)
@@ -92,13 +94,20 @@ class Losers:
         return [self.landed[c] for c in self.commands if c.operation == operation and c in self.landed]
 
     def _is_a_surprise(self, operation: str) -> bool:
-        """The one excuse: a message that reached the queue later than its reservation held, because a process was
+        """An excuse: a message that reached the queue later than its reservation held, because a process was
         stopped in between or the network kept it. Its client has had no answer; nobody can know of it before."""
         for landed in self._landed(operation):
             sent = [request.sent for request in self.asked.get(operation, ()) if request.sent <= landed]
             if sent and landed - max(sent) > self.holds:
                 return True
         return False
+
+
+def was_cut_off(code: str, commands: Iterable[Command], owed_to_the_cache: Container[str]) -> bool:
+    """The other excuse: a command was accepted by a process that could not reach the cache, and the worker that carried
+    it out could not reach it either, so what the cache holds of the coupon is past. The worker has written down that it
+    owes a look at it, and has to go on; until that look the next one believes what is past."""
+    return code in owed_to_the_cache and any(not command.reserved for command in commands)
 
 
 def contradictions(created: Coupon, requests: Iterable[Request]) -> Iterator[Violation]:

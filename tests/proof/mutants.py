@@ -290,28 +290,24 @@ MUTANTS = [
         "coupon/reservations.py",
         "if snapshot.epoch is not None and not self._losses.still_excluded(snapshot.epoch):",
         "if False:",
-        "tests/unit/test_reservations.py::test_a_wipe_between_the_read_and_the_reservation_is_seen",
     ),
     Mutant(
         "an epoch has a fence",
         "coupon/losses.py",
         "if not self._passed(epoch.fence):",
         "if False:",
-        "tests/unit/test_reservations.py::test_after_a_wipe_the_store_is_believed_once_the_workers_have_passed_what_waited",
     ),
     Mutant(
         "an eviction ends an epoch",
         "coupon/losses.py",
         "if epoch.evicted is None or epoch.evicted == self._cache.evicted(epoch.name):",
         "if True:",
-        "tests/unit/test_reservations.py::test_an_eviction_is_seen",
     ),
     Mutant(
         "a miss is no proof while workers are behind for an entry's life",
         "coupon/losses.py",
         "if not self._is_young():",
         "if False:",
-        "tests/unit/test_reservations.py::test_an_entry_whose_life_is_over_is_no_proof_while_the_workers_are_as_far_behind",
     ),
     Mutant(
         "yes is told when the confirmation took place",
@@ -324,14 +320,12 @@ MUTANTS = [
         "coupon/unreserved.py",
         "if not self._passed(code):",
         "if False:",
-        "tests/unit/test_unreserved.py::test_while_something_waits_nothing_is_decided",
     ),
     Mutant(
         "without the cache, the command itself is waited for",
         "coupon/unreserved.py",
         "return self._told(decided)",
         "return ChangeAddress(decided.operation, decided.number, decided.code)",
-        "tests/unit/test_unreserved.py::test_what_the_workers_do_not_carry_out_in_time_is_not_told_to_be_accepted",
     ),
     Mutant(
         "a claim that does not know of a command is wrong",

@@ -117,6 +117,8 @@ class Evidence:
     """When each message first reached the queue; empty when nobody saw that."""
     carried_out: dict[str, float] = field(default_factory=dict)
     """When the store first had each operation; empty when nobody saw that."""
+    owed_to_the_cache: set[str] = field(default_factory=set)
+    """The coupons at whose entries a worker could not look when it had to."""
     well: bool = False
     """Whether nothing was lost from the cache, and everybody could always reach it."""
     holds: float = float("inf")

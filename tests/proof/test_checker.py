@@ -222,17 +222,23 @@ def test_a_yes_that_was_taken_back_for_ones_own_command(evidence, code):
     rejection = Rejection(loser.operation, loser.previous_version, Reason.RIVAL_WON, loser.accepted_at, loser.number)
     evidence.landed.pop(winner)
 
-    def told(client, sent):
+    def told(client, sent, **changes):
         request = mine._replace(client=client, key="loser", sent=sent, ended=sent + 1, address=address)
         return promises(
             evidence,
-            commands=[*evidence.commands, loser],
-            coupons=changed(evidence, code, rejections=(*coupon.rejections, rejection)),
-            requests=[*evidence.requests, request],
+            **{
+                "commands": [*evidence.commands, loser],
+                "coupons": changed(evidence, code, rejections=(*coupon.rejections, rejection)),
+                "requests": [*evidence.requests, request],
+                **changes,
+            },
         )
 
     wanted = "rejected for another's command only"
     assert wanted in told(mine.client, mine.sent)
+    lone = [*evidence.commands, winner._replace(reserved=False)]
+    assert wanted in told(mine.client, mine.sent, commands=[*lone, loser])
+    assert wanted not in told(mine.client, mine.sent, commands=[*lone, loser], owed_to_the_cache={code})
     assert wanted in told("another", mine.ended + 1)
     assert wanted not in told("another", mine.sent)
 

@@ -15,8 +15,8 @@ from coupon.model import Coupon
 from coupon.ports.backend import BackendError
 from coupon.ports.search import Query, Search
 from coupon.ports.store import Store
-from coupon.topics import DEAD_LETTERS, GROUP, OWED, command_topics
-from coupon.wire import Document, decode_command, decode_coupon, document, encode_command, encode_coupon
+from coupon.topics import DEAD_LETTERS, GROUP, INVALIDATE, OWED, command_topics
+from coupon.wire import Document, decode_codes, decode_command, decode_coupon, document, encode_command, encode_coupon
 from coupon.wiring import Backends
 from tests.proof.record import Evidence, Observed, Read, Request, read
 
@@ -78,6 +78,8 @@ def collect(backends: Backends, layout: str, into: Evidence) -> None:
         decode_command(found.value) for topic in command_topics(layout) for found in backends.queue.browse(topic)
     ]
     into.letters = [json.loads(found.value)["reason"] for found in backends.queue.browse(DEAD_LETTERS)]
+    for found in backends.queue.browse(INVALIDATE):
+        into.owed_to_the_cache.update(decode_codes(found.value))
     entries = Entries(Mint(into.secret))
     for code in into.coupons:
         cached = backends.cache.get(cache_key(code))
@@ -113,6 +115,7 @@ def save(folder: Path, evidence: Evidence) -> None:
     _write(folder / "cache.jsonl.gz", (encode_coupon(coupon).decode() for coupon in evidence.cached.values()))
     _write(folder / "documents.jsonl.gz", map(json.dumps, evidence.documents.values()))
     _write(folder / "letters.jsonl.gz", map(json.dumps, evidence.letters))
+    _write(folder / "owed.jsonl.gz", map(json.dumps, sorted(evidence.owed_to_the_cache)))
 
 
 def load(folder: Path, secret: str, layout: str) -> Evidence:
@@ -121,6 +124,7 @@ def load(folder: Path, secret: str, layout: str) -> Evidence:
     read_clients(folder, evidence)
     evidence.commands = [decode_command(line) for line in _lines(folder / "queue.jsonl.gz")]
     evidence.letters = [json.loads(line) for line in _lines(folder / "letters.jsonl.gz")]
+    evidence.owed_to_the_cache = {json.loads(line) for line in _lines(folder / "owed.jsonl.gz")}
     evidence.documents = {d["couponCode"]: d for d in map(json.loads, _lines(folder / "documents.jsonl.gz"))}
     for name, into in (("store", evidence.coupons), ("cache", evidence.cached)):
         into |= {coupon.code: coupon for coupon in map(decode_coupon, _lines(folder / f"{name}.jsonl.gz"))}

@@ -25,8 +25,8 @@ from coupon.ports.search import Query
 from coupon.scanning import pages
 from coupon.service import CommandService
 from coupon.settings import Settings
-from coupon.topics import DEAD_LETTERS, GROUP, OWED, all_topics, command_topics
-from coupon.wire import Malformed, decode_command
+from coupon.topics import DEAD_LETTERS, GROUP, INVALIDATE, OWED, all_topics, command_topics
+from coupon.wire import Malformed, decode_codes, decode_command
 from coupon.wiring import Backends
 from tests.proof.checker import NOT_YET_KEPT, Violation, violations
 from tests.proof.record import Evidence, Observed, Request
@@ -319,6 +319,9 @@ class World:
                     continue
                 evidence.commands.append(command)
                 evidence.landed.setdefault(command, queue.landed[delivery.value])  # type: ignore[attr-defined]
+        for delivery in queue.browse(INVALIDATE):
+            if (INVALIDATE, delivery.value) not in self.poison:
+                evidence.owed_to_the_cache.update(decode_codes(delivery.value))
         for delivery in queue.browse(DEAD_LETTERS):
             letter = json.loads(delivery.value)
             planted = letter["topic"], b64decode(letter["value"])
