@@ -126,10 +126,11 @@ class Reservations:
 
     def _behind(self, code: str, token: Any, fence: Fence) -> "Snapshot | Again | None":
         try:
-            if self._fences.passed(fence):
-                return self._from_store(code, token)
+            is_passed = self._fences.passed(fence)
         except BackendRejected:  # of a topic that is gone
             return self._put(code, token, UNFENCED)
+        if is_passed:
+            return self._from_store(code, token)
         return Again.LATER if self._fences.is_real(fence) else self._put(code, token, UNFENCED)
 
     def _put(self, code: str, token: Any, claim: Claim) -> "Again":
