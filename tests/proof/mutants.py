@@ -264,8 +264,8 @@ MUTANTS = [
     Mutant(
         "a miss is fenced",
         "coupon/reservations.py",
-        "            if self._fences.passed(fence):\n",
-        "            if True:\n",
+        "        if is_passed:\n",
+        "        if True:\n",
     ),
     Mutant(
         "a miss is claimed",
