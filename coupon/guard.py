@@ -38,15 +38,17 @@ class Guard:
     def __init__(self, role: str, limit: int, patience_ms: int, timer: Clock = monotonic_ms) -> None:
         self._role, self._limit, self._patience_ms, self._timer = role, limit, patience_ms, timer
         self._circuit = Circuit(timer, PAUSE_MAX_MS)
-        self._a_place_is_free = threading.Condition()
+        self._lock = threading.Lock()
+        self._a_place_is_free = threading.Condition(self._lock)
+        self._waiting = 0
         self._inside: dict[object, int] = {}
         """Since when each is, the first comer first."""
-        self._well_at = 0
+        self._successes = 0
         self._hangs_since: int | None = None
 
     def call(self, backend: Backend, method: str, *arguments: Any, **named: Any) -> Any:
         """What the backend's method answers; raises LeftAlone without asking."""
-        me, hung = object(), False
+        me, hung, successes = object(), False, self._successes
         began = self._enter(me)
         try:
             return getattr(backend, method)(*arguments, **named)
@@ -54,11 +56,11 @@ class Guard:
             hung = self._timer() - began >= SLOW_MS
             raise
         finally:
-            self._leave(me, began, hung=hung)
+            self._leave(me, began, successes, hung=hung)
 
     def _enter(self, me: object) -> int:
         """The moment of it."""
-        with self._a_place_is_free:
+        with self._lock:
             while True:
                 now = self._timer()
                 if self._hangs_since is not None and (self._inside or self._circuit.is_open()):
@@ -69,23 +71,29 @@ class Guard:
                 left_ms = next(iter(self._inside.values())) + self._patience_ms - now
                 if left_ms <= 0:
                     raise LeftAlone(f"{self._limit} threads wait for the {self._role} already")
-                self._a_place_is_free.wait(left_ms / 1000)
+                self._waiting += 1
+                try:
+                    self._a_place_is_free.wait(left_ms / 1000)
+                finally:
+                    self._waiting -= 1
 
-    def _leave(self, me: object, began: int, *, hung: bool) -> None:
-        with self._a_place_is_free:
+    def _leave(self, me: object, began: int, successes: int, *, hung: bool) -> None:
+        """``successes``: how many there had been before."""
+        with self._lock:
             del self._inside[me]
             if not hung:
-                self._is_well()
-            elif self._well_at < began:
+                self._successes += 1
+                if self._hangs_since is not None:
+                    self._hangs_no_longer()
+            elif self._successes == successes:
                 self._hangs(began)
-            self._a_place_is_free.notify()
+            if self._waiting:
+                self._a_place_is_free.notify()
 
-    def _is_well(self) -> None:
-        self._well_at = self._timer()
-        if self._hangs_since is not None:
-            self._hangs_since = None
-            self._circuit.close()
-            log.info("backend hangs no longer", role=self._role)
+    def _hangs_no_longer(self) -> None:
+        self._hangs_since = None
+        self._circuit.close()
+        log.info("backend hangs no longer", role=self._role)
 
     def _hangs(self, began: int) -> None:
         """Of those who were inside when it was found to hang, each finds it too: the first one's word is enough."""
