@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
+import structlog
 
 from tests.services import Services
 
@@ -20,6 +21,13 @@ def services(pytestconfig: pytest.Config) -> Iterator[Services]:
     services = pytestconfig.stash[SERVICES] = Services(lambda sentence: _say(pytestconfig, sentence))
     yield services
     services.close()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _logs_can_be_captured() -> None:
+    """A logger that was used once would else write where it did then, in whatever order tests run."""
+    configure = structlog.configure
+    structlog.configure = lambda **options: configure(**options | {"cache_logger_on_first_use": False})
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from tests.proof.chaos.beliefs import RETIRED_AFTER, Belief
 from tests.proof.chaos.interface import Interface
 from tests.proof.chaos.records import Injected, Probed, Records, clock
 from tests.proof.chaos.traffic import Order, attempt
-from tests.proof.record import CALLER, Request
+from tests.proof.record import Request
 
 SENDERS, PAUSE_S, LOOK_S = 3, 0.3, 0.1
 FORGET_S = 120.0
@@ -86,7 +86,7 @@ class Probe:
             if request.accepted:
                 belief.accepted(kind, user_id)
                 with self._lock:
-                    self._watched[self._mint.operation(CALLER, request.key)] = request
+                    self._watched[request.address.partition("-")[0]] = request
             elif request.status == 409:
                 belief.refused(kind, request.reason)
             belief.commands += request.status not in (404, 409)

@@ -50,7 +50,8 @@ class Order(NamedTuple):
     def body(self) -> dict[str, Any]:
         if self.kind is Kind.CREATE:
             return {"amount": self.amount, "validFrom": FIRST, "expireAt": self.expire_at}
-        return {"couponCode": self.code} | ({} if self.user_id is None else {"userId": self.user_id})
+        takes_user = self.kind in (Kind.ISSUE, Kind.USE) and self.user_id is not None
+        return {"couponCode": self.code} | ({"userId": self.user_id} if takes_user else {})
 
     def where(self) -> tuple[str, str]:
         return ("POST", "/v1/coupons") if self.kind is Kind.CREATE else ("PUT", f"/v1/coupons/{self.kind}")
@@ -183,7 +184,7 @@ class Client:
         code = self._chance.choice(self._own).code
         answer = self._interface.ask("GET", f"/v1/coupons/{code}")
         if answer.status == 200:
-            operations = tuple(entry["operationId"] for entry in answer.body["history"])
+            operations = tuple(entry["operationId"].partition("-")[0] for entry in answer.body["history"])
             self._records.write(Read(code, answer.sent, answer.ended, answer.body["version"], operations))
 
     def _list(self) -> None:
