@@ -92,7 +92,7 @@ class Entries:
     def confirmed(self, code: str, provisional: bytes) -> bytes:
         """The entry of the same coupon once it is confirmed, from the bytes of the provisional one."""
         body = b"C" + provisional[SEAL_LENGTH + 1 :]
-        return self._mint.seal(cache_key(code), body) + body
+        return sealed(self._mint, cache_key(code), body)
 
     def decode(self, code: str, value: bytes) -> Entry:
         """Raises Malformed for what this service did not write for this coupon."""

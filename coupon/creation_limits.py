@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from coupon.backlog import RECENT_MS, Backlog, Measured
-from coupon.cache_entries import opened
+from coupon.cache_entries import opened, sealed
 from coupon.clock import Clock
 from coupon.codes import Mint
 from coupon.model import CHUNK
@@ -127,8 +127,7 @@ class CreationLimits:
             return []
 
     def _write(self, key: str, cached: Any, share: Share) -> bool:
-        body = dump(share)
-        value = self._mint.seal(key, body) + body
+        value = sealed(self._mint, key, dump(share))
         if cached is None:
             return self._cache.add(key, value, SHARE_TTL_S) is not None
         return self._cache.replace(key, value, cached.token, SHARE_TTL_S) is not None

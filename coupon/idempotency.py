@@ -7,7 +7,7 @@ later the coupon's history knows it.
 
 from typing import Any, NamedTuple
 
-from coupon.cache_entries import CacheAway, CacheOrAway, opened
+from coupon.cache_entries import CacheAway, CacheOrAway, opened, sealed
 from coupon.codes import Mint
 from coupon.ports.cache import Cached
 from coupon.wire import Malformed
@@ -84,8 +84,7 @@ class IdempotencyKeys:
         return f"key:{self._mint.key(caller, key)}"
 
     def _encode(self, name: str, operation: str, state: bytes = b"") -> bytes:
-        body = operation.encode() + state
-        return self._mint.seal(name, body) + body
+        return sealed(self._mint, name, operation.encode() + state)
 
     def _decode(self, name: str, cached: Cached) -> bytes | None:
         try:

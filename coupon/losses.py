@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from typing import NamedTuple
 
-from coupon.cache_entries import CacheOrAway, opened
+from coupon.cache_entries import CacheOrAway, opened, sealed
 from coupon.clock import Clock, monotonic_ms
 from coupon.codes import Mint
 from coupon.fences import Fences
@@ -137,8 +137,7 @@ class Losses:
             self._up_to = self._looks.popleft()[0]
 
     def _encode(self, name: str, epoch: Epoch) -> bytes:
-        body = dump(epoch)
-        return self._mint.seal(name, body) + body
+        return sealed(self._mint, name, dump(epoch))
 
     def _decode(self, name: str, cached: Cached | None) -> Epoch | None:
         if cached is None:

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from coupon.codes import Mint
 from coupon.model import Kind
 from coupon.ports.backend import BackendError
 from coupon.ports.store import Store
@@ -40,8 +39,8 @@ def recovery(fault: Injected, every: Iterable[Probed]) -> Recovery:
 class Probe:
     """``with Probe(…)``: it asks inside the block."""
 
-    def __init__(self, ports: Sequence[int], records: Records, store: Store, secret: str) -> None:
-        self._records, self._store, self._mint = records, store, Mint(secret)
+    def __init__(self, ports: Sequence[int], records: Records, store: Store) -> None:
+        self._records, self._store = records, store
         self._interface = Interface(ports, "probe", records, SENDERS)
         self._lock = threading.Lock()
         self._stop = threading.Event()

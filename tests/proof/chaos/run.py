@@ -45,7 +45,7 @@ class Run:
             self._result.secret = secret
             began = time.monotonic()
             with (
-                Probe(ports, self._records, backends.store, secret) as probe,
+                Probe(ports, self._records, backends.store) as probe,
                 Traffic(ports, self._records, self._wanted.seed, self._wanted.clients, self._wanted.rate) as traffic,
             ):
                 nemesis = Nemesis(self._wanted.seed, cluster, here.tell, here.links, self._records, self._wanted.haste)
