@@ -80,25 +80,26 @@ class Creations:
         to send again. Raises TooManyCreations: then wait for the workers."""
         amount, first, messages = sum(len(chunk.codes) for chunk in chunks), 0, []
         for codes, valid_from, expire_at in chunks:
-            command = CreateCoupons(
-                operation=operation,
-                amount=amount,
-                first=first,
-                size=len(codes),
-                codes=codes,
-                mint=self._mint.fingerprint,
-                valid_from=valid_from,
-                expire_at=expire_at,
-                accepted_at=self._clock(),
-                actor=actor,
-            )
-            messages.append(self._message(command))
+            whole = self._whole(operation, amount, valid_from, expire_at, actor)
+            messages.append(self._message(whole._replace(first=first, size=len(codes), codes=codes)))
             first += len(codes)
         with self._limits.admitted(operation, amount):
             self._queue.publish(messages)
 
     def _create(self, operation: str, amount: int, valid_from: Day, expire_at: Day, caller: Caller) -> None:
-        whole = CreateCoupons(
+        whole = self._whole(operation, amount, valid_from, expire_at, caller.name)
+        retried = caller.idempotency_key is not None and self._was_begun(whole)
+        spans = self._progress.missing(operation, amount) if retried else creation.spans(amount)
+        messages = [self._message(whole._replace(first=span.first, size=span.size)) for span in spans]
+        if retried:  # it was accepted before, and is not too many now
+            self._queue.publish(messages)
+            return
+        with self._limits.admitted(operation, amount, caller.name):
+            self._queue.publish(messages)
+
+    def _whole(self, operation: str, amount: int, valid_from: Day, expire_at: Day, actor: str) -> CreateCoupons:
+        """All of the operation's coupons, accepted now."""
+        return CreateCoupons(
             operation=operation,
             amount=amount,
             first=0,
@@ -108,16 +109,8 @@ class Creations:
             valid_from=valid_from,
             expire_at=expire_at,
             accepted_at=self._clock(),
-            actor=caller.name,
+            actor=actor,
         )
-        retried = caller.idempotency_key is not None and self._was_begun(whole)
-        spans = self._progress.missing(operation, amount) if retried else creation.spans(amount)
-        messages = [self._message(whole._replace(first=span.first, size=span.size)) for span in spans]
-        if retried:  # it was accepted before, and is not too many now
-            self._queue.publish(messages)
-            return
-        with self._limits.admitted(operation, amount, caller.name):
-            self._queue.publish(messages)
 
     def _remember(self, operation: str) -> None:
         """The queue has all of its messages: a retry publishes none, also without a cache."""
