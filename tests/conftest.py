@@ -31,6 +31,12 @@ def _logs_can_be_captured() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _logs_are_as_at_the_start() -> None:
+    """An application or a command line of an earlier test has set them as it likes."""
+    structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
 def _servers_are_well_after_each_test(pytestconfig: pytest.Config) -> Iterator[None]:
     yield
     if SERVICES in pytestconfig.stash:
