@@ -5,7 +5,9 @@ operation, whatever is lost. Here the cache binds the key for some hours, so tha
 later the coupon's history knows it.
 """
 
-from typing import Any, NamedTuple
+import re
+from collections.abc import Callable
+from typing import NamedTuple
 
 from coupon.cache_entries import CacheAway, CacheOrAway, opened, sealed
 from coupon.codes import Mint
@@ -14,6 +16,7 @@ from coupon.wire import Malformed
 
 ACCEPTED = b"+"
 ATTEMPTS = 20
+_BOUND = re.compile(rb"([a-z0-9]+) ([0-9]{1,9})(\+?)")
 
 
 class IdempotencyKeyReused(Exception):
@@ -21,14 +24,19 @@ class IdempotencyKeyReused(Exception):
 
 
 class Binding(NamedTuple):
-    """A key that is bound to an operation. ``accepted``: the queue has all of the operation's messages. ``is_new``: it
-    was bound by this request, and not by an earlier one with the same words."""
+    """A key that is bound to an operation. ``accepted``: the queue has all of the operation's messages."""
 
     name: str
     operation: str
-    token: Any
     accepted: bool
-    is_new: bool
+
+
+class Bound(NamedTuple):
+    """What a key's entry holds. So many ``requests`` with the operation's words count on it: all but the refused."""
+
+    operation: str
+    requests: int
+    accepted: bool
 
 
 class IdempotencyKeys:
@@ -40,25 +48,18 @@ class IdempotencyKeys:
     def bind(self, caller: str, key: str, operation: str) -> Binding:
         """Bind the key to the operation; raises IdempotencyKeyReused when it is bound to another one."""
         name = self._name(caller, key)
-        value = self._encode(name, operation)
+        first = Bound(operation, 1, accepted=False)
         for _ in range(ATTEMPTS):
-            token = self._cache.add(name, value, self._ttl_s)
-            if token is not None:
-                return Binding(name, operation, token, accepted=False, is_new=True)
+            if self._write(name, first, None):
+                return Binding(name, operation, accepted=False)
             cached = self._cache.get(name)
             if cached is None:
                 continue
-            bound = self._decode(name, cached)
-            if bound is None:
-                self._cache.remove(name, cached.token)
-                continue
-            accepted = bound == operation.encode() + ACCEPTED
-            if not accepted and bound != operation.encode():
+            bound = self._decode(name, cached) or first._replace(requests=0)
+            if bound.operation != operation:
                 raise IdempotencyKeyReused
-            # Written again, so that who bound it first and is refused does not unbind it.
-            token = self._cache.replace(name, cached.value, cached.token, self._ttl_s)
-            if token is not None:
-                return Binding(name, operation, token, accepted, is_new=False)
+            if self._write(name, bound._replace(requests=bound.requests + 1), cached):
+                return Binding(name, operation, bound.accepted)
         raise CacheAway(f"an Idempotency-Key's entry changed {ATTEMPTS} times between our read and our write")
 
     def check(self, caller: str, key: str, operation: str) -> None:
@@ -66,28 +67,46 @@ class IdempotencyKeys:
         name = self._name(caller, key)
         cached = self._cache.get(name)
         bound = None if cached is None else self._decode(name, cached)
-        if bound is not None and bound.removesuffix(ACCEPTED) != operation.encode():
+        if bound is not None and bound.operation != operation:
             raise IdempotencyKeyReused
 
     def release(self, binding: Binding) -> None:
-        """The request was refused: the key is free, unless another one with the same words bound it before, or goes on
-        with it."""
-        if binding.is_new:
-            self._cache.remove(binding.name, binding.token)
+        """The request was refused: the key is free, unless another one with the same words counts on it."""
+        self._change(binding, lambda bound: bound._replace(requests=bound.requests - 1))
 
     def accepted(self, binding: Binding) -> None:
         """The queue has all of the operation's messages."""
-        value = self._encode(binding.name, binding.operation, ACCEPTED)
-        self._cache.replace(binding.name, value, binding.token, self._ttl_s)
+        self._change(binding, lambda bound: bound._replace(accepted=True))
+
+    def _change(self, binding: Binding, change: Callable[[Bound], Bound]) -> None:
+        """While the key is bound so."""
+        for _ in range(ATTEMPTS):
+            cached = self._cache.get(binding.name)
+            bound = None if cached is None else self._decode(binding.name, cached)
+            if cached is None or bound is None or bound.operation != binding.operation:
+                return
+            changed = change(bound)
+            if changed.requests == 0:
+                if self._cache.remove(binding.name, cached.token):
+                    return
+            elif self._write(binding.name, changed, cached):
+                return
+
+    def _write(self, name: str, bound: Bound, cached: Cached | None) -> bool:
+        """In the place of what was read; False when that is there no more."""
+        state = ACCEPTED if bound.accepted else b""
+        value = sealed(self._mint, name, b"%b %d%b" % (bound.operation.encode(), bound.requests, state))
+        if cached is None:
+            return self._cache.add(name, value, self._ttl_s) is not None
+        return self._cache.replace(name, value, cached.token, self._ttl_s) is not None
 
     def _name(self, caller: str, key: str) -> str:
         return f"key:{self._mint.key(caller, key)}"
 
-    def _encode(self, name: str, operation: str, state: bytes = b"") -> bytes:
-        return sealed(self._mint, name, operation.encode() + state)
-
-    def _decode(self, name: str, cached: Cached) -> bytes | None:
+    def _decode(self, name: str, cached: Cached) -> Bound | None:
+        """None for what nobody can read: it is written over."""
         try:
-            return opened(self._mint, name, cached.value)
+            match = _BOUND.fullmatch(opened(self._mint, name, cached.value))
         except Malformed:
             return None
+        return Bound(match[1].decode(), int(match[2]), match[3] == ACCEPTED) if match else None

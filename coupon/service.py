@@ -94,7 +94,7 @@ class CommandService:
         self._queue.publish([Message(self._topics[command.kind], command.code, encode_command(command))])
 
     def _change(self, wish: Wish, bound: list[Binding]) -> ChangeAddress:
-        """``bound`` holds the newest binding of the key, once there is one."""
+        """``bound`` holds the binding of the key, once there is one."""
         deadline = self._timer() + REQUEST_MAX_MS
         for _ in range(ATTEMPTS):
             snapshot = self._reservations.read(wish.code, wish.operation)
@@ -150,9 +150,8 @@ class CommandService:
     def _bind(self, wish: Wish, bound: list[Binding]) -> None:
         """Raises IdempotencyKeyReused."""
         name, key = wish.caller
-        if key is not None:
-            binding = self._keys.bind(name, key, wish.operation)
-            bound[:] = [binding._replace(is_new=bound[0].is_new) if bound else binding]
+        if key is not None and not bound:
+            bound.append(self._keys.bind(name, key, wish.operation))
 
     def _unbind(self, wish: Wish, bound: list[Binding]) -> None:
         """A request that was refused binds no key. Raises IdempotencyKeyReused when the key is bound to another one."""

@@ -7,7 +7,7 @@ from coupon.cache_entries import CacheOrAway
 from coupon.codes import Mint
 from coupon.idempotency import IdempotencyKeyReused, IdempotencyKeys
 
-ONE, OTHER = "k" * 12 + "words-of", "k" * 12 + "another-"
+ONE, OTHER = "k" * 12 + "wordsofit", "k" * 12 + "another1"
 
 
 @pytest.fixture
@@ -46,3 +46,23 @@ def test_what_was_accepted_is_known_to_the_next_one_with_the_same_words(keys):
     assert keys.bind("shop", "k", ONE).accepted
     with pytest.raises(IdempotencyKeyReused):
         keys.bind("shop", "k", OTHER)
+
+
+def test_of_two_that_were_both_refused_nothing_stays_bound(keys):
+    first, twin = keys.bind("shop", "k", ONE), keys.bind("shop", "k", ONE)
+    keys.release(first)
+    keys.release(twin)
+    assert not is_bound(keys)
+
+
+def test_a_retry_that_is_refused_does_not_free_what_was_accepted(keys):
+    keys.accepted(keys.bind("shop", "k", ONE))
+    keys.release(keys.bind("shop", "k", ONE))
+    assert is_bound(keys)
+
+
+def test_what_was_accepted_is_known_though_a_twin_came_in_between(keys):
+    first = keys.bind("shop", "k", ONE)
+    keys.bind("shop", "k", ONE)
+    keys.accepted(first)
+    assert keys.bind("shop", "k", ONE).accepted
