@@ -30,7 +30,7 @@ $(STAMP): setup.cfg pyproject.toml
 
 run: $(STAMP) ## start the service on 127.0.0.1:8080 until Ctrl-C, its data under data/
 	@$(BIN)/coupon init
-	@$(BIN)/python -m coupon.supervisor
+	@$(BIN)/python -m coupon.runtime.supervisor
 
 test: $(STAMP) ## run all tests; the real servers are started for it where Java 17, Maven and memcached are there
 	@$(BIN)/python -m pytest $(ARGS)

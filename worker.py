@@ -11,13 +11,13 @@ import threading
 import click
 import structlog
 
-from coupon import logs, settings
-from coupon.carrying_out import DeploymentError
-from coupon.drain import Worker
-from coupon.garbage import freeze
+from coupon.applying.apply import DeploymentError
+from coupon.domain.topics import work_topics
 from coupon.ports.url import ConfigurationError
-from coupon.topics import work_topics
-from coupon.wiring import open_backends
+from coupon.runtime import logs, settings
+from coupon.runtime.gc_tuning import freeze
+from coupon.runtime.wiring import open_backends
+from coupon.worker.worker import Worker
 
 log = structlog.get_logger("coupon.worker")
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from coupon.model import Command, Coupon, CreateCoupons, Day, Kind, create
+from coupon.domain.model import Command, Coupon, CreateCoupons, Day, Kind, create
 
 NOW = 1_795_000_000_000
 TODAY = Day("2026-11-18")

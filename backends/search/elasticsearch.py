@@ -25,11 +25,11 @@ from elasticsearch import ApiError, Elasticsearch, NotFoundError
 
 from backends.search import elasticsearch_bulk as bulk
 from backends.search.elasticsearch_node import SocketNode
-from coupon.model import Coupon
+from coupon.domain.model import Coupon
+from coupon.domain.serialization import Document
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.search import Query, Rebuild, Search
 from coupon.ports.url import Url
-from coupon.wire import Document
 
 LOOK_S = 1.0
 """How long a process believes what it saw of a rebuild."""

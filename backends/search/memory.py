@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
-from coupon.model import Coupon, Day
+from coupon.domain.model import Coupon, Day
+from coupon.domain.serialization import Document, document
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.search import Query, Rebuild, Search
 from coupon.ports.url import Url
-from coupon.wire import Document, document
 
 
 class MemorySearch(Search):

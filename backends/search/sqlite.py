@@ -8,11 +8,11 @@ from operator import itemgetter
 from typing import Any, Self, cast
 
 from backends.sqlite import SqliteFile, fetch
-from coupon.model import Coupon
+from coupon.domain.model import Coupon
+from coupon.domain.serialization import Document, document
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.search import Query, Rebuild, Search
 from coupon.ports.url import Url
-from coupon.wire import Document, document
 
 PRAGMAS = """
 PRAGMA cache_size = -4000;

@@ -1,6 +1,6 @@
 """The cursor of a scan, where it is the last code that the scan came to."""
 
-from coupon.codes import is_code
+from coupon.domain.codes import is_code
 from coupon.ports.backend import BackendRejected
 
 NO_CODE = "~"

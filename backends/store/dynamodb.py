@@ -17,7 +17,7 @@ from backends.store.cursor import checked, given
 from backends.store.dynamodb_connection import FAILURES, Cancelled, DynamoConnection, Patience, code_of
 from backends.store.dynamodb_model import Item, coupon, item, size
 from backends.store.dynamodb_reads import Answer, SharedReads
-from coupon.model import Coupon
+from coupon.domain.model import Coupon
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.store import Page, Store
 from coupon.ports.url import ConfigurationError, Url

@@ -15,7 +15,7 @@ from pynamodb.exceptions import PynamoDBException, VerboseClientError
 
 from backends.prompt import PromptTlsSocket, prompt
 from backends.store.dynamodb_model import CouponItem, bind
-from coupon import wire
+from coupon.domain import serialization as wire
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 
 CONNECT_TIMEOUT_S = 1.0

@@ -14,8 +14,8 @@ from pynamodb.attributes import BooleanAttribute, NumberAttribute, UnicodeAttrib
 from pynamodb.constants import PAY_PER_REQUEST_BILLING_MODE
 from pynamodb.models import Model
 
-from coupon import wire
-from coupon.model import Coupon, Day
+from coupon.domain import serialization as wire
+from coupon.domain.model import Coupon, Day
 
 Item = dict[str, dict[str, Any]]
 """``{"couponCode": {"S": "…"}, …}``."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from backends.group_commit import GroupCommit
-from coupon.model import Coupon
+from coupon.domain.model import Coupon
 
 SHARE = 0.25
 """Of the time for a read, what may go by before a caller asks alone."""

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-from coupon.model import Coupon
+from coupon.domain.model import Coupon
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.store import Page, Store, Unreadable
 from coupon.ports.url import Url

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from coupon.model import Coupon
+from coupon.domain.model import Coupon
 from coupon.ports.store import NONE, Unreadable
 
 NO_COUPON = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)

@@ -7,8 +7,8 @@ from typing import Any, Self
 from backends.sqlite import SqliteFile, fetch
 from backends.store import rows
 from backends.store.cursor import checked, given
-from coupon import wire
-from coupon.model import Coupon
+from coupon.domain import serialization as wire
+from coupon.domain.model import Coupon
 from coupon.ports.store import Page, Store
 from coupon.ports.url import Url
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from coupon.ports.cache import Cache
-from coupon.wiring import open_backend
+from coupon.runtime.wiring import open_backend
 
 ROUNDS = 200
 

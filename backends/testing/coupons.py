@@ -2,8 +2,19 @@
 
 import secrets
 
-from coupon.codes import Mint
-from coupon.model import HISTORY_MAX, REJECTIONS_MAX, Coupon, CreateCoupons, Day, Entry, Kind, Reason, Rejection, create
+from coupon.domain.codes import Mint
+from coupon.domain.model import (
+    HISTORY_MAX,
+    REJECTIONS_MAX,
+    Coupon,
+    CreateCoupons,
+    Day,
+    Entry,
+    Kind,
+    Reason,
+    Rejection,
+    create,
+)
 
 NOW = 1_795_000_000_123
 _MINT = Mint("of the contract suites")

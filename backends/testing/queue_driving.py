@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from coupon.ports.queue import Consumer, Delivery, Message, Position, Queue
-from coupon.wiring import open_backend
+from coupon.runtime.wiring import open_backend
 
 PATIENCE_S = 30.0
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from backends.testing.coupons import NOW, changed, some_coupons
 from backends.testing.timing import unavailable_within
-from coupon.model import Coupon, Day
+from coupon.domain.model import Coupon, Day
+from coupon.domain.serialization import Document, document
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.search import Query, Search
 from coupon.ports.url import ConfigurationError
-from coupon.wire import Document, document
-from coupon.wiring import open_backend
+from coupon.runtime.wiring import open_backend
 
 Answer = TypeVar("Answer")
 [NOBODY] = some_coupons(1)

@@ -13,12 +13,12 @@ import pytest
 
 from backends.testing.coupons import a_full_coupon, after, changed, some_coupons
 from backends.testing.timing import unavailable_within
-from coupon.model import Coupon, Day
+from coupon.domain.model import Coupon, Day
+from coupon.domain.serialization import encode_coupon
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.store import Store, Unreadable
 from coupon.ports.url import ConfigurationError
-from coupon.wire import encode_coupon
-from coupon.wiring import open_backend
+from coupon.runtime.wiring import open_backend
 
 [NOBODY] = some_coupons(1)
 CALLS: dict[str, Callable[[Store], Any]] = {

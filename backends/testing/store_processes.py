@@ -6,7 +6,7 @@ from typing import Any
 
 from backends.testing.coupons import after, changed, some_coupons
 from backends.testing.store import opened
-from coupon.model import Coupon
+from coupon.domain.model import Coupon
 from coupon.ports.store import Store
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from coupon.cli.screen import in_line, json_option, result, say
-from coupon.cli.session import session
-from coupon.dead_letters import DeadLetter, browse, fault, replay
+from coupon.applying.dead_letters import DeadLetter, browse, fault, replay
+from coupon.cli.context import session
+from coupon.cli.output import in_line, json_option, result, say
+from coupon.domain.serialization import instant
+from coupon.domain.topics import work_topics
 from coupon.ports.queue import Delivery, Queue
-from coupon.topics import work_topics
-from coupon.wire import instant
 
 BATCH = 500
 

@@ -8,10 +8,10 @@ from typing import TextIO
 
 import click
 
-from coupon.cli.screen import Unread, json_option, progress, say
-from coupon.cli.session import session
-from coupon.exporting import csv_writer, export, json_writer
-from coupon.scanning import pages
+from coupon.bulk.exporter import csv_writer, export, json_writer
+from coupon.bulk.scan import pages
+from coupon.cli.context import session
+from coupon.cli.output import Unread, json_option, progress, say
 
 
 @click.command("export", short_help="Write all coupons, as CSV or JSON.")

@@ -8,20 +8,20 @@ from typing import TextIO
 
 import click
 
-from coupon.cli.screen import json_option, progress, result, say, waiting_for
-from coupon.cli.session import session
-from coupon.codes import Mint
-from coupon.duplicates import DuplicateFinder
-from coupon.heartbeat import worked_lately
-from coupon.importing import Counts, Importer, RejectedRows, check, checked_rows
-from coupon.living import living
-from coupon.patience import while_away
+from coupon.acceptance.service import CommandService
+from coupon.bulk.csv_rows import BadRow, open_rows
+from coupon.bulk.duplicates import DuplicateFinder
+from coupon.bulk.importer import Counts, Importer, RejectedRows, check, checked_rows
+from coupon.cli.context import session
+from coupon.cli.output import json_option, progress, result, say, waiting_for
+from coupon.domain.codes import Mint
+from coupon.domain.topics import GROUP, command_topics
 from coupon.ports.backend import BackendUnavailable
-from coupon.rows import BadRow, open_rows
-from coupon.service import CommandService
-from coupon.settings import Settings
-from coupon.topics import GROUP, command_topics
-from coupon.wiring import Backends
+from coupon.runtime.heartbeat import worked_lately
+from coupon.runtime.retry import while_away
+from coupon.runtime.settings import Settings
+from coupon.runtime.wiring import Backends
+from coupon.runtime.worker_registry import living
 
 SHOWN_MAX = 20
 """Bad rows that are shown; the file of the rejected rows has them all."""

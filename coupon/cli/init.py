@@ -4,12 +4,12 @@ import time
 
 import click
 
-from coupon.ailments import stranded
-from coupon.cli.screen import json_option, result, say, waiting_for
-from coupon.cli.session import session
-from coupon.patience import until
+from coupon.cli.context import session
+from coupon.cli.output import json_option, result, say, waiting_for
+from coupon.domain.topics import all_topics
 from coupon.ports.url import Url
-from coupon.topics import all_topics
+from coupon.runtime.diagnostics import stranded
+from coupon.runtime.retry import until
 
 
 @click.command("init", short_help="Make the table, the topics and the index.")

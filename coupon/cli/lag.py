@@ -2,13 +2,13 @@
 
 import click
 
-from coupon.ailments import Ailment, missing, of_age, of_queue, of_store, of_workers, oldest_s
-from coupon.cli.screen import json_option, result
-from coupon.cli.session import session
-from coupon.codes import Mint
+from coupon.cli.context import session
+from coupon.cli.output import json_option, result
+from coupon.domain.codes import Mint
+from coupon.domain.topics import GROUP, OWED, command_topics
 from coupon.ports.backend import BackendUnavailable
-from coupon.topics import GROUP, OWED, command_topics
-from coupon.wiring import Backends
+from coupon.runtime.diagnostics import Ailment, missing, of_age, of_queue, of_store, of_workers, oldest_s
+from coupon.runtime.wiring import Backends
 
 
 @click.command(short_help="How much the workers have still to do, and what keeps them from it.")

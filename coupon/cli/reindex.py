@@ -4,10 +4,10 @@ import time
 
 import click
 
-from coupon.cli.screen import Unread, json_option, progress, result
-from coupon.cli.session import session
-from coupon.reindexing import reindex
-from coupon.scanning import pages
+from coupon.bulk.reindex import reindex
+from coupon.bulk.scan import pages
+from coupon.cli.context import session
+from coupon.cli.output import Unread, json_option, progress, result
 
 
 @click.command("reindex", short_help="Build the search index anew.")

@@ -7,23 +7,23 @@ from datetime import UTC, datetime
 
 import click
 
-from coupon.cli.screen import Unread, json_option, progress, result, say, waiting_for
-from coupon.cli.session import session
-from coupon.codes import Mint
-from coupon.heartbeat import is_fresh
-from coupon.living import STALE_S, living
-from coupon.patience import Result, while_away
+from coupon.bulk.queue_history import Recorded
+from coupon.bulk.queue_reach import backup_needed_from
+from coupon.bulk.reindex import reindex
+from coupon.bulk.restore import Counts, Restore
+from coupon.bulk.scan import pages
+from coupon.cli.context import session
+from coupon.cli.output import Unread, json_option, progress, result, say, waiting_for
+from coupon.domain.codes import Mint
+from coupon.domain.serialization import instant
+from coupon.domain.topics import all_topics
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store
-from coupon.reach import backup_needed_from
-from coupon.recorded import Recorded
-from coupon.reindexing import reindex
-from coupon.restoring import Counts, Restore
-from coupon.scanning import pages
-from coupon.settings import Settings
-from coupon.topics import all_topics
-from coupon.wire import instant
-from coupon.wiring import Backends
+from coupon.runtime.heartbeat import is_fresh
+from coupon.runtime.retry import Result, while_away
+from coupon.runtime.settings import Settings
+from coupon.runtime.wiring import Backends
+from coupon.runtime.worker_registry import STALE_S, living
 
 
 class Instant(click.ParamType[int]):

@@ -2,8 +2,8 @@
 
 import click
 
-from coupon.cli.screen import json_option, result
-from coupon.settings import load
+from coupon.cli.output import json_option, result
+from coupon.runtime.settings import load
 
 
 @click.command("settings", short_help="Show the settings, secrets masked.")

@@ -2,10 +2,10 @@
 
 import click
 
-from coupon.cli.screen import json_option, result
-from coupon.heartbeat import is_fresh
-from coupon.living import STALE_S
-from coupon.settings import load
+from coupon.cli.output import json_option, result
+from coupon.runtime.heartbeat import is_fresh
+from coupon.runtime.settings import load
+from coupon.runtime.worker_registry import STALE_S
 
 
 @click.command("worker-alive", short_help="A probe of the worker on this machine.")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-from coupon.model import Coupon, Day
+from coupon.domain.model import Coupon, Day
+from coupon.domain.serialization import Document
 from coupon.ports.backend import Backend
-from coupon.wire import Document
 
 
 class Query(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from coupon.model import Coupon
+from coupon.domain.model import Coupon
 from coupon.ports.backend import Backend, BackendRejected
 
 NONE: Mapping[str, str] = MappingProxyType({})

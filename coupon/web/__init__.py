@@ -5,24 +5,24 @@ from math import ceil
 
 from flask import Flask
 
-from coupon import logs
-from coupon.clock import Clock, monotonic_ms, now_ms
-from coupon.guard import Guard, guarded
+from coupon.acceptance.queries import Queries
+from coupon.acceptance.service import CommandService
+from coupon.domain.clock import Clock, monotonic_ms, now_ms
 from coupon.ports.queue import Queue
 from coupon.ports.search import Search
 from coupon.ports.store import Store
-from coupon.queries import Queries
-from coupon.service import CommandService
-from coupon.settings import Settings, load
+from coupon.runtime import logs
+from coupon.runtime.settings import Settings, load
+from coupon.runtime.wiring import Backends, open_backends
 from coupon.web.application import Application
+from coupon.web.bulkhead import Guard, guarded
 from coupon.web.commands import commands
+from coupon.web.docs_pages import pages
 from coupon.web.health import health
 from coupon.web.openapi import publish
-from coupon.web.outcomes import outcomes
-from coupon.web.pages import pages
-from coupon.web.questions import AnyText, questions
+from coupon.web.operations import outcomes
+from coupon.web.reads import AnyText, questions
 from coupon.web.request_id import RequestId
-from coupon.wiring import Backends, open_backends
 
 THREADS = 16
 """Of a process, unless WEB_THREADS says otherwise, to ``conf/gunicorn.conf.py`` too."""

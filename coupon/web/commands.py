@@ -6,13 +6,14 @@ import time
 from flask import Response, request
 from marshmallow import Schema
 
-from coupon.codes import show
-from coupon.model import Kind, Refused
-from coupon.operations import ChangeAddress, CreationAddress, Outcome, Status
+from coupon.acceptance.operations import ChangeAddress, CreationAddress, Outcome, Status
+from coupon.acceptance.service import CommandService
+from coupon.domain.codes import show
+from coupon.domain.model import Kind, Refused
 from coupon.ports.backend import BackendError
-from coupon.service import CommandService
-from coupon.settings import Settings
-from coupon.web import exchange, schemas
+from coupon.runtime.settings import Settings
+from coupon.web import request_io as exchange
+from coupon.web import schemas
 from coupon.web.openapi import LOCATION, Routes, header_parameters
 from coupon.web.problems import of_refusal
 

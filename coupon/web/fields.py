@@ -7,8 +7,8 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
-from coupon.codes import InvalidCode, parse
-from coupon.model import Day
+from coupon.domain.codes import InvalidCode, parse
+from coupon.domain.model import Day
 
 USER_ID_MAX = 128
 # Control characters, and lone surrogates, which no UTF-8 can carry.

@@ -9,20 +9,21 @@ from typing import Literal, NamedTuple
 import structlog
 from flask import Response
 
-from coupon.ailments import Ailment, missing, of_age, of_queue, of_store, of_workers, oldest_s, unread
-from coupon.clock import Clock, monotonic_ms
-from coupon.codes import Mint
-from coupon.heartbeat import worked_lately
+from coupon.domain.clock import Clock, monotonic_ms
+from coupon.domain.codes import Mint
+from coupon.domain.topics import command_topics
 from coupon.ports.backend import Backend, BackendUnavailable
 from coupon.ports.queue import Queue
 from coupon.ports.store import Store
-from coupon.settings import Settings
-from coupon.topics import command_topics
-from coupon.web import exchange, schemas
+from coupon.runtime.diagnostics import Ailment, missing, of_age, of_queue, of_store, of_workers, oldest_s, unread
+from coupon.runtime.heartbeat import worked_lately
+from coupon.runtime.settings import Settings
+from coupon.runtime.wiring import Backends
+from coupon.web import request_io as exchange
+from coupon.web import schemas
 from coupon.web.openapi import Routes
 from coupon.web.problems import Problem
-from coupon.web.sharing import Shared
-from coupon.wiring import Backends
+from coupon.web.single_flight import Shared
 
 Status = Literal["up", "down", "unknown"]
 PATIENCE_S = 2.0

@@ -11,8 +11,8 @@ from flask_smorest import Api, Blueprint
 from marshmallow import Schema
 
 from coupon.web import problems, schemas
-from coupon.web.exchange import KEY_HEADER, WAIT_MAX_S, check_parameters
 from coupon.web.fields import CODE_PATTERN
+from coupon.web.request_io import KEY_HEADER, WAIT_MAX_S, check_parameters
 
 View = TypeVar("View", bound=Callable[..., Any])
 Answers = Mapping[int, tuple[type[Schema], str]]

@@ -10,15 +10,15 @@ import structlog
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from coupon.creation_limits import TooManyCreations
-from coupon.guard import LeftAlone
-from coupon.idempotency import IdempotencyKeyReused
-from coupon.model import Coupon, Kind, Reason, Refused
-from coupon.operations import Forgotten, UnknownAddress
+from coupon.acceptance.creation_limits import TooManyCreations
+from coupon.acceptance.idempotency import IdempotencyKeyReused
+from coupon.acceptance.operations import Forgotten, UnknownAddress
+from coupon.acceptance.queries import InvalidCursor
+from coupon.acceptance.reservations import Busy
+from coupon.domain.model import Coupon, Kind, Reason, Refused
 from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.ports.store import Unreadable
-from coupon.queries import InvalidCursor
-from coupon.reservations import Busy
+from coupon.web.bulkhead import LeftAlone
 
 FIELDS_TOLD, NAME_MAX = 20, 100
 """Of so many wrong fields a caller is told, and of a field's name so many characters: he chose both."""

@@ -4,8 +4,8 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
-from coupon.model import Kind
-from coupon.operations import Status
+from coupon.acceptance.operations import Status
+from coupon.domain.model import Kind
 from coupon.web.fields import CODE_PATTERN, CouponCode, DayField, UserId, amount
 from coupon.web.problems import TITLES
 

@@ -13,8 +13,8 @@ from typing import Any
 import requests
 
 from backends.store.dynamodb_model import bind, item
-from coupon.model import Coupon
-from coupon.wire import dump
+from coupon.domain.model import Coupon
+from coupon.domain.serialization import dump
 from tests.bench.place import Place
 from tests.e2e.deployment import ROOT, eventually, free_port
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from coupon.model import Coupon, Kind, transition
+from coupon.domain.model import Coupon, Kind, transition
 from tests.bench.bare import Emulator
 from tests.bench.caller import SteadyCaller
 from tests.bench.figure import Figure, cpu_s

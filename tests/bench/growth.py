@@ -17,13 +17,13 @@ from typing import Any
 
 from flask import Flask
 
-from coupon.batch import PART_MAX
-from coupon.codes import Mint
-from coupon.drain import Worker
-from coupon.model import Coupon, Day, Entry, Kind
-from coupon.settings import Settings
+from coupon.applying.batch import PART_MAX
+from coupon.domain.codes import Mint
+from coupon.domain.model import Coupon, Day, Entry, Kind
+from coupon.runtime.settings import Settings
+from coupon.runtime.wiring import Backends
 from coupon.web import create_app
-from coupon.wiring import Backends
+from coupon.worker.worker import Worker
 from tests.bench.figure import ROUNDS, Figure
 from tests.bench.place import Place, opened, quiet
 from tests.bench.web_cpu import wsgi_environ

@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from coupon.importing import WINDOW
+from coupon.bulk.importer import WINDOW
+from coupon.domain.topics import GROUP, work_topics
 from coupon.ports.search import Query, Search
-from coupon.topics import GROUP, work_topics
 from tests.bench.figure import Figure
 from tests.bench.place import Place, opened, quiet
 from tests.bench.processes import FLAT, coupon

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coupon import logs, settings
-from coupon.settings import Settings
-from coupon.topics import all_topics
-from coupon.wiring import Backends, open_backends
+from coupon.domain.topics import all_topics
+from coupon.runtime import logs, settings
+from coupon.runtime.settings import Settings
+from coupon.runtime.wiring import Backends, open_backends
 from tests.e2e.deployment import embedded, on_services
 from tests.services import Services
 

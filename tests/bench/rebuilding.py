@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from coupon.codes import Mint
-from coupon.scanning import PAGE
-from coupon.wire import Document
+from coupon.bulk.scan import PAGE
+from coupon.domain.codes import Mint
+from coupon.domain.serialization import Document
 from tests.bench.bare_sqlite import BareFile, Rows, batches_of, path_of
 from tests.bench.figure import Figure
 from tests.bench.growth import fill

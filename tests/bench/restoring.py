@@ -7,14 +7,14 @@ starts and builds the index: all of that is in its time.
 import time
 from collections.abc import Sequence
 
-from coupon.drain import Worker
-from coupon.model import Coupon, Kind, create
+from coupon.acceptance.requests import Caller
+from coupon.acceptance.service import CommandService
+from coupon.domain.model import Coupon, Kind, create
+from coupon.domain.serialization import encode_command
+from coupon.domain.topics import GROUP, LAYOUTS, work_topics
 from coupon.ports.queue import Message
-from coupon.service import CommandService
-from coupon.topics import GROUP, LAYOUTS, work_topics
-from coupon.wire import encode_command
-from coupon.wiring import Backends
-from coupon.wishes import Caller
+from coupon.runtime.wiring import Backends
+from coupon.worker.worker import Worker
 from tests.bench.figure import Figure
 from tests.bench.place import Place, opened, quiet
 from tests.bench.processes import FLAT, coupon

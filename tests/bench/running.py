@@ -10,14 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from coupon.creating import Given
-from coupon.model import Coupon, Kind, create
+from coupon.acceptance.creations import Given
+from coupon.acceptance.service import CommandService
+from coupon.domain.model import Coupon, Kind, create
+from coupon.domain.serialization import encode_command
+from coupon.domain.topics import LAYOUTS
 from coupon.ports.queue import Message
-from coupon.service import CommandService
-from coupon.settings import Settings
-from coupon.topics import LAYOUTS
-from coupon.wire import encode_command
-from coupon.wiring import Backends
+from coupon.runtime.settings import Settings
+from coupon.runtime.wiring import Backends
 from tests.bench.web_cpu import FIRST, LAST
 from tests.coupons import a_command, a_creation
 from tests.e2e.deployment import Deployment

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import requests
 
-from coupon.model import Coupon, Kind, transition
+from coupon.domain.model import Coupon, Kind, transition
 from tests.bench.caller import Client
 from tests.bench.figure import Figure, cpu_s
 from tests.bench.place import Place, opened

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from statistics import quantiles
 
-from coupon.service import CommandService
+from coupon.acceptance.service import CommandService
 from tests.bench.caller import Client
 from tests.bench.figure import Figure
 from tests.bench.place import Place, opened

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
-from coupon.drain import Worker
-from coupon.model import Kind
-from coupon.service import CommandService
-from coupon.settings import Settings
-from coupon.topics import GROUP
-from coupon.wishes import Caller
+from coupon.acceptance.requests import Caller
+from coupon.acceptance.service import CommandService
+from coupon.domain.model import Kind
+from coupon.domain.topics import GROUP
+from coupon.runtime.settings import Settings
+from coupon.worker.worker import Worker
 from tests.bench.bare_sqlite import BareFile, Rows, batches, path_of, rows_of
 from tests.bench.figure import ROUNDS, Figure
 from tests.bench.place import Place, opened, quiet

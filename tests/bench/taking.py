@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from coupon.model import Coupon, Kind, create, transition
-from coupon.service import CommandService
-from coupon.wiring import Backends
-from coupon.wishes import Caller
+from coupon.acceptance.requests import Caller
+from coupon.acceptance.service import CommandService
+from coupon.domain.model import Coupon, Kind, create, transition
+from coupon.runtime.wiring import Backends
 from tests.bench.bare import bare_web
 from tests.bench.figure import Figure, cpu_s
 from tests.bench.place import Place, opened, quiet

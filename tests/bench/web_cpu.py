@@ -10,13 +10,13 @@ from typing import Any
 
 from flask import Flask, request
 
-from coupon.drain import Worker
-from coupon.model import Day
-from coupon.service import CommandService
-from coupon.settings import Settings
+from coupon.acceptance.requests import Caller
+from coupon.acceptance.service import CommandService
+from coupon.domain.model import Day
+from coupon.runtime.settings import Settings
+from coupon.runtime.wiring import Backends
 from coupon.web import create_app
-from coupon.wiring import Backends
-from coupon.wishes import Caller
+from coupon.worker.worker import Worker
 from tests.bench.figure import ROUNDS, Figure, cpu_us
 from tests.bench.place import Place, opened, quiet
 

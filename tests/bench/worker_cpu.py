@@ -12,10 +12,10 @@ from typing import Any
 from botocore.awsrequest import AWSResponse
 
 from backends.store.dynamodb_model import bind
-from coupon.drain import Worker
-from coupon.model import Kind
-from coupon.service import CommandService
-from coupon.wishes import Caller
+from coupon.acceptance.requests import Caller
+from coupon.acceptance.service import CommandService
+from coupon.domain.model import Kind
+from coupon.worker.worker import Worker
 from tests.bench.figure import ROUNDS, Figure, cpu_us
 from tests.bench.place import Place, opened, quiet
 from tests.bench.web_cpu import FIRST, LAST, coupons

@@ -11,7 +11,7 @@ import pytest
 from backends.store.dynamodb_model import CouponItem, bind, coupon, item
 from backends.testing.coupons import a_full_coupon, after, some_coupons
 from backends.testing.store import CALLS, opened
-from coupon.model import Coupon
+from coupon.domain.model import Coupon
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.url import ConfigurationError
 from tests.contracts.dynamodb_edge import edge_of

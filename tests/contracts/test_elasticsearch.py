@@ -16,7 +16,7 @@ from elasticsearch import Elasticsearch
 from backends.testing.coupons import changed, some_coupons
 from backends.testing.search import CALLS, SearchContract, held, holds, opened, settles
 from backends.testing.timing import unavailable_within
-from coupon.model import Day
+from coupon.domain.model import Day
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.search import Query
 from tests.contracts.test_search import drop

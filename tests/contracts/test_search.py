@@ -17,10 +17,10 @@ from backends.testing.coupons import after, some_coupons
 from backends.testing.search import SearchContract, held, opened
 from backends.testing.search_processes import SearchAcrossProcesses
 from backends.testing.search_rebuild import SearchRebuildContract
-from coupon.codes import Mint
-from coupon.model import Day
+from coupon.acceptance.queries import Queries
+from coupon.domain.codes import Mint
+from coupon.domain.model import Day
 from coupon.ports.search import Query, Search
-from coupon.queries import Queries
 from tests.services import Services
 
 DATA = Path(__file__).parents[1] / "data" / "511aa48"

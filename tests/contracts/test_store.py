@@ -12,9 +12,9 @@ from backends.store.memory import MemoryStore
 from backends.testing.coupons import after, some_coupons
 from backends.testing.store import StoreContract, opened
 from backends.testing.store_processes import StoreAcrossProcesses
+from coupon.domain.serialization import dump, encode_history
 from coupon.ports.store import Store, Unreadable
 from coupon.ports.url import ConfigurationError
-from coupon.wire import dump, encode_history
 from tests.services import Services
 
 

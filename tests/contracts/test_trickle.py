@@ -15,7 +15,7 @@ from backends.testing.timing import unavailable_within
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.cache import Cache
 from coupon.ports.search import Query
-from coupon.wiring import open_backend
+from coupon.runtime.wiring import open_backend
 from tests.contracts.test_search import drop
 from tests.proof.chaos.links import Link, Links
 from tests.services import Services

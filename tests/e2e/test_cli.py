@@ -14,17 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from coupon.dead_letters import encode
-from coupon.importing import WINDOW
+from coupon.applying.dead_letters import encode
+from coupon.bulk.importer import WINDOW
+from coupon.bulk.scan import pages
 from coupon.ports.queue import Delivery, Position, Queue
 from coupon.ports.store import Store
-from coupon.scanning import pages
-from coupon.wiring import open_backend
+from coupon.runtime.wiring import open_backend
 from tests.e2e.deployment import ROOT, Deployment, embedded, eventually, rss_peak_mb
 
 COUPON = str(Path(sys.executable).parent / "coupon")
 IMPATIENT = """
-from coupon import cli, patience
+from coupon import cli
+from coupon.runtime import retry as patience
 from coupon.cli import import_file
 import_file.QUIET_S, patience.AWAY_MAX_S = 0.5, 0.5
 cli.main()

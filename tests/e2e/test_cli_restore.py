@@ -5,12 +5,12 @@ import sqlite3
 
 import pytest
 
-from coupon import settings
-from coupon.heartbeat import STALE_S
-from coupon.model import Kind
+from coupon.domain.model import Kind
+from coupon.domain.topics import all_topics
 from coupon.ports.search import Query
-from coupon.topics import all_topics
-from coupon.wiring import open_backends
+from coupon.runtime import settings
+from coupon.runtime.heartbeat import STALE_S
+from coupon.runtime.wiring import open_backends
 from tests.e2e.deployment import Deployment, embedded
 from tests.worker.conftest import World
 from tests.worker.restored import coupons_of

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from coupon import garbage
+from coupon.runtime import gc_tuning as garbage
 from tests.e2e.deployment import ROOT, embedded
 
 TOLD = "print(gc.get_freeze_count(), gc.get_threshold()[0])"
@@ -18,7 +18,7 @@ worker.main([])
 """
 CLI = f"""
 import gc
-from coupon.cli.session import session
+from coupon.cli.context import session
 with session():
     {TOLD}
 """

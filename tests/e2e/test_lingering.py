@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 import requests
 
-from coupon.web import lingering
+from coupon.web import gunicorn_worker as lingering
 from coupon.web.connection import Connection, Waits
-from coupon.web.lingering import HESITATE_S, LingeringThreadWorker
-from coupon.web.slowness import Slowness
+from coupon.web.gunicorn_worker import HESITATE_S, LingeringThreadWorker
+from coupon.web.slow_clients import Slowness
 from tests.e2e.deployment import Deployment, children, embedded, eventually
 
 ASK = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -15,7 +15,7 @@ class LoudCache(MemoryCache):
 """
 PROGRAM = """
 from coupon.ports.cache import Cache
-from coupon.wiring import open_backend
+from coupon.runtime.wiring import open_backend
 
 cache = open_backend(Cache, "loud://")
 assert cache.add("k", b"v", 10)

@@ -11,10 +11,10 @@ import pytest
 import requests
 import urllib3
 
-from coupon.codes import parse
+from coupon.acceptance.reservations import cache_key
+from coupon.domain.codes import parse
 from coupon.ports.cache import Cache
-from coupon.reservations import cache_key
-from coupon.wiring import open_backend
+from coupon.runtime.wiring import open_backend
 from tests.e2e.deployment import Deployment, embedded, eventually, on_services
 
 CLIENTS = 16

@@ -6,12 +6,12 @@ from random import Random
 import pytest
 import structlog
 
-from coupon.model import Kind, Refused
+from coupon.acceptance.reservations import Busy
+from coupon.domain.model import Kind, Refused
+from coupon.domain.topics import command_topics
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store
-from coupon.reservations import Busy
-from coupon.topics import command_topics
-from coupon.wiring import open_backend
+from coupon.runtime.wiring import open_backend
 from tests.e2e.deployment import embedded, on_services
 from tests.worker.conftest import FIRST, LAST, SHOP, a_world
 from tests.worker.restored import coupons_of, differences, restore

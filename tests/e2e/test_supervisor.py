@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from coupon import garbage
-from coupon.supervisor import stop
+from coupon.runtime import gc_tuning as garbage
+from coupon.runtime.supervisor import stop
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
 
@@ -60,7 +60,7 @@ class House:
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "coupon.supervisor"],
+                [sys.executable, "-m", "coupon.runtime.supervisor"],
                 cwd=folder,
                 env={**os.environ, "PORT": str(self.port), "WEB_CONCURRENCY": "1", **environ},
                 stdout=log,

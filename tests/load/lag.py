@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from coupon import settings
+from coupon.domain.topics import GROUP, command_topics
 from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.ports.queue import Queue
-from coupon.topics import GROUP, command_topics
-from coupon.wiring import open_backend
+from coupon.runtime import settings
+from coupon.runtime.wiring import open_backend
 from tests.e2e.deployment import eventually
 
 START_WITHIN_S = 30.0

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from backends.testing.coupons import changed, some_coupons
-from coupon.model import Coupon
+from coupon.domain.model import Coupon
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.search import Query, Search
 from coupon.ports.store import Store
-from coupon.wiring import open_backend
+from coupon.runtime.wiring import open_backend
 
 ROUNDS_MIN, LONGEST_S = 40, 30.0
 KINDS = {

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import cast
 
-from coupon.codes import Mint
-from coupon.creation import codes_of
-from coupon.creation_progress import CreationProgress
-from coupon.model import Command, Coupon, CreateCoupons, Reason, create
-from coupon.operations import ChangeAddress, CreationAddress, Operations, UnknownAddress
+from coupon.acceptance.creation_progress import CreationProgress
+from coupon.acceptance.operations import ChangeAddress, CreationAddress, Operations, UnknownAddress
+from coupon.domain.chunks import codes_of
+from coupon.domain.codes import Mint
+from coupon.domain.model import Command, Coupon, CreateCoupons, Reason, create
+from coupon.domain.serialization import document
 from coupon.ports.store import Store
-from coupon.wire import document
 from tests.proof.keys import key_violations, words_of
 from tests.proof.lineage import Lineage, Violation, as_the_queue_has_it, is_settled, made_by
 from tests.proof.losers import Losers, contradictions, was_cut_off

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from coupon.codes import Mint
-from coupon.model import Command, CreateCoupons
-from coupon.operations import ChangeAddress, CreationAddress
+from coupon.acceptance.operations import ChangeAddress, CreationAddress
+from coupon.domain.codes import Mint
+from coupon.domain.model import Command, CreateCoupons
 from tests.proof.lineage import Violation
 from tests.proof.record import Evidence, Request, Words
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from coupon.model import KEY_LENGTH, Command, Coupon, Entry, Kind, Refused, check, number_of, transition
+from coupon.domain.model import KEY_LENGTH, Command, Coupon, Entry, Kind, Refused, check, number_of, transition
 from tests.proof.record import FIRST, Observed, Read, Request
 
 Node = tuple[str, int]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from coupon.model import Command, Coupon, CreateCoupons, Refused, transition
+from coupon.domain.model import Command, Coupon, CreateCoupons, Refused, transition
 from tests.proof.lineage import Violation, imagined, refuses
 from tests.proof.record import Request
 

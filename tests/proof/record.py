@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TextIO
 
-from coupon.model import REJECTIONS_MAX, Command, Coupon, CreateCoupons, Day
-from coupon.wire import Document
+from coupon.domain.model import REJECTIONS_MAX, Command, Coupon, CreateCoupons, Day
+from coupon.domain.serialization import Document
 
 FIRST, LAST = Day("2020-01-01"), Day("2099-12-31")
 """The days of every coupon of a run, but for a key that is used for other days: no command is refused for its day."""

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from coupon import settings
-from coupon.codes import Mint
-from coupon.model import Reason, Rejection
-from coupon.operations import ChangeAddress, Operations
+from coupon.acceptance.operations import ChangeAddress, Operations
+from coupon.domain.codes import Mint
+from coupon.domain.model import Reason, Rejection
+from coupon.runtime import settings
 from tests.proof.checker import NOT_YET_KEPT, violations
 from tests.proof.record import CALLER, Evidence, Observed, Request
 from tests.proof.simulation.faults import Faults

@@ -16,8 +16,8 @@ from elasticsearch import Elasticsearch
 from backends.testing.search import opened as search_at
 from backends.testing.search import walk
 from backends.testing.store import opened as store_at
+from coupon.domain.serialization import document
 from coupon.ports.search import Query
-from coupon.wire import document
 from tests.contracts.conftest import dynamodb_table
 from tests.contracts.test_search import drop
 from tests.proof.at_the_edge import KINDS, Outcome

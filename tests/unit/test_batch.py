@@ -1,8 +1,8 @@
-from coupon.batch import COMMANDS_A_COUPON_MAX, PART_MAX, Owed, Unreadable, parts, task
-from coupon.model import CHUNK, Kind
-from coupon.owed import messages
+from coupon.applying.batch import COMMANDS_A_COUPON_MAX, PART_MAX, Owed, Unreadable, parts, task
+from coupon.applying.outbox import messages
+from coupon.domain.model import CHUNK, Kind
+from coupon.domain.serialization import dump, encode_command
 from coupon.ports.queue import Delivery
-from coupon.wire import dump, encode_command
 from tests.coupons import a_command, a_creation
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coupon.codes import InvalidCode, Mint, parse, show
+from coupon.domain.codes import InvalidCode, Mint, parse, show
 
 MINT = Mint("a secret of some length")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from marshmallow import missing
 
-from coupon import settings
-from coupon.rows import Row, open_rows, rows
+from coupon.bulk.csv_rows import Row, open_rows, rows
+from coupon.runtime import settings
 
 CONF = Path(__file__).parents[2] / "conf"
 LINE = re.compile(r"^(?:# )?(COUPON_[A-Z_]+)=(.*)$", re.MULTILINE)

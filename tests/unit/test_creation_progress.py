@@ -7,13 +7,13 @@ import pytest
 
 from backends.cache.memory import MemoryCache
 from backends.store.memory import MemoryStore
-from coupon import settings
-from coupon.creation import spans
-from coupon.model import CHUNK, create
-from coupon.operations import CreationAddress, Status
+from coupon.acceptance.operations import CreationAddress, Status
+from coupon.acceptance.service import CommandService
+from coupon.domain.chunks import spans
+from coupon.domain.model import CHUNK, create
 from coupon.ports.backend import BackendUnavailable
-from coupon.service import CommandService
-from coupon.wiring import open_backends
+from coupon.runtime import settings
+from coupon.runtime.wiring import open_backends
 from tests.coupons import a_creation
 
 AMOUNT = 1_000_000
@@ -164,7 +164,7 @@ def test_the_last_chunk_counts_what_it_has(desk, amount):
 
 
 def test_many_creations_are_remembered_within_bounds(desk, monkeypatch):
-    from coupon import creation_progress
+    from coupon.acceptance import creation_progress
 
     monkeypatch.setattr(creation_progress, "REMEMBERED", 5)
     monkeypatch.setattr(creation_progress, "REMEMBERED_COMPLETE", 5)

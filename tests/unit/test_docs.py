@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from marshmallow import missing
 
-from coupon import settings, wiring
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Queue
 from coupon.ports.search import Search
 from coupon.ports.store import Store
 from coupon.ports.url import Url
+from coupon.runtime import settings, wiring
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (ROOT / "docs" / "settings.md").read_text()

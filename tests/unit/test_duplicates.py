@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coupon.duplicates import BUCKET_BYTES, BUCKETS_MAX, Duplicate, DuplicateFinder
+from coupon.bulk.duplicates import BUCKET_BYTES, BUCKETS_MAX, Duplicate, DuplicateFinder
 
 
 @given(st.lists(st.sampled_from("ABCDEFGHIJ")), st.sampled_from([0, 3 * BUCKET_BYTES, 10 * BUCKETS_MAX * BUCKET_BYTES]))

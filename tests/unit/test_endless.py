@@ -14,7 +14,7 @@ from backends.testing.timing import unavailable_within
 from coupon.ports.cache import Cache
 from coupon.ports.search import Query, Search
 from coupon.ports.store import Store
-from coupon.wiring import open_backend
+from coupon.runtime.wiring import open_backend
 
 HTTP = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Elastic-Product: Elasticsearch\r\n"
 PIECE = b"x" * 65_536

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from coupon.exporting import csv_writer, export, json_writer
-from coupon.model import Day
+from coupon.bulk.exporter import csv_writer, export, json_writer
+from coupon.bulk.reindex import reindex
+from coupon.bulk.scan import PAGE, pages
+from coupon.domain.model import Day
+from coupon.domain.serialization import document
 from coupon.ports.search import Query, Search
 from coupon.ports.store import Page, Store
-from coupon.reindexing import reindex
-from coupon.scanning import PAGE, pages
-from coupon.wire import document
-from coupon.wiring import open_backend
+from coupon.runtime.wiring import open_backend
 from tests.coupons import NOW, a_coupon
 
 ISSUED = a_coupon("B" * 19, user_id='=Müller, "Ann"', issued_at=NOW + 1)

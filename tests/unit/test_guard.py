@@ -7,9 +7,9 @@ import pytest
 
 from backends.store.memory import MemoryStore
 from backends.testing.timing import takes_less_than
-from coupon.guard import PAUSE_MAX_MS, SLOW_MS, UNGUARDED, Guard, guarded
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.store import Store
+from coupon.web.bulkhead import PAUSE_MAX_MS, SLOW_MS, UNGUARDED, Guard, guarded
 from tests.coupons import a_coupon
 
 LIMIT, PATIENCE_MS = 3, 10_000

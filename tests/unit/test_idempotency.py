@@ -3,9 +3,9 @@
 import pytest
 
 from backends.cache.memory import MemoryCache
-from coupon.cache_entries import CacheOrAway
-from coupon.codes import Mint
-from coupon.idempotency import IdempotencyKeyReused, IdempotencyKeys
+from coupon.acceptance.idempotency import IdempotencyKeyReused, IdempotencyKeys
+from coupon.domain.codes import Mint
+from coupon.runtime.cache_entries import CacheOrAway
 
 ONE, OTHER = "k" * 12 + "wordsofit", "k" * 12 + "another1"
 

@@ -6,19 +6,21 @@ from dataclasses import replace
 
 import pytest
 
-from coupon import importing, patience, settings
+from coupon.acceptance.requests import Caller
+from coupon.acceptance.service import CommandService
+from coupon.bulk import importer as importing
+from coupon.bulk.csv_rows import BadRow, open_rows
+from coupon.bulk.duplicates import DuplicateFinder
+from coupon.bulk.importer import Counts, Importer, RejectedRows, check, checked_rows
 from coupon.cli import import_file
-from coupon.drain import Worker
-from coupon.duplicates import DuplicateFinder
-from coupon.importing import Counts, Importer, RejectedRows, check, checked_rows
-from coupon.model import CHUNK, Day, Kind
+from coupon.domain.model import CHUNK, Day, Kind
+from coupon.domain.serialization import decode_command
+from coupon.domain.topics import CREATION, all_topics
 from coupon.ports.backend import BackendUnavailable
-from coupon.rows import BadRow, open_rows
-from coupon.service import CommandService
-from coupon.topics import CREATION, all_topics
-from coupon.wire import decode_command
-from coupon.wiring import Backends, open_backends
-from coupon.wishes import Caller
+from coupon.runtime import retry as patience
+from coupon.runtime import settings
+from coupon.runtime.wiring import Backends, open_backends
+from coupon.worker.worker import Worker
 from tests.coupons import a_coupon
 from tests.worker.faults import Faulty, away
 
@@ -375,7 +377,7 @@ def test_an_import_waits_while_as_much_is_queued_as_may_be(tmp_path, monkeypatch
         desk.work()
 
     monkeypatch.setattr(importing.time, "sleep", nap)
-    monkeypatch.setattr("coupon.backlog.RECENT_MS", 0)
+    monkeypatch.setattr("coupon.acceptance.creation_backlog.RECENT_MS", 0)
     assert desk.run(*(f"{code(n)}, {DAYS}" for n in range(100)), pause=None) == Counts(new=100)
     assert naps
     assert [role for role, _ in desk.away] == ["workers"]

@@ -7,12 +7,12 @@ import pytest
 from backends.cache.memory import MemoryCache
 from backends.queue.memory import MemoryQueue
 from backends.store.memory import MemoryStore
-from coupon.cache_entries import UNFENCED, Claim, Confirmed, Entries, cache_key
-from coupon.codes import Mint
-from coupon.invalidation import Invalidation
-from coupon.model import Kind, transition
+from coupon.domain.codes import Mint
+from coupon.domain.model import Kind, transition
+from coupon.domain.topics import INVALIDATE
 from coupon.ports.backend import BackendUnavailable
-from coupon.topics import INVALIDATE
+from coupon.runtime.cache_entries import UNFENCED, Claim, Confirmed, Entries, cache_key
+from coupon.worker.cache_invalidator import Invalidation
 from tests.coupons import a_command, a_coupon
 from tests.worker.faults import Faulty, away
 

@@ -6,7 +6,7 @@ import sys
 
 PROGRAM = """
 import structlog
-from coupon import logs
+from coupon.runtime import logs
 
 logs.configure("info", "json")
 log = structlog.get_logger("test")

@@ -3,9 +3,9 @@
 import pytest
 
 from backends.store.memory import MemoryStore
-from coupon.carrying_out import create_all
-from coupon.codes import Mint
-from coupon.model import WHOLE
+from coupon.applying.apply import create_all
+from coupon.domain.codes import Mint
+from coupon.domain.model import WHOLE
 from coupon.ports.backend import BackendUnavailable
 from tests.coupons import a_coupon, a_creation
 from tests.worker.faults import Faulty, away

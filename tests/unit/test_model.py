@@ -2,7 +2,7 @@
 
 import pytest
 
-from coupon.model import HISTORY_MAX, Coupon, Day, Kind, Reason, Refused, transition
+from coupon.domain.model import HISTORY_MAX, Coupon, Day, Kind, Reason, Refused, transition
 from tests.coupons import NOW, a_command, a_coupon
 
 CREATED = a_coupon()

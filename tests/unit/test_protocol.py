@@ -2,8 +2,8 @@
 
 import pytest
 
-from coupon.model import HISTORY_MAX, KEY_LENGTH, REJECTIONS_MAX, Kind, Reason, transition
-from coupon.protocol import Standing, Verdict, find, outcome, settle
+from coupon.domain.model import HISTORY_MAX, KEY_LENGTH, REJECTIONS_MAX, Kind, Reason, transition
+from coupon.domain.protocol import Standing, Verdict, find, outcome, settle
 from tests.coupons import a_command, a_coupon
 
 COUPON = a_coupon()

@@ -5,9 +5,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from structlog.testing import capture_logs
 
-from coupon.codes import Mint
-from coupon.queries import AGAIN, ROUNDS, Queries
-from coupon.wire import document
+from coupon.acceptance.queries import AGAIN, ROUNDS, Queries
+from coupon.domain.codes import Mint
+from coupon.domain.serialization import document
 from tests.coupons import a_coupon
 
 CODES = [f"{number:019d}" for number in range(40)]

@@ -8,16 +8,16 @@ import pytest
 from backends.cache.memory import MemoryCache
 from backends.queue.memory import MemoryQueue
 from backends.store.memory import MemoryStore
-from coupon import settings
-from coupon.cache_entries import UNFENCED, CacheOrAway, Claim, Confirmed, Entries, Provisional, cache_key
-from coupon.codes import Mint
-from coupon.fences import Fences
-from coupon.model import Coupon, Kind, transition
+from coupon.acceptance.fences import Fences
+from coupon.acceptance.reservations import Busy, Reservations, extends
+from coupon.domain.codes import Mint
+from coupon.domain.model import Coupon, Kind, transition
+from coupon.domain.protocol import settle
+from coupon.domain.serialization import Malformed, encode_coupon
+from coupon.domain.topics import GROUP
 from coupon.ports.queue import Message, Position
-from coupon.protocol import settle
-from coupon.reservations import Busy, Reservations, leads_to
-from coupon.topics import GROUP
-from coupon.wire import Malformed, encode_coupon
+from coupon.runtime import settings
+from coupon.runtime.cache_entries import UNFENCED, CacheOrAway, Claim, Confirmed, Entries, Provisional, cache_key
 from tests.coupons import NOW, a_command, a_coupon
 
 BORN = a_coupon()
@@ -33,7 +33,7 @@ _, AHEAD = settle(ISSUED, a_command(Kind.CANCEL, "c", "ghost", 2), wait=False)
 
 @pytest.mark.parametrize("stored", [BORN, ISSUED, CANCELLED])
 def test_what_leads_on_from_the_store_is_right(stored):
-    assert leads_to(stored, CANCELLED)
+    assert extends(stored, CANCELLED)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_what_leads_on_from_the_store_is_right(stored):
 )
 def test_what_is_past_or_on_another_branch_or_settled_is_wrong(cached, stored):
     """Also when both branches end with attempts of one operation."""
-    assert not leads_to(stored, cached)
+    assert not extends(stored, cached)
 
 
 class Room:

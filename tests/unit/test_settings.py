@@ -1,7 +1,7 @@
 import pytest
 
-from coupon import settings
 from coupon.ports.url import ConfigurationError, Url
+from coupon.runtime import settings
 
 GIVEN = {
     "COUPON_CACHE_URL": "memory://",

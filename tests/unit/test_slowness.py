@@ -3,9 +3,9 @@ import socket
 import pytest
 from structlog.testing import capture_logs
 
-from coupon.web import slowness
+from coupon.web import slow_clients as slowness
 from coupon.web.connection import Connection, Waits
-from coupon.web.slowness import BYTES_A_SECOND, CROWDED, GRACE_S, SAY_EVERY_S, Slowness, begin, extend, first_to_go
+from coupon.web.slow_clients import BYTES_A_SECOND, CROWDED, GRACE_S, SAY_EVERY_S, Slowness, begin, extend, first_to_go
 
 
 class Clock:

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from coupon.model import Kind
+from coupon.acceptance.reservations import Busy
+from coupon.acceptance.uncached import TOGETHER_MAX, WAIT_MS, Unreserved
+from coupon.domain.model import Kind
 from coupon.ports.backend import BackendUnavailable
-from coupon.reservations import Busy
-from coupon.unreserved import TOGETHER_MAX, WAIT_MS, Unreserved
 from tests.coupons import a_command, a_coupon
 
 COUPON = a_coupon()

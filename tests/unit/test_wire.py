@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coupon.model import HISTORY_MAX, REJECTIONS_MAX, Coupon, Kind, Reason, Rejection, transition
-from coupon.wire import (
+from coupon.domain.model import HISTORY_MAX, REJECTIONS_MAX, Coupon, Kind, Reason, Rejection, transition
+from coupon.domain.serialization import (
     AMOUNT_MAX,
     INSTANT_MAX,
     NAME_MAX,

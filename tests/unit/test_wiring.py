@@ -1,11 +1,11 @@
 import pytest
 
-from coupon import wiring
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Queue
 from coupon.ports.search import Search
 from coupon.ports.store import Store
 from coupon.ports.url import ConfigurationError
+from coupon.runtime import wiring
 
 ROLES = {"cache": Cache, "queue": Queue, "store": Store, "search": Search}
 

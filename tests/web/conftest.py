@@ -9,13 +9,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from coupon.clock import monotonic_ms
-from coupon.drain import Worker
-from coupon.model import Coupon
-from coupon.settings import Settings, load
-from coupon.topics import all_topics
+from coupon.domain.clock import monotonic_ms
+from coupon.domain.model import Coupon
+from coupon.domain.topics import all_topics
+from coupon.runtime.settings import Settings, load
+from coupon.runtime.wiring import Backends, open_backends
 from coupon.web import create_app
-from coupon.wiring import Backends, open_backends
+from coupon.worker.worker import Worker
 
 NOON = 1_795_348_800_000
 """2026-11-22T12:00:00Z, in ms."""

@@ -1,7 +1,7 @@
 import pytest
 
-from coupon.codes import parse
-from coupon.model import Kind
+from coupon.domain.codes import parse
+from coupon.domain.model import Kind
 from tests.web.problems import refused
 
 
@@ -167,7 +167,7 @@ def test_the_caller_is_the_actor_of_the_history(api, code, drain):
 
 
 def test_the_caller_is_named_in_the_header_of_the_settings(environ, backends):
-    from coupon.settings import load
+    from coupon.runtime.settings import load
     from coupon.web import create_app
     from tests.web.conftest import Api
 

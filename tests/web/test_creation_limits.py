@@ -2,10 +2,10 @@
 
 import pytest
 
-from coupon.drain import Worker
-from coupon.settings import load
-from coupon.topics import CREATION, GROUP
+from coupon.domain.topics import CREATION, GROUP
+from coupon.runtime.settings import load
 from coupon.web import create_app
+from coupon.worker.worker import Worker
 from tests.web.conftest import Api, TurnableClock
 from tests.web.problems import problem, refused
 
@@ -154,7 +154,7 @@ def test_without_a_cache_the_total_still_protects(shop, monkeypatch):
 
 
 def test_a_share_is_of_bounded_size(shop, monkeypatch):
-    from coupon import creation_limits
+    from coupon.acceptance import creation_limits
 
     monkeypatch.setattr(creation_limits, "SHARE_MAX", 4)
     api = shop.process()

@@ -10,7 +10,7 @@ import pytest
 
 from backends.testing.timing import takes_less_than
 from coupon.web import PART_FOR_COMMANDS, PART_FOR_SEARCH, THREADS
-from coupon.web.sharing import FRESH_MS
+from coupon.web.single_flight import FRESH_MS
 from tests.web.problems import refused
 
 CALLERS = 40

@@ -4,13 +4,13 @@ import threading
 import pytest
 
 from backends.testing.timing import takes_less_than
-from coupon.clock import now_ms
-from coupon.codes import Mint
-from coupon.drain import Worker
-from coupon.living import living
+from coupon.domain.clock import now_ms
+from coupon.domain.codes import Mint
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Message
-from coupon.web.sharing import FRESH_MS
+from coupon.runtime.worker_registry import living
+from coupon.web.single_flight import FRESH_MS
+from coupon.worker.worker import Worker
 from tests.web.problems import problem, refused
 
 

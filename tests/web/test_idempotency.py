@@ -5,9 +5,9 @@ from contextlib import nullcontext
 
 import pytest
 
-from coupon.cache_entries import cache_key
-from coupon.creation_limits import TooManyCreations
+from coupon.acceptance.creation_limits import TooManyCreations
 from coupon.ports.backend import BackendUnavailable
+from coupon.runtime.cache_entries import cache_key
 from tests.web.conftest import Api
 from tests.web.problems import refused
 
@@ -119,10 +119,10 @@ def test_a_retry_that_is_refused_leaves_the_key_to_the_request_that_bound_it(api
 
     with monkeypatch.context() as patch:
         patch.setattr(backends.queue, "publish", unknown)
-        patch.setattr("coupon.creation_limits.CreationLimits.admitted", lambda *_: nullcontext())
+        patch.setattr("coupon.acceptance.creation_limits.CreationLimits.admitted", lambda *_: nullcontext())
         assert refused(api.create(amount=2, **KEY)) == (503, "UNAVAILABLE")
     with monkeypatch.context() as patch:
-        patch.setattr("coupon.creation_limits.CreationLimits.admitted", too_many)
+        patch.setattr("coupon.acceptance.creation_limits.CreationLimits.admitted", too_many)
         assert refused(api.create(amount=2, **KEY)) == (429, "TOO_MANY_CREATIONS")
     assert refused(api.create(amount=3, **KEY)) == REUSED
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from backends.testing.timing import TRIES
-from coupon.topics import command_topics
+from coupon.domain.topics import command_topics
 from tests.web.problems import problem, refused, wrong_fields
 
 CREATION = {"amount": 1, "validFrom": "2026-11-01", "expireAt": "2026-11-30"}
@@ -26,7 +26,7 @@ def test_an_amount_is_a_whole_number_from_one_to_a_million(api, amount):
 
 
 def test_the_largest_amount_is_a_setting(environ, backends):
-    from coupon.settings import load
+    from coupon.runtime.settings import load
     from coupon.web import create_app
 
     client = create_app(load(environ | {"COUPON_MAX_AMOUNT": "7"}), backends).test_client()
@@ -101,7 +101,7 @@ def test_of_many_unknown_fields_the_first_twenty_are_named(api, number):
 
 
 def test_a_body_of_very_many_fields_costs_little(environ, backends):
-    from coupon.settings import load
+    from coupon.runtime.settings import load
     from coupon.web import create_app
 
     client = create_app(load(environ | {"COUPON_MAX_BODY_BYTES": "1000000"}), backends).test_client()

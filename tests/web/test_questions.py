@@ -1,7 +1,7 @@
 import pytest
 
-from coupon.codes import show
-from coupon.model import Day
+from coupon.domain.codes import show
+from coupon.domain.model import Day
 from tests.coupons import a_coupon
 from tests.web.conftest import TODAY
 from tests.web.problems import refused, wrong_fields
@@ -118,7 +118,7 @@ def test_a_walk_that_began_before_midnight_goes_on_with_its_day(api, put_in_sear
 
 
 def test_today_is_in_the_time_zone_of_the_settings(environ, backends, clock, put_in_search):
-    from coupon.settings import load
+    from coupon.runtime.settings import load
     from coupon.web import create_app
 
     put_in_search(coupons(1, expire_at="2026-11-23"))

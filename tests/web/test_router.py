@@ -2,7 +2,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from coupon import logs
+from coupon.runtime import logs
 from coupon.web import problems
 from tests.web.problems import problem, refused
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from backends.testing.timing import takes_less_than
-from coupon.drain import Worker
 from coupon.web.commands import WAITING_MAX
+from coupon.worker.worker import Worker
 from tests.web.problems import problem, refused
 
 

@@ -4,16 +4,16 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from coupon import settings
-from coupon.cache_entries import Claim, Entries, cache_key
-from coupon.drain import Worker
-from coupon.model import Coupon, Day, Kind
-from coupon.operations import ChangeAddress, CreationAddress
+from coupon.acceptance.operations import ChangeAddress, CreationAddress
+from coupon.acceptance.requests import Caller, a_wish, command_of
+from coupon.acceptance.service import CommandService
+from coupon.domain.model import Coupon, Day, Kind
+from coupon.domain.topics import OWED, all_topics, command_topics
 from coupon.ports.backend import BackendUnavailable
-from coupon.service import CommandService
-from coupon.topics import OWED, all_topics, command_topics
-from coupon.wiring import Backends, open_backends
-from coupon.wishes import Caller, a_wish, command_of
+from coupon.runtime import settings
+from coupon.runtime.cache_entries import Claim, Entries, cache_key
+from coupon.runtime.wiring import Backends, open_backends
+from coupon.worker.worker import Worker
 from tests.coupons import NOW
 
 SHOP = Caller("shop")

@@ -1,16 +1,16 @@
 """A store made anew from a queue, and how it differs from what it was."""
 
 from backends.store.memory import MemoryStore
-from coupon.codes import Mint
-from coupon.model import Coupon
+from coupon.bulk.queue_history import Recorded
+from coupon.bulk.restore import Counts, Restore
+from coupon.bulk.scan import pages
+from coupon.domain.codes import Mint
+from coupon.domain.model import Coupon
+from coupon.domain.topics import all_topics
 from coupon.ports.queue import Queue
 from coupon.ports.store import Store
-from coupon.recorded import Recorded
-from coupon.restoring import Counts, Restore
-from coupon.scanning import pages
-from coupon.settings import Settings
-from coupon.topics import all_topics
-from coupon.wiring import Backends
+from coupon.runtime.settings import Settings
+from coupon.runtime.wiring import Backends
 
 
 def coupons_of(store: Store) -> dict[str, Coupon]:

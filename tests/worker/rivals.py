@@ -2,11 +2,11 @@
 
 from random import Random
 
-from coupon.clock import day_of
-from coupon.model import Command, Coupon, CreateCoupons, Kind, Refused, transition
+from coupon.domain.clock import day_of
+from coupon.domain.model import Command, Coupon, CreateCoupons, Kind, Refused, transition
+from coupon.domain.serialization import encode_command
+from coupon.domain.topics import CREATION, LAYOUTS
 from coupon.ports.queue import Message
-from coupon.topics import CREATION, LAYOUTS
-from coupon.wire import encode_command
 from tests.worker.conftest import FIRST, LAST, World
 
 CHANGES = (Kind.ISSUE, Kind.USE, Kind.CANCEL, Kind.CANCEL_USE)

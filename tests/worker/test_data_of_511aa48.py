@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from backends.store.memory import MemoryStore
-from coupon import settings
-from coupon.drain import Worker
-from coupon.model import Kind
-from coupon.operations import CreationAddress
-from coupon.service import CommandService
-from coupon.topics import OWED, all_topics, command_topics
-from coupon.wiring import open_backends
-from coupon.wishes import Caller
+from coupon.acceptance.operations import CreationAddress
+from coupon.acceptance.requests import Caller
+from coupon.acceptance.service import CommandService
+from coupon.domain.model import Kind
+from coupon.domain.topics import OWED, all_topics, command_topics
+from coupon.runtime import settings
+from coupon.runtime.wiring import open_backends
+from coupon.worker.worker import Worker
 from tests.worker.restored import restore
 
 DATA = Path(__file__).parents[1] / "data" / "511aa48"

@@ -6,20 +6,20 @@ from contextlib import suppress
 import pytest
 from structlog.testing import capture_logs
 
-from coupon import dead_letters
-from coupon.cache_entries import Confirmed, Entries, cache_key
-from coupon.creating import TOGETHER_MS
-from coupon.drain import IDLE_S, PAUSE_S, POLL_S
-from coupon.model import CHUNK, HISTORY_MAX, REJECTIONS_MAX, Command, Kind, Reason, Refused, transition
-from coupon.operations import Forgotten, Status
+from coupon.acceptance.creations import TOGETHER_MS
+from coupon.acceptance.operations import Forgotten, Status
+from coupon.acceptance.reservations import Busy
+from coupon.acceptance.service import REQUEST_MAX_MS
+from coupon.applying import dead_letters
+from coupon.domain.model import CHUNK, HISTORY_MAX, REJECTIONS_MAX, Command, Kind, Reason, Refused, transition
+from coupon.domain.serialization import decode_command, encode_command
+from coupon.domain.topics import CREATION, REINDEX
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
 from coupon.ports.search import Query
-from coupon.progress import TOLD_WITHIN_MS
-from coupon.reservations import Busy
-from coupon.service import REQUEST_MAX_MS
-from coupon.topics import CREATION, REINDEX
-from coupon.wire import decode_command, encode_command
+from coupon.runtime.cache_entries import Confirmed, Entries, cache_key
+from coupon.worker.checkpoint import TOLD_WITHIN_MS
+from coupon.worker.worker import IDLE_S, PAUSE_S, POLL_S
 from tests.coupons import a_command, a_creation
 from tests.worker.conftest import FIRST, LAST, SHOP, a_world
 from tests.worker.faults import Faulty, away

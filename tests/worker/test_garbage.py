@@ -4,13 +4,14 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from coupon import dead_letters, reading
-from coupon.model import Kind
+from coupon.applying import dead_letters
+from coupon.applying import safe_reads as reading
+from coupon.domain.model import Kind
+from coupon.domain.serialization import dump
+from coupon.domain.topics import OWED
 from coupon.ports.queue import Message
 from coupon.ports.search import Query
 from coupon.ports.store import Unreadable
-from coupon.topics import OWED
-from coupon.wire import dump
 from tests.coupons import a_coupon
 from tests.worker.conftest import FIRST, LAST, SHOP
 

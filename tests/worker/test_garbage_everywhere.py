@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coupon import dead_letters
-from coupon.codes import show
-from coupon.model import Kind
+from coupon.applying import dead_letters
+from coupon.bulk.scan import pages
+from coupon.domain.codes import show
+from coupon.domain.model import Kind
+from coupon.domain.serialization import decode_coupon, dump, encode_coupon, fault_of_document
+from coupon.domain.topics import all_topics
 from coupon.ports.queue import Message
-from coupon.scanning import pages
-from coupon.topics import all_topics
 from coupon.web import create_app
-from coupon.wire import decode_coupon, dump, encode_coupon, fault_of_document
 from tests.coupons import a_command, a_creation
 from tests.worker.conftest import a_world
 

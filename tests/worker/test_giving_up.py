@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 from structlog.testing import CapturingLogger
 
-from coupon import dead_letters
-from coupon.carrying_out import DeploymentError
-from coupon.model import Kind
-from coupon.operations import Status
+from coupon.acceptance.operations import Status
+from coupon.applying import dead_letters
+from coupon.applying.apply import DeploymentError
+from coupon.domain.model import Kind
+from coupon.domain.serialization import encode_command
+from coupon.domain.topics import CREATION
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Delivery, Message
-from coupon.topics import CREATION
-from coupon.wire import encode_command
 from tests.coupons import a_command
 from tests.worker.conftest import FIRST, LAST, SHOP, World, a_world
 from tests.worker.faults import Faulty, away
@@ -48,7 +48,7 @@ def poisoned(world):
 def test_a_partition_full_of_poison_is_left_alone_loudly_and_the_others_go_on(world, poisoned, monkeypatch):
     _, limit = poisoned
     log = CapturingLogger()
-    monkeypatch.setattr("coupon.giving_up.log", log)
+    monkeypatch.setattr("coupon.worker.dead_letter_policy.log", log)
     others = [code for code in world.coupons(40) if position_of(world, code) != position_of(world, poisoned[0])]
     for other in others:
         world.change(Kind.ISSUE, other, "bob")
@@ -265,7 +265,7 @@ def test_a_worker_that_read_the_letters_just_now_knows_of_those_that_came_since(
 
 
 def test_only_new_letters_are_read_and_only_the_newest_are_remembered(world, monkeypatch):
-    monkeypatch.setattr("coupon.giving_up.OPERATIONS_MAX", 20)
+    monkeypatch.setattr("coupon.worker.dead_letter_policy.OPERATIONS_MAX", 20)
     queue = Faulty(world.backends.queue)
     monkeypatch.setattr(world.worker._giving_up, "_queue", queue)
     giving_up = world.worker._giving_up

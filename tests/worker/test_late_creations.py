@@ -3,12 +3,12 @@ creations that they need, as may happen when an empty store is made anew from th
 
 import pytest
 
-from coupon import dead_letters
-from coupon.codes import LENGTH
-from coupon.model import CHUNK, Kind
+from coupon.applying import dead_letters
+from coupon.domain.codes import LENGTH
+from coupon.domain.model import CHUNK, Kind
+from coupon.domain.serialization import encode_command
+from coupon.domain.topics import CREATION, LAYOUTS, command_topics
 from coupon.ports.queue import Message
-from coupon.topics import CREATION, LAYOUTS, command_topics
-from coupon.wire import encode_command
 from tests.coupons import a_command, a_creation
 from tests.worker.conftest import a_world
 

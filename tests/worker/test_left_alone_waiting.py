@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from coupon import dead_letters, horizons
-from coupon.model import Kind
+from coupon.applying import dead_letters
+from coupon.domain.model import Kind
+from coupon.domain.serialization import encode_command
 from coupon.ports.queue import Message, Position
-from coupon.wire import encode_command
+from coupon.worker import horizons
 from tests.coupons import a_command
 from tests.worker.conftest import a_world
 

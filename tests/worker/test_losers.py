@@ -2,11 +2,11 @@
 
 import pytest
 
-from coupon.losers import write_down, written_down
-from coupon.model import Kind, Loser, Reason
+from coupon.applying.lost_attempts import write_down, written_down
+from coupon.domain.model import Kind, Loser, Reason
+from coupon.domain.topics import REJECTIONS
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
-from coupon.topics import REJECTIONS
 from tests.worker.faults import Faulty, away
 
 
@@ -83,7 +83,7 @@ def test_with_one_topic_nothing_is_written_down(world):
 
 def test_without_its_topic_a_worker_waits_for_an_operator(per_command, monkeypatch):
     lost_use(per_command)
-    monkeypatch.setattr("coupon.losers.REJECTIONS", "nowhere")
+    monkeypatch.setattr("coupon.applying.lost_attempts.REJECTIONS", "nowhere")
     with pytest.raises(BackendUnavailable, match="run coupon init"):
         per_command.worker.run_once(poll_s=0)
 

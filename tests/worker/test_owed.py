@@ -2,13 +2,13 @@
 
 import pytest
 
-from coupon import dead_letters
-from coupon.cache_entries import cache_key
-from coupon.model import Kind
+from coupon.applying import dead_letters
+from coupon.domain.model import Kind
+from coupon.domain.topics import INVALIDATE, REINDEX
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Message
 from coupon.ports.search import Query
-from coupon.topics import INVALIDATE, REINDEX
+from coupon.runtime.cache_entries import cache_key
 from tests.worker.faults import Faulty
 
 

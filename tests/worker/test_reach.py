@@ -2,11 +2,11 @@
 
 import pytest
 
-from coupon.model import Kind
+from coupon.bulk.queue_history import Recorded
+from coupon.bulk.queue_reach import CLOCKS_MS, backup_needed_from
+from coupon.domain.model import Kind
+from coupon.domain.topics import CREATION, DEAD_LETTERS, REJECTIONS, all_topics
 from coupon.ports.queue import Message, Position
-from coupon.reach import CLOCKS_MS, backup_needed_from
-from coupon.recorded import Recorded
-from coupon.topics import CREATION, DEAD_LETTERS, REJECTIONS, all_topics
 from tests.worker.conftest import a_world
 
 MANY_LETTERS = {"COUPON_DEAD_LETTERS_IN_A_ROW": "1000"}

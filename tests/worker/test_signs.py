@@ -5,12 +5,12 @@ import json
 import msgspec
 import pytest
 
-from coupon import dead_letters
-from coupon.codes import Mint
-from coupon.living import Sign, living, tell
-from coupon.model import Kind
+from coupon.applying import dead_letters
+from coupon.domain.codes import Mint
+from coupon.domain.model import Kind
+from coupon.domain.serialization import encode_command
 from coupon.ports.queue import Message
-from coupon.wire import encode_command
+from coupon.runtime.worker_registry import Sign, living, tell
 from tests.coupons import a_command
 from tests.worker.conftest import FIRST, LAST, SHOP, a_world
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from coupon.model import CHUNK, Kind
-from coupon.operations import Status
+from coupon.acceptance.operations import Status
+from coupon.domain.model import CHUNK, Kind
+from coupon.domain.serialization import encode_command
+from coupon.domain.topics import CREATION
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Message
-from coupon.topics import CREATION
-from coupon.turns import PORTION, PORTION_MIN
-from coupon.wire import encode_command
+from coupon.worker.turns import PORTION, PORTION_MIN
 from tests.coupons import a_creation
 from tests.worker.conftest import FIRST, LAST, SHOP, a_world
 from tests.worker.faults import Faulty, away

@@ -5,16 +5,16 @@ import random
 import pytest
 from structlog.testing import capture_logs
 
-from coupon import dead_letters
-from coupon.batch import COMMANDS_A_COUPON_MAX
-from coupon.codes import LENGTH
-from coupon.model import HISTORY_MAX, Kind, create
-from coupon.operations import Status
+from coupon.acceptance.operations import Status
+from coupon.applying import dead_letters
+from coupon.applying.batch import COMMANDS_A_COUPON_MAX
+from coupon.domain.codes import LENGTH
+from coupon.domain.model import HISTORY_MAX, Kind, create
+from coupon.domain.serialization import decode_command, encode_command
+from coupon.domain.topics import all_topics, command_topics
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Message, Position
-from coupon.topics import all_topics, command_topics
-from coupon.wire import decode_command, encode_command
-from coupon.wiring import open_backends
+from coupon.runtime.wiring import open_backends
 from tests.coupons import a_command, a_creation
 from tests.worker.conftest import World, a_world
 
@@ -104,7 +104,7 @@ def test_one_coupon_with_many_waiting_commands_holds_up_no_other_of_its_partitio
 
 
 def test_a_partition_with_too_much_waiting_is_left_alone_until_it_gets_on(per_command, monkeypatch):
-    monkeypatch.setattr("coupon.waiting.BYTES_MAX", 3_000)
+    monkeypatch.setattr("coupon.worker.deferred.BYTES_MAX", 3_000)
     world = per_command
     codes = world.coupons(100)
     world.worker._consumer.close()

@@ -6,7 +6,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from coupon.topics import LAYOUTS
+from coupon.domain.topics import LAYOUTS
 from tests.e2e.deployment import ROOT
 from tests.proof.chaos.evidence import load
 from tests.proof.chaos.report import markdown

@@ -4,7 +4,7 @@ import random
 import threading
 from dataclasses import dataclass
 
-from coupon.model import Kind
+from coupon.domain.model import Kind
 
 RETIRED_AFTER = 40
 """Commands that a coupon may have seen: it remembers 100, and the verdict wants whole histories."""

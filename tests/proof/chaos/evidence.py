@@ -9,15 +9,23 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from coupon.cache_entries import Confirmed, Entries, cache_key
-from coupon.codes import Mint
-from coupon.model import Coupon
+from coupon.domain.codes import Mint
+from coupon.domain.model import Coupon
+from coupon.domain.serialization import (
+    Document,
+    decode_codes,
+    decode_command,
+    decode_coupon,
+    document,
+    encode_command,
+    encode_coupon,
+)
+from coupon.domain.topics import DEAD_LETTERS, GROUP, INVALIDATE, OWED, command_topics
 from coupon.ports.backend import BackendError
 from coupon.ports.search import Query, Search
 from coupon.ports.store import Store
-from coupon.topics import DEAD_LETTERS, GROUP, INVALIDATE, OWED, command_topics
-from coupon.wire import Document, decode_codes, decode_command, decode_coupon, document, encode_command, encode_coupon
-from coupon.wiring import Backends
+from coupon.runtime.cache_entries import Confirmed, Entries, cache_key
+from coupon.runtime.wiring import Backends
 from tests.proof.record import Evidence, Observed, Read, Request, read
 
 CONVERGES_S = 10.0

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from coupon import settings
-from coupon.wiring import Backends, open_backends
+from coupon.runtime import settings
+from coupon.runtime.wiring import Backends, open_backends
 from tests.proof.chaos import evidence as proof
 from tests.proof.chaos.interface import Interface
 from tests.proof.chaos.nemesis import Nemesis

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from coupon.codes import parse
-from coupon.model import Day, Kind
+from coupon.domain.codes import parse
+from coupon.domain.model import Day, Kind
 from tests.proof.chaos.beliefs import HOLDERS, RETIRED_AFTER, Belief, Hot
 from tests.proof.chaos.interface import Answer, Interface
 from tests.proof.chaos.records import Records, clock

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from coupon import logs
-from coupon import settings as configuration
-from coupon.settings import Settings
+from coupon.runtime import logs
+from coupon.runtime import settings as configuration
+from coupon.runtime.settings import Settings
 from tests.proof.simulation.world import Run, run
 
 SHOWN = 5

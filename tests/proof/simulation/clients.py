@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
-from coupon.idempotency import IdempotencyKeyReused
-from coupon.model import Coupon, Day, Kind, Reason, Refused
-from coupon.operations import Forgotten, Operations
+from coupon.acceptance.idempotency import IdempotencyKeyReused
+from coupon.acceptance.operations import Forgotten, Operations
+from coupon.acceptance.requests import Caller
+from coupon.acceptance.reservations import Busy
+from coupon.acceptance.service import CommandService
+from coupon.domain.model import Coupon, Day, Kind, Reason, Refused
 from coupon.ports.backend import BackendUnavailable
-from coupon.reservations import Busy
-from coupon.service import CommandService
-from coupon.wishes import Caller
 from tests.proof.record import CALLER, FIRST, LAST, Evidence, Observed, Read, Request
 from tests.proof.simulation.faults import Fault
 from tests.proof.simulation.process import Process

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from coupon.cache_entries import cache_key
+from coupon.bulk.reindex import reindex
+from coupon.bulk.scan import pages
+from coupon.domain.topics import OWED, command_topics
 from coupon.ports.queue import Message
-from coupon.reindexing import reindex
-from coupon.scanning import pages
-from coupon.topics import OWED, command_topics
+from coupon.runtime.cache_entries import cache_key
 from tests.proof.record import Observed
 from tests.proof.simulation.clients import outcome_of
 from tests.proof.simulation.faults import COMMITS, DOCUMENTS, Fault

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from coupon.model import Coupon, Entry
-from coupon.topics import INVALIDATE, REINDEX
-from coupon.wire import dump
+from coupon.domain.model import Coupon, Entry
+from coupon.domain.serialization import dump
+from coupon.domain.topics import INVALIDATE, REINDEX
 
 UNREADABLE = {
     "": (b"", b"\x80\x04", b"[]", b"{}", b'{"kind":"misuse"}', b'{"kind":"use","code":7}', b"1" * 100),

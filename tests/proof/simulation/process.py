@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
+from coupon.domain.topics import OWED, REINDEX
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Consumer, Delivery, Position, Queue
 from coupon.ports.search import Search
 from coupon.ports.store import Store
-from coupon.topics import OWED, REINDEX
-from coupon.wiring import Backends
+from coupon.runtime.wiring import Backends
 from tests.proof.simulation.faults import COMMITS, DOCUMENTS, Fault, Faults
 from tests.proof.simulation.scheduler import Scheduler, Task
 

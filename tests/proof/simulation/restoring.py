@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from coupon.codes import Mint
-from coupon.model import Command, Coupon, CreateCoupons, number_of
+from coupon.bulk.queue_history import Recorded
+from coupon.bulk.restore import Restore
+from coupon.domain.codes import Mint
+from coupon.domain.model import Command, Coupon, CreateCoupons, number_of
+from coupon.domain.topics import all_topics
 from coupon.ports.queue import Queue
-from coupon.recorded import Recorded
-from coupon.restoring import Restore
-from coupon.settings import Settings
-from coupon.topics import all_topics
+from coupon.runtime.settings import Settings
 from tests.proof.lineage import Node, Violation, made
 from tests.proof.simulation.witnesses import WitnessStore
 

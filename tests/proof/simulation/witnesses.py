@@ -7,7 +7,7 @@ from zlib import crc32
 from backends.cache.memory import MemoryCache
 from backends.queue.memory import MemoryQueue
 from backends.store.memory import MemoryStore
-from coupon.model import Coupon
+from coupon.domain.model import Coupon
 from coupon.ports.queue import Message
 
 

@@ -13,21 +13,26 @@ from types import SimpleNamespace
 
 from backends.cache.memory import MemoryCache
 from backends.search.memory import MemorySearch
-from coupon import batch, drain, heartbeat, losses, model, protocol, unreserved
-from coupon.cache_entries import Confirmed, Entries, cache_key
-from coupon.carrying_out import DeploymentError
-from coupon.codes import Mint
-from coupon.creation_progress import CreationProgress
-from coupon.drain import Worker
-from coupon.model import Coupon
-from coupon.operations import Operations
+from coupon.acceptance import cache_losses as losses
+from coupon.acceptance import uncached as unreserved
+from coupon.acceptance.creation_progress import CreationProgress
+from coupon.acceptance.operations import Operations
+from coupon.acceptance.service import CommandService
+from coupon.applying import batch
+from coupon.applying.apply import DeploymentError
+from coupon.bulk.scan import pages
+from coupon.domain import model, protocol
+from coupon.domain.codes import Mint
+from coupon.domain.model import Coupon
+from coupon.domain.serialization import Malformed, decode_codes, decode_command
+from coupon.domain.topics import DEAD_LETTERS, GROUP, INVALIDATE, OWED, all_topics, command_topics
 from coupon.ports.search import Query
-from coupon.scanning import pages
-from coupon.service import CommandService
-from coupon.settings import Settings
-from coupon.topics import DEAD_LETTERS, GROUP, INVALIDATE, OWED, all_topics, command_topics
-from coupon.wire import Malformed, decode_codes, decode_command
-from coupon.wiring import Backends
+from coupon.runtime import heartbeat
+from coupon.runtime.cache_entries import Confirmed, Entries, cache_key
+from coupon.runtime.settings import Settings
+from coupon.runtime.wiring import Backends
+from coupon.worker import worker as drain
+from coupon.worker.worker import Worker
 from tests.proof.checker import NOT_YET_KEPT, Violation, violations
 from tests.proof.record import Evidence, Observed, Request
 from tests.proof.simulation.clients import Client, Web, outcome_of

@@ -1,0 +1,112 @@
+"""An ``Idempotency-Key`` belongs to one request: the first one with it that was not refused.
+
+An operation is derived from the caller, the key and the request's words, so another request with the key is another
+operation, whatever is lost. Here the cache binds the key for some hours, so that the second request is refused at once;
+later the coupon's history knows it.
+"""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from coupon.domain.codes import Mint
+from coupon.domain.serialization import Malformed
+from coupon.ports.cache import Cached
+from coupon.runtime.cache_entries import CacheAway, CacheOrAway, opened, sealed
+
+ACCEPTED = b"+"
+ATTEMPTS = 20
+_BOUND = re.compile(rb"([a-z0-9]+) ([0-9]{1,9})(\+?)")
+
+
+class IdempotencyKeyReused(Exception):
+    """The key was used before, for another request."""
+
+
+class Binding(NamedTuple):
+    """A key that is bound to an operation. ``accepted``: the queue has all of the operation's messages."""
+
+    name: str
+    operation: str
+    accepted: bool
+
+
+class Bound(NamedTuple):
+    """What a key's entry holds. So many ``requests`` with the operation's words count on it: all but the refused."""
+
+    operation: str
+    requests: int
+    accepted: bool
+
+
+class IdempotencyKeys:
+    """Thread-safe. Every method raises CacheAway when the cache does not answer."""
+
+    def __init__(self, cache: CacheOrAway, mint: Mint, hours: int) -> None:
+        self._cache, self._mint, self._ttl_s = cache, mint, hours * 3_600
+
+    def bind(self, caller: str, key: str, operation: str) -> Binding:
+        """Bind the key to the operation; raises IdempotencyKeyReused when it is bound to another one."""
+        name = self._name(caller, key)
+        first = Bound(operation, 1, accepted=False)
+        for _ in range(ATTEMPTS):
+            if self._write(name, first, None):
+                return Binding(name, operation, accepted=False)
+            cached = self._cache.get(name)
+            if cached is None:
+                continue
+            bound = self._decode(name, cached) or first._replace(requests=0)
+            if bound.operation != operation:
+                raise IdempotencyKeyReused
+            if self._write(name, bound._replace(requests=bound.requests + 1), cached):
+                return Binding(name, operation, bound.accepted)
+        raise CacheAway(f"an Idempotency-Key's entry changed {ATTEMPTS} times between our read and our write")
+
+    def check(self, caller: str, key: str, operation: str) -> None:
+        """Raises IdempotencyKeyReused when the key is bound to another operation."""
+        name = self._name(caller, key)
+        cached = self._cache.get(name)
+        bound = None if cached is None else self._decode(name, cached)
+        if bound is not None and bound.operation != operation:
+            raise IdempotencyKeyReused
+
+    def release(self, binding: Binding) -> None:
+        """The request was refused: the key is free, unless another one with the same words counts on it."""
+        self._change(binding, lambda bound: bound._replace(requests=bound.requests - 1))
+
+    def accepted(self, binding: Binding) -> None:
+        """The queue has all of the operation's messages."""
+        self._change(binding, lambda bound: bound._replace(accepted=True))
+
+    def _change(self, binding: Binding, change: Callable[[Bound], Bound]) -> None:
+        """While the key is bound so."""
+        for _ in range(ATTEMPTS):
+            cached = self._cache.get(binding.name)
+            bound = None if cached is None else self._decode(binding.name, cached)
+            if cached is None or bound is None or bound.operation != binding.operation:
+                return
+            changed = change(bound)
+            if changed.requests == 0:
+                if self._cache.remove(binding.name, cached.token):
+                    return
+            elif self._write(binding.name, changed, cached):
+                return
+
+    def _write(self, name: str, bound: Bound, cached: Cached | None) -> bool:
+        """In the place of what was read; False when that is there no more."""
+        state = ACCEPTED if bound.accepted else b""
+        value = sealed(self._mint, name, b"%b %d%b" % (bound.operation.encode(), bound.requests, state))
+        if cached is None:
+            return self._cache.add(name, value, self._ttl_s) is not None
+        return self._cache.replace(name, value, cached.token, self._ttl_s) is not None
+
+    def _name(self, caller: str, key: str) -> str:
+        return f"key:{self._mint.key(caller, key)}"
+
+    def _decode(self, name: str, cached: Cached) -> Bound | None:
+        """None for what nobody can read: it is written over."""
+        try:
+            match = _BOUND.fullmatch(opened(self._mint, name, cached.value))
+        except Malformed:
+            return None
+        return Bound(match[1].decode(), int(match[2]), match[3] == ACCEPTED) if match else None

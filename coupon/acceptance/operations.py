@@ -1,0 +1,110 @@
+"""The id of an accepted operation, and what became of it: accepted, applied or rejected, from the store alone.
+
+An id carries all that is needed to answer: the attempt's number and coupon, or a creation's amount. It is signed, so
+that nobody gets an answer for an operation that was never accepted. Clients see this id everywhere.
+"""
+
+import hmac
+from enum import StrEnum
+from typing import NamedTuple
+
+from coupon.acceptance.creation_progress import CreationProgress
+from coupon.domain.codes import Mint
+from coupon.domain.model import IMPORT, Coupon, Kind, Reason
+from coupon.domain.protocol import Found, Standing, outcome
+from coupon.ports.store import Store
+
+
+class Status(StrEnum):
+    ACCEPTED = "accepted"
+    APPLIED = "applied"
+    REJECTED = "rejected"
+
+
+class UnknownAddress(Exception):
+    """Not an address that this service has given."""
+
+
+class Forgotten(Exception):
+    """The coupon has seen so many commands since that it no longer remembers this one: it was settled long ago."""
+
+
+class ChangeAddress(NamedTuple):
+    """One attempt to change one coupon."""
+
+    operation: str
+    number: int
+    code: str
+
+
+class CreationAddress(NamedTuple):
+    operation: str
+    amount: int
+
+
+class Outcome(NamedTuple):
+    """``created`` counts the coupons of complete chunks of a creation, None for other operations. ``coupon`` is, with a
+    ``reason``, the one that the store has now."""
+
+    status: Status
+    reason: Reason | None = None
+    created: int | None = None
+    coupon: Coupon | None = None
+
+
+class Operations:
+    """Gives addresses and answers for them."""
+
+    def __init__(self, mint: Mint, store: Store, creations: CreationProgress) -> None:
+        self._mint, self._store, self._creations = mint, store, creations
+
+    def address(self, address: ChangeAddress | CreationAddress) -> str:
+        """The operation's id: what ``parse`` takes."""
+        text = "-".join(map(str, address))
+        return f"{text}-{self._mint.sign(text)}"
+
+    def of_entry(self, coupon: Coupon, version: int) -> str:
+        """The id of the operation that made the version, which the history reaches. An import's rows have one each: the
+        file was no request."""
+        entry = coupon.entry_at(version)
+        if entry is None:
+            raise ValueError(f"{coupon.code} does not remember its version {version}")
+        if entry.kind is Kind.CREATE and entry.actor != IMPORT:
+            return self.address(CreationAddress(entry.operation, coupon.batch))
+        return self.address(ChangeAddress(entry.operation, coupon.number_at(version), coupon.code))
+
+    def parse(self, text: str) -> ChangeAddress | CreationAddress:
+        """Raises UnknownAddress."""
+        body, _, signature = text.rpartition("-")
+        if not body or not hmac.compare_digest(signature.encode(errors="replace"), self._mint.sign(body).encode()):
+            raise UnknownAddress(text)
+        match body.split("-"):
+            case [operation, amount]:
+                return CreationAddress(operation, int(amount))
+            case [operation, number, code]:
+                return ChangeAddress(operation, int(number), code)
+            case [operation, _, previous_version, _, _, code]:  # given before commands had numbers
+                return ChangeAddress(operation, int(previous_version) + 1, code)
+        raise UnknownAddress(text)
+
+    def outcome(self, address: ChangeAddress | CreationAddress) -> Outcome:
+        """Raises Forgotten."""
+        if isinstance(address, CreationAddress):
+            return self._creation(address)
+        return self._change(address)
+
+    def _change(self, address: ChangeAddress) -> Outcome:
+        coupon = self._store.get_many([address.code]).get(address.code)
+        found = Found(Standing.OPEN) if coupon is None else outcome(coupon, address.operation, address.number)
+        match found.standing:
+            case Standing.APPLIED:
+                return Outcome(Status.APPLIED)
+            case Standing.REJECTED | Standing.LOST:
+                return Outcome(Status.REJECTED, found.reason, coupon=coupon)
+            case Standing.FORGOTTEN:
+                raise Forgotten(address.code)
+        return Outcome(Status.ACCEPTED)
+
+    def _creation(self, address: CreationAddress) -> Outcome:
+        created = self._creations.created(address.operation, address.amount)
+        return Outcome(Status.APPLIED if created == address.amount else Status.ACCEPTED, created=created)

@@ -1,0 +1,81 @@
+"""What a caller wants of a coupon, and the command that it becomes."""
+
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from coupon.acceptance.idempotency import IdempotencyKeyReused
+from coupon.acceptance.operations import ChangeAddress
+from coupon.domain.clock import day_of
+from coupon.domain.codes import Mint
+from coupon.domain.model import Command, Coupon, Kind
+
+
+class Caller(NamedTuple):
+    """Who asks, and the ``Idempotency-Key`` of the request when there is one."""
+
+    name: str
+    idempotency_key: str | None = None
+
+
+class Wish(NamedTuple):
+    """A change that a caller wants. The operation is derived from all of it."""
+
+    kind: Kind
+    code: str
+    user_id: str | None
+    caller: Caller
+    operation: str
+
+
+def a_wish(kind: Kind, code: str, user_id: str | None, caller: Caller, mint: Mint) -> Wish:
+    words = f"{kind}\0{code}\0{user_id or ''}"
+    return Wish(kind, code, user_id, caller, mint.operation(caller.name, caller.idempotency_key, words))
+
+
+def command_of(wish: Wish, coupon: Coupon, at: int, zone: ZoneInfo, *, fresh: bool, reserved: bool) -> Command:
+    """The wish, built on the coupon ``at`` that instant. ``fresh``: the coupon is as the store has it."""
+    return Command(
+        kind=wish.kind,
+        operation=wish.operation,
+        code=wish.code,
+        previous=coupon.last_operation,
+        previous_version=coupon.version,
+        accepted_at=at,
+        day=day_of(at, zone),
+        user_id=wish.user_id,
+        actor=wish.caller.name,
+        reserved=reserved,
+        number=coupon.next_number(fresh=fresh),
+        previous_number=coupon.number_at(coupon.version),
+    )
+
+
+def same_again(after: Coupon, zone: ZoneInfo) -> Command:
+    """The command that made the coupon so in the cache, without the queue's acknowledgement: as it was sent."""
+    made, before = after.history[-1], after.history[-2]
+    return Command(
+        kind=made.kind,
+        operation=made.operation,
+        code=after.code,
+        previous=before.operation,
+        previous_version=after.version - 1,
+        accepted_at=made.at,
+        day=day_of(made.at, zone),
+        user_id=made.user_id,
+        actor=made.actor,
+        reserved=True,
+        number=made.number,
+        previous_number=after.number_at(after.version - 1),
+    )
+
+
+def accepted_before(wish: Wish, coupon: Coupon) -> ChangeAddress | None:
+    """The address of the attempt that was accepted before with the same key; raises IdempotencyKeyReused when that was
+    another request."""
+    known = None if wish.caller.idempotency_key is None else coupon.same_key(wish.operation)
+    if known is None:
+        return None
+    if (known.kind, known.user_id) != (wish.kind, wish.user_id):
+        raise IdempotencyKeyReused
+    version = coupon.version - len(coupon.history) + 1 + coupon.history.index(known)
+    return ChangeAddress(known.operation, coupon.number_at(version), coupon.code)

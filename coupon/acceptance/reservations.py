@@ -1,0 +1,223 @@
+"""The coupon as it will be after everything accepted so far: read from the cache, and reserved there.
+
+A reservation is provisional until the queue's acknowledgement, then confirmed. Nobody builds on a provisional one, so a
+publish that failed takes nobody else's command with it. Every step replaces exactly the entry that it was decided on.
+
+Where the cache has no entry, the coupon in the store may be behind what its callers were told. It is believed when the
+cache has lost nothing (``losses``). Otherwise a claim is put into the entry's place: with it, the store is believed
+once the workers have passed the queue's end as it was when the claim was there.
+"""
+
+import time
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any, NamedTuple
+
+import structlog
+
+from coupon.acceptance.cache_losses import Known, Losses
+from coupon.acceptance.fences import Fences
+from coupon.domain.clock import Clock, monotonic_ms
+from coupon.domain.codes import Mint
+from coupon.domain.lineage import extends
+from coupon.domain.model import Coupon
+from coupon.domain.serialization import Fence, Malformed
+from coupon.ports.backend import BackendRejected
+from coupon.ports.cache import Cached
+from coupon.ports.store import Store
+from coupon.runtime.cache_entries import (
+    UNFENCED,
+    CacheAway,
+    CacheOrAway,
+    Claim,
+    Confirmed,
+    Entries,
+    Provisional,
+    cache_key,
+)
+from coupon.runtime.settings import Settings
+
+Sleep = Callable[[float], None]
+SEEN_MAX = 10_000
+"""Of so many provisional entries a process remembers since when it has seen them."""
+log = structlog.get_logger("coupon.reservations")
+
+
+class Busy(Exception):
+    """Another command on this coupon is being accepted just now, or the workers have to catch up: try again."""
+
+
+class Again(Enum):
+    """Look once more: at once, or after a moment."""
+
+    NOW = auto()
+    LATER = auto()
+
+
+class Snapshot(NamedTuple):
+    """A coupon as a request saw it.
+
+    ``token`` is of the entry that a reservation replaces; None when there is none. ``fresh``: the coupon is as the
+    store has it, where a chain of commands begins; ``epoch`` is set when that was believed without a claim. ``own``:
+    the coupon is as this very operation will make it, and is reserved, but nobody knows whether the queue has the
+    command.
+    """
+
+    coupon: Coupon
+    token: Any
+    fresh: bool = False
+    epoch: Known | None = None
+    own: bool = False
+
+
+class Reservation(NamedTuple):
+    """What a request has between its reservation and the queue's answer: the entry, as the cache has it."""
+
+    code: str
+    value: bytes
+    token: Any
+
+
+class Reservations:
+    """Reads, reserves, confirms. Thread-safe. Every method raises CacheAway when the cache does not answer, and
+    BackendUnavailable when the queue or the store does not."""
+
+    def __init__(
+        self,
+        cache: CacheOrAway,
+        store: Store,
+        fences: Fences,
+        mint: Mint,
+        settings: Settings,
+        sleep: Sleep = time.sleep,
+        timer: Clock = monotonic_ms,
+    ) -> None:
+        self._cache, self._store, self._fences = cache, store, fences
+        self._entries = Entries(mint)
+        self._losses = Losses(cache, fences, mint, settings.cache_ttl_s, timer)
+        self._sleep, self._timer = sleep, timer
+        self._ttl_s, self._void_ms = settings.cache_ttl_s, settings.reservation_ttl_s * 1000
+        self._wait_ms = settings.reservation_wait_ms
+        self._seen: dict[str, tuple[Any, int]] = {}
+
+    def read(self, code: str, operation: str) -> Snapshot | None:
+        """The coupon after all that was accepted, for a request of that operation; None when there is no such coupon.
+        Waits a few milliseconds for a provisional reservation to be confirmed, and for a fence to be passed; raises
+        Busy after that."""
+        began, pause_s = self._timer(), 0.001
+        while True:
+            found = self._look(code, operation)
+            if not isinstance(found, Again):
+                return found
+            if self._timer() - began > self._wait_ms:
+                raise Busy(code)
+            if found is Again.LATER:
+                self._sleep(pause_s)
+                pause_s = min(pause_s * 2, 0.02)
+
+    def _look(self, code: str, operation: str) -> "Snapshot | Again | None":
+        cached = self._cache.get(cache_key(code))
+        if cached is None:
+            epoch = self._losses.excluded(cache_key(code))
+            return self._put(code, None, UNFENCED) if epoch is None else self._from_store(code, None, epoch)
+        match self._decoded(code, cached):
+            case Confirmed(coupon):
+                return Snapshot(coupon, cached.token)
+            case Provisional(coupon) if coupon.last_operation == operation:
+                return Snapshot(coupon, cached.token, own=True)
+            case Provisional() if not self._is_void(code, cached.token):
+                return Again.LATER
+            case Claim(fence) if fence is not None:
+                return self._behind(code, cached.token, fence)
+            case Claim():
+                return self._put(code, cached.token, Claim(self._fences.of(code)))
+        return self._put(code, cached.token, UNFENCED)
+
+    def _behind(self, code: str, token: Any, fence: Fence) -> "Snapshot | Again | None":
+        try:
+            is_passed = self._fences.passed(fence)
+        except BackendRejected:  # of a topic that is gone
+            return self._put(code, token, UNFENCED)
+        if is_passed:
+            return self._from_store(code, token)
+        return Again.LATER if self._fences.is_real(fence) else self._put(code, token, UNFENCED)
+
+    def _put(self, code: str, token: Any, claim: Claim) -> "Again":
+        self._replace(code, token, claim)
+        return Again.NOW
+
+    def is_behind(self, snapshot: Snapshot) -> bool:
+        """True, and the entry gone, when the store proves the cached snapshot wrong: it has gone another way, or has
+        rejected what the snapshot holds as accepted. True, too, when the cache lost something while it was believed to
+        have nothing. Asked before a refusal: the cache is a hint."""
+        code = snapshot.coupon.code
+        if snapshot.fresh:
+            return snapshot.epoch is not None and not self._losses.still_excluded(snapshot.epoch)
+        if extends(self._store.get_many([code]).get(code), snapshot.coupon):
+            return False
+        self._replace(code, snapshot.token, UNFENCED)
+        return True
+
+    def reserve(self, snapshot: Snapshot, after: Coupon) -> Reservation | None:
+        """Reserve the step from the snapshot to ``after``, provisionally; None when the snapshot is no longer true."""
+        value = self._entries.encode(after.code, Provisional(after))
+        token = self._write(after.code, snapshot.token, value)
+        if token is None:
+            return None
+        if snapshot.epoch is not None and not self._losses.still_excluded(snapshot.epoch):
+            self._replace(after.code, token, UNFENCED)
+            return None
+        return Reservation(after.code, value, token)
+
+    def confirm(self, reservation: Reservation) -> bool:
+        """The queue has the command: others may build on it. False when the reservation is gone meanwhile: then nobody
+        may be told yes, because nobody else knows of the command."""
+        try:
+            confirmed = self._entries.confirmed(reservation.code, reservation.value)
+            return self._write(reservation.code, reservation.token, confirmed) is not None
+        except CacheAway:
+            return False
+
+    def give_back(self, reservation: Reservation) -> None:
+        """The queue has certainly not got the command."""
+        try:
+            self._replace(reservation.code, reservation.token, UNFENCED)
+        except CacheAway as error:
+            log.warning("cache unavailable", error=str(error))
+
+    def _replace(self, code: str, token: Any, claim: Claim) -> Any:
+        return self._write(code, token, self._entries.encode(code, claim))
+
+    def _write(self, code: str, token: Any, value: bytes) -> Any:
+        """The new entry's token; None when the one that it should replace is gone. Without a token there was none."""
+        key = cache_key(code)
+        if token is None:
+            return self._cache.add(key, value, self._ttl_s)
+        return self._cache.replace(key, value, token, self._ttl_s)
+
+    def _decoded(self, code: str, cached: Cached) -> Claim | Confirmed | Provisional | None:
+        """None for what is of another version, or not ours: as good as lost."""
+        try:
+            return self._entries.decode(code, cached.value)
+        except Malformed as error:
+            log.warning("cache entry dropped", code=code, error=str(error))
+            return None
+
+    def _from_store(self, code: str, token: Any, epoch: Known | None = None) -> Snapshot | None:
+        coupon = self._store.get_many([code]).get(code)
+        return None if coupon is None else Snapshot(coupon, token, fresh=True, epoch=epoch)
+
+    def _is_void(self, code: str, token: Any) -> bool:
+        """Whether this process has seen the provisional entry for longer than a publish takes: whoever reserved it is
+        dead, or was never told whether the queue has the command."""
+        now = self._timer()
+        seen, since = self._seen.get(code, (None, now))
+        if seen != token:
+            if len(self._seen) >= SEEN_MAX:
+                self._seen.clear()
+            self._seen[code] = (token, now)
+            return False
+        if now - since <= self._void_ms:
+            return False
+        self._seen.pop(code, None)
+        return True

@@ -1,0 +1,167 @@
+"""Accepting a command: validate → reserve → publish → confirm. The web side; it makes the protocol fast."""
+
+import time
+from collections.abc import Sequence
+from itertools import islice
+
+import structlog
+
+from coupon.acceptance.creation_progress import CreationProgress
+from coupon.acceptance.creations import Creations, Given
+from coupon.acceptance.fences import Fences
+from coupon.acceptance.idempotency import Binding, IdempotencyKeys
+from coupon.acceptance.operations import ChangeAddress, CreationAddress, Operations
+from coupon.acceptance.requests import Caller, Wish, a_wish, accepted_before, command_of, same_again
+from coupon.acceptance.reservations import Busy, Reservations, Sleep, Snapshot
+from coupon.acceptance.uncached import Unreserved
+from coupon.domain.clock import Clock, day_of, monotonic_ms, now_ms
+from coupon.domain.codes import Mint
+from coupon.domain.model import Command, Coupon, Day, Kind, Reason, Refused, transition
+from coupon.domain.serialization import encode_command
+from coupon.domain.topics import LAYOUTS
+from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.ports.queue import Message
+from coupon.runtime.cache_entries import CacheAway, CacheOrAway
+from coupon.runtime.settings import Settings
+from coupon.runtime.wiring import Backends
+
+ATTEMPTS = 20
+"""How often a request may lose the race for a reservation before it is told to try again."""
+REQUEST_MAX_MS = 10_000
+"""A request that was held up for longer reserves nothing any more: its caller has asked again."""
+log = structlog.get_logger("coupon.service")
+
+
+class CommandService:
+    """Takes commands. Thread-safe.
+
+    Every method raises BackendUnavailable when the command could not be taken (or nobody knows: the same
+    ``Idempotency-Key`` is safe to send again), and nothing is left behind that would hinder the next one.
+    """
+
+    def __init__(
+        self,
+        backends: Backends,
+        settings: Settings,
+        clock: Clock = now_ms,
+        sleep: Sleep = time.sleep,
+        timer: Clock = monotonic_ms,
+    ) -> None:
+        self._queue, self._topics = backends.queue, LAYOUTS[settings.topics]
+        self._timezone, self._clock, self._timer = settings.timezone, clock, timer
+        self.mint = Mint(settings.secret)
+        progress = CreationProgress(self.mint, backends.store, backends.cache)
+        self.operations = Operations(self.mint, backends.store, progress)
+        cache = CacheOrAway(backends.cache)
+        self._keys = IdempotencyKeys(cache, self.mint, settings.key_hours)
+        self._creations = Creations(backends, settings, self.mint, self._keys, progress, clock, timer)
+        fences = Fences(backends.queue, settings.topics, timer)
+        self._reservations = Reservations(cache, backends.store, fences, self.mint, settings, sleep=sleep, timer=timer)
+        self._unreserved = Unreserved(backends.store, fences, self.publish, sleep, timer)
+
+    def today(self) -> Day:
+        return day_of(self._clock(), self._timezone)
+
+    def create(self, amount: int, valid_from: Day, expire_at: Day, caller: Caller) -> CreationAddress:
+        """As ``Creations.create``."""
+        return self._creations.create(amount, valid_from, expire_at, caller)
+
+    def create_given(self, operation: str, chunks: Sequence[Given], actor: str) -> None:
+        """As ``Creations.create_given``."""
+        self._creations.create_given(operation, chunks, actor)
+
+    def codes(self, address: CreationAddress, first: int, limit: int) -> list[str]:
+        """Up to ``limit`` of a creation's codes from index ``first`` on."""
+        return list(islice(self.mint.codes(address.operation, first, max(address.amount - first, 0)), limit))
+
+    def change(self, kind: Kind, code: str, user_id: str | None, caller: Caller) -> ChangeAddress:
+        """Accept an issue, use, cancel or cancel-use. Raises Refused, IdempotencyKeyReused, Busy."""
+        wish, bound = a_wish(kind, code, user_id, caller, self.mint), list[Binding]()
+        try:
+            address = self._change(wish, bound)
+        except CacheAway as error:
+            log.warning("cache unavailable", error=str(error))
+            try:
+                address = self._unreserved.change(code, lambda coupon: self._decide_alone(wish, coupon))
+            except Refused:
+                self._unbind(wish, bound)
+                raise
+        log.info("accepted", operation=wish.operation, kind=kind, code=code)
+        return address
+
+    def publish(self, command: Command) -> None:
+        """Put the command into the queue as it is; raises BackendError."""
+        self._queue.publish([Message(self._topics[command.kind], command.code, encode_command(command))])
+
+    def _change(self, wish: Wish, bound: list[Binding]) -> ChangeAddress:
+        """``bound`` holds the binding of the key, once there is one."""
+        deadline = self._timer() + REQUEST_MAX_MS
+        for _ in range(ATTEMPTS):
+            snapshot = self._reservations.read(wish.code, wish.operation)
+            try:
+                if snapshot is None:
+                    raise Refused(Reason.NOT_FOUND)
+                if not snapshot.own and (known := accepted_before(wish, snapshot.coupon)):
+                    return known
+                command, after = self._decide(wish, snapshot)
+            except Refused as refused:
+                if snapshot is not None and self._reservations.is_behind(snapshot):
+                    continue
+                self._unbind(wish, bound)
+                raise Refused(refused.reason, snapshot and snapshot.coupon) from refused
+            self._bind(wish, bound)
+            if self._timer() < deadline and self._reserve_and_publish(snapshot, after, command):
+                return ChangeAddress(wish.operation, command.number, wish.code)
+        raise Busy(wish.code)
+
+    def _decide(self, wish: Wish, snapshot: Snapshot) -> tuple[Command, Coupon]:
+        """The command and the coupon after it; raises Refused."""
+        if snapshot.own:
+            return same_again(snapshot.coupon, self._timezone), snapshot.coupon
+        coupon, at = snapshot.coupon, self._clock()
+        command = command_of(wish, coupon, at, self._timezone, fresh=snapshot.fresh, reserved=True)
+        return command, transition(coupon, command)
+
+    def _decide_alone(self, wish: Wish, coupon: Coupon) -> Command | ChangeAddress:
+        if known := accepted_before(wish, coupon):
+            return known
+        command = command_of(wish, coupon, self._clock(), self._timezone, fresh=False, reserved=False)
+        try:
+            transition(coupon, command)
+        except Refused as refused:
+            raise Refused(refused.reason, coupon) from refused
+        return command
+
+    def _reserve_and_publish(self, snapshot: Snapshot, after: Coupon, command: Command) -> bool:
+        """False when the snapshot is no longer true. After a publish without acknowledgement the reservation stays, and
+        a retry goes on with it."""
+        reservation = self._reservations.reserve(snapshot, after)
+        if reservation is None:
+            return False
+        try:
+            self.publish(command)
+        except BackendRejected:
+            self._reservations.give_back(reservation)
+            raise
+        if not self._reservations.confirm(reservation):
+            raise BackendUnavailable("the queue has the command, but its reservation was lost meanwhile")
+        return True
+
+    def _bind(self, wish: Wish, bound: list[Binding]) -> None:
+        """Raises IdempotencyKeyReused."""
+        name, key = wish.caller
+        if key is not None and not bound:
+            bound.append(self._keys.bind(name, key, wish.operation))
+
+    def _unbind(self, wish: Wish, bound: list[Binding]) -> None:
+        """A request that was refused binds no key. Raises IdempotencyKeyReused when the key is bound to another one."""
+        name, key = wish.caller
+        if key is None:
+            return
+        try:
+            if bound:
+                self._keys.release(bound[0])
+            else:
+                self._keys.check(name, key, wish.operation)
+        except CacheAway as error:
+            log.warning("cache unavailable", error=str(error))

@@ -1,0 +1,81 @@
+"""Accepting a command without the cache: slower, for nobody else can know of it before the workers have committed it.
+
+So the coupon is read once the workers have passed everything that was published before, and the answer comes once they
+have passed the command, from the store. The command says that it is not reserved. Then the worker takes out of the
+cache whatever does not know of it, for those who do reach the cache.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+from coupon.acceptance.fences import Fences
+from coupon.acceptance.operations import ChangeAddress
+from coupon.acceptance.reservations import Busy, Sleep
+from coupon.domain.clock import Clock, monotonic_ms
+from coupon.domain.model import Command, Coupon, Reason, Refused
+from coupon.domain.protocol import Standing, outcome
+from coupon.ports.backend import BackendUnavailable
+from coupon.ports.store import Store
+
+TOGETHER_MAX = 4
+"""Of a process: each waits for the workers, and takes a thread, as those do who wait for an outcome."""
+WAIT_MS = 5_000
+PAUSE_S, PAUSE_MAX_S = 0.005, 0.05
+
+
+class Unreserved:
+    """Thread-safe."""
+
+    def __init__(
+        self,
+        store: Store,
+        fences: Fences,
+        publish: Callable[[Command], None],
+        sleep: Sleep = time.sleep,
+        timer: Clock = monotonic_ms,
+    ) -> None:
+        self._store, self._fences, self._publish = store, fences, publish
+        self._sleep, self._timer = sleep, timer
+        self._places = threading.BoundedSemaphore(TOGETHER_MAX)
+
+    def change(self, code: str, decide: Callable[[Coupon], Command | ChangeAddress]) -> ChangeAddress:
+        """``decide`` makes the command, finds the address of what was accepted before, or refuses. Raises Busy when the
+        workers are too far behind, Refused, and BackendUnavailable when nobody knows what became of the command."""
+        if not self._places.acquire(blocking=False):
+            raise Busy(code)
+        try:
+            if not self._passed(code):
+                raise Busy(code)
+            decided = decide(self._read(code))
+            if isinstance(decided, ChangeAddress):
+                return decided
+            self._publish(decided)
+            return self._told(decided)
+        finally:
+            self._places.release()
+
+    def _told(self, command: Command) -> ChangeAddress:
+        if self._passed(command.code):
+            found = outcome(self._read(command.code), command.operation, command.number)
+            if found.standing is Standing.APPLIED:
+                return ChangeAddress(command.operation, command.number, command.code)
+            if found.reason is not None:
+                raise Refused(found.reason)
+        raise BackendUnavailable("without the cache, the command was not carried out in time")
+
+    def _read(self, code: str) -> Coupon:
+        coupon = self._store.get_many([code]).get(code)
+        if coupon is None:
+            raise Refused(Reason.NOT_FOUND)
+        return coupon
+
+    def _passed(self, code: str) -> bool:
+        """Whether the workers pass in time all that was published for the coupon until now."""
+        fence, deadline, pause_s = self._fences.of(code), self._timer() + WAIT_MS, PAUSE_S
+        while not self._fences.passed(fence):
+            if self._timer() >= deadline:
+                return False
+            self._sleep(pause_s)
+            pause_s = min(pause_s * 2, PAUSE_MAX_S)
+        return True

@@ -1,0 +1,28 @@
+"""Reading coupons of which some may be none: one row that cannot be read is told, and holds up no other."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import structlog
+
+from coupon.domain.model import Coupon
+from coupon.ports.store import NONE, Store, Unreadable
+
+log = structlog.get_logger("coupon.store")
+
+
+class Reading(NamedTuple):
+    """The coupons that exist, by code, and why others, which exist too, cannot be read."""
+
+    coupons: dict[str, Coupon]
+    unreadable: Mapping[str, str] = NONE
+
+
+def read(store: Store, codes: Iterable[str]) -> Reading:
+    """As ``Store.get_many``; what cannot be read is logged and left out. Raises BackendUnavailable."""
+    try:
+        return Reading(store.get_many(codes))
+    except Unreadable as error:
+        for code, reason in error.reasons.items():
+            log.error("unreadable", code=code, error=reason)
+        return Reading(error.found, error.reasons)

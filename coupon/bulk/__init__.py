@@ -1,0 +1,1 @@
+"""What the command line does with many coupons at once: import, export, reindex, restore."""

@@ -1,0 +1,265 @@
+"""Importing coupons whose codes are given: rows are published as commands, a window of them at a time, and the worker's
+markers tell what became of them; a chunk of which the worker found some there already is read back. Where a look at
+some of a window finds one that is in the store, or nobody waits for the worker, all of it is compared before, and only
+what is missing is published.
+
+Flat memory: a window is all that is held. Nothing is remembered between runs: a second run finds in the store what the
+first one did.
+"""
+
+import csv
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import IO, NamedTuple, Self, TextIO
+
+from coupon.acceptance.creation_limits import TooManyCreations
+from coupon.acceptance.creations import Given
+from coupon.acceptance.service import CommandService
+from coupon.applying.safe_reads import read
+from coupon.bulk.csv_rows import BadRow, Row, rows
+from coupon.bulk.duplicates import Duplicate, DuplicateFinder
+from coupon.domain.model import CHUNK, IMPORT, WHOLE, Day
+from coupon.ports.backend import BackendUnavailable
+from coupon.ports.store import Store, fault
+from coupon.runtime.retry import while_away
+
+WINDOW = 20_000
+"""Rows that are published at once, and carried out before the next are: the worker has work, and other commands do not
+wait for long."""
+SAMPLE = 100
+"""At most so many rows of a window tell whether some may be in the store already: what DynamoDB reads at once."""
+LOOKED_FOR = 500
+"""Of the markers that have not arrived, as many are looked for at once, the first ones."""
+READ = 5_000
+"""Coupons that are read at once: of the others no more is held than is looked at."""
+QUIET_LOOKS = 10
+"""After so many looks that found no other marker, what is to be read back of those that arrived is, so that it is told
+whatever becomes of the rest."""
+
+
+FULL_PAUSE_S = 1.0
+"""Between two tries while as much is queued as may be."""
+
+
+class Stored(NamedTuple):
+    """What an import looks at of a coupon; the operation that created it is None when its history no longer tells.
+    ``fault`` is what is wrong with one that cannot be read."""
+
+    valid_from: Day
+    expire_at: Day
+    created_by: str | None
+    batch: int
+    fault: str | None = None
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the rows so far."""
+
+    new: int = 0
+    unchanged: int = 0
+    bad: int = 0
+
+    @property
+    def rows(self) -> int:
+        return self.new + self.unchanged + self.bad
+
+
+def check(file: TextIO, finder: DuplicateFinder, on_progress: Callable[[int], None]) -> int:
+    """Read the file a first time, to find the codes that it has twice; the number of its rows. Progress is in bytes."""
+    number = 0
+    for number, row in enumerate(rows(file), 1):
+        if isinstance(row, Row):
+            finder.add(row.code, row.line)
+        if number % WINDOW == 0:
+            on_progress(file.buffer.tell())
+    return number
+
+
+def checked_rows(file: TextIO, duplicates: Iterator[Duplicate]) -> Iterator[Row | BadRow]:
+    """The file's rows, of which those are bad whose code stood on a line before."""
+    duplicate = next(duplicates, None)
+    for row in rows(file):
+        if duplicate is not None and duplicate.line == row.line:
+            yield BadRow(row.line, row.text, f"the code is a duplicate of the one on line {duplicate.first}")
+            duplicate = next(duplicates, None)
+        else:
+            yield row
+
+
+class Importer:
+    """Takes rows, once each.
+
+    ``reject`` is told each bad row. ``pause`` is called between two looks at the store, with the number of looks in a
+    row that found nothing new; without it, rows count as new once the queue has them. ``waiting_for`` a role gives whom
+    to tell that the backend of that role does not answer and is asked again.
+    """
+
+    def __init__(
+        self,
+        service: CommandService,
+        store: Store,
+        reject: Callable[[BadRow], None],
+        pause: Callable[[int], None] | None,
+        waiting_for: Callable[[str], Callable[[BackendUnavailable], None]],
+    ) -> None:
+        self._service, self._store = service, store
+        self._tell_bad, self._pause, self._waiting_for = reject, pause, waiting_for
+        self.counts = Counts()
+
+    def run(self, given: Iterable[Row | BadRow], on_progress: Callable[[Counts], None]) -> Counts:
+        """Import all rows; raises BackendUnavailable, and then some were imported, which the next run finds done."""
+        remaining = iter(given)
+        while window := list(islice(remaining, WINDOW)):
+            chunks = _chunks(self._missing(window))
+            operation = self._publish(chunks)
+            if self._pause is None:
+                self.counts.new += sum(map(len, chunks))
+            else:
+                self._wait_for(chunks, operation, self._pause, on_progress)
+            on_progress(self.counts)
+        return self.counts
+
+    def _missing(self, window: list[Row | BadRow]) -> list[Row]:
+        """The rows to be published: all, or those that are not in the store."""
+        good = [row for row in window if isinstance(row, Row)]
+        for row in window:
+            if isinstance(row, BadRow):
+                self._reject(row)
+        sample = [row.code for row in good[:: len(good) // SAMPLE + 1]]
+        if self._pause is not None and not self._stored(sample):
+            return good
+        stored = self._stored([row.code for row in good])
+        for row in good:
+            if row.code in stored:
+                self._count(row, stored[row.code], operation=None)
+        return [row for row in good if row.code not in stored]
+
+    def _publish(self, chunks: list[list[Row]]) -> str:
+        """Returns the operation that creates them. The queue is waited for when it is away; what it took although it
+        failed, it has once more with each try, which changes nothing. So are the workers, when too much is queued."""
+        operation = self._service.mint.operation(IMPORT, None)
+        given = [Given(tuple(row.code for row in chunk), chunk[0].valid_from, chunk[0].expire_at) for chunk in chunks]
+        publish = partial(self._service.create_given, operation, given, IMPORT)
+        told = False
+        while True:
+            try:
+                while_away(publish, self._waiting_for("queue"))
+                return operation
+            except TooManyCreations as error:
+                if not told:
+                    self._waiting_for("workers")(BackendUnavailable(str(error)))
+                told = True
+                time.sleep(FULL_PAUSE_S)
+
+    def _wait_for(
+        self,
+        chunks: list[list[Row]],
+        operation: str,
+        pause: Callable[[int], None],
+        on_progress: Callable[[Counts], None],
+    ) -> None:
+        """Until the worker has carried them out; count their rows.
+
+        A chunk is new as a whole when its marker says so. Others are read back: another import, or one that was
+        interrupted, may have brought some of their rows, with other days even, or the marker before the others came.
+        """
+        unmarked, doubtful, quiet = chunks, list[list[Row]](), 0
+        while unmarked or doubtful:
+            there = self._stored([chunk[-1].code for chunk in unmarked[:LOOKED_FOR]])
+            arrived = [chunk for chunk in unmarked if chunk[-1].code in there]
+            unmarked = [chunk for chunk in unmarked if chunk[-1].code not in there]
+            for chunk in arrived:
+                marker = there[chunk[-1].code]
+                if marker.created_by == operation and marker.batch == WHOLE:
+                    self.counts.new += len(chunk)
+                else:
+                    doubtful.append(chunk)
+            counted = 0
+            if not unmarked or quiet >= QUIET_LOOKS:
+                incomplete = self._read_back(doubtful, operation)
+                counted, doubtful = len(doubtful) - len(incomplete), incomplete
+            if unmarked or doubtful:
+                on_progress(self.counts)
+                quiet = 0 if arrived or counted else quiet
+                pause(quiet)
+                quiet += 1
+
+    def _read_back(self, chunks: list[list[Row]], operation: str) -> list[list[Row]]:
+        """Count the rows of those that are wholly in the store; the others."""
+        stored = self._stored([row.code for chunk in chunks for row in chunk])
+        incomplete = []
+        for chunk in chunks:
+            if all(row.code in stored for row in chunk):
+                for row in chunk:
+                    self._count(row, stored[row.code], operation)
+            else:
+                incomplete.append(chunk)
+        return incomplete
+
+    def _stored(self, codes: list[str]) -> dict[str, Stored]:
+        """Those that the store has, which is waited for when it is away."""
+        stored = {}
+        for first in range(0, len(codes), READ):
+            look = partial(read, self._store, codes[first : first + READ])
+            there = while_away(look, self._waiting_for("store"))
+            for coupon in there.coupons.values():
+                stored[coupon.code] = Stored(coupon.valid_from, coupon.expire_at, coupon.created_by, coupon.batch)
+            for code, reason in there.unreadable.items():
+                stored[code] = Stored(Day(""), Day(""), None, 0, fault(code, reason))
+        return stored
+
+    def _count(self, row: Row, stored: Stored, operation: str | None) -> None:
+        """The row's coupon is there; it is new if that operation created it."""
+        if stored.fault is not None:
+            self._reject(BadRow(row.line, row.text, stored.fault))
+        elif (row.valid_from, row.expire_at) != (stored.valid_from, stored.expire_at):
+            self._reject(_conflict(row, stored))
+        elif operation is not None and stored.created_by == operation:
+            self.counts.new += 1
+        else:
+            self.counts.unchanged += 1
+
+    def _reject(self, row: BadRow) -> None:
+        self.counts.bad += 1
+        self._tell_bad(row)
+
+
+def _chunks(missing: list[Row]) -> list[list[Row]]:
+    """The rows with the same days together, up to a message's size."""
+    by_days: dict[tuple[Day, Day], list[Row]] = {}
+    for row in missing:
+        by_days.setdefault((row.valid_from, row.expire_at), []).append(row)
+    return [group[first : first + CHUNK] for group in by_days.values() for first in range(0, len(group), CHUNK)]
+
+
+def _conflict(row: Row, stored: Stored) -> BadRow:
+    reason = f"the coupon exists already with other days: {stored.valid_from} to {stored.expire_at}"
+    return BadRow(row.line, row.text, reason)
+
+
+class RejectedRows:
+    """The file of the bad rows (line, reason, the row as it was, every byte of it). Made with the first one; what an
+    earlier run left there is removed. A context."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: IO[str] | None = None
+        path.unlink(missing_ok=True)
+
+    def add(self, row: BadRow) -> None:
+        if self._file is None:
+            self._file = self.path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+            csv.writer(self._file).writerow(["line", "reason", "row"])
+        csv.writer(self._file).writerow([row.line, row.reason, row.text])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()

@@ -1,0 +1,179 @@
+"""Making every coupon as it was, from the queue alone, on a store that is empty or older than the queue believes.
+
+One process does it, on what the queue has kept, while nobody else works; what the store has is recognised, so it may be
+stopped and run again.
+
+1. All creations, also those that no worker has carried out: nothing depends on their order but rival imports.
+2. The changes that workers have committed, in the order in which they were accepted; attempts that are written down as
+   losers are left out. What was not committed is the workers' business, but for what a committed one was built on, and
+   for what is older than a loser of its coupon.
+3. The losers, with their reasons.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import structlog
+
+from coupon.applying.apply import create_all, decide_all
+from coupon.applying.batch import OtherVersion, Task, Unreadable
+from coupon.applying.lost_attempts import written_down
+from coupon.bulk.queue_history import Recorded
+from coupon.bulk.replay import Attempt, Item, Replay, item_of
+from coupon.domain.codes import Mint
+from coupon.domain.model import Command, Coupon, CreateCoupons, Loser, Rejection
+from coupon.domain.protocol import Verdict, record
+from coupon.domain.topics import CREATION, REJECTIONS
+from coupon.ports.queue import Queue
+from coupon.ports.store import Store
+from coupon.runtime.retry import Patiently, at_once
+
+AT_ONCE = 1_000
+"""Messages, or coupons of creations, that are carried out together."""
+Thing = TypeVar("Thing")
+log = structlog.get_logger("coupon.restore")
+
+
+@dataclass
+class Counts:
+    """``coupons`` are those of the creations; ``recognised`` commands the store had settled already; ``left`` messages
+    that nothing could be made of: each is logged; ``waiting`` those changes that the workers have yet to commit."""
+
+    messages: int = 0
+    coupons: int = 0
+    applied: int = 0
+    rejected: int = 0
+    recognised: int = 0
+    left: int = 0
+    waiting: int = 0
+
+
+class Restore:
+    """``run`` once."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        store: Store,
+        mint: Mint,
+        recorded: Recorded,
+        on_progress: Callable[[int], None] = lambda _: None,
+        patiently: Patiently = at_once,
+    ) -> None:
+        self._queue, self._store, self._mint = queue, store, mint
+        self._recorded, self._on_progress, self._patiently = recorded, on_progress, patiently
+        self._counts = Counts(waiting=recorded.waiting)
+        self._aliens: set[str] = set()
+
+    def run(self) -> Counts:
+        """Raises BackendUnavailable: then run another one."""
+        for chunks in self._parts(self._creations()):
+            self._counts.coupons += sum(chunk.size for chunk in chunks)
+            self._patiently(lambda: create_all(self._store, chunks, self._mint))  # noqa: B023 - called at once
+        self._replay()
+        for losers in _batches(self._losers()):
+            self._record(losers)
+        return self._counts
+
+    def _replay(self) -> None:
+        losers: set[Attempt] = set()
+        highest: dict[str, int] = {}
+        for loser in self._losers():
+            losers.add((loser.code, loser.operation, loser.number))
+            highest[loser.code] = max(loser.number, highest.get(loser.code, 0))
+        replay = Replay(self._store, losers, self._patiently)
+        for items in _batches(self._changes(self._recorded.committed_changes())):
+            replay.take(items)
+        if highest:  # what has no higher number than a loser was applied before it, or would never be after it
+            waiting = _items(self._recorded.waiting_changes())
+            for items in _batches(it for it in waiting if it.command.number <= highest.get(it.command.code, 0)):
+                replay.take(items)
+        if replay.held:
+            replay.take_what_is_built_on(_items(self._recorded.waiting_changes()))
+        if self._recorded.trimmed():
+            for item in replay.left():
+                self._leave(item.place, "what it builds on is neither in the store nor in the queue")
+        else:
+            replay.give_up()
+        self._counts.applied += replay.verdicts[Verdict.APPLIED]
+        self._counts.rejected += replay.verdicts[Verdict.REJECTED]
+        self._counts.recognised += replay.verdicts[Verdict.SEEN]
+        self._counts.left += replay.strays
+
+    def _creations(self) -> Iterator[CreateCoupons]:
+        for task in self._counted(self._recorded.creations()):
+            chunk = task.wanted
+            if isinstance(chunk, OtherVersion | Unreadable) and task.position.topic == CREATION:
+                self._leave(task.place, chunk.reason)
+            elif isinstance(chunk, CreateCoupons):
+                if chunk.codes or chunk.mint == self._mint.fingerprint:
+                    yield chunk
+                else:
+                    self._leave_alien(task, chunk)
+
+    def _changes(self, tasks: Iterator[Task]) -> Iterator[Item]:
+        for task in self._counted(tasks):
+            if isinstance(task.wanted, OtherVersion | Unreadable):
+                self._leave(task.place, task.wanted.reason)
+            elif isinstance(task.wanted, Command):
+                yield item_of(task, task.wanted)
+
+    def _losers(self) -> Iterable[Loser]:
+        return written_down(self._queue) if self._recorded.has(REJECTIONS) else ()
+
+    def _record(self, losers: list[Loser]) -> None:
+        """Their rejections, where the store does not have them; of those that were applied as another attempt there is
+        none, and their number is settled."""
+
+        def decide(place: int, coupon: Coupon) -> tuple[Verdict, Coupon]:
+            _, operation, version, at, reason, number = losers[place]
+            if reason is None and number > coupon.settled:
+                return Verdict.SEEN, coupon._replace(settled=number)
+            if reason is None or coupon.rejection(operation, number):
+                return Verdict.SEEN, coupon
+            after = record(coupon, Rejection(operation, version, reason, at, number))
+            return (Verdict.SEEN, coupon) if after == coupon else (Verdict.REJECTED, after)
+
+        codes = [loser.code for loser in losers]
+        verdicts = self._patiently(lambda: decide_all(self._store, codes, decide)).verdicts
+        self._counts.rejected += verdicts.count(Verdict.REJECTED)
+
+    def _parts(self, chunks: Iterator[CreateCoupons]) -> Iterator[list[CreateCoupons]]:
+        part: list[CreateCoupons] = []
+        for chunk in chunks:
+            part.append(chunk)
+            if sum(chunk.size for chunk in part) >= AT_ONCE:
+                yield part
+                part = []
+        if part:
+            yield part
+
+    def _counted(self, tasks: Iterator[Task]) -> Iterator[Task]:
+        for task in tasks:
+            self._counts.messages += 1
+            if self._counts.messages % AT_ONCE == 0:
+                self._on_progress(self._counts.messages)
+            yield task
+
+    def _leave(self, place: object, reason: str) -> None:
+        self._counts.left += 1
+        log.warning("left over", place=place, reason=reason)
+
+    def _leave_alien(self, task: Task, chunk: CreateCoupons) -> None:
+        self._counts.left += 1
+        if chunk.operation not in self._aliens:  # a large creation is many messages
+            self._aliens.add(chunk.operation)
+            reason = f"accepted with another COUPON_SECRET, whose fingerprint is {chunk.mint:.20}"
+            log.warning("left over", place=task.place, operation=chunk.operation, reason=reason)
+
+
+def _items(tasks: Iterator[Task]) -> Iterator[Item]:
+    return (item_of(task, task.wanted) for task in tasks if isinstance(task.wanted, Command))
+
+
+def _batches(things: Iterable[Thing]) -> Iterator[list[Thing]]:
+    iterator = iter(things)
+    while batch := list(islice(iterator, AT_ONCE)):
+        yield batch

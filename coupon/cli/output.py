@@ -1,0 +1,75 @@
+"""What commands print: results on standard output, all else on standard error; bars on a terminal only."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from coupon.domain.serialization import dump
+from coupon.ports.backend import BackendUnavailable
+from coupon.ports.store import fault
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves a terminal's cursor, changes its colours or turns its text round, or cannot be written. Tabs and ends of
+lines are not among it: our own sentences have them, and ``in_line`` is for what is put into one."""
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
+
+
+def result(as_json: bool, document: Any, sentence: str) -> None:
+    """The command's result, as one JSON document or as text for people."""
+    click.echo(dump(document) if as_json else printable(sentence))
+
+
+def say(sentence: str) -> None:
+    """For people, whatever standard output is used for."""
+    print(printable(sentence), file=sys.stderr)  # not click.echo: a bar catches it here and draws itself below
+
+
+def printable(text: str) -> str:
+    """The text with control characters as escapes: much of what is printed was written by others."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def in_line(text: str) -> str:
+    """What is printable, on one line."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+class Unread:
+    """Says what is stored and is no coupon; ``count`` of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, unreadable: Mapping[str, str]) -> None:
+        for code, reason in unreadable.items():
+            say(in_line(fault(code, reason)))
+        self.count += len(unreadable)
+
+    def told(self) -> str:
+        """For the end of a sentence."""
+        return f"; {self.count:,} cannot be read" if self.count else ""
+
+
+def waiting_for(role: str) -> Callable[[BackendUnavailable], None]:
+    """What to say when the backend of that role is away and waited for."""
+    return lambda error: say(f"waiting for the {role}: {error}")
+
+
+@contextmanager
+def progress(what: str, total: int | None, unit: str = "coupons") -> Iterator[Callable[[int], None]]:
+    """A bar, or a count where the total is not known; it is told how many are done."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    number = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), number, TextColumn(unit), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)

@@ -1,0 +1,40 @@
+"""A creation, cut into chunks: a message is a range of codes of one operation, so a million coupons are two thousand
+small messages, and nobody ever holds a million codes.
+
+A chunk's last code is its marker: the worker writes it after all others of the chunk, so a stored marker means
+that the chunk is complete. That is how the progress of a creation is known from the store alone.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from coupon.domain.codes import Mint
+from coupon.domain.model import CHUNK, CreateCoupons
+
+
+class Span(NamedTuple):
+    """The ``size`` coupons of an operation from index ``first`` on: a message's worth."""
+
+    first: int
+    size: int
+
+    def marker(self, operation: str, mint: Mint) -> str:
+        """The span's last code."""
+        return next(mint.codes(operation, self.first + self.size - 1, 1))
+
+
+def spans(amount: int) -> Iterator[Span]:
+    """A creation of ``amount`` coupons, cut."""
+    for first in range(0, amount, CHUNK):
+        yield Span(first, min(CHUNK, amount - first))
+
+
+def codes_of(command: CreateCoupons, mint: Mint) -> list[str]:
+    """The chunk's codes; the last one is its marker."""
+    return list(command.codes) or list(mint.codes(command.operation, command.first, command.size))
+
+
+def is_marked(command: CreateCoupons) -> bool:
+    """Whether its last code is a marker. It is not, of the first part of a chunk that a worker has cut."""
+    end = command.first + command.size
+    return bool(command.codes) or end % CHUNK == 0 or end == command.amount

@@ -1,0 +1,106 @@
+"""Coupon codes, operation ids and signatures: everything that is derived from the one secret.
+
+A code is a keyed hash of (operation, index), so a creation that is retried or redelivered makes the same codes,
+and nobody without the secret can guess one (36^19 ≈ 3.7e29 codes).
+"""
+
+import secrets
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import Literal, get_args
+
+from coupon.domain.model import KEY_LENGTH
+
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+LENGTH = 19
+OPERATION_LENGTH = 20
+SEAL_LENGTH = 8
+_TRIPLES = [a + b + c for a in ALPHABET for b in ALPHABET for c in ALPHABET]
+Purpose = Literal["sign", "cursor"]
+"""What a signature is for."""
+
+
+class InvalidCode(ValueError):
+    """Not a coupon code; the message says what is wrong with it."""
+
+
+def parse(text: str) -> str:
+    """The code in its stored form (19 letters, no dashes) from any way of writing it; raises InvalidCode."""
+    code = text.strip().replace("-", "")
+    code = code.upper() if code.isascii() else code  # 'ı'.upper() is 'I'
+    if len(code) != LENGTH:
+        raise InvalidCode(f"a code has {LENGTH} letters and digits, this one has {len(code)}")
+    if not (code.isascii() and code.isalnum()):
+        wrong = next(letter for letter in code if letter not in ALPHABET)
+        raise InvalidCode(f"a code is made of A–Z and 0–9, this one holds {wrong!r}")
+    return code
+
+
+def is_code(text: str) -> bool:
+    """Whether it is a code in its stored form."""
+    return len(text) == LENGTH and text.isascii() and text.isalnum() and text == text.upper()
+
+
+def show(code: str) -> str:
+    """The code as people read it: 5-6-8 with dashes."""
+    return f"{code[:5]}-{code[5:11]}-{code[11:]}"
+
+
+class Mint:
+    """Derives codes and operation ids from the secret. Thread-safe; ~3 µs a code."""
+
+    def __init__(self, secret: str) -> None:
+        key = blake2b(secret.encode(), digest_size=32).digest()
+        self._codes = blake2b(key=key, digest_size=16, person=b"code")
+        self._operations = blake2b(key=key, digest_size=16, person=b"operation")
+        self._seals = blake2b(key=key, digest_size=SEAL_LENGTH, person=b"cache")
+        self._signatures = {
+            purpose: blake2b(key=key, digest_size=8, person=purpose.encode()) for purpose in get_args(Purpose)
+        }
+        self.fingerprint = self.sign("fingerprint")
+        """Tells two secrets apart without telling either."""
+
+    def codes(self, operation: str, first: int, count: int) -> Iterator[str]:
+        """The operation's codes from index ``first`` on."""
+        stem = _hashed(self._codes, operation)
+        for index in range(first, first + count):
+            yield _letters(_hashed(stem, f"/{index}").digest(), LENGTH)
+
+    def key(self, caller: str, idempotency_key: str) -> str:
+        """Stands for the caller and the key."""
+        return _letters(_hashed(self._operations, f"{caller}\0{idempotency_key}").digest(), OPERATION_LENGTH).lower()
+
+    def operation(self, caller: str, idempotency_key: str | None, request: str = "") -> str:
+        """The id of an operation: the same for the same caller, key and request, random without a key. With the same
+        caller and key, whatever the request, it begins with the same ``KEY_LENGTH`` letters."""
+        if idempotency_key is None:
+            return _letters(secrets.token_bytes(16), OPERATION_LENGTH).lower()
+        of_all = _hashed(self._operations, f"{caller}\0{idempotency_key}\0{request}").digest()
+        return self.key(caller, idempotency_key)[:KEY_LENGTH] + _letters(of_all, OPERATION_LENGTH - KEY_LENGTH).lower()
+
+    def seal(self, key: str, value: bytes) -> bytes:
+        """A signature of a cache entry, 8 bytes: only who has the secret writes what is believed under that key."""
+        sealed = self._seals.copy()
+        sealed.update(key.encode() + b"\0" + value)
+        return sealed.digest()
+
+    def sign(self, text: str, purpose: Purpose = "sign") -> str:
+        """A short signature, for addresses and cursors that only we may make; one purpose's is worth nothing for
+        another."""
+        return _letters(_hashed(self._signatures[purpose], text).digest(), 10).lower()
+
+
+def _hashed(stem: blake2b, text: str) -> blake2b:
+    """The stem, which has the key already, and the text."""
+    hashed = stem.copy()
+    hashed.update(text.encode())
+    return hashed
+
+
+def _letters(digest: bytes, length: int) -> str:
+    """The first ``length`` base-36 digits of the digest, three at a time."""
+    number, parts = int.from_bytes(digest, "big"), []
+    for _ in range(-(-length // 3)):
+        number, triple = divmod(number, 46_656)
+        parts.append(_TRIPLES[triple])
+    return "".join(parts)[:length]

@@ -1,0 +1,120 @@
+"""What the cache holds of a coupon, and its form there: sealed, so that what others write is not believed.
+
+| entry       | what it says                                                                    |
+| ----------- | ------------------------------------------------------------------------------- |
+| Confirmed   | the coupon after everything that was accepted                                   |
+| Provisional | the same after a command that the queue has not acknowledged yet                |
+| Claim       | nothing is known; the store is believed once the workers have passed the fence, |
+|             | which whoever finds none sets to the queue's present end                        |
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from coupon.domain.codes import SEAL_LENGTH, Mint
+from coupon.domain.model import Coupon
+from coupon.domain.serialization import Fence, Malformed, decode_coupon, decode_fence, dump, encode_coupon
+from coupon.ports.backend import BackendError
+from coupon.ports.cache import Cache, Cached
+
+Answer = TypeVar("Answer")
+
+
+class Confirmed(NamedTuple):
+    coupon: Coupon
+
+
+class Provisional(NamedTuple):
+    coupon: Coupon
+
+
+class Claim(NamedTuple):
+    fence: Fence | None
+
+
+Entry = Confirmed | Provisional | Claim
+UNFENCED = Claim(None)
+
+
+class CacheAway(Exception):
+    """The cache does not answer, or has no room: nothing can be reserved."""
+
+
+class CacheOrAway:
+    """A cache whose failures are CacheAway, so that no other backend's is taken for one."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self.place = cache.place
+
+    def get(self, key: str) -> Cached | None:
+        return self._ask(self._cache.get, key)
+
+    def add(self, key: str, value: bytes, ttl_s: int) -> Any:
+        return self._ask(self._cache.add, key, value, ttl_s)
+
+    def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> Any:
+        return self._ask(self._cache.replace, key, value, token, ttl_s)
+
+    def remove(self, key: str, token: Any) -> bool:
+        return self._ask(self._cache.remove, key, token)
+
+    def evicted(self, key: str) -> int | None:
+        return self._ask(self._cache.evicted, key)
+
+    def _ask(self, method: Callable[..., Answer], *arguments: Any) -> Answer:
+        try:
+            return method(*arguments)
+        except BackendError as error:
+            raise CacheAway(str(error)) from error
+
+
+def cache_key(code: str) -> str:
+    return f"coupon:{code}"
+
+
+class Entries:
+    """Between entries and the bytes in the cache."""
+
+    def __init__(self, mint: Mint) -> None:
+        self._mint = mint
+
+    def encode(self, code: str, entry: Entry) -> bytes:
+        """Rejections stay in the store: nobody decides by them here."""
+        match entry:
+            case Claim(fence):
+                body = b"F" + dump(fence)
+            case Confirmed(coupon) | Provisional(coupon):
+                bare = coupon._replace(rejections=()) if coupon.rejections else coupon
+                body = (b"C" if isinstance(entry, Confirmed) else b"P") + encode_coupon(bare)
+        return sealed(self._mint, cache_key(code), body)
+
+    def confirmed(self, code: str, provisional: bytes) -> bytes:
+        """The entry of the same coupon once it is confirmed, from the bytes of the provisional one."""
+        body = b"C" + provisional[SEAL_LENGTH + 1 :]
+        return sealed(self._mint, cache_key(code), body)
+
+    def decode(self, code: str, value: bytes) -> Entry:
+        """Raises Malformed for what this service did not write for this coupon."""
+        body = opened(self._mint, cache_key(code), value)
+        match body[:1]:
+            case b"C":
+                return Confirmed(decode_coupon(body[1:]))
+            case b"P":
+                return Provisional(decode_coupon(body[1:]))
+            case b"F":
+                return Claim(decode_fence(body[1:]))
+        raise Malformed(f"an entry of kind {body[:1]!r}")
+
+
+def sealed(mint: Mint, key: str, body: bytes) -> bytes:
+    """What is ``opened`` under that key with the same secret only."""
+    return mint.seal(key, body) + body
+
+
+def opened(mint: Mint, key: str, value: bytes) -> bytes:
+    """What is below the seal; raises Malformed when the seal is not ours, or of another key."""
+    seal, body = value[:SEAL_LENGTH], value[SEAL_LENGTH:]
+    if mint.seal(key, body) != seal:
+        raise Malformed("not sealed with this service's secret")
+    return body

@@ -1,0 +1,133 @@
+"""What is wrong with a service though all of its backends answer, in sentences: for ``/readyz`` and ``coupon lag``."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from coupon.domain.clock import Clock, now_ms
+from coupon.domain.codes import LENGTH, Mint
+from coupon.domain.model import CreateCoupons, Day, create
+from coupon.domain.topics import GROUP, LAYOUTS, OWED, all_topics, command_topics
+from coupon.ports.backend import BackendError, BackendRejected
+from coupon.ports.cache import Cache
+from coupon.ports.queue import Position, Queue
+from coupon.ports.store import Store
+from coupon.runtime.worker_registry import Sign, living
+
+OLD_S = 60
+"""A message that waits for so long is worth a sentence."""
+NOBODY = Day("2000-01-01")
+PROBE = create(CreateCoupons("probe", 1, 0, 1, (), "", NOBODY, NOBODY, 0, "probe"), "0" * LENGTH)
+
+
+class Ailment(NamedTuple):
+    """A sentence for anyone; ``detail`` is for operators only: it may name machines, and what is in a message."""
+
+    sentence: str
+    detail: str = ""
+
+    @property
+    def whole(self) -> str:
+        return f"{self.sentence}: {self.detail}" if self.detail else self.sentence
+
+
+def missing(queue: Queue, layout: str) -> set[str]:
+    """Topics that are not there yet. Raises BackendUnavailable."""
+    topics = all_topics(layout)
+    return set() if _ends(queue, topics) is not None else {topic for topic in topics if _ends(queue, [topic]) is None}
+
+
+def of_queue(queue: Queue, layout: str) -> list[Ailment]:
+    """Topics that are missing, and messages that wait where no worker of this layout reads. Raises
+    BackendUnavailable."""
+    told = [Ailment(f"the topic {topic!r} is missing: run coupon init") for topic in sorted(missing(queue, layout))]
+    return told + [Ailment(sentence) for sentence in stranded(queue, layout)]
+
+
+def stranded(queue: Queue, layout: str) -> list[str]:
+    """Sentences about messages of another layout that wait. Raises BackendUnavailable."""
+    sentences = []
+    for other in LAYOUTS:
+        for topic in command_topics(other):
+            if topic in command_topics(layout) or _ends(queue, [topic]) is None:
+                continue
+            if waiting := queue.lag([topic], GROUP):
+                sentences.append(
+                    f"{waiting:,} messages wait in the topic {topic!r}, which workers with COUPON_TOPICS={other} drain"
+                    f" and those with COUPON_TOPICS={layout} do not read"
+                )
+    return sentences
+
+
+def of_store(store: Store) -> list[Ailment]:
+    """Whether it takes writes: asked with one whose condition cannot be met."""
+    try:
+        store.save_many([PROBE._replace(revision=2**31)])
+    except BackendError as error:
+        return [Ailment("the store cannot be written", str(error))]
+    return []
+
+
+def of_workers(cache: Cache, mint: Mint, layout: str) -> list[Ailment]:
+    """What the workers say of themselves, and topics that none of them reads. Raises BackendUnavailable."""
+    signs = living(cache, mint)
+    told = [Ailment(f"no living worker reads the topic {topic!r}") for topic in unread(cache, mint, layout)]
+    for sign in signs.values():
+        told += [
+            Ailment(f"{place} is left alone by its worker", f"{reason} ({_name(sign)})")
+            for place, reason in sorted(sign.left_alone.items())
+        ]
+        if sign.failure:
+            told.append(Ailment("a worker cannot go on", f"{sign.failure} ({_name(sign)})"))
+    versions = sorted({sign.version for sign in signs.values()})
+    if len(versions) > 1:
+        told.append(Ailment(f"workers of several versions are alive: {', '.join(versions)}"))
+    return told
+
+
+def unread(cache: Cache, mint: Mint, layout: str) -> list[str]:
+    """Topics that no living worker reads. Raises BackendUnavailable."""
+    read = {topic for sign in living(cache, mint).values() for topic in sign.topics}
+    return [topic for topic in [*command_topics(layout), *OWED] if topic not in read]
+
+
+def oldest_s(queue: Queue, layout: str, clock: Clock = now_ms) -> float | None:
+    """The age of the oldest command that no worker has committed, by its own words; None when none waits. Raises
+    BackendUnavailable."""
+    topics = [topic for topic in command_topics(layout) if _ends(queue, [topic]) is not None]
+    ends = queue.ends(topics) if topics else {}
+    committed = queue.committed(ends, GROUP) if ends else {}
+    first = [_accepted_at(queue, position, committed[position]) for position in _behind(ends, committed)]
+    instants = [instant for instant in first if instant is not None]
+    return max(0.0, (clock() - min(instants)) / 1000) if instants else None
+
+
+def of_age(age_s: float | None) -> list[Ailment]:
+    return [] if age_s is None or age_s < OLD_S else [Ailment(f"the oldest waiting command is {age_s:,.0f} s old")]
+
+
+def _behind(ends: Mapping[Position, int], committed: Mapping[Position, int]) -> list[Position]:
+    return [position for position, end in ends.items() if committed[position] < end]
+
+
+def _accepted_at(queue: Queue, position: Position, offset: int) -> int | None:
+    """What the message says, in whatever version it was written."""
+    for delivery in queue.read(position, offset, 1):
+        try:
+            instant = json.loads(delivery.value)["accepted_at"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+        return instant if isinstance(instant, int) else None
+    return None
+
+
+def _ends(queue: Queue, topics: Sequence[str]) -> Mapping[Position, int] | None:
+    """None for a topic that does not exist."""
+    try:
+        return queue.ends(topics)
+    except BackendRejected:
+        return None
+
+
+def _name(sign: Sign) -> str:
+    return f"worker {sign.pid} on {sign.host}, version {sign.version}"

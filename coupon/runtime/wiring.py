@@ -1,0 +1,100 @@
+"""The composition root: the one place where URLs become backends.
+
+A scheme is looked up in ``BUILT_IN``, then among the entry points of the group ``coupon.<role>``, so a third party's
+backend is chosen by its URL alone. Nothing is imported before it is chosen, nothing is opened before it is used.
+"""
+
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar, cast
+
+from coupon.ports.backend import Backend
+from coupon.ports.cache import Cache
+from coupon.ports.queue import Queue
+from coupon.ports.search import Search
+from coupon.ports.store import Store
+from coupon.ports.url import ConfigurationError, Url
+from coupon.runtime.settings import Settings
+
+BUILT_IN = {
+    "cache": {
+        "memory": "backends.cache.memory:MemoryCache",
+        "sqlite": "backends.cache.sqlite:SqliteCache",
+        "memcached": "backends.cache.memcached:MemcachedCache",
+    },
+    "queue": {
+        "memory": "backends.queue.memory:MemoryQueue",
+        "sqlite": "backends.queue.sqlite:SqliteQueue",
+        "kafka": "backends.queue.kafka:KafkaQueue",
+    },
+    "store": {
+        "memory": "backends.store.memory:MemoryStore",
+        "sqlite": "backends.store.sqlite:SqliteStore",
+        "dynamodb": "backends.store.dynamodb:DynamoStore",
+    },
+    "search": {
+        "memory": "backends.search.memory:MemorySearch",
+        "sqlite": "backends.search.sqlite:SqliteSearch",
+        "elasticsearch": "backends.search.elasticsearch:ElasticsearchSearch",
+    },
+}
+AnyBackend = TypeVar("AnyBackend", bound=Backend)
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """The four that a process runs on."""
+
+    cache: Cache
+    queue: Queue
+    store: Store
+    search: Search
+
+    def close(self) -> None:
+        for backend in (self.queue, self.cache, self.store, self.search):
+            backend.close()
+
+
+def open_backends(settings: Settings) -> Backends:
+    """The backends that the settings name; raises ConfigurationError. Does no I/O."""
+    return Backends(
+        cache=open_backend(Cache, settings.cache_url),  # type: ignore[type-abstract]
+        queue=open_backend(Queue, settings.queue_url),  # type: ignore[type-abstract]
+        store=open_backend(Store, settings.store_url),  # type: ignore[type-abstract]
+        search=open_backend(Search, settings.search_url),  # type: ignore[type-abstract]
+    )
+
+
+def open_backend(contract: type[AnyBackend], url: str) -> AnyBackend:
+    """The backend of that role that the URL names."""
+    role = contract.__name__.lower()
+    setting = f"COUPON_{role.upper()}_URL={Url(url)}"
+    backend = _backend_class(role, Url(url).scheme, setting)
+    if not issubclass(backend, contract):
+        raise ConfigurationError(f"{setting}: {backend.__name__} is not a {contract.__name__}")
+    try:
+        return backend.from_url(Url(url))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{setting}: {error}") from error
+
+
+def _backend_class(role: str, scheme: str, setting: str) -> type[Backend]:
+    point = _built_in(role, scheme) or _plugin(role, scheme, setting)
+    try:
+        return cast(type[Backend], point.load())
+    except ImportError as error:
+        raise ConfigurationError(f"{setting}: its driver is missing ({error}); run: make install") from error
+
+
+def _built_in(role: str, scheme: str) -> EntryPoint | None:
+    path = BUILT_IN[role].get(scheme)
+    return None if path is None else EntryPoint(scheme, path, "")
+
+
+def _plugin(role: str, scheme: str, setting: str) -> EntryPoint:
+    """Looks through all that is installed, which takes its milliseconds."""
+    plugins = {point.name: point for point in entry_points(group=f"coupon.{role}")}
+    if scheme not in plugins:
+        known = ", ".join(f"{name}://" for name in (*BUILT_IN[role], *plugins))
+        raise ConfigurationError(f"{setting}: unknown scheme {scheme!r}; known are {known}")
+    return plugins[scheme]

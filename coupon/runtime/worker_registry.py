@@ -1,0 +1,126 @@
+"""Which workers live, and what they say of themselves: an entry of the cache each, and one that lists them.
+
+Sealed, as all in the cache, and a hint: who is not there may live all the same, while the cache is away or was emptied
+just now, or has another secret.
+"""
+
+import itertools
+import os
+import re
+import socket
+from collections.abc import Mapping
+from functools import cache as once
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import msgspec
+
+from coupon.domain.codes import Mint
+from coupon.domain.serialization import Malformed, dump
+from coupon.ports.cache import Cache, Cached
+from coupon.ports.queue import Position
+from coupon.runtime.cache_entries import opened, sealed
+
+LIST = "workers"
+LIST_S = 86_400
+STALE_S = 15
+"""A worker that gave no sign for so long is taken for dead (or stuck)."""
+TRIES = 5
+"""How often a list is written anew that others are writing, before the next sign."""
+_NUMBERS = itertools.count(1)
+_Word = Annotated[str, msgspec.Meta(max_length=300)]
+
+
+class Sign(msgspec.Struct, kw_only=True):
+    """A worker's state, ``at`` some second. By ``topic/partition``, ``left_alone`` tells why it is not carried out, and
+    ``delivered`` up to which offset all of it was: nothing of that is left but commands that wait."""
+
+    host: _Word
+    pid: int
+    version: _Word
+    topics: list[_Word]
+    at: float
+    works: bool = False
+    waiting: int = 0
+    search_away: bool = False
+    failure: str | None = None
+    left_alone: dict[_Word, str] = {}
+    delivered: dict[_Word, int] = {}
+
+
+@once
+def package_version() -> str:
+    """Of the installed package."""
+    try:
+        return version("coupon")
+    except PackageNotFoundError:  # a copy of the sources
+        return "unknown"
+
+
+def new_name() -> str:
+    """Of one worker: no other has it, on any machine."""
+    host = re.sub(r"[^\w.-]", "_", socket.gethostname(), flags=re.ASCII)[:100]
+    return f"worker:{host}:{os.getpid()}:{next(_NUMBERS)}"
+
+
+def tell(cache: Cache, mint: Mint, name: str, sign: Sign) -> None:
+    """Leave the sign for ``STALE_S``. Raises BackendUnavailable."""
+    cache.put(name, sealed(mint, name, msgspec.json.encode(sign)), STALE_S)
+    for _ in range(TRIES):
+        cached = cache.get(LIST)
+        names = _names(mint, cached)
+        if name in names:
+            return
+        value = sealed(mint, LIST, dump(sorted([*(known for known in names if cache.get(known)), name])))
+        done = cache.replace(LIST, value, cached.token, LIST_S) if cached else cache.add(LIST, value, LIST_S)
+        if done is not None:
+            return
+
+
+def living(cache: Cache, mint: Mint) -> dict[str, Sign]:
+    """The workers with this secret that gave a sign lately, by name. What is not such a worker's sign is passed over.
+    Raises BackendUnavailable."""
+    found = {name: cache.get(name) for name in _names(mint, cache.get(LIST))}
+    signs = {name: _sign(mint, name, entry) for name, entry in found.items()}
+    return {name: sign for name, sign in signs.items() if sign is not None}
+
+
+def read_sign(value: bytes) -> Sign | None:
+    try:
+        return _SIGN.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def show(position: Position) -> str:
+    return f"{position.topic}/{position.partition}"
+
+
+def positions(told: Mapping[str, int]) -> dict[Position, int]:
+    """By position, what a sign tells by its name."""
+    found = {}
+    for name, offset in told.items():
+        topic, _, partition = name.rpartition("/")
+        if partition.isdecimal():
+            found[Position(topic, int(partition))] = offset
+    return found
+
+
+def _sign(mint: Mint, name: str, cached: Cached | None) -> Sign | None:
+    try:
+        return None if cached is None else read_sign(opened(mint, name, cached.value))
+    except Malformed:
+        return None
+
+
+def _names(mint: Mint, cached: Cached | None) -> list[str]:
+    try:
+        return [] if cached is None else _NAMES.decode(opened(mint, LIST, cached.value))
+    except (Malformed, msgspec.DecodeError, UnicodeDecodeError):
+        return []
+
+
+_SIGN = msgspec.json.Decoder(Sign)
+_NAMES: "msgspec.json.Decoder[list[str]]" = msgspec.json.Decoder(
+    Annotated[list[Annotated[str, msgspec.Meta(pattern=r"^worker:[\w.:-]{1,150}\Z")]], msgspec.Meta(max_length=1_000)]
+)

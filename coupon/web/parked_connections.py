@@ -1,0 +1,209 @@
+"""Connections that wait for their clients: in the main thread, without a thread of the pool, each for a bounded time.
+
+gunicorn's own threads read a request as slowly as the client sends it, and write as slowly as the client reads: as many
+slow clients as there are threads are an outage. Its main thread waits for a client to close: two seconds each.
+"""
+
+import errno
+import heapq
+import resource
+import selectors
+import socket
+import struct
+import sys
+import time
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+import structlog
+from gunicorn.errors import ConfigError
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
+
+from coupon.web.connection import Connection, Waits
+from coupon.web.slow_clients import CROWDED, SLOW, Slowness, begin, extend, first_to_go
+
+SWEEP_S = 0.5
+BODY_MAX = 65_536
+"""Bytes of a body for an application that does not say what it takes."""
+HELD_MAX = 128_000_000
+"""Bytes that the connections of a process may hold which wait for their clients."""
+SEND_BUFFER = 131_072
+"""Bytes that the kernel keeps of what a client does not read; by itself it keeps megabytes."""
+FILES_MAX, FILES_OF_OTHERS = 65_536, 200
+"""File descriptors: of a process, and of these for everything but connections."""
+TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+log = structlog.get_logger("coupon.web")
+_AT_ONCE = struct.pack("ii", 1, 0)
+
+
+class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are not installed
+    """gunicorn's main thread. What runs in the pool is ``handle``, which never waits for a client, and says what the
+    connection waits for next."""
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        if cfg.is_ssl:
+            raise ConfigError("TLS is ended by the gateway in front, not here")
+        super().check_config(cfg, log)
+
+    def init_process(self) -> None:
+        self.cfg.set("sendfile", False)  # it waits for the client
+        self.most = min(self.cfg.worker_connections, _files() - FILES_OF_OTHERS)
+        self.worker_connections: int = sys.maxsize  # gunicorn would take no more: ours makes room instead
+        self.parked: set[Connection] = set()
+        self.held, self.slow, self.swept = 0, 0, 0.0
+        self.slowness = Slowness()
+        for listener in self.sockets:  # which those have that it accepts
+            listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        super().init_process()
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        self.body_max = getattr(self.wsgi, "body_max", lambda _: BODY_MAX)
+
+    def accept(self, listener: Any) -> None:
+        if self.nr_conns >= self.most:
+            self._make_room()
+        try:
+            accepted, client = listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._make_room()
+            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
+                raise
+            return
+        self.nr_conns += 1
+        self._park(Connection(accepted, client, listener.getsockname()), Waits.FIRST)
+
+    def finish_request(self, connection: Connection, handled: "Future[Waits]") -> None:
+        """A thread has done what it could with the connection."""
+        try:
+            waits = handled.result()
+        except Exception as error:
+            log.error("connection given up", exc_info=error)
+            waits = Waits.NOTHING
+        self._go_on(connection, waits)
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        """Close the connections whose time is over, or all of them."""
+        now = time.monotonic()
+        if now - self.swept < SWEEP_S and not force:
+            return
+        self.swept = now
+        for connection in [one for one in self.parked if force or self._is_late(one, now)]:
+            self.slowness.closed(connection)
+            self._cut(connection)
+        self.slow = sum(one.waits in SLOW and now - one.since > SWEEP_S for one in self.parked)
+        self.slowness.tell(self.parked)
+
+    def _is_late(self, connection: Connection, now: float) -> bool:
+        if connection.deadline <= now:
+            extend(connection)
+        return connection.deadline <= now
+
+    def murder_pending(self) -> None:
+        """All are in one place here."""
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        for connection in self.parked:
+            if connection.waits in (Waits.NEXT, Waits.FIRST):
+                connection.deadline = min(connection.deadline, deadline)
+
+    def _go_on(self, connection: Connection, waits: Waits) -> None:
+        if waits is Waits.THREAD:
+            self.enqueue_req(connection)
+            return
+        try:
+            if waits is Waits.END:
+                connection.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            waits = Waits.NOTHING
+        if waits is Waits.NOTHING:
+            self._close(connection)
+        else:
+            self._park(connection, waits)
+
+    def _park(self, connection: Connection, waits: Waits) -> None:
+        """Keep it until its client goes on."""
+        begin(connection, waits, self.cfg.keepalive)
+        self.parked.add(connection)
+        wanted = selectors.EVENT_WRITE if waits is Waits.ANSWER else selectors.EVENT_READ
+        self.poller.register(connection.socket, wanted, partial(self._moved, connection))
+        self._count(connection)
+        if not self.alive:
+            self._cap_keepalive(time.monotonic() + STOP_KEEPALIVE_LINGER)
+
+    def _unpark(self, connection: Connection) -> None:
+        self.parked.remove(connection)
+        self.poller.unregister(connection.socket)
+        self.held -= connection.counted
+        connection.counted = 0
+
+    def _count(self, connection: Connection) -> None:
+        self.held += connection.held - connection.counted
+        connection.counted = connection.held
+        while self.held > HELD_MAX:
+            self._make_room()
+
+    def _moved(self, connection: Connection, _socket: Any) -> None:
+        """The client sent something, or takes something, or is gone."""
+        if connection not in self.parked:  # another one that moved at the same time needed its room
+            return
+        try:
+            waits = self._after_move(connection)
+        except BlockingIOError:
+            return
+        except OSError:
+            waits = Waits.NOTHING
+        if waits is not connection.waits:
+            self._unpark(connection)
+            self._go_on(connection, waits)
+        else:
+            extend(connection)
+            self._count(connection)
+
+    def _after_move(self, connection: Connection) -> Waits:
+        match connection.waits:
+            case Waits.NEXT | Waits.FIRST:
+                return Waits.THREAD
+            case Waits.ANSWER:
+                return connection.after_answer if connection.sock.flush() else Waits.ANSWER
+            case Waits.END:
+                return Waits.END if connection.pass_over() else Waits.NOTHING
+        if not connection.receive_more():
+            return Waits.NOTHING
+        return Waits.THREAD if connection.is_for_a_thread else connection.waits
+
+    def _make_room(self) -> None:
+        """Close the slowest, a twentieth of all at once: there will be more."""
+        for connection in heapq.nsmallest(1 + len(self.parked) // 20, self.parked, first_to_go):
+            self.slowness.closed(connection, CROWDED)
+            self._cut(connection)
+
+    def _cut(self, connection: Connection) -> None:
+        """Close it, though its client may not be ready."""
+        self._unpark(connection)
+        try:
+            if connection.waits in (Waits.HEAD, Waits.BODY):
+                connection.sock.sendall(TOO_LATE)
+                connection.sock.flush()
+            elif connection.waits is Waits.ANSWER:  # the kernel keeps none of it
+                connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        except OSError:
+            pass
+        self._close(connection)
+
+    def _close(self, connection: Connection) -> None:
+        self.nr_conns -= 1
+        connection.socket.close()
+
+
+def _files() -> int:
+    """How many file descriptors this process may have: as many as the system lets it, within reason."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if most == resource.RLIM_INFINITY else min(most, FILES_MAX)
+    if now == resource.RLIM_INFINITY or now >= wanted:
+        return FILES_MAX
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    return wanted
