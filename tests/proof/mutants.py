@@ -141,14 +141,14 @@ MUTANTS = [
     ),
     Mutant(
         "an entry with what was rejected is wrong",
-        "coupon/acceptance/reservations.py",
+        "coupon/domain/lineage.py",
         "if version > stored.version and expected.number_at(version) <= stored.settled:",
         "if False:",
         "tests/unit/test_reservations.py::test_what_is_past_or_on_another_branch_or_settled_is_wrong",
     ),
     Mutant(
         "an entry of another branch is wrong",
-        "coupon/acceptance/reservations.py",
+        "coupon/domain/lineage.py",
         "if theirs is None or (ours is not None and not _is_same(theirs, ours)):",
         "if theirs is None:",
     ),
