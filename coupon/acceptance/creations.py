@@ -11,7 +11,7 @@ from coupon.acceptance.creation_progress import CreationProgress
 from coupon.acceptance.idempotency import Binding, IdempotencyKeys
 from coupon.acceptance.operations import CreationAddress
 from coupon.acceptance.requests import Caller
-from coupon.domain import chunks as creation
+from coupon.domain.chunks import Span, spans
 from coupon.domain.clock import Clock
 from coupon.domain.codes import Mint
 from coupon.domain.model import CreateCoupons, Day, Kind
@@ -89,8 +89,8 @@ class Creations:
     def _create(self, operation: str, amount: int, valid_from: Day, expire_at: Day, caller: Caller) -> None:
         whole = self._whole(operation, amount, valid_from, expire_at, caller.name)
         retried = caller.idempotency_key is not None and self._was_begun(whole)
-        spans = self._progress.missing(operation, amount) if retried else creation.spans(amount)
-        messages = [self._message(whole._replace(first=span.first, size=span.size)) for span in spans]
+        left = self._progress.missing(operation, amount) if retried else spans(amount)
+        messages = [self._message(whole._replace(first=span.first, size=span.size)) for span in left]
         if retried:  # it was accepted before, and is not too many now
             self._queue.publish(messages)
             return
@@ -124,7 +124,7 @@ class Creations:
     def _was_begun(self, whole: CreateCoupons) -> bool:
         """True when the store knows the operation: its first or last chunk was carried out (in part)."""
         first = next(self._mint.codes(whole.operation, 0, 1))
-        last = creation.Span(0, whole.amount).marker(whole.operation, self._mint)
+        last = Span(0, whole.amount).marker(whole.operation, self._mint)
         return bool(self._store.get_many([first, last]))
 
     def _bind(self, caller: Caller, operation: str) -> Binding | None:

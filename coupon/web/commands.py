@@ -12,8 +12,7 @@ from coupon.domain.codes import show
 from coupon.domain.model import Kind, Refused
 from coupon.ports.backend import BackendError
 from coupon.runtime.settings import Settings
-from coupon.web import request_io as exchange
-from coupon.web import schemas
+from coupon.web import request_io, schemas
 from coupon.web.openapi import LOCATION, Routes, header_parameters
 from coupon.web.problems import of_refusal
 
@@ -64,18 +63,18 @@ def commands(service: CommandService, settings: Settings) -> Routes:
     def create() -> Response:
         """Create coupons"""
         environ = request.environ
-        caller = exchange.caller(environ, settings.caller_header)
-        wanted = exchange.body(environ, creation, settings.max_body_bytes)
+        caller = request_io.caller(environ, settings.caller_header)
+        wanted = request_io.body(environ, creation, settings.max_body_bytes)
         address = service.create(wanted["amount"], wanted["valid_from"], wanted["expire_at"], caller)
         told: dict[str, object] = {"operationId": service.operations.address(address), "amount": address.amount}
         if address.amount <= CODES_IN_ANSWER:
             told["couponCodes"] = [show(code) for code in service.codes(address, 0, CODES_IN_ANSWER)]
-        return _told(service, address, told, exchange.wait_s(environ))
+        return _told(service, address, told, request_io.wait_s(environ))
 
     def change(kind: Kind, schema: Schema) -> Response:
         environ = request.environ
-        caller = exchange.caller(environ, settings.caller_header)
-        wanted = exchange.body(environ, schema, settings.max_body_bytes)
+        caller = request_io.caller(environ, settings.caller_header)
+        wanted = request_io.body(environ, schema, settings.max_body_bytes)
         user_id = wanted.get("user_id")
         try:
             address = service.change(kind, wanted["coupon_code"], user_id, caller)
@@ -85,7 +84,7 @@ def commands(service: CommandService, settings: Settings) -> Routes:
             "operationId": service.operations.address(address),
             "couponCode": show(address.code),
         }
-        return _told(service, address, told, exchange.wait_s(environ), kind, user_id)
+        return _told(service, address, told, request_io.wait_s(environ), kind, user_id)
 
     for kind, schema_class, summary, refusals in CHANGES:
         schema = schema_class()
@@ -122,7 +121,7 @@ def _told(
     """The answer to an accepted command; of its outcome, if the caller prefers to wait for it."""
     headers = {"Location": f"/v1/operations/{told['operationId']}"}
     if wait_s is None or not _waiting.acquire(blocking=False):
-        return exchange.answer(told | {"status": Status.ACCEPTED}, 202, headers)
+        return request_io.answer(told | {"status": Status.ACCEPTED}, 202, headers)
     headers["Preference-Applied"] = f"wait={wait_s}"
     try:
         outcome = _outcome_within(service, address, wait_s)
@@ -135,7 +134,7 @@ def _told(
     if outcome.created is not None:
         told["created"] = outcome.created
     status = 200 if outcome.status is Status.APPLIED else 202
-    return exchange.answer(told | {"status": outcome.status}, status, headers)
+    return request_io.answer(told | {"status": outcome.status}, status, headers)
 
 
 def _outcome_within(service: CommandService, address: ChangeAddress | CreationAddress, wait_s: int) -> Outcome:

@@ -19,8 +19,7 @@ from coupon.runtime.diagnostics import Ailment, missing, of_age, of_queue, of_st
 from coupon.runtime.heartbeat import worked_lately
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
-from coupon.web import request_io as exchange
-from coupon.web import schemas
+from coupon.web import request_io, schemas
 from coupon.web.openapi import Routes
 from coupon.web.problems import Problem
 from coupon.web.single_flight import Shared
@@ -75,7 +74,7 @@ def health(backends: Backends, settings: Settings, timer: Clock = monotonic_ms) 
     @routes.serve("GET", "/livez", answers={200: (schemas.Alive, "Alive.")}, any_query=True)
     def livez() -> Response:
         """Alive"""
-        return exchange.answer({"status": "alive"})
+        return request_io.answer({"status": "alive"})
 
     @routes.serve(
         "GET",
@@ -93,7 +92,7 @@ def health(backends: Backends, settings: Settings, timer: Clock = monotonic_ms) 
         down = [name for name in NEEDED_FOR_COMMANDS if found[name].status != "up"]
         if down:
             raise Problem("UNAVAILABLE", f"down: {', '.join(down)}", dependencies=dependencies)
-        return exchange.answer({"status": "ready", "dependencies": dependencies})
+        return request_io.answer({"status": "ready", "dependencies": dependencies})
 
     return routes
 

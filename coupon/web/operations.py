@@ -8,8 +8,7 @@ from coupon.acceptance.operations import CreationAddress, Outcome, Status
 from coupon.acceptance.queries import Cursors, InvalidCursor
 from coupon.acceptance.service import CommandService
 from coupon.domain.codes import show
-from coupon.web import request_io as exchange
-from coupon.web import schemas
+from coupon.web import request_io, schemas
 from coupon.web.openapi import Routes
 from coupon.web.problems import of_refusal
 
@@ -28,13 +27,13 @@ def outcomes(service: CommandService) -> Routes:
     def operation(address: str) -> Response:
         """What became of an operation"""
         known = service.operations.parse(address)
-        limit, cursor = exchange.page()
+        limit, cursor = request_io.page()
         if isinstance(known, CreationAddress):
-            return exchange.answer(creation(address, known, limit, cursor))
+            return request_io.answer(creation(address, known, limit, cursor))
         if cursor is not None:
             raise InvalidCursor(cursor)
         outcome = service.operations.outcome(known)
-        return exchange.answer(_of(address, outcome) | {"couponCode": show(known.code)})
+        return request_io.answer(_of(address, outcome) | {"couponCode": show(known.code)})
 
     def creation(address: str, known: CreationAddress, limit: int, cursor: str | None) -> dict[str, Any]:
         of = f"codes {address}"

@@ -7,8 +7,7 @@ from coupon.acceptance.operations import Operations
 from coupon.acceptance.queries import Page, Queries
 from coupon.domain.codes import show
 from coupon.domain.serialization import document, instant
-from coupon.web import request_io as exchange
-from coupon.web import schemas
+from coupon.web import request_io, schemas
 from coupon.web.fields import USER_ID_MAX, fault_of_user_id
 from coupon.web.openapi import CODE_PARAMETER, Routes
 from coupon.web.problems import InvalidField, Problem
@@ -41,7 +40,7 @@ def questions(queries: Queries, operations: Operations) -> Routes:
     )
     def coupon(code: str) -> Response:
         """A coupon and its history"""
-        found = queries.coupon(exchange.coupon_code(code))
+        found = queries.coupon(request_io.coupon_code(code))
         if found is None:
             raise Problem("NOT_FOUND")
         oldest = found.version - len(found.history) + 1
@@ -55,7 +54,7 @@ def questions(queries: Queries, operations: Operations) -> Routes:
             }
             for version, entry in enumerate(found.history, oldest)
         ]
-        return exchange.answer(document(found) | {"couponCode": show(found.code), "history": history})
+        return request_io.answer(document(found) | {"couponCode": show(found.code), "history": history})
 
     @routes.serve(
         "GET",
@@ -66,7 +65,7 @@ def questions(queries: Queries, operations: Operations) -> Routes:
     )
     def expiring_today() -> Response:
         """The coupons whose last day is today, and that are not used"""
-        return _page(queries.expiring_today(*exchange.page()))
+        return _page(queries.expiring_today(*request_io.page()))
 
     @routes.serve(
         "GET",
@@ -80,11 +79,11 @@ def questions(queries: Queries, operations: Operations) -> Routes:
         """The coupons that a user holds"""
         if fault := fault_of_user_id(user_id):
             raise InvalidField({"userId": [fault]})
-        return _page(queries.held_by(user_id, *exchange.page()))
+        return _page(queries.held_by(user_id, *request_io.page()))
 
     return routes
 
 
 def _page(page: Page) -> Response:
     items = [item | {"couponCode": show(item["couponCode"])} for item in page.items]
-    return exchange.answer({"items": items, "next": page.next})
+    return request_io.answer({"items": items, "next": page.next})

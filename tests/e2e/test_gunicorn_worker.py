@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 import requests
 
-from coupon.web import gunicorn_worker as lingering
 from coupon.web.connection import Connection, Waits
 from coupon.web.gunicorn_worker import HESITATE_S, LingeringThreadWorker
 from coupon.web.slow_clients import Slowness
@@ -88,7 +87,7 @@ def test_with_fewer_processes_than_processors_the_kernel_chooses(tmp_path):
 @pytest.mark.parametrize(("connections", "pauses"), [(3, []), (4, [HESITATE_S])])
 def test_with_a_connection_for_each_thread_others_may_be_first(monkeypatch, connections, pauses):
     slept = []
-    monkeypatch.setattr(lingering, "time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr(gunicorn_worker, "time", SimpleNamespace(sleep=slept.append))
     worker = LingeringThreadWorker.__new__(LingeringThreadWorker)
     worker.nr_conns, worker.slow, worker.most, worker.cfg = 7 + connections, 7, 100, SimpleNamespace(threads=4)
     with socket.create_server(("127.0.0.1", 0)) as listener:
