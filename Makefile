@@ -64,10 +64,10 @@ check: lint ## what CI runs first: lint, and all tests, in two halves at once, e
 PARTS := tests/contracts tests/web
 
 test-parts: $(STAMP)
-	@$(BIN)/python -m pytest $(PARTS)
+	@$(BIN)/python -m pytest --durations=40 --durations-min=2 $(PARTS)
 
 test-whole: $(STAMP)
-	@$(BIN)/python -m pytest $(PARTS:%=--ignore=%)
+	@$(BIN)/python -m pytest --durations=40 --durations-min=2 $(PARTS:%=--ignore=%)
 
 lint: $(STAMP) ## ruff, mypy (strict), import-linter
 	@$(BIN)/ruff check

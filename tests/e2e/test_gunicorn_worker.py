@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import requests
 
+from coupon.web import gunicorn_worker
 from coupon.web.connection import Connection, Waits
 from coupon.web.gunicorn_worker import HESITATE_S, LingeringThreadWorker
 from coupon.web.slow_clients import Slowness
