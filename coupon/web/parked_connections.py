@@ -21,6 +21,7 @@ from gunicorn.errors import ConfigError
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from coupon.web.connection import Connection, Waits
+from coupon.web.problems import last_answer
 from coupon.web.slow_clients import CROWDED, SLOW, Slowness, begin, extend, first_to_go
 
 SWEEP_S = 0.5
@@ -32,7 +33,8 @@ SEND_BUFFER = 131_072
 """Bytes that the kernel keeps of what a client does not read; by itself it keeps megabytes."""
 FILES_MAX, FILES_OF_OTHERS = 65_536, 200
 """File descriptors: of a process, and of these for everything but connections."""
-TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+TOO_LATE, STOPPING = last_answer("REQUEST_TIMEOUT"), last_answer("UNAVAILABLE")
+"""What a client is told whose request has not come as a whole: its time was over, or this process ends."""
 log = structlog.get_logger("coupon.web")
 _AT_ONCE = struct.pack("ii", 1, 0)
 
@@ -93,7 +95,7 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
         self.swept = now
         for connection in [one for one in self.parked if force or self._is_late(one, now)]:
             self.slowness.closed(connection)
-            self._cut(connection)
+            self._cut(connection, STOPPING if connection.deadline > now else TOO_LATE)
         self.slow = sum(one.waits in SLOW and now - one.since > SWEEP_S for one in self.parked)
         self.slowness.tell(self.parked)
 
@@ -181,12 +183,12 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
             self.slowness.closed(connection, CROWDED)
             self._cut(connection)
 
-    def _cut(self, connection: Connection) -> None:
+    def _cut(self, connection: Connection, last: bytes = TOO_LATE) -> None:
         """Close it, though its client may not be ready."""
         self._unpark(connection)
         try:
             if connection.waits in (Waits.HEAD, Waits.BODY):
-                connection.sock.sendall(TOO_LATE)
+                connection.sock.sendall(last)
                 connection.sock.flush()
             elif connection.waits is Waits.ANSWER:  # the kernel keeps none of it
                 connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)

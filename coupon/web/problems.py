@@ -31,6 +31,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "BAD_REQUEST": (400, "The request cannot be understood."),
     "NOT_FOUND": (404, "There is no such coupon, operation or address."),
     "FORGOTTEN": (410, "The operation was settled so many commands ago that its coupon no longer remembers it."),
+    "REQUEST_TIMEOUT": (408, "The request came too slowly, and nothing was done; send it again."),
     "METHOD_NOT_ALLOWED": (405, "This address does not take this method."),
     "ALREADY_USED": (409, "The coupon was used already."),
     "ALREADY_ISSUED": (409, "The coupon is held by a user already."),
@@ -83,13 +84,33 @@ def _cut(name: str) -> str:
 
 def response(problem: Problem) -> Response:
     """The answer that tells of the problem."""
+    headers = problem.headers | _retry_after(problem)
+    return Response(_body(problem), problem.status, headers, mimetype=MEDIA_TYPE)
+
+
+def last_answer(code: str) -> bytes:
+    """The problem as all that is sent on a connection whose request has not come, before it is closed."""
+    problem = Problem(code)
+    body = _body(problem).encode()
+    headers = _retry_after(problem) | {
+        "Content-Type": MEDIA_TYPE,
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+    }
+    lines = [f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}", *map(": ".join, headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _body(problem: Problem) -> str:
     body = {"type": f"/docs/problems#{problem.code}", "title": problem.title, "status": problem.status}
     body |= {"detail": problem.detail} if problem.detail else {}
     body |= {"code": problem.code, **problem.more}
-    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        problem.headers["Retry-After"] = str(RETRY_AFTER_S)
     # Escaped to ASCII: what is echoed of a request may hold what UTF-8 cannot (a lone surrogate).
-    return Response(json.dumps(body), problem.status, problem.headers, mimetype=MEDIA_TYPE)
+    return json.dumps(body)
+
+
+def _retry_after(problem: Problem) -> dict[str, str]:
+    return {"Retry-After": str(RETRY_AFTER_S)} if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
 
 
 def of_refusal(

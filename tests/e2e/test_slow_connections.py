@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import select
+import signal
 import socket
 import time
 from pathlib import Path
@@ -60,6 +62,24 @@ def test_a_slow_connection_is_closed_and_told_of(service, kind, told, name):
             assert said(connection).startswith(b"HTTP/1.1 " + told if told else b"")
     line = lines(service)[-1]
     assert (line["level"], line["peer"]) == ("warning", "127.0.0.1")
+
+
+def test_a_slow_request_is_answered_with_a_problem(service):
+    with connect(service.port) as connection:
+        connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+        head, _, body = said(connection).partition(b"\r\n\r\n")
+    assert (json.loads(body)["code"], b"application/problem+json" in head) == ("REQUEST_TIMEOUT", True)
+
+
+def test_who_is_half_way_when_the_service_stops_is_told_to_send_it_again(tmp_path):
+    environ = embedded(tmp_path) | {"GUNICORN_CMD_ARGS": "--graceful-timeout 1"}
+    with Deployment(environ, web=1, workers=0) as service, connect(service.port) as connection:
+        connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+        time.sleep(0.5)
+        (pid,) = children(service.process.pid)
+        os.kill(pid, signal.SIGTERM)
+        head, _, body = said(connection).partition(b"\r\n\r\n")
+    assert (head.split()[1], json.loads(body)["code"], b"Retry-After: 1" in head) == (b"503", "UNAVAILABLE", True)
 
 
 def test_a_byte_now_and_then_does_not_keep_a_head_open(service):
