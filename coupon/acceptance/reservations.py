@@ -20,7 +20,7 @@ from coupon.acceptance.fences import Fences
 from coupon.domain.clock import Clock, monotonic_ms
 from coupon.domain.codes import Mint
 from coupon.domain.lineage import extends
-from coupon.domain.model import Coupon
+from coupon.domain.model import Coupon, begins_a_chain
 from coupon.domain.serialization import Fence, Malformed
 from coupon.ports.backend import BackendRejected
 from coupon.ports.cache import Cached
@@ -123,7 +123,7 @@ class Reservations:
         match self._decoded(code, cached):
             case Confirmed(coupon):
                 return Snapshot(coupon, cached.token)
-            case Provisional(coupon) if coupon.last_operation == operation:
+            case Provisional(coupon) if coupon.last_operation == operation and self._is_believed(coupon):
                 return Snapshot(coupon, cached.token, own=True)
             case Provisional() if not self._is_void(code, cached.token):
                 return Again.LATER
@@ -132,6 +132,16 @@ class Reservations:
             case Claim():
                 return self._put(code, cached.token, Claim(self._fences.of(code)))
         return self._put(code, cached.token, UNFENCED)
+
+    def _is_believed(self, coupon: Coupon) -> bool:
+        """Whether the provisional entry does not build on a miss that nobody looked at again: whoever put it there may
+        have died, or lost the cache, before ``reserve`` did."""
+        if not begins_a_chain(coupon):
+            return True
+        epoch = self._losses.excluded(cache_key(coupon.code))
+        if epoch is None or not extends(self._store.get_many([coupon.code]).get(coupon.code), coupon):
+            return False
+        return self._losses.still_excluded(epoch)
 
     def _behind(self, code: str, token: Any, fence: Fence) -> "Snapshot | Again | None":
         try:

@@ -168,6 +168,11 @@ class Coupon(NamedTuple):
         return (self.settled // ROUND + self.version + 1) * ROUND if fresh else self.settled + 1
 
 
+def begins_a_chain(coupon: Coupon) -> bool:
+    """Whether the coupon's last command was built on the coupon as the store had it: see ``Coupon.next_number``."""
+    return coupon.history[-1].number % ROUND == 0
+
+
 def number_of(rejection: Rejection) -> int:
     """The number of the attempt that was rejected."""
     return rejection.number or rejection.version + 1

@@ -280,6 +280,14 @@ MUTANTS = [
         "return self._put(code, None, Claim(self._fences.of(code))) if epoch is None",
     ),
     Mutant(
+        "one's own reservation is looked at again",
+        "coupon/acceptance/reservations.py",
+        "if coupon.last_operation == operation and self._is_believed(coupon):",
+        "if coupon.last_operation == operation:",
+        "tests/unit/test_reservations.py::"
+        "test_ones_own_reservation_is_not_gone_on_with_when_it_may_build_on_what_was_lost",
+    ),
+    Mutant(
         "a provisional entry that ran out is fenced",
         "coupon/acceptance/reservations.py",
         "        return self._put(code, cached.token, UNFENCED)\n",

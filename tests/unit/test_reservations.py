@@ -300,3 +300,21 @@ def test_an_entry_of_one_coupon_is_none_of_another():
     entries = Entries(Mint("a secret for tests only"))
     with pytest.raises(Malformed):
         entries.decode("B" * 19, entries.encode(CODE, Confirmed(BORN)))
+
+
+def test_ones_own_reservation_is_not_gone_on_with_when_it_may_build_on_what_was_lost(room, reservations):
+    """Its process lost sight of the cache, or died, before it looked again whether a miss was one."""
+    assert accept(reservations, ISSUED)
+    room.publish()
+    room.cache.close()
+    room.cache._closed = False
+    begun = transition(BORN, a_command(Kind.ISSUE, "k", number=BORN.next_number(fresh=True)))
+    room.cache.add(cache_key(CODE), Entries(room.mint).encode(CODE, Provisional(begun)), 60)
+    with pytest.raises(Busy):
+        reservations.read(CODE, "k")
+    room.carry_out()
+    room.ms += 1_000
+    assert reservations.read(CODE, "k").own
+    room.store.save_many([ISSUED._replace(revision=BORN.revision + 1)])
+    with pytest.raises(Busy):
+        reservations.read(CODE, "k")

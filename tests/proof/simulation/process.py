@@ -182,6 +182,7 @@ def exchange(process: Process, role: str, name: str, method: Callable[..., Any],
     if process.strikes(Fault.LOST_REPLY, role):
         tell(f"{role}.{name}: the reply was lost")
         raise BackendUnavailable(f"{name}: connection reset")
+    process.faults.owed += name == "publish" and any(message.topic == REINDEX for message in arguments[0])
     return answer
 
 
@@ -192,7 +193,6 @@ def _carried_out(process: Process, role: str, name: str, method: Callable[..., A
         raise BackendUnavailable(f"{name}: no connection")
     if process.faults.outages.get(ONLY.get(name, ""), 0) > scheduler.now:
         raise BackendUnavailable(f"{name}: refused")
-    process.faults.owed += is_publish and any(message.topic == REINDEX for message in arguments[0])
     if is_publish and process.web and process.faults.strikes(Fault.RUN_OUT):
         process.kill()
         if scheduler.random.random() < 0.5:
