@@ -15,7 +15,7 @@ from coupon.applying.apply import DeploymentError
 from coupon.domain.topics import work_topics
 from coupon.ports.url import ConfigurationError
 from coupon.runtime import logs, settings
-from coupon.runtime.gc_tuning import freeze
+from coupon.runtime.gc_tuning import tune_gc
 from coupon.runtime.wiring import open_backends
 from coupon.worker.worker import Worker
 
@@ -25,7 +25,7 @@ log = structlog.get_logger("coupon.worker")
 @click.command()
 @click.option("--topics", default="", help="Only these, separated by commas (default: all commands, and reindex).")
 def main(topics: str) -> None:
-    """Drain the queue until SIGTERM: the batch in hand is finished, committed, and the group is left."""
+    """Drain the queue until SIGTERM: the batch in flight is finished, committed, and the group is left."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -38,7 +38,7 @@ def main(topics: str) -> None:
         sys.exit(2)
     logs.configure(configuration.log_level, configuration.log_format)
     worker = Worker(backends, configuration, chosen)
-    freeze()
+    tune_gc()
     log.info("started", topics=chosen or "all")
     try:
         worker.run(stop)

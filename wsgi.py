@@ -6,7 +6,7 @@ import sys
 from coupon.ports.url import ConfigurationError
 from coupon.web import create_app
 
-APP_LOAD_ERROR = 4  # gunicorn's own: with it the master stops, with any other it starts the worker again, for ever
+APP_LOAD_ERROR = 4  # gunicorn's own: with it the master stops, with any other it starts the worker again, indefinitely
 
 try:
     app = create_app()

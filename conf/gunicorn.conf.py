@@ -7,11 +7,11 @@ mostly waits for the queue's acknowledgement, and the threads of a process share
 import os
 from typing import Any
 
-from coupon.runtime.gc_tuning import freeze
+from coupon.runtime.gc_tuning import tune_gc
 
 bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8080')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-worker_class = "coupon.web.gunicorn_worker.LingeringThreadWorker"  # gthread, with less handing around
+worker_class = "coupon.web.gunicorn_worker.KeepAliveThreadWorker"  # gthread, with less handing around
 threads = int(os.environ.get("WEB_THREADS", "16"))
 preload_app = False  # clients of Kafka and SQLite do not survive a fork: each process makes its own
 
@@ -50,4 +50,4 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's si
 
 def post_worker_init(worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
     """In the new process, once it has loaded the application."""
-    freeze()
+    tune_gc()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from coupon.domain.model import Command, Coupon, CreateCoupons, Day, Kind, create
+from coupon.domain.model import ChangeCoupon, Coupon, CreateCoupons, Day, Kind, create
 
 NOW = 1_795_000_000_000
 TODAY = Day("2026-11-18")
@@ -28,7 +28,7 @@ def a_coupon(code: str = "A" * 19, **changes: Any) -> Coupon:
     return create(a_creation(), code)._replace(**changes)
 
 
-def a_command(kind: Kind, operation: str, previous: str = "birth", version: int = 1, **changes: Any) -> Command:
+def a_command(kind: Kind, operation: str, previous: str = "birth", version: int = 1, **changes: Any) -> ChangeCoupon:
     fields = {
         "kind": kind,
         "operation": operation,
@@ -43,4 +43,4 @@ def a_command(kind: Kind, operation: str, previous: str = "birth", version: int 
         "number": version + 1,
         "previous_number": version,
     }
-    return Command(**fields | changes)
+    return ChangeCoupon(**fields | changes)

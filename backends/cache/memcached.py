@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from backends.cache.limits import check_entry, check_key
-from backends.cache.memcached_client import LoudClient
+from backends.cache.memcached_client import StrictClient
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.cache import Cache, Cached
 from coupon.ports.url import ConfigurationError, Url
@@ -31,7 +31,7 @@ class MemcachedCache(Cache):
             raise ConfigurationError(f"prefix={prefix!r} is not up to 50 printable ASCII characters without spaces")
         self._prefix = prefix
         try:
-            self._talk: LoudClient | None = LoudClient(servers, timeout_s, silent_until={})
+            self._talk: StrictClient | None = StrictClient(servers, timeout_s, silent_until={})
         except ValueError as error:
             raise ConfigurationError(f"not a host and port: {error}") from error
 
@@ -108,7 +108,7 @@ class MemcachedCache(Cache):
         check_key(key)
         return f"{self._prefix}{key}".encode()
 
-    def _client(self) -> LoudClient:
+    def _client(self) -> StrictClient:
         client = self._talk
         if client is None:
             raise BackendUnavailable("memcached: the cache was closed")

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Self
 import memcache
 
 from backends.cache.limits import VALUE_MAX
-from backends.prompt import PromptSocket
+from backends.deadline_socket import DeadlineSocket
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.cache import Cached
 
@@ -42,7 +42,7 @@ ANSWER_MAX = 1024 * 1024
 TOO_LARGE = b"SERVER_ERROR object too large"
 
 
-class LoudClient(memcache.Client):  # type: ignore[misc]  # python-memcached has no types
+class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached has no types
     """A thread-local: ``__init__`` runs once a thread, which has connections of its own; ``silent_until`` is the one
     thing that threads share. Each use is a ``with`` block, which ends with no reply under way and no compare-and-set
     id left, or with no connection."""
@@ -55,9 +55,9 @@ class LoudClient(memcache.Client):  # type: ignore[misc]  # python-memcached has
             cache_cas=True,
             check_keys=False,  # ours are narrower, and checked
             server_max_value_length=0,  # a longer value would silently not be stored: let the server say so
-            pickler=_Forbidden,
-            unpickler=_Forbidden,
-            decompressor=_Forbidden,
+            pickler=_NoPickle,
+            unpickler=_NoPickle,
+            decompressor=_NoPickle,
         )
 
     def set_servers(self, servers: Sequence[str]) -> None:
@@ -182,7 +182,7 @@ class _Server(memcache._Host):  # type: ignore[misc]  # python-memcached has no 
         return self._owner == os.getpid() and not self.buffer and not self._readable.poll(0)
 
     def _open(self) -> None:
-        connection = PromptSocket(self.family, socket.SOCK_STREAM)
+        connection = DeadlineSocket(self.family, socket.SOCK_STREAM)
         connection.answer_max = ANSWER_MAX
         connection.settimeout(self.socket_timeout)
         try:
@@ -209,7 +209,7 @@ def _statistics(server: _Server) -> Iterator[tuple[str, str]]:
     raise BackendUnavailable(f"memcached at {server} counts without end")
 
 
-class _Forbidden:
+class _NoPickle:
     """In the place of what reads and writes values that are not bytes. None is written here, and one that somebody
     else wrote may run code or fill the memory."""
 

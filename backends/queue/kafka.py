@@ -13,7 +13,7 @@ from backends.queue.kafka_leaders import Leaders
 from backends.queue.kafka_offsets import Offsets
 from backends.queue.kafka_producer import SharedProducer
 from backends.queue.kafka_reader import Reader
-from backends.queue.rules import refuse_oversized
+from backends.queue.partitions import refuse_oversized
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Delivery, Message, Position, Queue
 from coupon.ports.url import Url
@@ -23,7 +23,7 @@ PING_S = 1.0
 BROKERS_CLOCK = {"message.timestamp.type": "LogAppendTime"}
 """Of all that Kafka decides by time (--to-datetime, an operator's retention): no machine of ours has a say."""
 TOPIC = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": "1048588"}
-"""Kafka forgets by age, whether a message was carried out or not: not ours, unless an operator says so."""
+"""Kafka forgets by age, whether a message was applied or not: not ours, unless an operator says so."""
 
 
 class KafkaQueue(Queue):

@@ -10,7 +10,7 @@ from typing import Any
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
 
-from backends.queue.rules import quota
+from backends.queue.partitions import fair_share
 
 
 class FairAssignor(CooperativeStickyAssignor):  # type: ignore[misc]
@@ -29,7 +29,7 @@ class FairAssignor(CooperativeStickyAssignor):  # type: ignore[misc]
             partitions = sorted(cluster.partitions_for_topic(topic) or ())
             free = [number for number in partitions if owners.get((topic, number)) not in living]
             for name in living:
-                due = quota(topic, len(partitions), name, living)
+                due = fair_share(topic, len(partitions), name, living)
                 kept = [number for number in partitions if owners.get((topic, number)) == name][:due]
                 taken, free = free[: due - len(kept)], free[due - len(kept) :]
                 shares[name].append((topic, kept + taken))

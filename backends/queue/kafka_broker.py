@@ -22,7 +22,7 @@ from coupon.ports.queue import Message
 
 BATCH_BYTES = 128 * 1024
 """A batch is full at so many bytes; a longer message is a batch of its own."""
-AGAIN = (
+RETRIABLE = (
     errors.NodeNotReadyError,
     errors.LeaderNotAvailableError,
     errors.NotLeaderForPartitionError,
@@ -39,18 +39,18 @@ NO_TIMESTAMP = -1
 VERSION_MAX = 9
 """Of the request: the last in which a topic goes by its name."""
 
-Addressed = tuple[TopicPartition, Message]
+RoutedMessage = tuple[TopicPartition, Message]
 
 
-class Order:
+class SendCall:
     """Messages that one caller wants sent, and what became of them."""
 
     __slots__ = ("acknowledged", "again", "failures", "todo")
 
-    def __init__(self, messages: Iterable[Addressed]) -> None:
+    def __init__(self, messages: Iterable[RoutedMessage]) -> None:
         self.todo = list(messages)
         self.acknowledged = 0
-        self.again: list[Addressed] = []
+        self.again: list[RoutedMessage] = []
         """What was surely not written, and may be sent again."""
         self.failures: list[Exception] = []
 
@@ -59,11 +59,11 @@ class Order:
         """All of it, for good."""
         return not self.acknowledged and all(isinstance(failure, REFUSALS) for failure in self.failures)
 
-    def settle(self, addressed: Addressed, outcome: Exception | None) -> None:
+    def settle(self, addressed: RoutedMessage, outcome: Exception | None) -> None:
         """None: it is acknowledged."""
         if outcome is None:
             self.acknowledged += 1
-        elif isinstance(outcome, AGAIN):
+        elif isinstance(outcome, RETRIABLE):
             self.again.append(addressed)
         else:
             self.failures.append(outcome)
@@ -74,7 +74,7 @@ class Order:
         self.failures += [error] * (len(self.todo) - settled)
 
 
-_Batch = list[tuple[Order, Addressed]]
+_Batch = list[tuple[SendCall, RoutedMessage]]
 
 
 class Broker:
@@ -86,7 +86,7 @@ class Broker:
         self._link = Link(cluster)
         self._closed = False
 
-    def send(self, order: Order, deadline: float) -> None:
+    def send(self, order: SendCall, deadline: float) -> None:
         """Afterwards each message of the order is settled."""
         try:
             self._group.do(order, deadline)
@@ -96,9 +96,9 @@ class Broker:
     def close(self) -> None:
         """Whoever is sending finishes, and disconnects."""
         self._closed = True
-        self.send(Order([]), time.monotonic() + 1.0)
+        self.send(SendCall([]), time.monotonic() + 1.0)
 
-    def _send(self, orders: Sequence[Order], deadline: float) -> None:
+    def _send(self, orders: Sequence[SendCall], deadline: float) -> None:
         try:
             self._work_off(_batches(orders), deadline)
         except Exception as error:  # of the driver, which throws anything
@@ -117,7 +117,7 @@ class Broker:
                     half = len(batch) // 2
                     batches.extendleft([batch[half:], batch[:half]])
                     continue
-                if isinstance(outcome, AGAIN):  # with all behind it: their order stays
+                if isinstance(outcome, RETRIABLE):  # with all behind it: their order stays
                     batch = [item for later in (batch, *batches) for item in later]
                     batches.clear()
                 for order, addressed in batch:
@@ -135,18 +135,18 @@ class Broker:
         return dict.fromkeys(batches, failure) | _outcomes(future.value)
 
 
-def _batches(orders: Iterable[Order]) -> dict[TopicPartition, deque[_Batch]]:
+def _batches(orders: Iterable[SendCall]) -> dict[TopicPartition, deque[_Batch]]:
     """The messages of each partition in their order, cut into batches."""
     backlog: dict[TopicPartition, deque[_Batch]] = defaultdict(deque)
-    room: dict[TopicPartition, int] = {}
+    space_left: dict[TopicPartition, int] = {}
     for order in orders:
         for addressed in order.todo:
             place, message = addressed
-            left = room.get(place, -1) - len(message.value) - len(message.key)
+            left = space_left.get(place, -1) - len(message.value) - len(message.key)
             if left < 0:
                 backlog[place].append([])
                 left = BATCH_BYTES
-            room[place] = left
+            space_left[place] = left
             backlog[place][-1].append((order, addressed))
     return backlog
 

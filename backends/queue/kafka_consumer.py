@@ -12,7 +12,7 @@ from backends.queue import kafka_coordinator, kafka_fetcher
 from backends.queue.kafka_assignor import FairAssignor
 from backends.queue.kafka_client import Cluster, driver_errors, verified
 from backends.queue.kafka_reader import delivery
-from backends.queue.rules import POLL_BYTES_MAX, POLL_GAP_MAX_S, Holdings
+from backends.queue.partitions import POLL_BYTES_MAX, POLL_GAP_MAX_S, AssignedPartitions
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import MESSAGE_MAX, Consumer, Delivery, Position
 
@@ -31,7 +31,7 @@ class KafkaQueueConsumer(Consumer):
         self._cluster = cluster
         self._topics = [cluster.prefix + topic for topic in topics]
         self._group = cluster.prefix + group
-        self._holdings = Holdings()
+        self._holdings = AssignedPartitions()
         self._paused: frozenset[str | Position] = frozenset()
         self._consumer: Any = None
         self._connections: Any = None
@@ -100,8 +100,8 @@ class KafkaQueueConsumer(Consumer):
             **safety,
         )
         verified(self._consumer, **safety)
-        kafka_coordinator.repair(self._consumer)
-        kafka_fetcher.repair(self._consumer)
+        kafka_coordinator.apply_fix(self._consumer)
+        kafka_fetcher.apply_fix(self._consumer)
         self._consumer.subscribe(self._topics, listener=_Rebalance(self._apply_pauses, self._lost))
         self._topic_ids = {}
         self._heard_at = self._polled_at = time.monotonic()
@@ -129,7 +129,7 @@ class KafkaQueueConsumer(Consumer):
             raise BackendUnavailable("Kafka is unavailable: no broker is connected")
 
     def _check_topics(self, gap_s: float) -> None:
-        """Who slept while a topic was deleted and made anew would go on in the new one where it was in the old one, and
+        """Who slept while a topic was deleted and recreated would go on in the new one where it was in the old one, and
         leave out what is before. A new consumer asks the group, which knows nothing of the new topic yet."""
         polled_before, self._polled_at = self._polled_at, time.monotonic()
         if self._polled_at - polled_before > gap_s:
@@ -137,11 +137,11 @@ class KafkaQueueConsumer(Consumer):
         for topic in self._topics:
             found = self._connections.cluster.topic_id(topic)
             if found and self._topic_ids.setdefault(topic, found) != found:
-                raise BackendUnavailable(f"Kafka's topic {topic!r} was made anew")
+                raise BackendUnavailable(f"Kafka's topic {topic!r} was recreated")
 
     def _deliver(self, partition: Any, records: Sequence[Any]) -> list[Delivery]:
         position, begin = self._position(partition), records[0].offset
-        if position not in self._holdings or begin < self._holdings.committed(position):  # or the topic was made anew
+        if position not in self._holdings or begin < self._holdings.committed(position):  # or the topic was recreated
             self._holdings.take(position, begin)
         self._holdings.deliver(position, records[-1].offset + 1)
         return [delivery(position, record) for record in records]

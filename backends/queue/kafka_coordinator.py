@@ -4,7 +4,7 @@ says then which partitions it has.
 A join goes on in the driver's own thread when a poll ends before it. What the driver then does with its outcome:
 
 - Unless the join was asked for by a flag (a change of the topics' metadata does not set it), the next poll does not
-  look for the outcome. The member stays in the group's eyes, and in its own without partitions, for ever.
+  look for the outcome. The member stays in the group's eyes, and in its own without partitions, indefinitely.
 - A join that ended between two polls is thrown away, and another is begun, which makes all others join again.
 
 A cooperative member claims what it has. The driver's claim is what the assignor last assigned: of an assignor that was
@@ -19,7 +19,7 @@ from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.structs import MemberState
 
 
-class PatientCoordinator(ConsumerCoordinator):  # type: ignore[misc]
+class JoinResultFix(ConsumerCoordinator):  # type: ignore[misc]
     """Keeps the outcome of a join until a poll takes it; claims what it has."""
 
     _outcome: tuple[int, bytes] | None = None
@@ -49,6 +49,6 @@ class PatientCoordinator(ConsumerCoordinator):  # type: ignore[misc]
         await super()._on_join_complete_async(*joined)
 
 
-def repair(consumer: Any) -> None:
+def apply_fix(consumer: Any) -> None:
     """The driver has no place where another coordinator could be given."""
-    consumer._coordinator.__class__ = PatientCoordinator
+    consumer._coordinator.__class__ = JoinResultFix

@@ -1,8 +1,8 @@
-"""A repair of kafka-python 3.0.12: a partition that is paused while a part of what was fetched of it is still to be
-delivered goes on when it is resumed.
+"""A fix of kafka-python 3.0.12: a partition that was paused before all fetched messages were delivered goes on when
+it is resumed.
 
-The driver lays the rest aside, and takes it up again when it has nothing else in hand. But it keeps what it delivered
-last, empty by now, and takes that for something else for ever: the partition is neither delivered nor fetched again.
+The driver puts the remaining messages aside until it has delivered all others. But it keeps the last batch that it
+delivered, now empty, and takes it for undelivered ones: the partition is neither delivered nor fetched again.
 """
 
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 from kafka.consumer.fetcher import Fetcher
 
 
-class ResumingFetcher(Fetcher):  # type: ignore[misc]
-    """Has nothing in hand when that is empty."""
+class ResumeFix(Fetcher):  # type: ignore[misc]
+    """Has nothing in flight when that is empty."""
 
     _next_partition_records: Any
 
@@ -21,6 +21,6 @@ class ResumingFetcher(Fetcher):  # type: ignore[misc]
         return super().fetched_records(*arguments, **options)
 
 
-def repair(consumer: Any) -> None:
+def apply_fix(consumer: Any) -> None:
     """The driver has no place where another fetcher could be given."""
-    consumer._fetcher.__class__ = ResumingFetcher
+    consumer._fetcher.__class__ = ResumeFix

@@ -8,7 +8,7 @@ from typing import TypeVar
 from kafka import TopicPartition, errors
 
 from backends.queue.kafka_client import REFUSALS, Cluster, said
-from backends.queue.rules import partition_of
+from backends.queue.partitions import partition_of
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.queue import Position
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from kafka import errors
 
-from backends.queue.kafka_broker import Addressed, Broker, Order
+from backends.queue.kafka_broker import Broker, RoutedMessage, SendCall
 from backends.queue.kafka_client import Cluster, said
 from backends.queue.kafka_leaders import NOBODY, Leaders
 from coupon.ports.backend import BackendRejected, BackendUnavailable
@@ -30,7 +30,7 @@ class SharedProducer:
         topics = {message.topic for message in messages}
         self._leaders.know(topics, deadline)
         todo = [(self._leaders.place_of(message.topic, message.key), message) for message in messages]
-        orders: list[Order] = []
+        orders: list[SendCall] = []
         while todo:
             sent = self._send(todo, deadline)
             orders += sent
@@ -48,16 +48,16 @@ class SharedProducer:
         for broker in list(self._brokers.values()):
             broker.close()
 
-    def _send(self, messages: Iterable[Addressed], deadline: float) -> list[Order]:
+    def _send(self, messages: Iterable[RoutedMessage], deadline: float) -> list[SendCall]:
         """An order to each broker, one after the other."""
         if self._closed:
             raise BackendUnavailable("the queue was closed")
-        by_leader: dict[int, list[Addressed]] = defaultdict(list)
+        by_leader: dict[int, list[RoutedMessage]] = defaultdict(list)
         for place, message in messages:
             by_leader[self._leaders.of(place)].append((place, message))
         orders = []
         for leader, part in by_leader.items():
-            order = Order(part)
+            order = SendCall(part)
             if leader == NOBODY:
                 order.again = part
             else:
@@ -67,7 +67,7 @@ class SharedProducer:
         return orders
 
 
-def _raise_failure(orders: Sequence[Order], number: int) -> None:
+def _raise_failure(orders: Sequence[SendCall], number: int) -> None:
     """Raise what the callers of a publish are told, unless each of its messages was acknowledged."""
     acknowledged = sum(order.acknowledged for order in orders)
     if acknowledged == number:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from backends.queue.rules import POLL_GAP_MAX_S, Holdings, partition_of, quota, refuse_oversized
+from backends.queue.partitions import POLL_GAP_MAX_S, AssignedPartitions, fair_share, partition_of, refuse_oversized
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Consumer, Delivery, Message, Position, Queue
 from coupon.ports.url import Url
@@ -42,7 +42,7 @@ class _Group:
     def share(self, topic: str, partitions: int, name: str) -> None:
         """Give the member what it is due of the topic: it lets go of more, and takes what is free."""
         positions = [Position(topic, partition) for partition in range(partitions)]
-        due = quota(topic, partitions, name, [n for n, member in self.members.items() if topic in member.topics])
+        due = fair_share(topic, partitions, name, [n for n, member in self.members.items() if topic in member.topics])
         mine = [position for position in positions if self.owners.get(position) == name]
         free = [position for position in positions if position not in self.owners]
         for position in mine[due:]:
@@ -170,7 +170,7 @@ class MemoryConsumer(Consumer):
 
     def __init__(self, queue: MemoryQueue, topics: Sequence[str], group: str, name: str) -> None:
         self._queue, self._topics, self._group_name, self._name = queue, frozenset(topics), group, name
-        self._holdings = Holdings()
+        self._holdings = AssignedPartitions()
         self._paused: frozenset[str | Position] = frozenset()
         self._turn = 0
         self._closed = False

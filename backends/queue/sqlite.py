@@ -8,7 +8,7 @@ from typing import Self
 from uuid import uuid4
 
 from backends.queue import sqlite_time
-from backends.queue.rules import POLL_BYTES_MAX, partition_of, refuse_oversized
+from backends.queue.partitions import POLL_BYTES_MAX, partition_of, refuse_oversized
 from backends.queue.sqlite_consumer import SqliteConsumer, page
 from backends.queue.sqlite_group import Membership, Renewer
 from backends.sqlite import SqliteFile

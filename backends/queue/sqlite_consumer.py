@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from sqlite3 import Connection
 
-from backends.queue.rules import POLL_BYTES_MAX, Holdings
+from backends.queue.partitions import POLL_BYTES_MAX, AssignedPartitions
 from backends.queue.sqlite_group import Membership, Renewer
 from backends.queue.sqlite_time import FileTime, told
 from backends.sqlite import SqliteFile
@@ -35,7 +35,7 @@ class SqliteConsumer(Consumer):
         self._file, self._membership, self._renewer = file, membership, renewer
         self._retention_s, self._timer = retention_s, timer
         self._time = FileTime(timer)
-        self._holdings = Holdings()
+        self._holdings = AssignedPartitions()
         self._places: dict[Position, int] = {}
         self._paused: frozenset[str | Position] = frozenset()
         self._turn = 0
@@ -129,8 +129,11 @@ class SqliteConsumer(Consumer):
 
 
 def page(db: Connection, place: int, begin: int, limit: int, bytes_max: int) -> list[tuple[int, str, bytes]]:
-    """(offset, key, value) from ``begin`` on, up to ``limit`` or until they are too large together; the last may be
-    larger by itself, so that it is not in the way for ever. What others have put there is read as well as it can be."""
+    """(offset, key, value) from ``begin`` on, up to ``limit`` or until they are too large together.
+
+    A message larger than ``bytes_max`` comes alone, so that it blocks nothing. Messages that others wrote are read as
+    well as possible.
+    """
     query = """
         SELECT offset, CAST(key AS BLOB), CAST(value AS BLOB) FROM messages
         WHERE place = ? AND offset >= ? ORDER BY offset LIMIT ?"""

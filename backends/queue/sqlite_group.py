@@ -8,7 +8,7 @@ from contextlib import suppress
 from sqlite3 import Connection
 from typing import NamedTuple
 
-from backends.queue.rules import POLL_GAP_MAX_S, quota
+from backends.queue.partitions import POLL_GAP_MAX_S, fair_share
 from backends.sqlite import SqliteFile
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Position
@@ -95,7 +95,7 @@ class Membership:
         query = "SELECT member FROM beats WHERE party = ? AND topic = ?"
         living = [member for (member,) in db.execute(query, (self._group, topic))]
         places = self._places(db, topic)
-        due = quota(topic, len(places), self._name, living)
+        due = fair_share(topic, len(places), self._name, living)
         mine = [place for place in places if self._is_mine(place)]
         free = [place for place in places if place.owner is None][: max(0, due - len(mine))]
         owners = [(None, place) for place in mine[due:]] + [(self._name, place) for place in free]
@@ -134,7 +134,7 @@ class Renewer(threading.Thread):
         self._file.close()
 
     def stop(self) -> None:
-        """Return when it has ended: a process that forks while it is at work in SQLite gets a child that waits for ever
-        for a lock of SQLite's own."""
+        """Return when the thread has ended. A process that forks while the thread is inside SQLite gets a child that
+        waits indefinitely for a lock of SQLite's own."""
         self._stopped.set()
         self.join()

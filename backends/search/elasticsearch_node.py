@@ -24,7 +24,7 @@ from elastic_transport import (
 from elastic_transport._node import NodeApiResponse  # not exported, but what a node has to return
 from elastic_transport.client_utils import DEFAULT, DefaultType
 
-from backends.prompt import ANSWER_MAX, PromptTlsSocket, prompt
+from backends.deadline_socket import ANSWER_MAX, PromptTlsSocket, prompt
 
 HEADERS_MAX = 100
 

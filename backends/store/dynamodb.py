@@ -16,7 +16,7 @@ from backends.store import rows
 from backends.store.cursor import checked, given
 from backends.store.dynamodb_connection import FAILURES, Cancelled, DynamoConnection, Patience, code_of
 from backends.store.dynamodb_model import Item, coupon, item, size
-from backends.store.dynamodb_reads import Answer, SharedReads
+from backends.store.dynamodb_reads import Answer, CoalescedReads
 from coupon.domain.model import Coupon
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.store import Page, Store
@@ -30,7 +30,7 @@ PING_TIMEOUT_S = 1.0
 TABLE_TIMEOUT_S = 60.0
 CONFLICT = "ConditionalCheckFailed"
 PASSING = {"ProvisionedThroughputExceeded", "ThrottlingError", "TransactionConflict"}
-"""Reasons for which a transaction is cancelled now and carried out a moment later."""
+"""Reasons for which a transaction is cancelled now and applied a moment later."""
 
 Part = TypeVar("Part")
 Answered = TypeVar("Answered")
@@ -68,7 +68,7 @@ class DynamoStore(Store):
     def __init__(self, connection: DynamoConnection, in_flight: int = 5) -> None:
         self._connection = connection
         self._in_flight = in_flight
-        self._shared = SharedReads(self._ask, self._read, connection.timeout_s)
+        self._shared = CoalescedReads(self._ask, self._read, connection.timeout_s)
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
@@ -280,11 +280,11 @@ def _transactions(puts: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     transaction: list[dict[str, Any]] = []
     weight = 0
     for put in puts:
-        grams = size(put["Item"])
-        if transaction and (len(transaction) == TRANSACTION_ITEMS or weight + grams > TRANSACTION_BYTES):
+        size_bytes = size(put["Item"])
+        if transaction and (len(transaction) == TRANSACTION_ITEMS or weight + size_bytes > TRANSACTION_BYTES):
             yield transaction
             transaction, weight = [], 0
         transaction.append(put)
-        weight += grams
+        weight += size_bytes
     if transaction:
         yield transaction

@@ -13,7 +13,7 @@ from botocore.exceptions import ConnectionClosedError  # type: ignore[import-unt
 from pynamodb.connection.base import BOTOCORE_EXCEPTIONS
 from pynamodb.exceptions import PynamoDBException, VerboseClientError
 
-from backends.prompt import PromptTlsSocket, prompt
+from backends.deadline_socket import PromptTlsSocket, prompt
 from backends.store.dynamodb_model import CouponItem, bind
 from coupon.domain import serialization as wire
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
@@ -40,7 +40,7 @@ _REQUEST = "coupon.request"
 
 
 class Cancelled(Exception):
-    """A transaction was not carried out: what spoke against it, item by item, or None."""
+    """A transaction was not applied: what spoke against it, item by item, or None."""
 
     def __init__(self, reasons: list[str | None]) -> None:
         super().__init__(reasons)

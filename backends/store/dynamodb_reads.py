@@ -25,8 +25,8 @@ class Answer(NamedTuple):
 
 
 Read = Callable[[list[str], float], list[Coupon]]
-Ask = Callable[[list[str], float], Answer]
-"""Both within so many seconds; ``Ask`` is one request, ``Read`` as many as it takes."""
+ReadOnce = Callable[[list[str], float], Answer]
+"""Both within so many seconds; ``ReadOnce`` is one request, ``Read`` as many as it takes."""
 
 
 class _Question:
@@ -39,10 +39,10 @@ class _Question:
         self.found: list[Coupon] | None = None
 
 
-class SharedReads:
+class CoalescedReads:
     """One of a store. Thread-safe, and safe to use on both sides of a fork."""
 
-    def __init__(self, ask: Ask, read: Read, timeout_s: float) -> None:
+    def __init__(self, ask: ReadOnce, read: Read, timeout_s: float) -> None:
         self._ask, self._read, self._timeout_s = ask, read, timeout_s
         self._groups: dict[int, GroupCommit[_Question]] = {}
 

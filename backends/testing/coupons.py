@@ -2,14 +2,14 @@
 
 import secrets
 
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import (
     HISTORY_MAX,
     REJECTIONS_MAX,
     Coupon,
     CreateCoupons,
     Day,
-    Entry,
+    HistoryEntry,
     Kind,
     Reason,
     Rejection,
@@ -17,7 +17,7 @@ from coupon.domain.model import (
 )
 
 NOW = 1_795_000_000_123
-_MINT = Mint("of the contract suites")
+_MINT = CodeDeriver("of the contract suites")
 
 
 def some_coupons(number: int) -> list[Coupon]:
@@ -45,14 +45,14 @@ def after(state: str, user: str = "ann", code: str | None = None) -> Coupon:
     if state in ("issued", "used"):
         coupon = changed(coupon, user=user)
     if state == "used":
-        used = Entry(_an_operation(), Kind.USE, NOW + 2, None, "shop")
+        used = HistoryEntry(_an_operation(), Kind.USE, NOW + 2, None, "shop")
         coupon = changed(coupon, user=user)._replace(used_at=NOW + 2, history=(*coupon.history, used))
     return coupon
 
 
 def changed(coupon: Coupon, user: str = "bob") -> Coupon:
     """The coupon after one more command, as its next revision."""
-    issue = Entry(_an_operation(), Kind.ISSUE, NOW + 1, user, "shop")
+    issue = HistoryEntry(_an_operation(), Kind.ISSUE, NOW + 1, user, "shop")
     return coupon._replace(
         user_id=user,
         issued_at=NOW + 1,
@@ -71,7 +71,7 @@ def a_full_coupon(user: str = "ann") -> Coupon:
         issued_at=NOW + 1,
         used_at=NOW + 2,
         version=12_345,
-        history=tuple(Entry(_an_operation(), kind, NOW, user, "shop") for kind in list(Kind) * 20)[:HISTORY_MAX],
+        history=tuple(HistoryEntry(_an_operation(), kind, NOW, user, "shop") for kind in list(Kind) * 20)[:HISTORY_MAX],
         rejections=tuple(Rejection(_an_operation(), 1, reason, NOW) for reason in list(Reason) * REJECTIONS_MAX)[
             :REJECTIONS_MAX
         ],

@@ -124,7 +124,7 @@ class QueueGroups:
         one, two = queue.consumer(["t"], "g"), queue.consumer(["t"], "g")
         share_out(queue, one, two)
         queue.publish(messages(100))
-        assert one.poll(500, PATIENCE_S), "in hand, and never committed"
+        assert one.poll(500, PATIENCE_S), "in flight, and never committed"
         one.close()
         assert by_key(drain([two], 100)[0]) == by_key(messages(100))
 

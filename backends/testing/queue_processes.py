@@ -59,7 +59,7 @@ class QueueAcrossProcesses:
         consumer = queue.consumer(["t"], "g")
         in_hand = poll(consumer, 100)
         with another_process(poll_and_commit, url, 7_200) as (_, pipe):
-            assert not pipe.poll(2), "it was given what another has in hand"
+            assert not pipe.poll(2), "it was given what another has in flight"
             consumer.commit(ends(in_hand))
 
     def test_who_slept_while_others_took_over_cannot_commit(self, queue: Queue, url: str) -> None:
@@ -85,7 +85,7 @@ class QueueAcrossProcesses:
             child = os.fork()
         if not child:
             try:
-                signal.alarm(30)  # fails, and does not wait for ever
+                signal.alarm(30)  # fails, and does not wait indefinitely
                 queue.publish([Message("t", "k", b"child")])
                 os._exit(0)
             finally:

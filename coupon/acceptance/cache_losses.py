@@ -6,7 +6,7 @@ An entry can be lost in three ways, and each can be told:
 - with all others (the cache was emptied or restarted): the *epoch*, an entry of its own, is lost with them. Whoever
   misses it begins the next one, with a fence; a miss is believed again once the workers have passed it;
 - for want of room: the cache counts that, and the count is in the epoch;
-- at the end of its life: that is no loss if the workers carried out long ago whatever is as old as an entry can be.
+- at the end of its life: that is no loss if the workers applied long ago whatever is as old as an entry can be.
 """
 
 import secrets
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from coupon.acceptance.fences import Fences
 from coupon.domain.clock import Clock, monotonic_ms
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.serialization import Fence, Malformed, decode_epoch, dump
 from coupon.ports.backend import BackendRejected
 from coupon.ports.cache import Cached
@@ -49,7 +49,9 @@ class Losses:
     """Of one process, with what it has learned. Thread-safe. Raises CacheAway, and BackendError where the
     queue does."""
 
-    def __init__(self, cache: CacheOrAway, fences: Fences, mint: Mint, ttl_s: int, timer: Clock = monotonic_ms) -> None:
+    def __init__(
+        self, cache: CacheOrAway, fences: Fences, mint: CodeDeriver, ttl_s: int, timer: Clock = monotonic_ms
+    ) -> None:
         self._cache, self._fences, self._mint, self._timer = cache, fences, mint, timer
         self._young_ms = ttl_s * 750
         self._names: dict[str, str] = {}

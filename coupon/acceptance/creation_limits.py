@@ -16,7 +16,7 @@ import structlog
 
 from coupon.acceptance.creation_backlog import RECENT_MS, Backlog, Measured
 from coupon.domain.clock import Clock
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import CHUNK
 from coupon.domain.serialization import Malformed, dump
 from coupon.ports.backend import BackendError
@@ -45,7 +45,7 @@ class TooManyCreations(Exception):
 class CreationLimits:
     """Thread-safe."""
 
-    def __init__(self, queue: Queue, cache: Cache, mint: Mint, settings: Settings, timer: Clock) -> None:
+    def __init__(self, queue: Queue, cache: Cache, mint: CodeDeriver, settings: Settings, timer: Clock) -> None:
         self._backlog, self._cache, self._mint = Backlog(queue, timer), cache, mint
         self._max, self._caller_max = settings.creations_max, settings.creations_caller_max
         self._timer, self._full_until = timer, dict[str, int]()

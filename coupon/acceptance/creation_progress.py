@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import structlog
 
 from coupon.applying import safe_reads as reading
-from coupon.domain.chunks import Span, spans
-from coupon.domain.codes import Mint
+from coupon.domain.chunks import Chunk, split
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import CHUNK
 from coupon.domain.serialization import Malformed
 from coupon.ports.backend import BackendError
@@ -54,15 +54,15 @@ class _Seen:
         last_size = min(CHUNK, self.amount - unseen[-1] * CHUNK)
         return self.amount - (len(unseen) - 1) * CHUNK - last_size
 
-    def some(self, number: int) -> list[Span]:
+    def some(self, number: int) -> list[Chunk]:
         """So many of the unseen, spread over them; others each time."""
         unseen = self.unseen
         step = -(-len(unseen) // number)
         self.looks += 1
         chosen = unseen[self.looks % step :: step]
-        return [Span(chunk * CHUNK, min(CHUNK, self.amount - chunk * CHUNK)) for chunk in chosen]
+        return [Chunk(chunk * CHUNK, min(CHUNK, self.amount - chunk * CHUNK)) for chunk in chosen]
 
-    def saw(self, found: Sequence[Span]) -> None:
+    def saw(self, found: Sequence[Chunk]) -> None:
         gone = {span.first // CHUNK for span in found}
         if gone:
             with self._lock:
@@ -72,7 +72,7 @@ class _Seen:
 class CreationProgress:
     """Of all creations that this process was asked about. Thread-safe."""
 
-    def __init__(self, mint: Mint, store: Store, cache: Cache) -> None:
+    def __init__(self, mint: CodeDeriver, store: Store, cache: Cache) -> None:
         self._mint, self._store, self._cache = mint, store, cache
         self._seen: OrderedDict[tuple[str, int], _Seen] = OrderedDict()
         self._complete: OrderedDict[tuple[str, int], None] = OrderedDict()
@@ -89,11 +89,11 @@ class CreationProgress:
             created = self._most_told(operation, created, amount)
         return created
 
-    def missing(self, operation: str, amount: int) -> list[Span]:
+    def missing(self, operation: str, amount: int) -> list[Chunk]:
         """The chunks that are not (wholly) in the store yet. Raises BackendUnavailable."""
         seen = self._of(operation, amount)
         unseen = set(seen.unseen)
-        asked = [span for span in spans(amount) if span.first // CHUNK in unseen]
+        asked = [span for span in split(amount) if span.first // CHUNK in unseen]
         found = self._found(operation, asked)
         seen.saw(found)
         return sorted(set(asked) - set(found))
@@ -110,7 +110,7 @@ class CreationProgress:
             read, is_missing = read + len(asked), is_missing or len(found) < len(asked)
             number = min(number * 2, MANY)
 
-    def _found(self, operation: str, asked: Sequence[Span]) -> list[Span]:
+    def _found(self, operation: str, asked: Sequence[Chunk]) -> list[Chunk]:
         markers = {span: span.marker(operation, self._mint) for span in asked}
         stored = reading.read(self._store, markers.values())
         return [span for span, marker in markers.items() if marker in stored.coupons or marker in stored.unreadable]

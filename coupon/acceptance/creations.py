@@ -9,11 +9,11 @@ import structlog
 from coupon.acceptance.creation_limits import CreationLimits, TooManyCreations
 from coupon.acceptance.creation_progress import CreationProgress
 from coupon.acceptance.idempotency import Binding, IdempotencyKeys
-from coupon.acceptance.operations import CreationAddress
+from coupon.acceptance.operations import CreationRef
 from coupon.acceptance.requests import Caller
-from coupon.domain.chunks import Span, spans
+from coupon.domain.chunks import Chunk, split
 from coupon.domain.clock import Clock
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import CreateCoupons, Day, Kind
 from coupon.domain.serialization import encode_command
 from coupon.domain.topics import LAYOUTS
@@ -30,7 +30,7 @@ PUBLISHED_MAX = 10_000
 log = structlog.get_logger("coupon.service")
 
 
-class Given(NamedTuple):
+class ImportChunk(NamedTuple):
     """Coupons whose codes are given: up to ``model.CHUNK`` with the same days."""
 
     codes: tuple[str, ...]
@@ -46,7 +46,7 @@ class Creations:
         self,
         backends: Backends,
         settings: Settings,
-        mint: Mint,
+        mint: CodeDeriver,
         keys: IdempotencyKeys,
         progress: CreationProgress,
         clock: Clock,
@@ -58,7 +58,7 @@ class Creations:
         self._published = OrderedDict[str, None]()
         self._limits = CreationLimits(backends.queue, backends.cache, mint, settings, timer)
 
-    def create(self, amount: int, valid_from: Day, expire_at: Day, caller: Caller) -> CreationAddress:
+    def create(self, amount: int, valid_from: Day, expire_at: Day, caller: Caller) -> CreationRef:
         """Raises IdempotencyKeyReused, TooManyCreations."""
         words = f"{Kind.CREATE}\0{amount}\0{valid_from}\0{expire_at}"
         operation = self._mint.operation(caller.name, caller.idempotency_key, words)
@@ -72,9 +72,9 @@ class Creations:
             self._tell(self._keys.accepted, binding)
             self._remember(operation)
         log.info("accepted", operation=operation, kind=Kind.CREATE, amount=amount)
-        return CreationAddress(operation, amount)
+        return CreationRef(operation, amount)
 
-    def create_given(self, operation: str, chunks: Sequence[Given], actor: str) -> None:
+    def import_chunks(self, operation: str, chunks: Sequence[ImportChunk], actor: str) -> None:
         """Accept the creation of coupons with these very codes (an import), a message a chunk. Existing coupons are
         left as they are. A chunk's last code is its marker: it is stored after the others. The same operation is safe
         to send again. Raises TooManyCreations: then wait for the workers."""
@@ -89,7 +89,7 @@ class Creations:
     def _create(self, operation: str, amount: int, valid_from: Day, expire_at: Day, caller: Caller) -> None:
         whole = self._whole(operation, amount, valid_from, expire_at, caller.name)
         retried = caller.idempotency_key is not None and self._was_begun(whole)
-        left = self._progress.missing(operation, amount) if retried else spans(amount)
+        left = self._progress.missing(operation, amount) if retried else split(amount)
         messages = [self._message(whole._replace(first=span.first, size=span.size)) for span in left]
         if retried:  # it was accepted before, and is not too many now
             self._queue.publish(messages)
@@ -122,9 +122,9 @@ class Creations:
         return Message(self._topic, f"{chunk.accepted_at // TOGETHER_MS}/{chunk.first}", encode_command(chunk))
 
     def _was_begun(self, whole: CreateCoupons) -> bool:
-        """True when the store knows the operation: its first or last chunk was carried out (in part)."""
+        """True when the store knows the operation: its first or last chunk was applied (in part)."""
         first = next(self._mint.codes(whole.operation, 0, 1))
-        last = Span(0, whole.amount).marker(whole.operation, self._mint)
+        last = Chunk(0, whole.amount).marker(whole.operation, self._mint)
         return bool(self._store.get_many([first, last]))
 
     def _bind(self, caller: Caller, operation: str) -> Binding | None:

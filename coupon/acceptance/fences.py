@@ -1,4 +1,4 @@
-"""What the workers have yet to carry out, as the queue tells: a fence is the queue's end at some moment.
+"""What the workers have yet to apply, as the queue tells: a fence is the queue's end at some moment.
 
 It is passed when the workers have committed that far. Then all that was accepted before that moment is in the store,
 and a coupon that is read there is not behind what its callers were told.
@@ -15,7 +15,7 @@ from coupon.ports.queue import Position, Queue
 RECENT_MS = 20
 """What the workers have committed is asked for at most so often: all requests of a process share the answer."""
 KNOWN_MS = 1_000
-"""So long the answer is believed: a topic may be made anew, or a group set back."""
+"""So long the answer is believed: a topic may be recreated, or a group set back."""
 
 
 class Fences:
@@ -38,7 +38,7 @@ class Fences:
         return _fence(self._queue.ends(self._topics))
 
     def passed(self, fence: Fence) -> bool:
-        """Whether the workers have carried out all that is before it. False too while nobody has asked lately."""
+        """Whether the workers have applied all that is before it. False too while nobody has asked lately."""
         now = self._timer()
         age_ms = None if self._asked_at is None else now - self._asked_at
         if age_ms is not None and age_ms < KNOWN_MS and self._is_passed(fence):
@@ -57,7 +57,7 @@ class Fences:
 
     def is_real(self, fence: Fence) -> bool:
         """Whether the workers can pass it at all: its partitions are those of this layout, and end no earlier. Another
-        layout's, or one of before a topic was made anew, never would be."""
+        layout's, or one of before a topic was recreated, never would be."""
         ends = self._queue.ends(self._topics)
         return all(end <= ends.get(Position(topic, partition), -1) for topic, partition, end in fence)
 

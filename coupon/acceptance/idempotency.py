@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.serialization import Malformed
 from coupon.ports.cache import Cached
 from coupon.runtime.cache_entries import CacheAway, CacheOrAway, opened, sealed
@@ -42,7 +42,7 @@ class Bound(NamedTuple):
 class IdempotencyKeys:
     """Thread-safe. Every method raises CacheAway when the cache does not answer."""
 
-    def __init__(self, cache: CacheOrAway, mint: Mint, hours: int) -> None:
+    def __init__(self, cache: CacheOrAway, mint: CodeDeriver, hours: int) -> None:
         self._cache, self._mint, self._ttl_s = cache, mint, hours * 3_600
 
     def bind(self, caller: str, key: str, operation: str) -> Binding:

@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from coupon.acceptance.creation_progress import CreationProgress
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import IMPORT, Coupon, Kind, Reason
-from coupon.domain.protocol import Found, Standing, outcome
+from coupon.domain.protocol import AttemptState, AttemptStatus, outcome
 from coupon.ports.store import Store
 
 
@@ -25,11 +25,11 @@ class UnknownAddress(Exception):
     """Not an address that this service has given."""
 
 
-class Forgotten(Exception):
+class OutcomeExpired(Exception):
     """The coupon has seen so many commands since that it no longer remembers this one: it was settled long ago."""
 
 
-class ChangeAddress(NamedTuple):
+class ChangeRef(NamedTuple):
     """One attempt to change one coupon."""
 
     operation: str
@@ -37,7 +37,7 @@ class ChangeAddress(NamedTuple):
     code: str
 
 
-class CreationAddress(NamedTuple):
+class CreationRef(NamedTuple):
     operation: str
     amount: int
 
@@ -55,10 +55,10 @@ class Outcome(NamedTuple):
 class Operations:
     """Gives addresses and answers for them."""
 
-    def __init__(self, mint: Mint, store: Store, creations: CreationProgress) -> None:
+    def __init__(self, mint: CodeDeriver, store: Store, creations: CreationProgress) -> None:
         self._mint, self._store, self._creations = mint, store, creations
 
-    def address(self, address: ChangeAddress | CreationAddress) -> str:
+    def address(self, address: ChangeRef | CreationRef) -> str:
         """The operation's id: what ``parse`` takes."""
         text = "-".join(map(str, address))
         return f"{text}-{self._mint.sign(text)}"
@@ -70,41 +70,43 @@ class Operations:
         if entry is None:
             raise ValueError(f"{coupon.code} does not remember its version {version}")
         if entry.kind is Kind.CREATE and entry.actor != IMPORT:
-            return self.address(CreationAddress(entry.operation, coupon.batch))
-        return self.address(ChangeAddress(entry.operation, coupon.number_at(version), coupon.code))
+            return self.address(CreationRef(entry.operation, coupon.batch))
+        return self.address(ChangeRef(entry.operation, coupon.number_at(version), coupon.code))
 
-    def parse(self, text: str) -> ChangeAddress | CreationAddress:
+    def parse(self, text: str) -> ChangeRef | CreationRef:
         """Raises UnknownAddress."""
         body, _, signature = text.rpartition("-")
         if not body or not hmac.compare_digest(signature.encode(errors="replace"), self._mint.sign(body).encode()):
             raise UnknownAddress(text)
         match body.split("-"):
             case [operation, amount]:
-                return CreationAddress(operation, int(amount))
+                return CreationRef(operation, int(amount))
             case [operation, number, code]:
-                return ChangeAddress(operation, int(number), code)
+                return ChangeRef(operation, int(number), code)
             case [operation, _, previous_version, _, _, code]:  # given before commands had numbers
-                return ChangeAddress(operation, int(previous_version) + 1, code)
+                return ChangeRef(operation, int(previous_version) + 1, code)
         raise UnknownAddress(text)
 
-    def outcome(self, address: ChangeAddress | CreationAddress) -> Outcome:
-        """Raises Forgotten."""
-        if isinstance(address, CreationAddress):
+    def outcome(self, address: ChangeRef | CreationRef) -> Outcome:
+        """Raises OutcomeExpired."""
+        if isinstance(address, CreationRef):
             return self._creation(address)
         return self._change(address)
 
-    def _change(self, address: ChangeAddress) -> Outcome:
+    def _change(self, address: ChangeRef) -> Outcome:
         coupon = self._store.get_many([address.code]).get(address.code)
-        found = Found(Standing.OPEN) if coupon is None else outcome(coupon, address.operation, address.number)
-        match found.standing:
-            case Standing.APPLIED:
+        found = (
+            AttemptStatus(AttemptState.OPEN) if coupon is None else outcome(coupon, address.operation, address.number)
+        )
+        match found.state:
+            case AttemptState.APPLIED:
                 return Outcome(Status.APPLIED)
-            case Standing.REJECTED | Standing.LOST:
+            case AttemptState.REJECTED | AttemptState.SUPERSEDED:
                 return Outcome(Status.REJECTED, found.reason, coupon=coupon)
-            case Standing.FORGOTTEN:
-                raise Forgotten(address.code)
+            case AttemptState.BEYOND_HISTORY:
+                raise OutcomeExpired(address.code)
         return Outcome(Status.ACCEPTED)
 
-    def _creation(self, address: CreationAddress) -> Outcome:
+    def _creation(self, address: CreationRef) -> Outcome:
         created = self._creations.created(address.operation, address.amount)
         return Outcome(Status.APPLIED if created == address.amount else Status.ACCEPTED, created=created)

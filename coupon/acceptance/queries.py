@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from coupon.domain.clock import Clock, day_of, now_ms
-from coupon.domain.codes import Mint, is_code
+from coupon.domain.codes import CodeDeriver, is_code
 from coupon.domain.model import Coupon, Day
 from coupon.domain.serialization import Document, fault_of_document
 from coupon.ports.search import Query, Search
@@ -38,7 +38,7 @@ class Page(NamedTuple):
 class Cursors:
     """Gives cursors and takes them back."""
 
-    def __init__(self, mint: Mint) -> None:
+    def __init__(self, mint: CodeDeriver) -> None:
         self._mint = mint
 
     def give(self, of: str, place: str) -> str:
@@ -59,7 +59,7 @@ class Cursors:
 class Queries:
     """Answers questions. Thread-safe. Every method raises BackendUnavailable, the lists InvalidCursor too."""
 
-    def __init__(self, search: Search, store: Store, mint: Mint, zone: ZoneInfo, clock: Clock = now_ms) -> None:
+    def __init__(self, search: Search, store: Store, mint: CodeDeriver, zone: ZoneInfo, clock: Clock = now_ms) -> None:
         self._search, self._store, self._zone, self._clock = search, store, zone, clock
         self._cursors = Cursors(mint)
 

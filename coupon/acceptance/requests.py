@@ -4,10 +4,10 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from coupon.acceptance.idempotency import IdempotencyKeyReused
-from coupon.acceptance.operations import ChangeAddress
+from coupon.acceptance.operations import ChangeRef
 from coupon.domain.clock import day_of
-from coupon.domain.codes import Mint
-from coupon.domain.model import Command, Coupon, Kind
+from coupon.domain.codes import CodeDeriver
+from coupon.domain.model import ChangeCoupon, Coupon, Kind
 
 
 class Caller(NamedTuple):
@@ -17,7 +17,7 @@ class Caller(NamedTuple):
     idempotency_key: str | None = None
 
 
-class Wish(NamedTuple):
+class ChangeRequest(NamedTuple):
     """A change that a caller wants. The operation is derived from all of it."""
 
     kind: Kind
@@ -27,14 +27,16 @@ class Wish(NamedTuple):
     operation: str
 
 
-def a_wish(kind: Kind, code: str, user_id: str | None, caller: Caller, mint: Mint) -> Wish:
+def change_request(kind: Kind, code: str, user_id: str | None, caller: Caller, mint: CodeDeriver) -> ChangeRequest:
     words = f"{kind}\0{code}\0{user_id or ''}"
-    return Wish(kind, code, user_id, caller, mint.operation(caller.name, caller.idempotency_key, words))
+    return ChangeRequest(kind, code, user_id, caller, mint.operation(caller.name, caller.idempotency_key, words))
 
 
-def command_of(wish: Wish, coupon: Coupon, at: int, zone: ZoneInfo, *, fresh: bool, reserved: bool) -> Command:
+def command_of(
+    wish: ChangeRequest, coupon: Coupon, at: int, zone: ZoneInfo, *, fresh: bool, reserved: bool
+) -> ChangeCoupon:
     """The wish, built on the coupon ``at`` that instant. ``fresh``: the coupon is as the store has it."""
-    return Command(
+    return ChangeCoupon(
         kind=wish.kind,
         operation=wish.operation,
         code=wish.code,
@@ -50,10 +52,10 @@ def command_of(wish: Wish, coupon: Coupon, at: int, zone: ZoneInfo, *, fresh: bo
     )
 
 
-def same_again(after: Coupon, zone: ZoneInfo) -> Command:
+def same_again(after: Coupon, zone: ZoneInfo) -> ChangeCoupon:
     """The command that made the coupon so in the cache, without the queue's acknowledgement: as it was sent."""
     made, before = after.history[-1], after.history[-2]
-    return Command(
+    return ChangeCoupon(
         kind=made.kind,
         operation=made.operation,
         code=after.code,
@@ -69,7 +71,7 @@ def same_again(after: Coupon, zone: ZoneInfo) -> Command:
     )
 
 
-def accepted_before(wish: Wish, coupon: Coupon) -> ChangeAddress | None:
+def accepted_before(wish: ChangeRequest, coupon: Coupon) -> ChangeRef | None:
     """The address of the attempt that was accepted before with the same key; raises IdempotencyKeyReused when that was
     another request."""
     known = None if wish.caller.idempotency_key is None else coupon.same_key(wish.operation)
@@ -78,4 +80,4 @@ def accepted_before(wish: Wish, coupon: Coupon) -> ChangeAddress | None:
     if (known.kind, known.user_id) != (wish.kind, wish.user_id):
         raise IdempotencyKeyReused
     version = coupon.version - len(coupon.history) + 1 + coupon.history.index(known)
-    return ChangeAddress(known.operation, coupon.number_at(version), coupon.code)
+    return ChangeRef(known.operation, coupon.number_at(version), coupon.code)

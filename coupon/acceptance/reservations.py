@@ -18,7 +18,7 @@ import structlog
 from coupon.acceptance.cache_losses import Known, Losses
 from coupon.acceptance.fences import Fences
 from coupon.domain.clock import Clock, monotonic_ms
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.lineage import extends
 from coupon.domain.model import Coupon, begins_a_chain
 from coupon.domain.serialization import Fence, Malformed
@@ -43,7 +43,7 @@ SEEN_MAX = 10_000
 log = structlog.get_logger("coupon.reservations")
 
 
-class Busy(Exception):
+class CouponBusy(Exception):
     """Another command on this coupon is being accepted just now, or the workers have to catch up: try again."""
 
 
@@ -87,7 +87,7 @@ class Reservations:
         cache: CacheOrAway,
         store: Store,
         fences: Fences,
-        mint: Mint,
+        mint: CodeDeriver,
         settings: Settings,
         sleep: Sleep = time.sleep,
         timer: Clock = monotonic_ms,
@@ -103,14 +103,14 @@ class Reservations:
     def read(self, code: str, operation: str) -> Snapshot | None:
         """The coupon after all that was accepted, for a request of that operation; None when there is no such coupon.
         Waits a few milliseconds for a provisional reservation to be confirmed, and for a fence to be passed; raises
-        Busy after that."""
+        CouponBusy after that."""
         began, pause_s = self._timer(), 0.001
         while True:
             found = self._look(code, operation)
             if not isinstance(found, Again):
                 return found
             if self._timer() - began > self._wait_ms:
-                raise Busy(code)
+                raise CouponBusy(code)
             if found is Again.LATER:
                 self._sleep(pause_s)
                 pause_s = min(pause_s * 2, 0.02)

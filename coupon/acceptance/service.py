@@ -7,16 +7,16 @@ from itertools import islice
 import structlog
 
 from coupon.acceptance.creation_progress import CreationProgress
-from coupon.acceptance.creations import Creations, Given
+from coupon.acceptance.creations import Creations, ImportChunk
 from coupon.acceptance.fences import Fences
 from coupon.acceptance.idempotency import Binding, IdempotencyKeys
-from coupon.acceptance.operations import ChangeAddress, CreationAddress, Operations
-from coupon.acceptance.requests import Caller, Wish, a_wish, accepted_before, command_of, same_again
-from coupon.acceptance.reservations import Busy, Reservations, Sleep, Snapshot
-from coupon.acceptance.uncached import Unreserved
+from coupon.acceptance.operations import ChangeRef, CreationRef, Operations
+from coupon.acceptance.requests import Caller, ChangeRequest, accepted_before, change_request, command_of, same_again
+from coupon.acceptance.reservations import CouponBusy, Reservations, Sleep, Snapshot
+from coupon.acceptance.uncached import UncachedCommands
 from coupon.domain.clock import Clock, day_of, monotonic_ms, now_ms
-from coupon.domain.codes import Mint
-from coupon.domain.model import Command, Coupon, Day, Kind, Reason, Refused, transition
+from coupon.domain.codes import CodeDeriver
+from coupon.domain.model import ChangeCoupon, Coupon, Day, Kind, Reason, Refused, transition
 from coupon.domain.serialization import encode_command
 from coupon.domain.topics import LAYOUTS
 from coupon.ports.backend import BackendRejected, BackendUnavailable
@@ -49,7 +49,7 @@ class CommandService:
     ) -> None:
         self._queue, self._topics = backends.queue, LAYOUTS[settings.topics]
         self._timezone, self._clock, self._timer = settings.timezone, clock, timer
-        self.mint = Mint(settings.secret)
+        self.mint = CodeDeriver(settings.secret)
         progress = CreationProgress(self.mint, backends.store, backends.cache)
         self.operations = Operations(self.mint, backends.store, progress)
         cache = CacheOrAway(backends.cache)
@@ -57,26 +57,26 @@ class CommandService:
         self._creations = Creations(backends, settings, self.mint, self._keys, progress, clock, timer)
         fences = Fences(backends.queue, settings.topics, timer)
         self._reservations = Reservations(cache, backends.store, fences, self.mint, settings, sleep=sleep, timer=timer)
-        self._unreserved = Unreserved(backends.store, fences, self.publish, sleep, timer)
+        self._unreserved = UncachedCommands(backends.store, fences, self.publish, sleep, timer)
 
     def today(self) -> Day:
         return day_of(self._clock(), self._timezone)
 
-    def create(self, amount: int, valid_from: Day, expire_at: Day, caller: Caller) -> CreationAddress:
+    def create(self, amount: int, valid_from: Day, expire_at: Day, caller: Caller) -> CreationRef:
         """As ``Creations.create``."""
         return self._creations.create(amount, valid_from, expire_at, caller)
 
-    def create_given(self, operation: str, chunks: Sequence[Given], actor: str) -> None:
-        """As ``Creations.create_given``."""
-        self._creations.create_given(operation, chunks, actor)
+    def import_chunks(self, operation: str, chunks: Sequence[ImportChunk], actor: str) -> None:
+        """As ``Creations.import_chunks``."""
+        self._creations.import_chunks(operation, chunks, actor)
 
-    def codes(self, address: CreationAddress, first: int, limit: int) -> list[str]:
+    def codes(self, address: CreationRef, first: int, limit: int) -> list[str]:
         """Up to ``limit`` of a creation's codes from index ``first`` on."""
         return list(islice(self.mint.codes(address.operation, first, max(address.amount - first, 0)), limit))
 
-    def change(self, kind: Kind, code: str, user_id: str | None, caller: Caller) -> ChangeAddress:
-        """Accept an issue, use, cancel or cancel-use. Raises Refused, IdempotencyKeyReused, Busy."""
-        wish, bound = a_wish(kind, code, user_id, caller, self.mint), list[Binding]()
+    def change(self, kind: Kind, code: str, user_id: str | None, caller: Caller) -> ChangeRef:
+        """Accept an issue, use, cancel or cancel-use. Raises Refused, IdempotencyKeyReused, CouponBusy."""
+        wish, bound = change_request(kind, code, user_id, caller, self.mint), list[Binding]()
         try:
             address = self._change(wish, bound)
         except CacheAway as error:
@@ -89,11 +89,11 @@ class CommandService:
         log.info("accepted", operation=wish.operation, kind=kind, code=code)
         return address
 
-    def publish(self, command: Command) -> None:
+    def publish(self, command: ChangeCoupon) -> None:
         """Put the command into the queue as it is; raises BackendError."""
         self._queue.publish([Message(self._topics[command.kind], command.code, encode_command(command))])
 
-    def _change(self, wish: Wish, bound: list[Binding]) -> ChangeAddress:
+    def _change(self, wish: ChangeRequest, bound: list[Binding]) -> ChangeRef:
         """``bound`` holds the binding of the key, once there is one."""
         deadline = self._timer() + REQUEST_MAX_MS
         for _ in range(ATTEMPTS):
@@ -111,10 +111,10 @@ class CommandService:
                 raise Refused(refused.reason, snapshot and snapshot.coupon) from refused
             self._bind(wish, bound)
             if self._timer() < deadline and self._reserve_and_publish(snapshot, after, command):
-                return ChangeAddress(wish.operation, command.number, wish.code)
-        raise Busy(wish.code)
+                return ChangeRef(wish.operation, command.number, wish.code)
+        raise CouponBusy(wish.code)
 
-    def _decide(self, wish: Wish, snapshot: Snapshot) -> tuple[Command, Coupon]:
+    def _decide(self, wish: ChangeRequest, snapshot: Snapshot) -> tuple[ChangeCoupon, Coupon]:
         """The command and the coupon after it; raises Refused."""
         if snapshot.own:
             return same_again(snapshot.coupon, self._timezone), snapshot.coupon
@@ -122,7 +122,7 @@ class CommandService:
         command = command_of(wish, coupon, at, self._timezone, fresh=snapshot.fresh, reserved=True)
         return command, transition(coupon, command)
 
-    def _decide_alone(self, wish: Wish, coupon: Coupon) -> Command | ChangeAddress:
+    def _decide_alone(self, wish: ChangeRequest, coupon: Coupon) -> ChangeCoupon | ChangeRef:
         if known := accepted_before(wish, coupon):
             return known
         command = command_of(wish, coupon, self._clock(), self._timezone, fresh=False, reserved=False)
@@ -132,7 +132,7 @@ class CommandService:
             raise Refused(refused.reason, coupon) from refused
         return command
 
-    def _reserve_and_publish(self, snapshot: Snapshot, after: Coupon, command: Command) -> bool:
+    def _reserve_and_publish(self, snapshot: Snapshot, after: Coupon, command: ChangeCoupon) -> bool:
         """False when the snapshot is no longer true. After a publish without acknowledgement the reservation stays, and
         a retry goes on with it."""
         reservation = self._reservations.reserve(snapshot, after)
@@ -147,13 +147,13 @@ class CommandService:
             raise BackendUnavailable("the queue has the command, but its reservation was lost meanwhile")
         return True
 
-    def _bind(self, wish: Wish, bound: list[Binding]) -> None:
+    def _bind(self, wish: ChangeRequest, bound: list[Binding]) -> None:
         """Raises IdempotencyKeyReused."""
         name, key = wish.caller
         if key is not None and not bound:
             bound.append(self._keys.bind(name, key, wish.operation))
 
-    def _unbind(self, wish: Wish, bound: list[Binding]) -> None:
+    def _unbind(self, wish: ChangeRequest, bound: list[Binding]) -> None:
         """A request that was refused binds no key. Raises IdempotencyKeyReused when the key is bound to another one."""
         name, key = wish.caller
         if key is None:

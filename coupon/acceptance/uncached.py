@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 
 from coupon.acceptance.fences import Fences
-from coupon.acceptance.operations import ChangeAddress
-from coupon.acceptance.reservations import Busy, Sleep
+from coupon.acceptance.operations import ChangeRef
+from coupon.acceptance.reservations import CouponBusy, Sleep
 from coupon.domain.clock import Clock, monotonic_ms
-from coupon.domain.model import Command, Coupon, Reason, Refused
-from coupon.domain.protocol import Standing, outcome
+from coupon.domain.model import ChangeCoupon, Coupon, Reason, Refused
+from coupon.domain.protocol import AttemptState, outcome
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store
 
@@ -24,14 +24,14 @@ WAIT_MS = 5_000
 PAUSE_S, PAUSE_MAX_S = 0.005, 0.05
 
 
-class Unreserved:
+class UncachedCommands:
     """Thread-safe."""
 
     def __init__(
         self,
         store: Store,
         fences: Fences,
-        publish: Callable[[Command], None],
+        publish: Callable[[ChangeCoupon], None],
         sleep: Sleep = time.sleep,
         timer: Clock = monotonic_ms,
     ) -> None:
@@ -39,30 +39,30 @@ class Unreserved:
         self._sleep, self._timer = sleep, timer
         self._places = threading.BoundedSemaphore(TOGETHER_MAX)
 
-    def change(self, code: str, decide: Callable[[Coupon], Command | ChangeAddress]) -> ChangeAddress:
-        """``decide`` makes the command, finds the address of what was accepted before, or refuses. Raises Busy when the
-        workers are too far behind, Refused, and BackendUnavailable when nobody knows what became of the command."""
+    def change(self, code: str, decide: Callable[[Coupon], ChangeCoupon | ChangeRef]) -> ChangeRef:
+        """``decide`` makes the command, finds the address of what was accepted before, or refuses. Raises Refused,
+        CouponBusy when the workers are too far behind, and BackendUnavailable when the command's outcome is unknown."""
         if not self._places.acquire(blocking=False):
-            raise Busy(code)
+            raise CouponBusy(code)
         try:
             if not self._passed(code):
-                raise Busy(code)
+                raise CouponBusy(code)
             decided = decide(self._read(code))
-            if isinstance(decided, ChangeAddress):
+            if isinstance(decided, ChangeRef):
                 return decided
             self._publish(decided)
             return self._told(decided)
         finally:
             self._places.release()
 
-    def _told(self, command: Command) -> ChangeAddress:
+    def _told(self, command: ChangeCoupon) -> ChangeRef:
         if self._passed(command.code):
             found = outcome(self._read(command.code), command.operation, command.number)
-            if found.standing is Standing.APPLIED:
-                return ChangeAddress(command.operation, command.number, command.code)
+            if found.state is AttemptState.APPLIED:
+                return ChangeRef(command.operation, command.number, command.code)
             if found.reason is not None:
                 raise Refused(found.reason)
-        raise BackendUnavailable("without the cache, the command was not carried out in time")
+        raise BackendUnavailable("without the cache, the command was not applied in time")
 
     def _read(self, code: str) -> Coupon:
         coupon = self._store.get_many([code]).get(code)

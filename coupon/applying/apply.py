@@ -1,13 +1,13 @@
-"""Carrying commands out in the store: read, decide, save on condition; what lost its condition is decided again."""
+"""Applying commands to the store: read, decide, save on condition. What lost its condition is decided again."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from coupon.applying.safe_reads import read
 from coupon.domain.chunks import codes_of, is_marked
-from coupon.domain.codes import Mint
-from coupon.domain.model import WHOLE, Command, Coupon, CreateCoupons, create
-from coupon.domain.protocol import Verdict, settle
+from coupon.domain.codes import CodeDeriver
+from coupon.domain.model import WHOLE, ChangeCoupon, Coupon, CreateCoupons, create
+from coupon.domain.protocol import Verdict, decide
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store, fault
 
@@ -19,56 +19,61 @@ class DeploymentError(Exception):
     """The processes do not fit together, and going on would do harm: the worker stops and says why."""
 
 
-class Settled(NamedTuple):
-    """The verdict on each command, None for a coupon that the store does not have, and the coupons as they are now.
-    None also where what the store has is no coupon: ``unreadable`` says why, by code."""
+class Applied(NamedTuple):
+    """What became of a batch. ``verdicts`` has one for each command, in their order: None where the store has no such
+    coupon, or cannot read it. ``coupons`` are as they are now; ``unreadable`` says why one cannot be read, by code."""
 
     verdicts: list[Verdict | None]
     coupons: dict[str, Coupon]
     unreadable: dict[str, str]
 
 
-def change(store: Store, commands: Sequence[Command], may_wait: Callable[[int], bool]) -> Settled:
-    """Settle the commands in their order; ``may_wait`` is asked of those whose predecessor is not there, by their
-    number here."""
+def apply_changes(store: Store, commands: Sequence[ChangeCoupon], may_wait: Callable[[int], bool]) -> Applied:
+    """Apply the commands in their order. ``may_wait`` gets the index of one whose predecessor is missing: False has it
+    rejected."""
 
-    def decide(place: int, coupon: Coupon) -> tuple[Verdict, Coupon]:
-        verdict, after = settle(coupon, commands[place], wait=True)
-        if verdict is Verdict.WAITING and not may_wait(place):
-            return settle(coupon, commands[place], wait=False)
+    def decide_one(index: int, coupon: Coupon) -> tuple[Verdict, Coupon]:
+        verdict, after = decide(coupon, commands[index], wait=True)
+        if verdict is Verdict.DEFERRED and not may_wait(index):
+            return decide(coupon, commands[index], wait=False)
         return verdict, after
 
-    return decide_all(store, [command.code for command in commands], decide)
+    return apply_each(store, [command.code for command in commands], decide_one)
 
 
-def decide_all(store: Store, codes: Sequence[str], decide: Callable[[int, Coupon], tuple[Verdict, Coupon]]) -> Settled:
-    """Decide on the coupons in this order: ``decide`` is given a place in it and the coupon as it is by then, perhaps
-    several times, and returns the very same coupon when nothing changes. Several decisions on one are one write."""
+def apply_each(
+    store: Store, codes: Sequence[str], decide_one: Callable[[int, Coupon], tuple[Verdict, Coupon]]
+) -> Applied:
+    """Decide on the coupons in this order, and save those that changed.
+
+    ``decide_one`` gets an index of ``codes`` and the coupon as it is by then, perhaps several times. It returns the
+    very same coupon when nothing changes. Several decisions on one coupon are one write.
+    """
     verdicts: list[Verdict | None] = [None] * len(codes)
-    settled: dict[str, Coupon] = {}
+    coupons: dict[str, Coupon] = {}
     unreadable: dict[str, str] = {}
-    todo = list(range(len(codes)))
+    left = list(range(len(codes)))
     for _ in range(ATTEMPTS):
-        found, reasons = read(store, {codes[place] for place in todo})
+        read_now, reasons = read(store, {codes[index] for index in left})
         unreadable |= {code: fault(code, reason) for code, reason in reasons.items()}
-        after = dict(found)
-        for place in todo:
-            if codes[place] in after:
-                verdicts[place], after[codes[place]] = decide(place, after[codes[place]])
+        after = dict(read_now)
+        for index in left:
+            if codes[index] in after:
+                verdicts[index], after[codes[index]] = decide_one(index, after[codes[index]])
         changed = [
-            coupon._replace(revision=found[code].revision + 1)
+            coupon._replace(revision=read_now[code].revision + 1)
             for code, coupon in after.items()
-            if coupon is not found[code]
+            if coupon is not read_now[code]
         ]
         conflicts = store.save_many(changed)
-        settled |= {code: coupon for code, coupon in after.items() if code not in conflicts}
-        todo = [place for place in todo if codes[place] in conflicts]
-        if not todo:
-            return Settled(verdicts, settled, unreadable)
-    raise BackendUnavailable(f"{codes[todo[0]]} changed {ATTEMPTS} times between our read and our write")
+        coupons |= {code: coupon for code, coupon in after.items() if code not in conflicts}
+        left = [index for index in left if codes[index] in conflicts]
+        if not left:
+            return Applied(verdicts, coupons, unreadable)
+    raise BackendUnavailable(f"{codes[left[0]]} changed {ATTEMPTS} times between our read and our write")
 
 
-def create_all(store: Store, chunks: Sequence[CreateCoupons], mint: Mint) -> dict[str, Coupon]:
+def apply_creations(store: Store, chunks: Sequence[CreateCoupons], mint: CodeDeriver) -> dict[str, Coupon]:
     """Create what is not there; an existing coupon is left as it is. The markers are written last; an imported chunk's
     marker says whether the chunk is wholly its operation's. Returns all of the chunks' coupons as they are now, without
     those that cannot be read."""

@@ -1,12 +1,12 @@
-"""What a worker polled, decoded and cut into parts that are small enough to be carried out at once."""
+"""What a worker polled, decoded and cut into parts that are small enough to be applied at once."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from coupon.domain.model import HISTORY_MAX, Command, CreateCoupons
+from coupon.domain.model import HISTORY_MAX, ChangeCoupon, CreateCoupons
 from coupon.domain.serialization import Malformed, OtherFormat, decode_codes, decode_command
-from coupon.domain.topics import OWED
+from coupon.domain.topics import OUTBOX
 from coupon.ports.queue import Delivery, Position
 
 PART_MAX = 1_000
@@ -19,15 +19,15 @@ Place = tuple[Position, int]
 """Where a message is: partition and offset. No two have the same."""
 
 
-class Owed(NamedTuple):
+class OutboxEntry(NamedTuple):
     """Coupons whose documents have to be indexed again, or whose cache entries have to be looked at."""
 
     topic: str
     codes: tuple[str, ...]
 
 
-class Unreadable(NamedTuple):
-    """What can never be carried out, and why."""
+class BadMessage(NamedTuple):
+    """What can never be applied, and why."""
 
     reason: str
 
@@ -43,7 +43,7 @@ class Task(NamedTuple):
 
     delivery: Delivery
     place: Place
-    wanted: Command | CreateCoupons | Owed | OtherVersion | Unreadable
+    wanted: ChangeCoupon | CreateCoupons | OutboxEntry | OtherVersion | BadMessage
     goes_on: bool = False
     """Whether this is only the first part of what the delivery asks for: it is not done yet."""
 
@@ -52,9 +52,9 @@ class Task(NamedTuple):
         return self.place[0]
 
     @property
-    def command(self) -> Command:
+    def command(self) -> ChangeCoupon:
         """What it asks for, where it is known to be a command."""
-        assert isinstance(self.wanted, Command)  # noqa: S101
+        assert isinstance(self.wanted, ChangeCoupon)  # noqa: S101
         return self.wanted
 
     @property
@@ -63,7 +63,7 @@ class Task(NamedTuple):
         match self.wanted:
             case CreateCoupons():
                 return self.wanted.size
-            case Owed():
+            case OutboxEntry():
                 return len(self.wanted.codes)
         return 1
 
@@ -73,23 +73,23 @@ def task(delivery: Delivery) -> Task:
     return Task(delivery, (Position(delivery.topic, delivery.partition), delivery.offset), _wanted(delivery))
 
 
-def _wanted(delivery: Delivery) -> Command | CreateCoupons | Owed | OtherVersion | Unreadable:
+def _wanted(delivery: Delivery) -> ChangeCoupon | CreateCoupons | OutboxEntry | OtherVersion | BadMessage:
     try:
-        if delivery.topic in OWED:
-            return Owed(delivery.topic, decode_codes(delivery.value))
+        if delivery.topic in OUTBOX:
+            return OutboxEntry(delivery.topic, decode_codes(delivery.value))
         return decode_command(delivery.value)
     except OtherFormat as error:
         return OtherVersion(str(error))
     except Malformed as error:
-        return Unreadable(str(error))
+        return BadMessage(str(error))
 
 
-def parts(tasks: Iterable[Task]) -> Iterator[list[Task]]:
+def split(tasks: Iterable[Task]) -> Iterator[list[Task]]:
     """The tasks in their order, cut so that no part is about too many coupons or too often about one."""
     part: list[Task] = []
     weight, commands = 0, Counter[str]()
     for item in tasks:
-        code = item.wanted.code if isinstance(item.wanted, Command) else ""
+        code = item.wanted.code if isinstance(item.wanted, ChangeCoupon) else ""
         if part and (weight + item.weight > PART_MAX or (code and commands[code] >= COMMANDS_A_COUPON_MAX)):
             yield part
             part, weight, commands = [], 0, Counter()

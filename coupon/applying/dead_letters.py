@@ -1,4 +1,4 @@
-"""Messages that can never be carried out, kept with their place, the reason and every byte, to be replayed."""
+"""Messages that can never be applied, kept with their place, the reason and every byte, to be replayed."""
 
 import base64
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -100,6 +100,6 @@ def fault(letter: DeadLetter, topics: Collection[str]) -> str | None:
 
 
 def replay(queue: Queue, letters: list[DeadLetter]) -> None:
-    """Publish the messages again where they came from. Replaying twice is safe: what was carried out is recognised.
+    """Publish the messages again where they came from. Replaying twice is safe: what was applied is recognised.
     Of a letter that has a ``fault`` that cannot be said."""
     queue.publish([Message(letter.topic, letter.key, letter.value) for letter in letters])

@@ -9,7 +9,7 @@ from coupon.ports.queue import Message, Queue
 CODES_A_MESSAGE = 500
 
 
-def owe(queue: Queue, topic: str, codes: Sequence[str]) -> None:
+def enqueue(queue: Queue, topic: str, codes: Sequence[str]) -> None:
     """Write the codes down. Raises BackendUnavailable, also for a topic that an operator has yet to make: what was done
     for these coupons must not be taken for undoable."""
     try:

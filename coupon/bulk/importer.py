@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, Self, TextIO
 
 from coupon.acceptance.creation_limits import TooManyCreations
-from coupon.acceptance.creations import Given
+from coupon.acceptance.creations import ImportChunk
 from coupon.acceptance.service import CommandService
 from coupon.applying.safe_reads import read
 from coupon.bulk.csv_rows import BadRow, Row, rows
@@ -25,10 +25,10 @@ from coupon.bulk.duplicates import Duplicate, DuplicateFinder
 from coupon.domain.model import CHUNK, IMPORT, WHOLE, Day
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store, fault
-from coupon.runtime.retry import while_away
+from coupon.runtime.retry import retry_for
 
 WINDOW = 20_000
-"""Rows that are published at once, and carried out before the next are: the worker has work, and other commands do not
+"""Rows that are published at once, and applied before the next are: the worker has work, and other commands do not
 wait for long."""
 SAMPLE = 100
 """At most so many rows of a window tell whether some may be in the store already: what DynamoDB reads at once."""
@@ -69,7 +69,7 @@ class Counts:
         return self.new + self.unchanged + self.bad
 
 
-def check(file: TextIO, finder: DuplicateFinder, on_progress: Callable[[int], None]) -> int:
+def find_duplicates(file: TextIO, finder: DuplicateFinder, on_progress: Callable[[int], None]) -> int:
     """Read the file a first time, to find the codes that it has twice; the number of its rows. Progress is in bytes."""
     number = 0
     for number, row in enumerate(rows(file), 1):
@@ -143,12 +143,14 @@ class Importer:
         """Returns the operation that creates them. The queue is waited for when it is away; what it took although it
         failed, it has once more with each try, which changes nothing. So are the workers, when too much is queued."""
         operation = self._service.mint.operation(IMPORT, None)
-        given = [Given(tuple(row.code for row in chunk), chunk[0].valid_from, chunk[0].expire_at) for chunk in chunks]
-        publish = partial(self._service.create_given, operation, given, IMPORT)
+        given = [
+            ImportChunk(tuple(row.code for row in chunk), chunk[0].valid_from, chunk[0].expire_at) for chunk in chunks
+        ]
+        publish = partial(self._service.import_chunks, operation, given, IMPORT)
         told = False
         while True:
             try:
-                while_away(publish, self._waiting_for("queue"))
+                retry_for(publish, self._waiting_for("queue"))
                 return operation
             except TooManyCreations as error:
                 if not told:
@@ -163,7 +165,7 @@ class Importer:
         pause: Callable[[int], None],
         on_progress: Callable[[Counts], None],
     ) -> None:
-        """Until the worker has carried them out; count their rows.
+        """Until the worker has applied them; count their rows.
 
         A chunk is new as a whole when its marker says so. Others are read back: another import, or one that was
         interrupted, may have brought some of their rows, with other days even, or the marker before the others came.
@@ -206,7 +208,7 @@ class Importer:
         stored = {}
         for first in range(0, len(codes), READ):
             look = partial(read, self._store, codes[first : first + READ])
-            there = while_away(look, self._waiting_for("store"))
+            there = retry_for(look, self._waiting_for("store"))
             for coupon in there.coupons.values():
                 stored[coupon.code] = Stored(coupon.valid_from, coupon.expire_at, coupon.created_by, coupon.batch)
             for code, reason in there.unreadable.items():

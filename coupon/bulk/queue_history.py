@@ -10,7 +10,7 @@ from coupon.domain.model import Kind
 from coupon.domain.topics import CREATION, DEAD_LETTERS, GROUP, LAYOUTS, REJECTIONS, is_ordered
 from coupon.ports.backend import BackendRejected
 from coupon.ports.queue import Delivery, Position, Queue
-from coupon.runtime.retry import Patiently, at_once
+from coupon.runtime.retry import Retrying, at_once
 
 ORDERED = {topics[Kind.ISSUE] for layout, topics in LAYOUTS.items() if is_ordered(layout)}
 """Topics that carry all changes of a coupon."""
@@ -32,7 +32,7 @@ class Recorded:
     """The queue's messages at the time of the call: later ones are none of its. Raises BackendRejected when a topic is
     missing that is ``required``; those of other layouts may be."""
 
-    def __init__(self, queue: Queue, required: Sequence[str], patiently: Patiently = at_once) -> None:
+    def __init__(self, queue: Queue, required: Sequence[str], patiently: Retrying = at_once) -> None:
         self._queue, self._patiently = queue, patiently
         self.begins: dict[Position, int] = {}
         self.ends: dict[Position, int] = {}
@@ -49,7 +49,7 @@ class Recorded:
         self._put_aside = self._letters()
 
     def creations(self) -> Iterator[Task]:
-        """All of them, also what no worker has carried out yet; and some changes."""
+        """All of them, also what no worker has applied yet; and some changes."""
         spans = {p: Span(self.begins[p], end) for p, end in self.ends.items() if p.topic in CREATIONS}
         return self._in_time(spans, _may_create)
 
@@ -58,7 +58,7 @@ class Recorded:
         return self._in_time({p: Span(self.begins[p], done) for p, done in self.committed.items()})
 
     def waiting_changes(self) -> Iterator[Task]:
-        """What comes after that: some of it may be carried out, too."""
+        """What comes after that: some of it may be applied, too."""
         return self._in_time({p: Span(done, self.ends[p]) for p, done in self.committed.items()})
 
     @property
@@ -82,7 +82,7 @@ class Recorded:
         self, spans: Mapping[Position, Span], wanted: Callable[[Delivery], bool] = lambda _: True
     ) -> Iterator[Task]:
         """All of them: those of a partition in their order, and the partitions side by side by the time at which their
-        commands were accepted. What was put aside as a dead letter is left out: if it was replayed, it comes again."""
+        commands were accepted. What was dead-lettered is left out: if it was replayed, it comes again."""
         return merge(*(self._of(position, span, wanted) for position, span in spans.items()), key=_accepted_at)
 
     def _of(self, position: Position, span: Span, wanted: Callable[[Delivery], bool]) -> Iterator[Task]:
@@ -96,7 +96,7 @@ class Recorded:
             begin = found[-1].offset + 1 if found else span.end
 
     def _letters(self) -> dict[Place, bytes]:
-        """Where the dead letters come from, and how they begin: a topic may have been deleted and made anew since."""
+        """Where the dead letters come from, and how they begin: a topic may have been deleted and recreated since."""
         if not self.has(DEAD_LETTERS):
             return {}
         letters = dead_letters.browse(self._queue)

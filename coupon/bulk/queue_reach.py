@@ -1,4 +1,4 @@
-"""How far back the queue reaches: from what it has kept a store can be made anew, or one that is young enough."""
+"""How far back the queue reaches: from what it has kept a store can be recreated, or one that is young enough."""
 
 from coupon.applying.batch import task
 from coupon.bulk.queue_history import Recorded
@@ -7,7 +7,7 @@ from coupon.domain.topics import DEAD_LETTERS, REJECTIONS
 from coupon.ports.queue import Delivery, Position, Queue
 
 CLOCKS_MS = 300_000
-"""Commands are carried out so long after they were accepted, or clocks differ by so much."""
+"""Commands are applied so long after they were accepted, or clocks differ by so much."""
 READ_AT_ONCE = 100
 
 

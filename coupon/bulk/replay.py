@@ -1,4 +1,4 @@
-"""Carrying out once more what was carried out before, from several streams, to the same end.
+"""Applying once more what was applied before, from several streams, to the same end.
 
 An attempt that is known to have lost is left out. Of the others each is applied when what it builds on is last. Where
 one topic carries all changes of a coupon, their order decides, as it did the first time.
@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import structlog
 
-from coupon.applying.apply import decide_all
+from coupon.applying.apply import apply_each
 from coupon.applying.batch import Place, Task
 from coupon.bulk.queue_history import ORDERED
-from coupon.domain.model import Command, Coupon
-from coupon.domain.protocol import Verdict, settle
+from coupon.domain.model import ChangeCoupon, Coupon
+from coupon.domain.protocol import Verdict, decide
 from coupon.ports.store import Store
-from coupon.runtime.retry import Patiently, at_once
+from coupon.runtime.retry import Retrying, at_once
 
 Attempt = tuple[str, str, int]
 """A coupon's code, an operation, and a number."""
@@ -26,7 +26,7 @@ log = structlog.get_logger("coupon.restore")
 class Item(NamedTuple):
     """A command, and where it is. ``numbered``: it was written with its number."""
 
-    command: Command
+    command: ChangeCoupon
     place: Place
     numbered: bool
 
@@ -43,14 +43,14 @@ class Item(NamedTuple):
         return self.place[0].topic in ORDERED
 
 
-def item_of(task: Task, command: Command) -> Item:
+def item_of(task: Task, command: ChangeCoupon) -> Item:
     return Item(command, task.place, b'"number":' in task.delivery.value)
 
 
 class Replay:
     """Holds what comes before its predecessor: in practice as much as the streams are apart in time."""
 
-    def __init__(self, store: Store, losers: Collection[Attempt], patiently: Patiently = at_once) -> None:
+    def __init__(self, store: Store, losers: Collection[Attempt], patiently: Retrying = at_once) -> None:
         self._store, self._losers, self._patiently = store, losers, patiently
         self._held: dict[str, list[Item]] = {}
         self.verdicts: Counter[Verdict] = Counter()
@@ -100,13 +100,13 @@ class Replay:
         """Settle them in this order, and hold those that are early. Returns those of them whose coupon got on
         meanwhile, which are not held."""
 
-        def decide(place: int, coupon: Coupon) -> tuple[Verdict, Coupon]:
+        def decide_one(place: int, coupon: Coupon) -> tuple[Verdict, Coupon]:
             item = items[place]
-            decided = settle if item.numbered else _settle_by_version
+            decided = decide if item.numbered else _settle_by_version
             return decided(coupon, item.command, wait=may_wait and not item.is_ordered)
 
         codes = [item.command.code for item in items]
-        verdicts, _, unreadable = self._patiently(lambda: decide_all(self._store, codes, decide))
+        verdicts, _, unreadable = self._patiently(lambda: apply_each(self._store, codes, decide_one))
         got_on = {code for code, verdict in zip(codes, verdicts, strict=True) if verdict is Verdict.APPLIED}
         again = []
         for item, verdict in zip(items, verdicts, strict=True):
@@ -114,7 +114,7 @@ class Replay:
                 self.strays += 1
                 reason = unreadable.get(item.command.code, "there is no such coupon")
                 log.warning("left over", place=item.place, code=item.command.code, reason=reason)
-            elif verdict is not Verdict.WAITING:
+            elif verdict is not Verdict.DEFERRED:
                 self.verdicts[verdict] += 1
             elif item.command.code in got_on:
                 again.append(item)
@@ -123,11 +123,11 @@ class Replay:
         return sorted(again, key=lambda item: item.command.previous_version)
 
 
-def _settle_by_version(coupon: Coupon, command: Command, *, wait: bool) -> tuple[Verdict, Coupon]:
+def _settle_by_version(coupon: Coupon, command: ChangeCoupon, *, wait: bool) -> tuple[Verdict, Coupon]:
     """As ``settle`` was when commands had no numbers: versions alone decided."""
     if coupon.entry(command.operation) is None and coupon.version - command.previous_version > len(coupon.history):
-        return Verdict.SEEN, coupon
-    verdict, after = settle(coupon._replace(settled=0), command, wait=wait)
-    if verdict in (Verdict.SEEN, Verdict.WAITING):
+        return Verdict.DUPLICATE, coupon
+    verdict, after = decide(coupon._replace(settled=0), command, wait=wait)
+    if verdict in (Verdict.DUPLICATE, Verdict.DEFERRED):
         return verdict, coupon
     return verdict, after._replace(settled=max(coupon.settled, after.settled))

@@ -3,7 +3,7 @@
 One process does it, on what the queue has kept, while nobody else works; what the store has is recognised, so it may be
 stopped and run again.
 
-1. All creations, also those that no worker has carried out: nothing depends on their order but rival imports.
+1. All creations, also those that no worker has applied: nothing depends on their order but rival imports.
 2. The changes that workers have committed, in the order in which they were accepted; attempts that are written down as
    losers are left out. What was not committed is the workers' business, but for what a committed one was built on, and
    for what is older than a loser of its coupon.
@@ -17,21 +17,21 @@ from typing import TypeVar
 
 import structlog
 
-from coupon.applying.apply import create_all, decide_all
-from coupon.applying.batch import OtherVersion, Task, Unreadable
+from coupon.applying.apply import apply_creations, apply_each
+from coupon.applying.batch import BadMessage, OtherVersion, Task
 from coupon.applying.lost_attempts import written_down
 from coupon.bulk.queue_history import Recorded
 from coupon.bulk.replay import Attempt, Item, Replay, item_of
-from coupon.domain.codes import Mint
-from coupon.domain.model import Command, Coupon, CreateCoupons, Loser, Rejection
+from coupon.domain.codes import CodeDeriver
+from coupon.domain.model import ChangeCoupon, Coupon, CreateCoupons, Loser, Rejection
 from coupon.domain.protocol import Verdict, record
 from coupon.domain.topics import CREATION, REJECTIONS
 from coupon.ports.queue import Queue
 from coupon.ports.store import Store
-from coupon.runtime.retry import Patiently, at_once
+from coupon.runtime.retry import Retrying, at_once
 
 AT_ONCE = 1_000
-"""Messages, or coupons of creations, that are carried out together."""
+"""Messages, or coupons of creations, that are applied together."""
 Thing = TypeVar("Thing")
 log = structlog.get_logger("coupon.restore")
 
@@ -57,10 +57,10 @@ class Restore:
         self,
         queue: Queue,
         store: Store,
-        mint: Mint,
+        mint: CodeDeriver,
         recorded: Recorded,
         on_progress: Callable[[int], None] = lambda _: None,
-        patiently: Patiently = at_once,
+        patiently: Retrying = at_once,
     ) -> None:
         self._queue, self._store, self._mint = queue, store, mint
         self._recorded, self._on_progress, self._patiently = recorded, on_progress, patiently
@@ -71,7 +71,7 @@ class Restore:
         """Raises BackendUnavailable: then run another one."""
         for chunks in self._parts(self._creations()):
             self._counts.coupons += sum(chunk.size for chunk in chunks)
-            self._patiently(lambda: create_all(self._store, chunks, self._mint))  # noqa: B023 - called at once
+            self._patiently(lambda: apply_creations(self._store, chunks, self._mint))  # noqa: B023 - called at once
         self._replay()
         for losers in _batches(self._losers()):
             self._record(losers)
@@ -99,13 +99,13 @@ class Restore:
             replay.give_up()
         self._counts.applied += replay.verdicts[Verdict.APPLIED]
         self._counts.rejected += replay.verdicts[Verdict.REJECTED]
-        self._counts.recognised += replay.verdicts[Verdict.SEEN]
+        self._counts.recognised += replay.verdicts[Verdict.DUPLICATE]
         self._counts.left += replay.strays
 
     def _creations(self) -> Iterator[CreateCoupons]:
         for task in self._counted(self._recorded.creations()):
             chunk = task.wanted
-            if isinstance(chunk, OtherVersion | Unreadable) and task.position.topic == CREATION:
+            if isinstance(chunk, OtherVersion | BadMessage) and task.position.topic == CREATION:
                 self._leave(task.place, chunk.reason)
             elif isinstance(chunk, CreateCoupons):
                 if chunk.codes or chunk.mint == self._mint.fingerprint:
@@ -115,9 +115,9 @@ class Restore:
 
     def _changes(self, tasks: Iterator[Task]) -> Iterator[Item]:
         for task in self._counted(tasks):
-            if isinstance(task.wanted, OtherVersion | Unreadable):
+            if isinstance(task.wanted, OtherVersion | BadMessage):
                 self._leave(task.place, task.wanted.reason)
-            elif isinstance(task.wanted, Command):
+            elif isinstance(task.wanted, ChangeCoupon):
                 yield item_of(task, task.wanted)
 
     def _losers(self) -> Iterable[Loser]:
@@ -130,14 +130,14 @@ class Restore:
         def decide(place: int, coupon: Coupon) -> tuple[Verdict, Coupon]:
             _, operation, version, at, reason, number = losers[place]
             if reason is None and number > coupon.settled:
-                return Verdict.SEEN, coupon._replace(settled=number)
+                return Verdict.DUPLICATE, coupon._replace(settled=number)
             if reason is None or coupon.rejection(operation, number):
-                return Verdict.SEEN, coupon
+                return Verdict.DUPLICATE, coupon
             after = record(coupon, Rejection(operation, version, reason, at, number))
-            return (Verdict.SEEN, coupon) if after == coupon else (Verdict.REJECTED, after)
+            return (Verdict.DUPLICATE, coupon) if after == coupon else (Verdict.REJECTED, after)
 
         codes = [loser.code for loser in losers]
-        verdicts = self._patiently(lambda: decide_all(self._store, codes, decide)).verdicts
+        verdicts = self._patiently(lambda: apply_each(self._store, codes, decide)).verdicts
         self._counts.rejected += verdicts.count(Verdict.REJECTED)
 
     def _parts(self, chunks: Iterator[CreateCoupons]) -> Iterator[list[CreateCoupons]]:
@@ -170,7 +170,7 @@ class Restore:
 
 
 def _items(tasks: Iterator[Task]) -> Iterator[Item]:
-    return (item_of(task, task.wanted) for task in tasks if isinstance(task.wanted, Command))
+    return (item_of(task, task.wanted) for task in tasks if isinstance(task.wanted, ChangeCoupon))
 
 
 def _batches(things: Iterable[Thing]) -> Iterator[list[Thing]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from coupon.runtime import logs
-from coupon.runtime.gc_tuning import freeze
+from coupon.runtime.gc_tuning import tune_gc
 from coupon.runtime.settings import Settings, load
 from coupon.runtime.wiring import Backends, open_backends
 
@@ -15,7 +15,7 @@ def session() -> Iterator[tuple[Settings, Backends]]:
     settings = load()
     logs.configure("warning", "text")
     backends = open_backends(settings)
-    freeze()
+    tune_gc()
     try:
         yield settings, backends
     finally:

@@ -20,9 +20,9 @@ BATCH = 500
 
 @click.group("dead-letters", short_help="Look at failed messages, replay them.")
 def command() -> None:
-    """Messages that could never be carried out: look at them, and replay them once the cause is gone.
+    """Messages that could never be applied: look at them, and replay them once the cause is gone.
 
-    Letters stay listed after they were replayed. What is carried out already is recognised, and not done again.
+    Letters stay listed after they were replayed. What is applied already is recognised, and not done again.
     """
 
 

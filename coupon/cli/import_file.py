@@ -11,14 +11,14 @@ import click
 from coupon.acceptance.service import CommandService
 from coupon.bulk.csv_rows import BadRow, open_rows
 from coupon.bulk.duplicates import DuplicateFinder
-from coupon.bulk.importer import Counts, Importer, RejectedRows, check, checked_rows
+from coupon.bulk.importer import Counts, Importer, RejectedRows, checked_rows, find_duplicates
 from coupon.cli.context import session
 from coupon.cli.output import json_option, progress, result, say, waiting_for
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.topics import GROUP, command_topics
 from coupon.ports.backend import BackendUnavailable
 from coupon.runtime.heartbeat import worked_lately
-from coupon.runtime.retry import while_away
+from coupon.runtime.retry import retry_for
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
 from coupon.runtime.worker_registry import living
@@ -31,7 +31,7 @@ QUIET_S = 5
 
 @click.command("import", short_help="Create the coupons of a file.")
 @click.argument("file")
-@click.option("--no-wait", is_flag=True, help="Leave when the queue has all rows, before the worker carried them out.")
+@click.option("--no-wait", is_flag=True, help="Leave when the queue has all rows, before the worker applied them.")
 @json_option
 def command(file: str, no_wait: bool, as_json: bool) -> int:
     """Create the coupons of FILE: rows of a code, its first day and its last day.
@@ -59,7 +59,7 @@ def _run(importer: Importer, text: TextIO) -> None:
     size = os.fstat(text.fileno()).st_size
     with DuplicateFinder(size) as finder:
         with progress("checking", size, "bytes") as checked:
-            total = check(text, finder, checked)
+            total = find_duplicates(text, finder, checked)
         with progress("importing", total, "rows") as imported:
             try:
                 importer.run(checked_rows(text, finder.duplicates()), lambda counts: imported(counts.rows))
@@ -79,7 +79,7 @@ class Patience:
     when nothing is left to be waited for: what did not arrive was given up."""
 
     def __init__(self, backends: Backends, settings: Settings) -> None:
-        self._cache, self._mint, self._queue = backends.cache, Mint(settings.secret), backends.queue
+        self._cache, self._mint, self._queue = backends.cache, CodeDeriver(settings.secret), backends.queue
         self._heartbeat_file, self._topics = settings.heartbeat_file, command_topics(settings.topics)
         self._quiet_since = time.monotonic()
         self._told = self._drained = False
@@ -95,7 +95,7 @@ class Patience:
         if self._drained:  # at the last look, before the store was asked once more
             raise click.ClickException("the workers gave up some of the rows: coupon dead-letters list tells why")
         lag = partial(self._queue.lag, self._topics, GROUP)
-        self._drained = while_away(lag, waiting_for("queue")) == 0
+        self._drained = retry_for(lag, waiting_for("queue")) == 0
         if not self._told and not self._drained and not self._worker_is_alive():
             say(
                 "waiting for a worker: none gives a sign of life (python worker.py starts one); what was read is queued"

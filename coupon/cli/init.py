@@ -9,7 +9,7 @@ from coupon.cli.output import json_option, result, say, waiting_for
 from coupon.domain.topics import all_topics
 from coupon.ports.url import Url
 from coupon.runtime.diagnostics import stranded
-from coupon.runtime.retry import until
+from coupon.runtime.retry import retry_until
 
 
 @click.command("init", short_help="Make the table, the topics and the index.")
@@ -29,9 +29,9 @@ def command(wait_s: float, as_json: bool) -> None:
     with session() as (settings, backends):
         topics = all_topics(settings.topics)
         store, queue, search = (str(Url(url)) for url in (settings.store_url, settings.queue_url, settings.search_url))
-        until(deadline, backends.store.create, waiting_for("store"))
-        until(deadline, lambda: backends.queue.create(topics), waiting_for("queue"))
-        until(deadline, backends.search.create, waiting_for("search"))
+        retry_until(deadline, backends.store.create, waiting_for("store"))
+        retry_until(deadline, lambda: backends.queue.create(topics), waiting_for("queue"))
+        retry_until(deadline, backends.search.create, waiting_for("search"))
         for stray in stranded(backends.queue, settings.topics):
             say(stray)
     sentence = f"the table at {store},\nthe topics {', '.join(topics)} at {queue}\nand the index at {search} are there"

@@ -4,8 +4,8 @@ import click
 
 from coupon.cli.context import session
 from coupon.cli.output import json_option, result
-from coupon.domain.codes import Mint
-from coupon.domain.topics import GROUP, OWED, command_topics
+from coupon.domain.codes import CodeDeriver
+from coupon.domain.topics import GROUP, OUTBOX, command_topics
 from coupon.ports.backend import BackendUnavailable
 from coupon.runtime.diagnostics import Ailment, missing, of_age, of_queue, of_store, of_workers, oldest_s
 from coupon.runtime.wiring import Backends
@@ -14,16 +14,16 @@ from coupon.runtime.wiring import Backends
 @click.command(short_help="How much the workers have still to do, and what keeps them from it.")
 @json_option
 def command(as_json: bool) -> None:
-    """The number of messages of each topic that no worker has carried out yet, the age of the oldest command among
+    """The number of messages of each topic that no worker has applied yet, the age of the oldest command among
     them, and what is wrong. A creation of many coupons is a message for 500 of them."""
     with session() as (settings, backends):
         layout = settings.topics
-        topics = [topic for topic in [*command_topics(layout), *OWED] if topic not in missing(backends.queue, layout)]
+        topics = [topic for topic in [*command_topics(layout), *OUTBOX] if topic not in missing(backends.queue, layout)]
         lags = {topic: backends.queue.lag([topic], GROUP) for topic in topics}
         age_s = oldest_s(backends.queue, layout)
         ailments = [
             *of_queue(backends.queue, layout),
-            *_others(backends, Mint(settings.secret), layout),
+            *_others(backends, CodeDeriver(settings.secret), layout),
             *of_age(age_s),
         ]
     lines = [f"{topic:<12} {lag:>9,}" for topic, lag in lags.items()]
@@ -34,7 +34,7 @@ def command(as_json: bool) -> None:
     result(as_json, document, "\n".join(lines))
 
 
-def _others(backends: Backends, mint: Mint, layout: str) -> list[Ailment]:
+def _others(backends: Backends, mint: CodeDeriver, layout: str) -> list[Ailment]:
     """What the cache and the store know, while they answer."""
     try:
         workers = of_workers(backends.cache, mint, layout)

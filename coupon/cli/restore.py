@@ -14,13 +14,13 @@ from coupon.bulk.restore import Counts, Restore
 from coupon.bulk.scan import pages
 from coupon.cli.context import session
 from coupon.cli.output import Unread, json_option, progress, result, say, waiting_for
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.serialization import instant
 from coupon.domain.topics import all_topics
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store
 from coupon.runtime.heartbeat import is_fresh
-from coupon.runtime.retry import Result, while_away
+from coupon.runtime.retry import Result, retry_for
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
 from coupon.runtime.worker_registry import STALE_S, living
@@ -59,7 +59,7 @@ def command(backup_from: int | None, force: bool, as_json: bool) -> int:
         _check_reach(backends, recorded, backup_from)
         started = time.monotonic()
         with progress("restoring", len(recorded), "messages") as told:
-            restore = Restore(backends.queue, backends.store, Mint(settings.secret), recorded, told, _patiently)
+            restore = Restore(backends.queue, backends.store, CodeDeriver(settings.secret), recorded, told, _patiently)
             counts = restore.run()
         seconds = time.monotonic() - started
         unread = Unread()
@@ -71,7 +71,7 @@ def command(backup_from: int | None, force: bool, as_json: bool) -> int:
 
 def _a_worker_lives(settings: Settings, backends: Backends) -> bool:
     try:
-        return is_fresh(settings.heartbeat_file) or bool(living(backends.cache, Mint(settings.secret)))
+        return is_fresh(settings.heartbeat_file) or bool(living(backends.cache, CodeDeriver(settings.secret)))
     except BackendUnavailable:  # nobody knows
         return False
 
@@ -117,4 +117,4 @@ def _report(as_json: bool, counts: Counts, indexed: int, seconds: float, unread:
 
 
 def _patiently(step: Callable[[], Result], /) -> Result:
-    return while_away(step, waiting_for("backend"))
+    return retry_for(step, waiting_for("backend"))

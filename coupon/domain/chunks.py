@@ -8,28 +8,28 @@ that the chunk is complete. That is how the progress of a creation is known from
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import CHUNK, CreateCoupons
 
 
-class Span(NamedTuple):
+class Chunk(NamedTuple):
     """The ``size`` coupons of an operation from index ``first`` on: a message's worth."""
 
     first: int
     size: int
 
-    def marker(self, operation: str, mint: Mint) -> str:
+    def marker(self, operation: str, mint: CodeDeriver) -> str:
         """The span's last code."""
         return next(mint.codes(operation, self.first + self.size - 1, 1))
 
 
-def spans(amount: int) -> Iterator[Span]:
+def split(amount: int) -> Iterator[Chunk]:
     """A creation of ``amount`` coupons, cut."""
     for first in range(0, amount, CHUNK):
-        yield Span(first, min(CHUNK, amount - first))
+        yield Chunk(first, min(CHUNK, amount - first))
 
 
-def codes_of(command: CreateCoupons, mint: Mint) -> list[str]:
+def codes_of(command: CreateCoupons, mint: CodeDeriver) -> list[str]:
     """The chunk's codes; the last one is its marker."""
     return list(command.codes) or list(mint.codes(command.operation, command.first, command.size))
 

@@ -1,6 +1,6 @@
 """Whether one state of a coupon can have come of another: so a cache entry is compared with the store."""
 
-from coupon.domain.model import Coupon, Entry
+from coupon.domain.model import Coupon, HistoryEntry
 
 
 def extends(stored: Coupon | None, expected: Coupon) -> bool:
@@ -16,6 +16,6 @@ def extends(stored: Coupon | None, expected: Coupon) -> bool:
     return True
 
 
-def _is_same(one: Entry, other: Entry) -> bool:
+def _is_same(one: HistoryEntry, other: HistoryEntry) -> bool:
     """Whether both tell of the same deed. Not when: of two attempts of one operation, either may have been first."""
     return (one.operation, one.kind, one.user_id) == (other.operation, other.kind, other.user_id)

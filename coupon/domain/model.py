@@ -62,8 +62,8 @@ class Refused(Exception):
         self.reason, self.coupon = reason, coupon
 
 
-class Entry(NamedTuple):
-    """One command of a coupon's history, as it was carried out. ``number`` is the command's; 0 is of a coupon that was
+class HistoryEntry(NamedTuple):
+    """One command of a coupon's history, as it was applied. ``number`` is the command's; 0 is of a coupon that was
     written before commands had one, when it was the version that the command made."""
 
     operation: str
@@ -75,7 +75,7 @@ class Entry(NamedTuple):
 
 
 class Rejection(NamedTuple):
-    """One attempt that was accepted ``at``, to be built on ``version``, and then lost. ``number`` as in Entry."""
+    """One attempt that was accepted ``at``, to be built on ``version``, and then lost. ``number``: see HistoryEntry."""
 
     operation: str
     version: int
@@ -115,7 +115,7 @@ class Coupon(NamedTuple):
     used_at: int | None
     version: int
     revision: int
-    history: tuple[Entry, ...]
+    history: tuple[HistoryEntry, ...]
     rejections: tuple[Rejection, ...] = ()
     settled: int = 1
 
@@ -138,11 +138,11 @@ class Coupon(NamedTuple):
         born = self.entry_at(1)
         return born.operation if born else None
 
-    def entry(self, operation: str) -> Entry | None:
+    def entry(self, operation: str) -> HistoryEntry | None:
         """What the history says of the operation, or None."""
         return next((entry for entry in self.history if entry.operation == operation), None)
 
-    def entry_at(self, version: int) -> Entry | None:
+    def entry_at(self, version: int) -> HistoryEntry | None:
         """What made the version, or None when the history does not reach there."""
         place = version - 1 - (self.version - len(self.history))
         return self.history[place] if 0 <= place < len(self.history) else None
@@ -156,7 +156,7 @@ class Coupon(NamedTuple):
         """What is recorded of the rejection of the operation's attempt with that number; or None."""
         return next((r for r in self.rejections if r.operation == operation and number_of(r) == number), None)
 
-    def same_key(self, operation: str) -> Entry | None:
+    def same_key(self, operation: str) -> HistoryEntry | None:
         """What the history says of an operation with the same ``Idempotency-Key``, this one or another; or None."""
         key = operation[:KEY_LENGTH]
         return next((entry for entry in self.history if entry.operation[:KEY_LENGTH] == key), None)
@@ -178,7 +178,7 @@ def number_of(rejection: Rejection) -> int:
     return rejection.number or rejection.version + 1
 
 
-class Command(NamedTuple):
+class ChangeCoupon(NamedTuple):
     """A change of one coupon, built on what ``previous`` (of number ``previous_number``) made of it:
     ``previous_version``.
 
@@ -226,7 +226,7 @@ class CreateCoupons(NamedTuple):
 def create(command: CreateCoupons, code: str) -> Coupon:
     """The new coupon with that code."""
     at = command.accepted_at
-    born = Entry(command.operation, Kind.CREATE, at, None, command.actor, 1)
+    born = HistoryEntry(command.operation, Kind.CREATE, at, None, command.actor, 1)
     return Coupon(
         code=code,
         valid_from=command.valid_from,
@@ -243,9 +243,9 @@ def create(command: CreateCoupons, code: str) -> Coupon:
     )
 
 
-def transition(coupon: Coupon, command: Command) -> Coupon:
+def transition(coupon: Coupon, command: ChangeCoupon) -> Coupon:
     """The coupon after the command; raises Refused. The web side and the worker both decide with it."""
-    check(coupon, command)
+    ensure_allowed(coupon, command)
     user_id, issued_at, used_at = coupon.user_id, coupon.issued_at, coupon.used_at
     match command.kind:
         case Kind.ISSUE:
@@ -256,7 +256,9 @@ def transition(coupon: Coupon, command: Command) -> Coupon:
             user_id = issued_at = None
         case Kind.CANCEL_USE:
             used_at = None
-    entry = Entry(command.operation, command.kind, command.accepted_at, command.user_id, command.actor, command.number)
+    entry = HistoryEntry(
+        command.operation, command.kind, command.accepted_at, command.user_id, command.actor, command.number
+    )
     return coupon._replace(
         user_id=user_id,
         issued_at=issued_at,
@@ -268,7 +270,7 @@ def transition(coupon: Coupon, command: Command) -> Coupon:
     )
 
 
-def check(coupon: Coupon, command: Command) -> None:
+def ensure_allowed(coupon: Coupon, command: ChangeCoupon) -> None:
     """Raise Refused unless the coupon's state, day and holder allow the command."""
     expired = command.day > coupon.expire_at
     match command.kind:

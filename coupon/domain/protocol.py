@@ -4,7 +4,7 @@
 | ------------------------------------------------- | -------------------------------- | ----------------------------- |
 | the operation in the history                      | seen before                      | does nothing                  |
 | the command's number is settled                   | seen before, or it can no longer | does nothing                  |
-|                                                   | be carried out                   |                               |
+|                                                   | be applied                   |                               |
 | the version and operation that it builds on, last | its turn                         | applies it, saves             |
 | the same, and another operation with its key in   | the key was used twice           | records the rejection         |
 | the history                                       |                                  |                               |
@@ -23,67 +23,71 @@ Pure, as ``model.transition`` is.
 from enum import Enum, auto
 from typing import NamedTuple
 
-from coupon.domain.model import REJECTIONS_MAX, Command, Coupon, Reason, Refused, Rejection, number_of, transition
+from coupon.domain.model import REJECTIONS_MAX, ChangeCoupon, Coupon, Reason, Refused, Rejection, number_of, transition
 
 
-class Standing(Enum):
-    """Where a coupon's record leaves an attempt. OPEN, TURN and EARLY may change; the others tell what became of it:
-    REJECTED what is recorded, LOST what is certain without a record."""
+class AttemptState(Enum):
+    """Where a coupon's record leaves an attempt. OPEN, NEXT and PREDECESSOR_MISSING may change.
+    The others tell what became of it: REJECTED what is recorded, SUPERSEDED what is certain without a record."""
 
     APPLIED = auto()
     REJECTED = auto()
-    FORGOTTEN = auto()
+    BEYOND_HISTORY = auto()
     OPEN = auto()
-    TURN = auto()
-    LOST = auto()
-    EARLY = auto()
+    NEXT = auto()
+    SUPERSEDED = auto()
+    PREDECESSOR_MISSING = auto()
 
 
 class Verdict(Enum):
     """What the worker made of a command."""
 
     APPLIED = auto()
-    SEEN = auto()
+    DUPLICATE = auto()
     REJECTED = auto()
-    WAITING = auto()
+    DEFERRED = auto()
 
 
-class Found(NamedTuple):
-    """A standing, with the reason for a rejection (REJECTED, LOST)."""
+class AttemptStatus(NamedTuple):
+    """The state of an attempt, with the reason for a rejection (REJECTED, SUPERSEDED)."""
 
-    standing: Standing
+    state: AttemptState
     reason: Reason | None = None
 
 
-def outcome(coupon: Coupon, operation: str, number: int) -> Found:
-    """What became of the attempt: APPLIED, REJECTED, FORGOTTEN (settled before the history begins), LOST, or OPEN."""
+def outcome(coupon: Coupon, operation: str, number: int) -> AttemptStatus:
+    """What became of the attempt: APPLIED, REJECTED, BEYOND_HISTORY (settled before
+    the history begins), SUPERSEDED, or OPEN."""
     if coupon.entry(operation) is not None:
-        return Found(Standing.APPLIED)
+        return AttemptStatus(AttemptState.APPLIED)
     rejection = coupon.rejection(operation, number)
     if rejection is not None:
-        return Found(Standing.REJECTED, rejection.reason)
+        return AttemptStatus(AttemptState.REJECTED, rejection.reason)
     if number > coupon.settled:
-        return Found(Standing.OPEN)
+        return AttemptStatus(AttemptState.OPEN)
     oldest = coupon.version - len(coupon.history) + 1
     if oldest > 1 and number < coupon.number_at(oldest):
-        return Found(Standing.FORGOTTEN)
-    return Found(Standing.LOST, Reason.IDEMPOTENCY_KEY_REUSED if _is_reused(coupon, operation) else Reason.RIVAL_WON)
+        return AttemptStatus(AttemptState.BEYOND_HISTORY)
+    return AttemptStatus(
+        AttemptState.SUPERSEDED, Reason.IDEMPOTENCY_KEY_REUSED if _is_reused(coupon, operation) else Reason.RIVAL_WON
+    )
 
 
-def find(coupon: Coupon, command: Command) -> Found:
-    """Where the command stands: an outcome, or its TURN, or EARLY."""
+def classify(coupon: Coupon, command: ChangeCoupon) -> AttemptStatus:
+    """Where the command stands: an outcome, or NEXT, or PREDECESSOR_MISSING."""
     found = outcome(coupon, command.operation, command.number)
-    if found.standing is not Standing.OPEN:
+    if found.state is not AttemptState.OPEN:
         return found
     behind = coupon.version - command.previous_version
     if behind < 0:
-        lost = command.previous_number <= coupon.settled
-        return Found(Standing.LOST, Reason.PREDECESSOR_LOST) if lost else Found(Standing.EARLY)
+        if command.previous_number <= coupon.settled:
+            return AttemptStatus(AttemptState.SUPERSEDED, Reason.PREDECESSOR_LOST)
+        return AttemptStatus(AttemptState.PREDECESSOR_MISSING)
     if _is_reused(coupon, command.operation):
-        return Found(Standing.LOST, Reason.IDEMPOTENCY_KEY_REUSED)
+        return AttemptStatus(AttemptState.SUPERSEDED, Reason.IDEMPOTENCY_KEY_REUSED)
     if behind < len(coupon.history) and coupon.history[-1 - behind].operation != command.previous:
-        return Found(Standing.LOST, Reason.PREDECESSOR_LOST)
-    return Found(Standing.LOST, Reason.RIVAL_WON) if behind else Found(Standing.TURN)
+        return AttemptStatus(AttemptState.SUPERSEDED, Reason.PREDECESSOR_LOST)
+    return AttemptStatus(AttemptState.SUPERSEDED, Reason.RIVAL_WON) if behind else AttemptStatus(AttemptState.NEXT)
 
 
 def _is_reused(coupon: Coupon, operation: str) -> bool:
@@ -92,27 +96,27 @@ def _is_reused(coupon: Coupon, operation: str) -> bool:
     return coupon.same_key(operation) is not None
 
 
-def settle(coupon: Coupon, command: Command, *, wait: bool) -> tuple[Verdict, Coupon]:
+def decide(coupon: Coupon, command: ChangeCoupon, *, wait: bool) -> tuple[Verdict, Coupon]:
     """The verdict, and the coupon as it has to be saved (the very same object when nothing changed).
 
     ``wait``: the predecessor may still be on its way on another topic, so do not reject for its absence.
     """
-    match find(coupon, command):
-        case Found(Standing.TURN):
+    match classify(coupon, command):
+        case AttemptStatus(AttemptState.NEXT):
             try:
                 return Verdict.APPLIED, transition(coupon, command)
             except Refused as refused:  # only when the two sides run with different rules: a deployment in between
                 return Verdict.REJECTED, _reject(coupon, command, refused.reason)
-        case Found(Standing.LOST, reason) if reason is not None:
+        case AttemptStatus(AttemptState.SUPERSEDED, reason) if reason is not None:
             after = _reject(coupon, command, reason)
-            return (Verdict.SEEN, coupon) if after == coupon else (Verdict.REJECTED, after)
-        case Found(Standing.EARLY):
+            return (Verdict.DUPLICATE, coupon) if after == coupon else (Verdict.REJECTED, after)
+        case AttemptStatus(AttemptState.PREDECESSOR_MISSING):
             if wait:
-                return Verdict.WAITING, coupon
+                return Verdict.DEFERRED, coupon
             return Verdict.REJECTED, _reject(coupon, command, Reason.PREDECESSOR_LOST)
-        case Found(Standing.APPLIED) if command.number > coupon.settled:  # as an earlier attempt
-            return Verdict.SEEN, coupon._replace(settled=command.number)
-    return Verdict.SEEN, coupon
+        case AttemptStatus(AttemptState.APPLIED) if command.number > coupon.settled:  # as an earlier attempt
+            return Verdict.DUPLICATE, coupon._replace(settled=command.number)
+    return Verdict.DUPLICATE, coupon
 
 
 def record(coupon: Coupon, rejection: Rejection) -> Coupon:
@@ -122,7 +126,7 @@ def record(coupon: Coupon, rejection: Rejection) -> Coupon:
     return coupon._replace(rejections=tuple(kept), settled=max(coupon.settled, number_of(rejection)))
 
 
-def _reject(coupon: Coupon, command: Command, reason: Reason) -> Coupon:
+def _reject(coupon: Coupon, command: ChangeCoupon, reason: Reason) -> Coupon:
     return record(
         coupon, Rejection(command.operation, command.previous_version, reason, command.accepted_at, command.number)
     )

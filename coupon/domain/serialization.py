@@ -16,11 +16,11 @@ from coupon.domain.model import (
     CHUNK,
     HISTORY_MAX,
     REJECTIONS_MAX,
-    Command,
+    ChangeCoupon,
     Coupon,
     CreateCoupons,
     Day,
-    Entry,
+    HistoryEntry,
     Kind,
     Loser,
     Rejection,
@@ -35,7 +35,7 @@ DEFAULTS = {"number": 0, "previous_number": 0}
 
 NAME_MAX = 128
 """Characters of the ids of users and operations, and of callers' names. A coupon takes what a command takes: what was
-carried out can be read again."""
+applied can be read again."""
 
 _CODE = Annotated[str, msgspec.Meta(pattern=rf"^[A-Z0-9]{{{LENGTH}}}\Z")]
 _NAME = Annotated[str, msgspec.Meta(max_length=NAME_MAX)]
@@ -49,7 +49,7 @@ BOUNDS = {
     "previous": _NAME,
     "mint": _NAME,
     "actor": _NAME,
-    "user_id": _NAME | None,
+    "user_id": Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_MAX)] | None,
     "accepted_at": _INSTANT,
     "number": _NUMBER,
     "previous_number": _NUMBER,
@@ -65,7 +65,7 @@ BOUNDS = {
     "used_at": _INSTANT | None,
     "batch": Annotated[int, msgspec.Meta(ge=0, le=AMOUNT_MAX)],
     "version": _VERSION,
-    "revision": Annotated[int, msgspec.Meta(ge=0, le=INSTANT_MAX)],
+    "revision": Annotated[int, msgspec.Meta(ge=1, le=INSTANT_MAX)],
 }
 """What a field of a command or a coupon may be, beyond its type."""
 Decoded = TypeVar("Decoded")
@@ -157,7 +157,7 @@ encode_history = encode_rejections = encode_coupon = dump
 """What is a tuple is an array."""
 
 
-def decode_history(data: bytes | str) -> tuple[Entry, ...]:
+def decode_history(data: bytes | str) -> tuple[HistoryEntry, ...]:
     """Raises Malformed."""
     return decoded(_HISTORY, data)
 
@@ -208,16 +208,16 @@ def decode_loser(data: bytes) -> Loser:
     return Loser(*msgspec.structs.astuple(decoded(_LOSER, data)))
 
 
-def encode_command(command: Command | CreateCoupons) -> bytes:
+def encode_command(command: ChangeCoupon | CreateCoupons) -> bytes:
     """A JSON object whose names are the command's fields, so that it can be read at 3 am, and extended."""
     return dump(command._asdict() | {"kind": Kind.CREATE} if isinstance(command, CreateCoupons) else command._asdict())
 
 
-def decode_command(data: bytes) -> Command | CreateCoupons:
-    """Raises Malformed for what can never be carried out: not JSON, unknown kind, missing or mistyped fields."""
+def decode_command(data: bytes) -> ChangeCoupon | CreateCoupons:
+    """Raises Malformed for what can never be applied: not JSON, unknown kind, missing or mistyped fields."""
     if decoded(_KIND, data).kind is Kind.CREATE:
         return _creation(CreateCoupons(*msgspec.structs.astuple(decoded(_CREATION, data))))
-    return _change(Command(*msgspec.structs.astuple(decoded(_CHANGE, data))))
+    return _change(ChangeCoupon(*msgspec.structs.astuple(decoded(_CHANGE, data))))
 
 
 def _creation(command: CreateCoupons) -> CreateCoupons:
@@ -229,7 +229,7 @@ def _creation(command: CreateCoupons) -> CreateCoupons:
     return command
 
 
-def _change(command: Command) -> Command:
+def _change(command: ChangeCoupon) -> ChangeCoupon:
     if command.kind is Kind.ISSUE and not command.user_id:
         raise Malformed(f"issued to {command.user_id!r}")
     _check_days(command.day)
@@ -307,14 +307,14 @@ _MINUTES = [f"{minute // 60:02d}:{minute % 60:02d}" for minute in range(1_440)]
 _ENCODER = msgspec.json.Encoder()
 _ANYTHING: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder()
 _KIND = msgspec.json.Decoder(_Kind)
-_CHANGE, _CREATION, _LOSER = _checked(Command), _checked(CreateCoupons), _checked(Loser)
+_CHANGE, _CREATION, _LOSER = _checked(ChangeCoupon), _checked(CreateCoupons), _checked(Loser)
 _LISTS: dict[str, Any] = {
-    "history": Annotated[tuple[_bounded(Entry), ...], msgspec.Meta(min_length=1, max_length=HISTORY_MAX)],  # type: ignore[misc]
+    "history": Annotated[tuple[_bounded(HistoryEntry), ...], msgspec.Meta(min_length=1, max_length=HISTORY_MAX)],  # type: ignore[misc]
     "rejections": Annotated[tuple[_bounded(Rejection), ...], msgspec.Meta(max_length=REJECTIONS_MAX)],  # type: ignore[misc]
 }
 _CODE_OF_LENGTH = Annotated[str, msgspec.Meta(max_length=LENGTH)]  # a pattern costs as much as all the rest
 _COUPON = msgspec.json.Decoder(_bounded(Coupon, code=_CODE_OF_LENGTH, **_LISTS))
-_HISTORY: "msgspec.json.Decoder[tuple[Entry, ...]]" = msgspec.json.Decoder(_LISTS["history"])
+_HISTORY: "msgspec.json.Decoder[tuple[HistoryEntry, ...]]" = msgspec.json.Decoder(_LISTS["history"])
 _REJECTIONS: "msgspec.json.Decoder[tuple[Rejection, ...]]" = msgspec.json.Decoder(_LISTS["rejections"])
 _HEAD_HINTS = {name: BOUNDS.get(name, hint) for name, hint in get_type_hints(Coupon).items() if name not in _LISTS}
 _HEAD = msgspec.defstruct("Head", list(_HEAD_HINTS.items()), array_like=True)

@@ -11,9 +11,9 @@ REINDEX = "reindex"
 """Codes whose documents have to be indexed again, because search was away when they changed."""
 INVALIDATE = "invalidate"
 """Codes whose cache entries have to be looked at, because the cache was away when they turned out to be wrong."""
-OWED = (REINDEX, INVALIDATE)
+OUTBOX = (REINDEX, INVALIDATE)
 DEAD_LETTERS = "dead-letters"
-"""Messages that can never be carried out, with the reason."""
+"""Messages that can never be applied, with the reason."""
 REJECTIONS = "rejections"
 """Which attempts lost, where several topics carry a coupon's commands: see ``losers``."""
 
@@ -44,7 +44,7 @@ def is_ordered(layout: str) -> bool:
 
 def work_topics(layout: str) -> list[str]:
     """What workers take messages from."""
-    return [*command_topics(layout), *OWED]
+    return [*command_topics(layout), *OUTBOX]
 
 
 def all_topics(layout: str) -> list[str]:

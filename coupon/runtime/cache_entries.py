@@ -11,7 +11,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from coupon.domain.codes import SEAL_LENGTH, Mint
+from coupon.domain.codes import SEAL_LENGTH, CodeDeriver
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import Fence, Malformed, decode_coupon, decode_fence, dump, encode_coupon
 from coupon.ports.backend import BackendError
@@ -32,7 +32,7 @@ class Claim(NamedTuple):
     fence: Fence | None
 
 
-Entry = Confirmed | Provisional | Claim
+CacheEntry = Confirmed | Provisional | Claim
 UNFENCED = Claim(None)
 
 
@@ -76,10 +76,10 @@ def cache_key(code: str) -> str:
 class Entries:
     """Between entries and the bytes in the cache."""
 
-    def __init__(self, mint: Mint) -> None:
+    def __init__(self, mint: CodeDeriver) -> None:
         self._mint = mint
 
-    def encode(self, code: str, entry: Entry) -> bytes:
+    def encode(self, code: str, entry: CacheEntry) -> bytes:
         """Rejections stay in the store: nobody decides by them here."""
         match entry:
             case Claim(fence):
@@ -94,7 +94,7 @@ class Entries:
         body = b"C" + provisional[SEAL_LENGTH + 1 :]
         return sealed(self._mint, cache_key(code), body)
 
-    def decode(self, code: str, value: bytes) -> Entry:
+    def decode(self, code: str, value: bytes) -> CacheEntry:
         """Raises Malformed for what this service did not write for this coupon."""
         body = opened(self._mint, cache_key(code), value)
         match body[:1]:
@@ -107,12 +107,12 @@ class Entries:
         raise Malformed(f"an entry of kind {body[:1]!r}")
 
 
-def sealed(mint: Mint, key: str, body: bytes) -> bytes:
+def sealed(mint: CodeDeriver, key: str, body: bytes) -> bytes:
     """What is ``opened`` under that key with the same secret only."""
     return mint.seal(key, body) + body
 
 
-def opened(mint: Mint, key: str, value: bytes) -> bytes:
+def opened(mint: CodeDeriver, key: str, value: bytes) -> bytes:
     """What is below the seal; raises Malformed when the seal is not ours, or of another key."""
     seal, body = value[:SEAL_LENGTH], value[SEAL_LENGTH:]
     if mint.seal(key, body) != seal:

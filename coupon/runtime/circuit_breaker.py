@@ -10,7 +10,7 @@ class Away(Exception):
     """What is owed to a backend could not be done: it stays in the queue, and is delivered again later."""
 
 
-class Circuit:
+class CircuitBreaker:
     """``open`` it after a failure, ``close`` it when the same thing has worked. In between the next one to do it is the
     trial: a ping proves nothing, a server that refuses every write may answer it."""
 

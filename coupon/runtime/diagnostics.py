@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from coupon.domain.clock import Clock, now_ms
-from coupon.domain.codes import LENGTH, Mint
+from coupon.domain.codes import LENGTH, CodeDeriver
 from coupon.domain.model import CreateCoupons, Day, create
-from coupon.domain.topics import GROUP, LAYOUTS, OWED, all_topics, command_topics
+from coupon.domain.topics import GROUP, LAYOUTS, OUTBOX, all_topics, command_topics
 from coupon.ports.backend import BackendError, BackendRejected
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Position, Queue
@@ -68,7 +68,7 @@ def of_store(store: Store) -> list[Ailment]:
     return []
 
 
-def of_workers(cache: Cache, mint: Mint, layout: str) -> list[Ailment]:
+def of_workers(cache: Cache, mint: CodeDeriver, layout: str) -> list[Ailment]:
     """What the workers say of themselves, and topics that none of them reads. Raises BackendUnavailable."""
     signs = living(cache, mint)
     told = [Ailment(f"no living worker reads the topic {topic!r}") for topic in unread(cache, mint, layout)]
@@ -85,10 +85,10 @@ def of_workers(cache: Cache, mint: Mint, layout: str) -> list[Ailment]:
     return told
 
 
-def unread(cache: Cache, mint: Mint, layout: str) -> list[str]:
+def unread(cache: Cache, mint: CodeDeriver, layout: str) -> list[str]:
     """Topics that no living worker reads. Raises BackendUnavailable."""
     read = {topic for sign in living(cache, mint).values() for topic in sign.topics}
-    return [topic for topic in [*command_topics(layout), *OWED] if topic not in read]
+    return [topic for topic in [*command_topics(layout), *OUTBOX] if topic not in read]
 
 
 def oldest_s(queue: Queue, layout: str, clock: Clock = now_ms) -> float | None:

@@ -8,7 +8,7 @@ MANY = 10_000
 out 50,000 commands."""
 
 
-def freeze() -> None:
+def tune_gc() -> None:
     """When a process has loaded what it needs: the collector never goes through that again, while every thread waits,
     and looks at the rest more seldom."""
     gc.collect()

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from coupon.domain.clock import Clock
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.ports.backend import BackendError
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Position
@@ -36,7 +36,9 @@ log = structlog.get_logger("coupon.heartbeat")
 class Heartbeat:
     """Beats at most every ``INTERVAL_MS``; a cache that is away is no reason to stop beating into the file."""
 
-    def __init__(self, cache: Cache, mint: Mint, path: str, clock: Clock, timer: Clock, topics: Sequence[str]) -> None:
+    def __init__(
+        self, cache: Cache, mint: CodeDeriver, path: str, clock: Clock, timer: Clock, topics: Sequence[str]
+    ) -> None:
         self._cache, self._mint, self._path, self._clock, self._timer = cache, mint, Path(path), clock, timer
         self._topics = list(topics)
         self._name = new_name()

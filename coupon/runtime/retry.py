@@ -12,7 +12,7 @@ AWAY_MAX_S = 30
 Result = TypeVar("Result")
 
 
-class Patiently(Protocol):
+class Retrying(Protocol):
     """A way to take a step that asks a backend."""
 
     def __call__(self, step: Callable[[], Result], /) -> Result: ...
@@ -23,12 +23,12 @@ def at_once(step: Callable[[], Result], /) -> Result:
     return step()
 
 
-def while_away(step: Callable[[], Result], tell: Callable[[BackendUnavailable], None]) -> Result:
+def retry_for(step: Callable[[], Result], tell: Callable[[BackendUnavailable], None]) -> Result:
     """``until``, of a backend that was there before."""
-    return until(time.monotonic() + AWAY_MAX_S, step, tell)
+    return retry_until(time.monotonic() + AWAY_MAX_S, step, tell)
 
 
-def until(deadline: float, step: Callable[[], Result], tell: Callable[[BackendUnavailable], None]) -> Result:
+def retry_until(deadline: float, step: Callable[[], Result], tell: Callable[[BackendUnavailable], None]) -> Result:
     """Try until it works or the deadline (of ``time.monotonic``) has passed; ``tell`` is told why, once."""
     told = False
     while True:

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import msgspec
 
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.serialization import Malformed, dump
 from coupon.ports.cache import Cache, Cached
 from coupon.ports.queue import Position
@@ -24,7 +24,7 @@ from coupon.runtime.cache_entries import opened, sealed
 LIST = "workers"
 LIST_S = 86_400
 STALE_S = 15
-"""A worker that gave no sign for so long is taken for dead (or stuck)."""
+"""A worker that gave no sign for so long is expelled (or stuck)."""
 TRIES = 5
 """How often a list is written anew that others are writing, before the next sign."""
 _NUMBERS = itertools.count(1)
@@ -32,7 +32,7 @@ _Word = Annotated[str, msgspec.Meta(max_length=300)]
 
 
 class Sign(msgspec.Struct, kw_only=True):
-    """A worker's state, ``at`` some second. By ``topic/partition``, ``left_alone`` tells why it is not carried out, and
+    """A worker's state, ``at`` some second. By ``topic/partition``, ``left_alone`` tells why it is not applied, and
     ``delivered`` up to which offset all of it was: nothing of that is left but commands that wait."""
 
     host: _Word
@@ -63,7 +63,7 @@ def new_name() -> str:
     return f"worker:{host}:{os.getpid()}:{next(_NUMBERS)}"
 
 
-def tell(cache: Cache, mint: Mint, name: str, sign: Sign) -> None:
+def tell(cache: Cache, mint: CodeDeriver, name: str, sign: Sign) -> None:
     """Leave the sign for ``STALE_S``. Raises BackendUnavailable."""
     cache.put(name, sealed(mint, name, msgspec.json.encode(sign)), STALE_S)
     for _ in range(TRIES):
@@ -77,7 +77,7 @@ def tell(cache: Cache, mint: Mint, name: str, sign: Sign) -> None:
             return
 
 
-def living(cache: Cache, mint: Mint) -> dict[str, Sign]:
+def living(cache: Cache, mint: CodeDeriver) -> dict[str, Sign]:
     """The workers with this secret that gave a sign lately, by name. What is not such a worker's sign is passed over.
     Raises BackendUnavailable."""
     found = {name: cache.get(name) for name in _names(mint, cache.get(LIST))}
@@ -106,14 +106,14 @@ def positions(told: Mapping[str, int]) -> dict[Position, int]:
     return found
 
 
-def _sign(mint: Mint, name: str, cached: Cached | None) -> Sign | None:
+def _sign(mint: CodeDeriver, name: str, cached: Cached | None) -> Sign | None:
     try:
         return None if cached is None else read_sign(opened(mint, name, cached.value))
     except Malformed:
         return None
 
 
-def _names(mint: Mint, cached: Cached | None) -> list[str]:
+def _names(mint: CodeDeriver, cached: Cached | None) -> list[str]:
     try:
         return [] if cached is None else _NAMES.decode(opened(mint, LIST, cached.value))
     except (Malformed, msgspec.DecodeError, UnicodeDecodeError):

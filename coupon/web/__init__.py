@@ -15,7 +15,7 @@ from coupon.runtime import logs
 from coupon.runtime.settings import Settings, load
 from coupon.runtime.wiring import Backends, open_backends
 from coupon.web.application import Application
-from coupon.web.bulkhead import Guard, guarded
+from coupon.web.bulkhead import Bulkhead, guarded
 from coupon.web.commands import commands
 from coupon.web.docs_pages import pages
 from coupon.web.health import health
@@ -64,10 +64,10 @@ def _bounded(backends: Backends, timer: Clock) -> Backends:
 
     threads = int(os.environ.get("WEB_THREADS", THREADS))
 
-    def guard(role: str) -> Guard:
-        return Guard(role, ceil(threads * PART_FOR_COMMANDS), PATIENCE_FOR_COMMANDS_MS, timer)
+    def guard(role: str) -> Bulkhead:
+        return Bulkhead(role, ceil(threads * PART_FOR_COMMANDS), PATIENCE_FOR_COMMANDS_MS, timer)
 
-    lists = Guard("search", ceil(threads * PART_FOR_SEARCH), PATIENCE_FOR_SEARCH_MS, timer)
+    lists = Bulkhead("search", ceil(threads * PART_FOR_SEARCH), PATIENCE_FOR_SEARCH_MS, timer)
     return Backends(
         cache=backends.cache,
         queue=guarded(Queue, backends.queue, guard("queue")),  # type: ignore[type-abstract]

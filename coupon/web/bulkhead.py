@@ -12,7 +12,7 @@ import structlog
 
 from coupon.domain.clock import Clock, monotonic_ms
 from coupon.ports.backend import Backend, BackendUnavailable
-from coupon.runtime.circuit_breaker import Circuit
+from coupon.runtime.circuit_breaker import CircuitBreaker
 
 SLOW_MS = 250
 """A failure that took so long cost a thread."""
@@ -23,11 +23,11 @@ AnyBackend = TypeVar("AnyBackend", bound=Backend)
 log = structlog.get_logger("coupon.guard")
 
 
-class LeftAlone(BackendUnavailable):
+class BackendLeftAlone(BackendUnavailable):
     """The backend was not asked, because others wait for it in vain."""
 
 
-class Guard:
+class Bulkhead:
     """Lets so many threads at a time wait for a backend.
 
     Who comes beyond them waits for a place, but not behind somebody who has waited for ``patience_ms`` already: then he
@@ -37,7 +37,7 @@ class Guard:
 
     def __init__(self, role: str, limit: int, patience_ms: int, timer: Clock = monotonic_ms) -> None:
         self._role, self._limit, self._patience_ms, self._timer = role, limit, patience_ms, timer
-        self._circuit = Circuit(timer, PAUSE_MAX_MS)
+        self._circuit = CircuitBreaker(timer, PAUSE_MAX_MS)
         self._lock = threading.Lock()
         self._a_place_is_free = threading.Condition(self._lock)
         self._waiting = 0
@@ -47,7 +47,7 @@ class Guard:
         self._hangs_since: int | None = None
 
     def call(self, backend: Backend, method: str, *arguments: Any, **named: Any) -> Any:
-        """What the backend's method answers; raises LeftAlone without asking."""
+        """What the backend's method answers; raises BackendLeftAlone without asking."""
         me, hung, successes = object(), False, self._successes
         began = self._enter(me)
         try:
@@ -64,13 +64,13 @@ class Guard:
             while True:
                 now = self._timer()
                 if self._hangs_since is not None and (self._inside or self._circuit.is_open()):
-                    raise LeftAlone(f"the {self._role} hangs, and is left alone for a moment")
+                    raise BackendLeftAlone(f"the {self._role} hangs, and is left alone for a moment")
                 if len(self._inside) < self._limit:
                     self._inside[me] = now
                     return now
                 left_ms = next(iter(self._inside.values())) + self._patience_ms - now
                 if left_ms <= 0:
-                    raise LeftAlone(f"{self._limit} threads wait for the {self._role} already")
+                    raise BackendLeftAlone(f"{self._limit} threads wait for the {self._role} already")
                 self._waiting += 1
                 try:
                     self._a_place_is_free.wait(left_ms / 1000)
@@ -105,13 +105,13 @@ class Guard:
         self._circuit.open()
 
 
-def guarded(contract: type[AnyBackend], backend: AnyBackend, guard: Guard) -> AnyBackend:
+def guarded(contract: type[AnyBackend], backend: AnyBackend, guard: Bulkhead) -> AnyBackend:
     """The backend, each method of the contract under the guard."""
-    return cast(AnyBackend, _Guarded(backend, contract.__abstractmethods__ - UNGUARDED, guard))
+    return cast(AnyBackend, _BehindBulkhead(backend, contract.__abstractmethods__ - UNGUARDED, guard))
 
 
-class _Guarded:
-    def __init__(self, backend: Backend, methods: frozenset[str], guard: Guard) -> None:
+class _BehindBulkhead:
+    def __init__(self, backend: Backend, methods: frozenset[str], guard: Bulkhead) -> None:
         self._backend = backend
         for method in methods:
             setattr(self, method, partial(guard.call, backend, method))

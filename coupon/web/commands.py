@@ -6,7 +6,7 @@ import time
 from flask import Response, request
 from marshmallow import Schema
 
-from coupon.acceptance.operations import ChangeAddress, CreationAddress, Outcome, Status
+from coupon.acceptance.operations import ChangeRef, CreationRef, Outcome, Status
 from coupon.acceptance.service import CommandService
 from coupon.domain.codes import show
 from coupon.domain.model import Kind, Refused
@@ -100,8 +100,8 @@ def commands(service: CommandService, settings: Settings) -> Routes:
             body=schema,
             parameters=parameters,
             answers={
-                202: (schemas.Accepted, "Accepted: it will be carried out, unless a rival was faster."),
-                200: (schemas.Accepted, "With `Prefer: wait`: carried out."),
+                202: (schemas.Accepted, "Accepted: it will be applied, unless a rival was faster."),
+                200: (schemas.Accepted, "With `Prefer: wait`: applied."),
             },
             headers=LOCATION,
             refusals=(*refusals, *ANY_CHANGE),
@@ -112,7 +112,7 @@ def commands(service: CommandService, settings: Settings) -> Routes:
 
 def _told(
     service: CommandService,
-    address: ChangeAddress | CreationAddress,
+    address: ChangeRef | CreationRef,
     told: dict[str, object],
     wait_s: int | None,
     kind: Kind = Kind.CREATE,
@@ -121,7 +121,7 @@ def _told(
     """The answer to an accepted command; of its outcome, if the caller prefers to wait for it."""
     headers = {"Location": f"/v1/operations/{told['operationId']}"}
     if wait_s is None or not _waiting.acquire(blocking=False):
-        return request_io.answer(told | {"status": Status.ACCEPTED}, 202, headers)
+        return request_io.json_response(told | {"status": Status.ACCEPTED}, 202, headers)
     headers["Preference-Applied"] = f"wait={wait_s}"
     try:
         outcome = _outcome_within(service, address, wait_s)
@@ -134,13 +134,13 @@ def _told(
     if outcome.created is not None:
         told["created"] = outcome.created
     status = 200 if outcome.status is Status.APPLIED else 202
-    return request_io.answer(told | {"status": outcome.status}, status, headers)
+    return request_io.json_response(told | {"status": outcome.status}, status, headers)
 
 
-def _outcome_within(service: CommandService, address: ChangeAddress | CreationAddress, wait_s: int) -> Outcome:
+def _outcome_within(service: CommandService, address: ChangeRef | CreationRef, wait_s: int) -> Outcome:
     """The outcome once it is known; what is known of it when the time has passed."""
     deadline, pause = time.monotonic() + wait_s, PAUSE_S
-    is_large = isinstance(address, CreationAddress) and address.amount > CODES_IN_ANSWER
+    is_large = isinstance(address, CreationRef) and address.amount > CODES_IN_ANSWER
     pause_max = PAUSE_MAX_OF_MANY_S if is_large else PAUSE_MAX_S
     while True:
         try:

@@ -15,7 +15,7 @@ from gunicorn.http.errors import InvalidHeader, LimitRequestHeaders
 from gunicorn.http.message import Request
 from gunicorn.http.unreader import Unreader
 
-from coupon.web.chunks import Chunks
+from coupon.web.chunked_body import ChunkedBody
 
 HEAD_MAX = 16_384
 """Bytes of a request's line and headers."""
@@ -125,7 +125,7 @@ class Connection:
         self.since = self.deadline = time.monotonic()
         self.moved = self.counted = 0
         self.is_last = False
-        self._chunks: Chunks | None = None
+        self._chunks: ChunkedBody | None = None
         self._needs = 0
         self._passed_over = 0
 
@@ -208,7 +208,7 @@ class Connection:
             raise InvalidHeader("HOST", req=request)
         reader, limit = request.body.reader, body_max(request.path)
         if isinstance(reader, ChunkedReader):
-            self._chunks, self._needs = Chunks(limit), 0
+            self._chunks, self._needs = ChunkedBody(limit), 0
         else:
             self._chunks, self._needs = None, reader.length
             if reader.length > limit:

@@ -23,7 +23,7 @@ from gunicorn.http.errors import NoMoreData
 from coupon.web.connection import Connection, Waits
 from coupon.web.parked_connections import ParkingWorker
 
-LINGER_MS = 5
+KEEPALIVE_POLL_MS = 5
 """For so long a connection keeps its thread after an answer: no caller waits longer for a thread that lingers."""
 PIECES = 3
 """A thread lingers for so many pieces of a request."""
@@ -33,8 +33,8 @@ GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
 log = structlog.get_logger("coupon.web")
 
 
-class LingeringThreadWorker(ParkingWorker):
-    """``worker_class = "coupon.web.gunicorn_worker.LingeringThreadWorker"``."""
+class KeepAliveThreadWorker(ParkingWorker):
+    """``worker_class = "coupon.web.gunicorn_worker.KeepAliveThreadWorker"``."""
 
     def accept(self, listener: Any) -> None:
         if self.nr_conns - self.slow >= self.cfg.threads:
@@ -101,4 +101,4 @@ class LingeringThreadWorker(ParkingWorker):
             return False
         poll = select.poll()
         poll.register(connection.socket, select.POLLIN)
-        return bool(poll.poll(LINGER_MS))
+        return bool(poll.poll(KEEPALIVE_POLL_MS))

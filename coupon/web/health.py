@@ -10,7 +10,7 @@ import structlog
 from flask import Response
 
 from coupon.domain.clock import Clock, monotonic_ms
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.topics import command_topics
 from coupon.ports.backend import Backend, BackendUnavailable
 from coupon.ports.queue import Queue
@@ -22,7 +22,7 @@ from coupon.runtime.wiring import Backends
 from coupon.web import request_io, schemas
 from coupon.web.openapi import Routes
 from coupon.web.problems import Problem
-from coupon.web.single_flight import Shared
+from coupon.web.single_flight import SingleFlight
 
 Status = Literal["up", "down", "unknown"]
 PATIENCE_S = 2.0
@@ -67,14 +67,14 @@ class Readiness:
 
 def health(backends: Backends, settings: Settings, timer: Clock = monotonic_ms) -> Routes:
     routes = Routes("health", __name__, description="For probes")
-    readiness = Shared(Readiness(backends, settings).check, int(PATIENCE_S * 1000), timer)
+    readiness = SingleFlight(Readiness(backends, settings).check, int(PATIENCE_S * 1000), timer)
 
     # Probes and what stands between append parameters of their own, and here none could change what is answered: a 422
     # would only take a process that is well for a dead one.
     @routes.serve("GET", "/livez", answers={200: (schemas.Alive, "Alive.")}, any_query=True)
     def livez() -> Response:
         """Alive"""
-        return request_io.answer({"status": "alive"})
+        return request_io.json_response({"status": "alive"})
 
     @routes.serve(
         "GET",
@@ -92,7 +92,7 @@ def health(backends: Backends, settings: Settings, timer: Clock = monotonic_ms) 
         down = [name for name in NEEDED_FOR_COMMANDS if found[name].status != "up"]
         if down:
             raise Problem("UNAVAILABLE", f"down: {', '.join(down)}", dependencies=dependencies)
-        return request_io.answer({"status": "ready", "dependencies": dependencies})
+        return request_io.json_response({"status": "ready", "dependencies": dependencies})
 
     return routes
 
@@ -120,7 +120,7 @@ def _worker(backends: Backends, settings: Settings) -> Checked:
     """Up when each topic has a worker that could work and gave a sign lately: in the cache, or, without one, on this
     machine."""
     age = of_age(oldest_s(backends.queue, settings.topics))
-    mint = Mint(settings.secret)
+    mint = CodeDeriver(settings.secret)
     try:
         ailments = of_workers(backends.cache, mint, settings.topics)
     except BackendUnavailable:

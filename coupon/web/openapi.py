@@ -45,7 +45,7 @@ def header_parameters(caller_header: str) -> list[dict[str, Any]]:
             "in": "header",
             "name": KEY_HEADER,
             "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
-            "description": "The same command sent again with the same key is carried out once.",
+            "description": "The same command sent again with the same key is applied once.",
         },
         {
             "in": "header",

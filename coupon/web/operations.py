@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Response
 
-from coupon.acceptance.operations import CreationAddress, Outcome, Status
+from coupon.acceptance.operations import CreationRef, Outcome, Status
 from coupon.acceptance.queries import Cursors, InvalidCursor
 from coupon.acceptance.service import CommandService
 from coupon.domain.codes import show
@@ -22,20 +22,20 @@ def outcomes(service: CommandService) -> Routes:
         "/<address>",
         query=schemas.PageQuery,
         answers={200: (schemas.Operation, "What became of it; for a creation also a page of its codes.")},
-        refusals=("NOT_FOUND", "FORGOTTEN", "INVALID_FIELD", "INVALID_CURSOR", "UNREADABLE", "UNAVAILABLE"),
+        refusals=("NOT_FOUND", "OUTCOME_EXPIRED", "INVALID_FIELD", "INVALID_CURSOR", "UNREADABLE", "UNAVAILABLE"),
     )
     def operation(address: str) -> Response:
         """What became of an operation"""
         known = service.operations.parse(address)
         limit, cursor = request_io.page()
-        if isinstance(known, CreationAddress):
-            return request_io.answer(creation(address, known, limit, cursor))
+        if isinstance(known, CreationRef):
+            return request_io.json_response(creation(address, known, limit, cursor))
         if cursor is not None:
             raise InvalidCursor(cursor)
         outcome = service.operations.outcome(known)
-        return request_io.answer(_of(address, outcome) | {"couponCode": show(known.code)})
+        return request_io.json_response(_of(address, outcome) | {"couponCode": show(known.code)})
 
-    def creation(address: str, known: CreationAddress, limit: int, cursor: str | None) -> dict[str, Any]:
+    def creation(address: str, known: CreationRef, limit: int, cursor: str | None) -> dict[str, Any]:
         of = f"codes {address}"
         status, _, place = (cursors.take(of, cursor) if cursor else "accepted.0").partition(".")
         # Applied is for good: who walks on from there is not charged for counting it again.

@@ -22,7 +22,7 @@ from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from coupon.web.connection import Connection, Waits
 from coupon.web.problems import last_answer
-from coupon.web.slow_clients import CROWDED, SLOW, Slowness, begin, extend, first_to_go
+from coupon.web.slow_clients import CROWDED, SLOW, SlowClients, begin, extend, first_to_go
 
 SWEEP_S = 0.5
 BODY_MAX = 65_536
@@ -55,7 +55,7 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
         self.worker_connections: int = sys.maxsize  # gunicorn would take no more: ours makes room instead
         self.parked: set[Connection] = set()
         self.held, self.slow, self.swept = 0, 0, 0.0
-        self.slowness = Slowness()
+        self.slowness = SlowClients()
         for listener in self.sockets:  # which those have that it accepts
             listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         super().init_process()

@@ -12,13 +12,13 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from coupon.acceptance.creation_limits import TooManyCreations
 from coupon.acceptance.idempotency import IdempotencyKeyReused
-from coupon.acceptance.operations import Forgotten, UnknownAddress
+from coupon.acceptance.operations import OutcomeExpired, UnknownAddress
 from coupon.acceptance.queries import InvalidCursor
-from coupon.acceptance.reservations import Busy
+from coupon.acceptance.reservations import CouponBusy
 from coupon.domain.model import Coupon, Kind, Reason, Refused
 from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.ports.store import Unreadable
-from coupon.web.bulkhead import LeftAlone
+from coupon.web.bulkhead import BackendLeftAlone
 
 FIELDS_TOLD, NAME_MAX = 20, 100
 """Of so many wrong fields a caller is told, and of a field's name so many characters: he chose both."""
@@ -30,7 +30,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "INVALID_JSON": (400, "The body is not JSON, or not in UTF-8."),
     "BAD_REQUEST": (400, "The request cannot be understood."),
     "NOT_FOUND": (404, "There is no such coupon, operation or address."),
-    "FORGOTTEN": (410, "The operation was settled so many commands ago that its coupon no longer remembers it."),
+    "OUTCOME_EXPIRED": (410, "The operation was settled so many commands ago that its coupon no longer remembers it."),
     "REQUEST_TIMEOUT": (408, "The request came too slowly, and nothing was done; send it again."),
     "METHOD_NOT_ALLOWED": (405, "This address does not take this method."),
     "ALREADY_USED": (409, "The coupon was used already."),
@@ -41,8 +41,8 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "NOT_ISSUED": (409, "The coupon is held by nobody."),
     "NOT_HOLDER": (409, "The coupon is held by another user."),
     "NOT_USED": (409, "The coupon was not used."),
-    "RIVAL_WON": (409, "After acceptance, another command for the coupon was carried out first."),
-    "PREDECESSOR_LOST": (409, "After acceptance, the command that this one was built on was not carried out."),
+    "RIVAL_WON": (409, "After acceptance, another command for the coupon was applied first."),
+    "PREDECESSOR_LOST": (409, "After acceptance, the command that this one was built on was not applied."),
     "BODY_TOO_LARGE": (413, "The body is too large."),
     "UNSUPPORTED_MEDIA_TYPE": (415, "The body has to be application/json."),
     "INVALID_FIELD": (422, "A field, header or parameter is wrong."),
@@ -141,11 +141,11 @@ def register(app: Flask) -> None:
     app.register_error_handler(Problem, response)
     app.register_error_handler(Refused, lambda error: response(of_refusal(error.reason, error.coupon)))
     app.register_error_handler(IdempotencyKeyReused, lambda _: response(Problem("IDEMPOTENCY_KEY_REUSED")))
-    app.register_error_handler(Forgotten, lambda _: response(Problem("FORGOTTEN")))
+    app.register_error_handler(OutcomeExpired, lambda _: response(Problem("OUTCOME_EXPIRED")))
     app.register_error_handler(UnknownAddress, lambda _: response(Problem("NOT_FOUND")))
     app.register_error_handler(InvalidCursor, lambda _: response(Problem("INVALID_CURSOR")))
     app.register_error_handler(TooManyCreations, _too_many)
-    app.register_error_handler(Busy, lambda _: response(Problem("BUSY")))
+    app.register_error_handler(CouponBusy, lambda _: response(Problem("BUSY")))
     app.register_error_handler(Unreadable, _unreadable)
     app.register_error_handler(BackendError, _unavailable)
     app.register_error_handler(HTTPException, _of_the_framework)
@@ -154,7 +154,7 @@ def register(app: Flask) -> None:
 
 def _unavailable(error: BackendError) -> Response:
     """A backend that refuses for good (there is no such topic) waits for an operator: loud, and not the caller's."""
-    if not isinstance(error, LeftAlone):  # of those there may be thousands a second, and the first one was told
+    if not isinstance(error, BackendLeftAlone):  # of those there may be thousands a second, and the first one was told
         told = log.warning if isinstance(error, BackendUnavailable) else log.error
         told("not taken", method=request.method, path=request.path, error=str(error))
     return response(Problem("UNAVAILABLE"))

@@ -54,7 +54,7 @@ def questions(queries: Queries, operations: Operations) -> Routes:
             }
             for version, entry in enumerate(found.history, oldest)
         ]
-        return request_io.answer(document(found) | {"couponCode": show(found.code), "history": history})
+        return request_io.json_response(document(found) | {"couponCode": show(found.code), "history": history})
 
     @routes.serve(
         "GET",
@@ -86,4 +86,4 @@ def questions(queries: Queries, operations: Operations) -> Routes:
 
 def _page(page: Page) -> Response:
     items = [item | {"couponCode": show(item["couponCode"])} for item in page.items]
-    return request_io.answer({"items": items, "next": page.next})
+    return request_io.json_response({"items": items, "next": page.next})

@@ -32,18 +32,18 @@ _KEY = re.compile(r"[!-~]{1,255}")
 _WAIT = re.compile(r'wait\s*=\s*"?([0-9]{1,9})"?', re.IGNORECASE)
 
 
-class Answer(Response):
+class JsonResponse(Response):
     """Its headers are complete and plain ASCII, so werkzeug need not go over them once more (a sixth of a request)."""
 
     def get_wsgi_headers(self, environ: "WSGIEnvironment") -> Headers:  # noqa: ARG002
         return self.headers
 
 
-def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer."""
     sent = dump(body)
     complete = Headers([("Content-Type", JSON), ("Content-Length", str(len(sent))), *(headers or {}).items()])
-    return Answer([sent], status, complete)
+    return JsonResponse([sent], status, complete)
 
 
 def body(environ: "WSGIEnvironment", schema: Schema, max_bytes: int) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def body(environ: "WSGIEnvironment", schema: Schema, max_bytes: int) -> dict[str
     if environ.get("CONTENT_TYPE") != JSON and request.mimetype != JSON:
         raise Problem("UNSUPPORTED_MEDIA_TYPE", f"the Content-Type is {request.mimetype!r}")
     try:
-        sent = load(_sent(environ, max_bytes))
+        sent = load(_read_body(environ, max_bytes))
         if isinstance(sent, dict) and len(sent) > FIELDS_TOLD:
             raise InvalidField({name: ["Unknown field."] for name in _unknown(sent, schema)})
         loaded: dict[str, Any] = schema.load(sent)
@@ -68,7 +68,7 @@ def _unknown(sent: dict[str, Any], schema: Schema) -> list[str]:
     return list(islice((name for name in sent if name not in known), FIELDS_TOLD))
 
 
-def _sent(environ: "WSGIEnvironment", max_bytes: int) -> bytes:
+def _read_body(environ: "WSGIEnvironment", max_bytes: int) -> bytes:
     """What was sent. Werkzeug's own reading takes a fifth of a request, and of a chunked body that is too long it gives
     the beginning. A body that says that it is too long is not read: the server did not wait for it."""
     length = environ.get("CONTENT_LENGTH") or None
@@ -119,7 +119,7 @@ def check_parameters(known: Set[str]) -> None:
         if name not in known:
             errors[name] = ["Unknown parameter."]
         elif len(values) > 1:
-            errors[name] = ["Given more than once."]
+            errors[name] = ["ImportChunk more than once."]
     if errors:
         raise InvalidField(errors)
 

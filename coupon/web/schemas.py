@@ -116,8 +116,8 @@ class Coupon(Wire):
     version = fields.Integer(required=True, metadata={"description": "How many commands made it what it is."})
 
 
-class Entry(Wire):
-    """One command that was carried out."""
+class HistoryEntry(Wire):
+    """One command that was applied."""
 
     operation_id = fields.String(required=True)
     command = fields.String(required=True, validate=validate.OneOf(list(Kind)))
@@ -127,7 +127,7 @@ class Entry(Wire):
 
 
 class CouponWithHistory(Coupon):
-    history = fields.List(fields.Nested(Entry), required=True)
+    history = fields.List(fields.Nested(HistoryEntry), required=True)
 
 
 class Coupons(Wire):

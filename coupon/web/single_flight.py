@@ -13,7 +13,7 @@ FRESH_MS = 1_000
 Told = TypeVar("Told")
 
 
-class Shared(Generic[Told]):
+class SingleFlight(Generic[Told]):
     """``ask`` takes up to ``patience_ms``, and one thread at a time is in it. Meanwhile the last answer goes on being
     told; where there is none, or none so young, others wait for the new one for as long as it may come soon."""
 

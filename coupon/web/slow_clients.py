@@ -43,7 +43,7 @@ def first_to_go(connection: Connection) -> tuple[bool, bool, float]:
     return connection.waits is Waits.NEXT, connection.waits is Waits.FIRST, connection.deadline
 
 
-class Slowness:
+class SlowClients:
     """Counts the connections that were closed, and tells of them at most once in ``SAY_EVERY_S``."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

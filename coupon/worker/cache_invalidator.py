@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import structlog
 
-from coupon.applying.outbox import owe
+from coupon.applying.outbox import enqueue
 from coupon.applying.safe_reads import read
 from coupon.domain.clock import Clock
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.lineage import extends
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import Malformed
@@ -23,7 +23,7 @@ from coupon.ports.cache import Cache
 from coupon.ports.queue import Queue
 from coupon.ports.store import Store
 from coupon.runtime.cache_entries import UNFENCED, Claim, Entries, cache_key
-from coupon.runtime.circuit_breaker import Away, Circuit
+from coupon.runtime.circuit_breaker import Away, CircuitBreaker
 
 ATTEMPTS = 20
 log = structlog.get_logger("coupon.invalidation")
@@ -33,14 +33,14 @@ class CacheFailed(Exception):
     """The cache did not do what it was asked."""
 
 
-class Invalidation:
+class CacheInvalidator:
     """Removes what is wrong, or notes what is owed. After a failure, the cache is left alone for a while; then the next
     entries are the trial."""
 
-    def __init__(self, cache: Cache, store: Store, queue: Queue, mint: Mint, ttl_s: int, timer: Clock) -> None:
+    def __init__(self, cache: Cache, store: Store, queue: Queue, mint: CodeDeriver, ttl_s: int, timer: Clock) -> None:
         self._cache, self._store, self._queue = cache, store, queue
         self._entries, self._ttl_s = Entries(mint), ttl_s
-        self._circuit = Circuit(timer)
+        self._circuit = CircuitBreaker(timer)
 
     def is_away(self) -> bool:
         """Whether the cache failed last time, and it is not yet time to try again."""
@@ -50,7 +50,7 @@ class Invalidation:
         """Afterwards no entry of these coupons is wrong, or looking at it is owed durably; raises BackendUnavailable
         when the store or the queue does not answer."""
         if codes and not self._is_done(codes):
-            owe(self._queue, INVALIDATE, codes)
+            enqueue(self._queue, INVALIDATE, codes)
 
     def catch_up(self, codes: Sequence[str]) -> None:
         """Look at what was owed; raises Away when it is owed as before, BackendUnavailable as ``invalidate`` does."""

@@ -12,10 +12,10 @@ from coupon.domain.model import Coupon
 from coupon.ports.queue import Consumer, Position
 from coupon.worker.indexer import Indexer
 
-TOLD_WITHIN_MS = 250
+FLUSH_INTERVAL_MS = 250
 
 
-class Progress:
+class Checkpoint:
     """Of one consumer. ``batch_max`` coupons are enough for search at a time."""
 
     def __init__(self, indexer: Indexer, consumer: Consumer, timer: Clock, batch_max: int) -> None:
@@ -32,7 +32,7 @@ class Progress:
             self._index()
 
     def done(self, part: Sequence[Task]) -> None:
-        """Carried out, or waiting."""
+        """Applied, or waiting."""
         if self._since is None:
             self._since = self._timer()
         for item in part:
@@ -48,9 +48,9 @@ class Progress:
             return None
         if self._hurries:
             return 0
-        return max(0, TOLD_WITHIN_MS - (self._timer() - self._since))
+        return max(0, FLUSH_INTERVAL_MS - (self._timer() - self._since))
 
-    def tell(self, waiting: Collection[Place]) -> None:
+    def flush(self, waiting: Collection[Place]) -> None:
         """Search first, then the queue: up to the first that waits. Raises BackendUnavailable: then rewind."""
         if self._since is None:
             return

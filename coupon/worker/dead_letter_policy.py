@@ -1,10 +1,10 @@
-"""What becomes of messages that cannot be carried out: no message may stop all those behind it, and no bad deployment
+"""What becomes of messages that cannot be applied: no message may stop all those behind it, and no bad deployment
 may put good messages aside.
 
-- What can never be carried out is put aside, as a dead letter, once each.
+- What can never be applied is dead-lettered, once each.
 - A partition with many such messages in a row, or with messages of another version, is no bad data but a bad
   deployment: it is left alone, loudly, until the worker is started again. The others go on.
-- What builds on a command that was put aside is put aside, too: a replay of both, in their order, brings both back.
+- What builds on a dead-lettered command is dead-lettered, too: a replay of both, in their order, brings both back.
 """
 
 from collections import Counter, OrderedDict
@@ -16,28 +16,28 @@ import structlog
 from coupon.applying import dead_letters
 from coupon.applying.batch import Place, Task
 from coupon.domain.clock import Clock
-from coupon.domain.model import Command
+from coupon.domain.model import ChangeCoupon
 from coupon.domain.serialization import Malformed, decode_command
 from coupon.domain.topics import DEAD_LETTERS
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Position, Queue
 
 PLACES_MAX = 100_000
-"""So many of those that were put aside are known again when they are redelivered."""
+"""So many of those that were dead-lettered are known again when they are redelivered."""
 OPERATIONS_MAX = 100_000
 """So many of the newest letters are known by their operation, this worker's and those of others."""
 READ_AT_ONCE = 500
 log = structlog.get_logger("coupon.worker")
 
 
-class Letter(NamedTuple):
-    """Why a message is put aside. ``is_poison``: many of these in a row make the partition suspicious."""
+class Failure(NamedTuple):
+    """Why a message is dead-lettered. ``is_poison``: many of these in a row make the partition suspicious."""
 
     reason: str
     is_poison: bool = True
 
 
-class GivingUp:
+class DeadLetterPolicy:
     """Of one worker."""
 
     def __init__(self, queue: Queue, clock: Clock, in_a_row_max: int) -> None:
@@ -55,12 +55,12 @@ class GivingUp:
         return self._left_alone
 
     def leave_alone(self, task: Task, reason: str) -> None:
-        """Nothing of its partition is carried out any more, from this message on."""
+        """Nothing of its partition is applied any more, from this message on."""
         if task.position not in self._left_alone:
             self._left_alone[task.position] = f"offset {task.place[1]}: {reason}"
             log.critical("partition left alone", place=task.place, reason=reason)
 
-    def put_aside(self, part: list[Task], letters: Mapping[Place, Letter]) -> list[Task]:
+    def dead_letter(self, part: list[Task], letters: Mapping[Place, Failure]) -> list[Task]:
         """Publish the letters; returns what of the part is done with, in order. The others are of partitions that are
         left alone from there on. Raises BackendUnavailable."""
         in_a_row, given_up, done = self._in_a_row.copy(), list[Task](), list[Task]()
@@ -88,7 +88,7 @@ class GivingUp:
         """Others may have put something aside meanwhile: the next question finds it."""
         self._is_up_to_date = False
 
-    def was_put_aside(self, operation: str) -> bool:
+    def was_dead_lettered(self, operation: str) -> bool:
         """Whether a command of that operation is among the dead letters, this worker's or another's, of those that were
         there at the last ``look_again``. Raises BackendUnavailable."""
         if operation not in self._operations and not self._is_up_to_date:
@@ -104,7 +104,7 @@ class GivingUp:
         ends = self._queue.ends([DEAD_LETTERS])
         for position, end in ends.items():
             begin = self._read_to.get(position, 0)
-            begin = max(0 if begin > end else begin, end - OPERATIONS_MAX // len(ends))  # it may have been made anew
+            begin = max(0 if begin > end else begin, end - OPERATIONS_MAX // len(ends))  # it may have been recreated
             while begin < end and (messages := self._queue.read(position, begin, READ_AT_ONCE)):
                 self._remember(_operation_of(letter.value) for letter in dead_letters.letters_of(messages))
                 begin = messages[-1].offset + 1
@@ -115,12 +115,12 @@ class GivingUp:
         while len(self._operations) > OPERATIONS_MAX:
             self._operations.popitem(last=False)
 
-    def _publish(self, tasks: list[Task], letters: Mapping[Place, Letter]) -> None:
+    def _publish(self, tasks: list[Task], letters: Mapping[Place, Failure]) -> None:
         at = self._clock()
         self._queue.publish([dead_letters.encode(task.delivery, letters[task.place].reason, at) for task in tasks])
         for task in tasks:
             self._known[task.place] = None
-            if isinstance(task.wanted, Command):
+            if isinstance(task.wanted, ChangeCoupon):
                 self._remember([task.wanted.operation])
             log.error("dead letter", place=task.place, reason=letters[task.place].reason)
         while len(self._known) > PLACES_MAX:

@@ -20,7 +20,7 @@ LOOKS_A_MS = 1
 """Where very many coupons are waited for, about so many are looked at in a millisecond."""
 BYTES_MAX = 4_000_000
 """Of the messages of a partition that wait: it bounds the worker's memory. Beyond it the partition is left alone. That
-keeps nobody waiting for ever: what the oldest of all that waits is built on was published before it."""
+keeps nobody waiting indefinitely: what the oldest of all that waits is built on was published before it."""
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class _Coupon:
     revision: int | None = None
 
 
-class Waiting:
+class DeferredCommands:
     """Of one worker. ``ordered``: all of a coupon's commands have one partition, and keep its order."""
 
     def __init__(self, timer: Clock, *, ordered: bool) -> None:

@@ -45,11 +45,11 @@ class Horizons:
 
     @property
     def delivered(self) -> Mapping[Position, int]:
-        """Up to where this worker has ever carried out, put aside or kept waiting all that was delivered to it."""
+        """Up to where this worker has ever applied, dead-lettered or kept waiting all that was delivered to it."""
         return self._delivered
 
     def reach(self, position: Position, offset: int) -> None:
-        """All of the partition before that offset is carried out, put aside or waiting."""
+        """All of the partition before that offset is applied, dead-lettered or waiting."""
         self._in_hand[position] = max(offset, self._in_hand.get(position, 0))
         self._delivered[position] = max(offset, self._delivered.get(position, 0))
 
@@ -89,7 +89,7 @@ class Horizons:
 
     def is_delivered(self, place: Place) -> bool:
         """Whether all that was there at its first sight has been delivered to somebody: each creation of it is carried
-        out or put aside, for they never wait."""
+        out or dead-lettered, for they never wait."""
         return self._is_passed(place, self._reached)
 
     def is_settled(self, place: Place) -> bool:

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 
 import structlog
 
-from coupon.applying.outbox import owe
+from coupon.applying.outbox import enqueue
 from coupon.domain.clock import Clock
 from coupon.domain.model import Coupon
 from coupon.domain.topics import REINDEX
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Queue
 from coupon.ports.search import Search
-from coupon.runtime.circuit_breaker import Away, Circuit
+from coupon.runtime.circuit_breaker import Away, CircuitBreaker
 
 log = structlog.get_logger("coupon.indexing")
 
@@ -26,13 +26,13 @@ class Indexer:
 
     def __init__(self, search: Search, queue: Queue, timer: Clock) -> None:
         self._search, self._queue = search, queue
-        self._circuit = Circuit(timer)
+        self._circuit = CircuitBreaker(timer)
 
     def index(self, coupons: Iterable[Coupon]) -> None:
         """Afterwards each document is written, or owed durably; raises BackendUnavailable when neither was possible."""
         coupons = list(coupons)
         if coupons and not self._is_done(coupons):
-            owe(self._queue, REINDEX, [coupon.code for coupon in coupons])
+            enqueue(self._queue, REINDEX, [coupon.code for coupon in coupons])
 
     def catch_up(self, coupons: Iterable[Coupon]) -> None:
         """Index what was owed; raises Away when it is owed as before."""
@@ -58,7 +58,7 @@ class Indexer:
         return True
 
     def _index(self, coupons: list[Coupon]) -> None:
-        """Whatever search makes of a document, its command was carried out: one that it refuses for what it is, or
+        """Whatever search makes of a document, its command was applied: one that it refuses for what it is, or
         stumbles over, found by halving, is told and left out until ``coupon reindex``."""
         try:
             self._search.index_many(coupons)

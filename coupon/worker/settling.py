@@ -1,11 +1,11 @@
-"""Settling commands: apply them, reject them, keep them waiting, or find that they never can be carried out."""
+"""Settling commands: apply them, reject them, keep them waiting, or find that they never can be applied."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
 
-from coupon.applying.apply import Settled, change
+from coupon.applying.apply import Applied, apply_changes
 from coupon.applying.batch import Place, Task
 from coupon.applying.lost_attempts import losers, write_down
 from coupon.applying.safe_reads import read
@@ -13,14 +13,14 @@ from coupon.domain.model import Coupon
 from coupon.domain.protocol import Verdict
 from coupon.ports.queue import Queue
 from coupon.ports.store import Store
-from coupon.worker.cache_invalidator import Invalidation
-from coupon.worker.dead_letter_policy import GivingUp, Letter
-from coupon.worker.deferred import Waiting
+from coupon.worker.cache_invalidator import CacheInvalidator
+from coupon.worker.dead_letter_policy import DeadLetterPolicy, Failure
+from coupon.worker.deferred import DeferredCommands
 from coupon.worker.horizons import Horizons
 
-NO_COUPON = Letter("the store has no such coupon")
-FOLLOWS = Letter("what it builds on was put aside", is_poison=False)
-LATE = Letter("what it builds on did not come in time", is_poison=False)
+NO_COUPON = Failure("the store has no such coupon")
+FOLLOWS = Failure("what it builds on was dead-lettered", is_poison=False)
+LATE = Failure("what it builds on did not come in time", is_poison=False)
 log = structlog.get_logger("coupon.worker")
 
 
@@ -40,21 +40,21 @@ class Settling:
         self,
         store: Store,
         queue: Queue,
-        invalidation: Invalidation,
-        waiting: Waiting,
+        invalidation: CacheInvalidator,
+        waiting: DeferredCommands,
         horizons: Horizons,
-        giving_up: GivingUp,
+        dead_letter_policy: DeadLetterPolicy,
         patience_ms: int,
         *,
         ordered: bool,
     ) -> None:
         self._store, self._queue, self._invalidation, self._waiting = store, queue, invalidation, waiting
-        self._horizons, self._giving_up = horizons, giving_up
+        self._horizons, self._dead_letter_policy = horizons, dead_letter_policy
         self._patience_ms, self._ordered = patience_ms, ordered
 
-    def settle(self, tasks: list[Task], letters: dict[Place, Letter]) -> Mapping[str, Coupon]:
+    def settle(self, tasks: list[Task], letters: dict[Place, Failure]) -> Mapping[str, Coupon]:
         """The coupons as they are now. What arrives behind others that wait for its coupon waits behind them, for
-        ``Waiting.due``. Raises BackendUnavailable: then some may be settled, and are not known to be."""
+        ``DeferredCommands.due``. Raises BackendUnavailable: then some may be settled, and are not known to be."""
         turn = []
         for task in tasks:
             if not self._waiting.holds(task) and self._waiting.is_waited_for(task.command.code):
@@ -81,7 +81,7 @@ class Settling:
         return ripe
 
     def _ripe(self, tasks: Sequence[Task], coupon: Coupon | None) -> list[Task]:
-        """Whose turn it may be, if those before it are carried out; and the first, if there is no hope for it."""
+        """Whose turn it may be, if those before it are applied; and the first, if there is no hope for it."""
         if coupon is None:
             return list(tasks) if not self._hope(tasks[0]).coupon else []
         ripe, version, is_blocked = [], coupon.version, False
@@ -95,9 +95,9 @@ class Settling:
             ripe.append(task)
         return ripe
 
-    def _settle(self, tasks: list[Task], letters: dict[Place, Letter]) -> Mapping[str, Coupon]:
+    def _settle(self, tasks: list[Task], letters: dict[Place, Failure]) -> Mapping[str, Coupon]:
         hopes = self._hopes(tasks)  # before the store is asked: so it knows of all that came until then
-        self._giving_up.look_again()  # what was settled by then is in the store, or has its letter
+        self._dead_letter_policy.look_again()  # what was settled by then is in the store, or has its letter
         followers: dict[int, str] = {}
 
         def may_wait(number: int) -> bool:
@@ -105,36 +105,38 @@ class Settling:
             if not hopes[number].predecessor and (
                 hopes[number].is_late
                 or command.previous in followers.values()
-                or self._giving_up.was_put_aside(command.previous)
+                or self._dead_letter_policy.was_dead_lettered(command.previous)
             ):
                 followers[number] = command.operation
             return hopes[number].predecessor or number in followers
 
         commands = [task.command for task in tasks]
-        settled = change(self._store, commands, may_wait)
+        settled = apply_changes(self._store, commands, may_wait)
         if not self._ordered:
             write_down(self._queue, losers(commands, settled))
-        suspects, still = set(), []
+        codes_to_invalidate, still = set(), []
         for number, (task, verdict) in enumerate(zip(tasks, settled.verdicts, strict=True)):
             command = task.command
-            if number in followers and verdict is Verdict.WAITING:
+            if number in followers and verdict is Verdict.DEFERRED:
                 letters[task.place] = LATE if hopes[number].is_late else FOLLOWS
             elif command.code in settled.unreadable:
-                letters[task.place] = Letter(settled.unreadable[command.code], is_poison=False)
+                letters[task.place] = Failure(settled.unreadable[command.code], is_poison=False)
             elif verdict is None and not hopes[number].coupon:
                 letters[task.place] = NO_COUPON
-            elif verdict is None or verdict is Verdict.WAITING:
+            elif verdict is None or verdict is Verdict.DEFERRED:
                 still.append(task)
                 continue
             self._waiting.release(task)
             self._horizons.forget(task.place)
             if verdict is not Verdict.APPLIED or not command.reserved:
-                suspects.add(command.code)  # it lost, or may have before we died; or the cache does not know of it
+                codes_to_invalidate.add(
+                    command.code
+                )  # it lost, or may have before we died; or the cache does not know of it
             if verdict is Verdict.REJECTED:
                 log.warning("rejected", operation=command.operation, kind=command.kind, code=command.code)
         self._keep_waiting(tasks, still, settled)
         self._tell(tasks, settled)
-        self._invalidation.invalidate(sorted(suspects))
+        self._invalidation.invalidate(sorted(codes_to_invalidate))
         return settled.coupons
 
     def _hopes(self, tasks: list[Task]) -> list[_Hope]:
@@ -165,18 +167,18 @@ class Settling:
             is_late=not is_patient and may_come,
         )
 
-    def _keep_waiting(self, tasks: list[Task], still: list[Task], settled: Settled) -> None:
+    def _keep_waiting(self, tasks: list[Task], still: list[Task], settled: Applied) -> None:
         for task in still:
             self._waiting.hold(task)
         revisions = {task.command.code: 0 for task in tasks}
         revisions |= {code: coupon.revision for code, coupon in settled.coupons.items()}
         self._waiting.looked_at(revisions)
 
-    def _tell(self, tasks: list[Task], settled: Settled) -> None:
+    def _tell(self, tasks: list[Task], settled: Applied) -> None:
         """Nothing, when all that was found is that they still wait."""
         verdicts = settled.verdicts
         applied = [
             t.command.operation for t, verdict in zip(tasks, verdicts, strict=True) if verdict is Verdict.APPLIED
         ]
-        if applied or Verdict.SEEN in verdicts:
-            log.info("applied", operations=applied, seen=verdicts.count(Verdict.SEEN), waiting=len(self._waiting))
+        if applied or Verdict.DUPLICATE in verdicts:
+            log.info("applied", operations=applied, seen=verdicts.count(Verdict.DUPLICATE), waiting=len(self._waiting))

@@ -1,7 +1,7 @@
 """Commands first, and creations in turn with them: a million coupons must not hold up the one that somebody waits for.
 
 Creations have a topic of their own. What is delivered of it is held back, its partitions are paused, and a small part
-of it is carried out after each look for commands. Its partitions hold nothing else and are gone through in their order,
+of it is applied after each look for commands. Its partitions hold nothing else and are gone through in their order,
 so what was done of them is committed as always; what is held back when the worker stops, dies or loses a partition is
 delivered again, to it or to another.
 """
@@ -22,7 +22,7 @@ SLOW_MS, QUICK_MS = 100, 25
 
 class Turns:
     """What was delivered and is not anybody's turn yet. It is as much as one poll delivers. ``fingerprint`` is of the
-    secret that creations are carried out with."""
+    secret that creations are applied with."""
 
     def __init__(self, fingerprint: str) -> None:
         self._fingerprint = fingerprint
@@ -41,7 +41,7 @@ class Turns:
         return {CREATION} if self.are_due else set()
 
     def hold(self, deliveries: Sequence[Delivery]) -> list[Task]:
-        """Keep the creations of them; the others, decoded, to be carried out at once. A creation in a topic of commands
+        """Keep the creations of them; the others, decoded, to be applied at once. A creation in a topic of commands
         is among these: earlier versions put it there, and commands behind it must not be committed before it."""
         self._held += [delivery for delivery in deliveries if delivery.topic == CREATION]
         return [task(delivery) for delivery in deliveries if delivery.topic != CREATION]

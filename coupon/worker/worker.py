@@ -1,7 +1,7 @@
 """The worker: poll → decide → save → index → commit. It makes the protocol true.
 
 Offsets are committed after the store and search (or the note that search is owed something) have answered, so a worker
-may die between any two steps: what it had in hand is delivered again, and recognised.
+may die between any two steps: what it had in flight is delivered again, and recognised.
 """
 
 import random
@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 
-from coupon.applying.apply import DeploymentError, create_all
-from coupon.applying.batch import OtherVersion, Owed, Place, Task, Unreadable, parts
+from coupon.applying.apply import DeploymentError, apply_creations
+from coupon.applying.batch import BadMessage, OtherVersion, OutboxEntry, Place, Task, split
 from coupon.applying.safe_reads import read
 from coupon.domain.clock import Clock, monotonic_ms, now_ms
-from coupon.domain.codes import Mint
-from coupon.domain.model import Command, Coupon, CreateCoupons
-from coupon.domain.topics import GROUP, INVALIDATE, OWED, REINDEX, command_topics, is_ordered, work_topics
+from coupon.domain.codes import CodeDeriver
+from coupon.domain.model import ChangeCoupon, Coupon, CreateCoupons
+from coupon.domain.topics import GROUP, INVALIDATE, OUTBOX, REINDEX, command_topics, is_ordered, work_topics
 from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.ports.queue import Position
 from coupon.runtime.circuit_breaker import Away
@@ -25,10 +25,10 @@ from coupon.runtime.diagnostics import stranded
 from coupon.runtime.heartbeat import Heartbeat
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
-from coupon.worker.cache_invalidator import Invalidation
-from coupon.worker.checkpoint import Progress
-from coupon.worker.dead_letter_policy import GivingUp, Letter
-from coupon.worker.deferred import Waiting
+from coupon.worker.cache_invalidator import CacheInvalidator
+from coupon.worker.checkpoint import Checkpoint
+from coupon.worker.dead_letter_policy import DeadLetterPolicy, Failure
+from coupon.worker.deferred import DeferredCommands
 from coupon.worker.horizons import Horizons
 from coupon.worker.indexer import Indexer
 from coupon.worker.settling import Settling
@@ -58,9 +58,9 @@ class Worker:
     ) -> None:
         self._store, self._queue, self._timer = backends.store, backends.queue, timer
         self._layout = settings.topics
-        self._mint = Mint(settings.secret)
+        self._mint = CodeDeriver(settings.secret)
         self._indexer = Indexer(backends.search, backends.queue, timer)
-        self._invalidation = Invalidation(
+        self._invalidation = CacheInvalidator(
             backends.cache, backends.store, backends.queue, self._mint, settings.cache_ttl_s, timer
         )
         chosen = list(topics) or work_topics(settings.topics)
@@ -68,8 +68,8 @@ class Worker:
         self._consumer = backends.queue.consumer(chosen, GROUP)
         self._batch_max = settings.batch_max
         ordered = is_ordered(settings.topics)
-        self._waiting = Waiting(timer, ordered=ordered)
-        self._giving_up = GivingUp(backends.queue, clock, settings.dead_letters_in_a_row)
+        self._waiting = DeferredCommands(timer, ordered=ordered)
+        self._dead_letter_policy = DeadLetterPolicy(backends.queue, clock, settings.dead_letters_in_a_row)
         self._horizons = Horizons(
             backends.queue, command_topics(settings.topics), timer, self._heartbeat.delivered_to_others
         )
@@ -79,19 +79,19 @@ class Worker:
             self._invalidation,
             self._waiting,
             self._horizons,
-            self._giving_up,
+            self._dead_letter_policy,
             settings.predecessor_wait_s * 1000,
             ordered=ordered,
         )
         self._turns = Turns(self._mint.fingerprint)
-        self._progress = Progress(self._indexer, self._consumer, timer, settings.batch_max)
+        self._checkpoint = Checkpoint(self._indexer, self._consumer, timer, settings.batch_max)
         self._failures = 0
         self._failure: str | None = None
         self._stop = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
-        """Until ``stop`` is set: the part in hand is finished and committed, then the group is left. A backend that is
-        away is waited for; DeploymentError ends the worker."""
+        """Work until ``stop`` is set; then finish and commit the part in flight, and leave the group. A backend that is
+        unavailable is waited for; DeploymentError ends the worker."""
         self._stop = stop
         try:
             while not stop.is_set():
@@ -107,18 +107,18 @@ class Worker:
             self._consumer.close()
 
     def run_once(self, poll_s: float = POLL_S) -> int:
-        """Carry out one batch, what waits and is due, and a portion of the creations; the number of messages that were
-        taken in hand. After BackendUnavailable nothing is lost: call ``rewind`` and go on."""
+        """Apply one batch, what waits and is due, and a portion of the creations; the number of messages that were
+        taken in flight. After BackendUnavailable nothing is lost: call ``rewind`` and go on."""
         self._beat()
         self._consumer.pause(self._places_to_leave_alone() | self._turns.paused)
         fresh = self._turns.hold(self._consumer.poll(self._batch_max, self._poll_s(poll_s)))
         portion = self._turns.portion()
         self._started = self._timer()
         is_whole = (
-            self._go_through(parts(item for item in fresh if item.position.topic not in OWED))
-            and self._go_through(parts(self._settling.ripe()))
+            self._go_through(split(item for item in fresh if item.position.topic not in OUTBOX))
+            and self._go_through(split(self._settling.ripe()))
             and self._create(portion)
-            and self._go_through(parts(item for item in fresh if item.position.topic in OWED))
+            and self._go_through(split(item for item in fresh if item.position.topic in OUTBOX))
         )
         if not is_whole:
             self._tell()
@@ -136,7 +136,7 @@ class Worker:
         self._waiting.forget()
         self._turns.forget()
         self._horizons.rewind()
-        self._progress.rewind()
+        self._checkpoint.rewind()
 
     def _go_through(self, several: Iterable[list[Task]]) -> bool:
         """False when the rest has to be delivered again."""
@@ -147,14 +147,14 @@ class Worker:
                 self._process_or_tell(part)
             except Away:
                 return False
-            if self._progress.due_in_ms() == 0:
+            if self._checkpoint.due_in_ms() == 0:
                 self._tell()
             self._beat()
         return True
 
     def _create(self, portion: list[Task]) -> bool:
         began = self._timer()
-        is_whole = self._go_through(parts(portion))
+        is_whole = self._go_through(split(portion))
         if portion:
             self._turns.took(self._timer() - began)
         return is_whole
@@ -170,7 +170,7 @@ class Worker:
             waiting=len(self._waiting),
             search_away=self._indexer.is_away(),
             failure=self._failure,
-            left_alone=self._giving_up.left_alone,
+            left_alone=self._dead_letter_policy.left_alone,
             delivered=self._horizons.delivered,
         )
 
@@ -188,7 +188,7 @@ class Worker:
         that are no good."""
         owed = ((REINDEX, self._indexer.is_away()), (INVALIDATE, self._invalidation.is_away()))
         places: set[str | Position] = {topic for topic, is_away in owed if is_away}
-        return places | self._waiting.crowded() | self._giving_up.left_alone.keys()
+        return places | self._waiting.crowded() | self._dead_letter_policy.left_alone.keys()
 
     def _process_or_tell(self, part: list[Task]) -> None:
         """Where the part fails, tell at least of those before it: a store that throttles would not get on otherwise."""
@@ -216,14 +216,14 @@ class Worker:
                 for item in part:
                     self._process([item])
                 return
-            letters = {part[0].place: Letter(str(error) if isinstance(error, BackendError) else repr(error))}
-        done = [item for item in self._giving_up.put_aside(part, letters) if not item.goes_on]
+            letters = {part[0].place: Failure(str(error) if isinstance(error, BackendError) else repr(error))}
+        done = [item for item in self._dead_letter_policy.dead_letter(part, letters) if not item.goes_on]
         for item in done:
             if item.place in letters:
                 self._waiting.release(item)
         finished = {item.place for item in done}
         self._hold_again(i for i in part if i.place in waited and i.place in letters and i.place not in finished)
-        self._progress.done([item for item in done if item.place not in waited or not self._waiting.holds(item)])
+        self._checkpoint.done([item for item in done if item.place not in waited or not self._waiting.holds(item)])
         for item in done:
             self._horizons.reach(item.position, item.delivery.offset + 1)
 
@@ -235,29 +235,29 @@ class Worker:
 
     def _is_left_alone(self, item: Task) -> bool:
         if isinstance(item.wanted, OtherVersion):
-            self._giving_up.leave_alone(item, item.wanted.reason)
-        return item.position in self._giving_up.left_alone and not self._waiting.holds(item)
+            self._dead_letter_policy.leave_alone(item, item.wanted.reason)
+        return item.position in self._dead_letter_policy.left_alone and not self._waiting.holds(item)
 
-    def _carry_out(self, part: list[Task]) -> dict[Place, Letter]:
-        """Returns the reasons for which some can never be carried out."""
-        letters = {item.place: Letter(item.wanted.reason) for item in part if isinstance(item.wanted, Unreadable)}
+    def _carry_out(self, part: list[Task]) -> dict[Place, Failure]:
+        """Returns the reasons for which some can never be applied."""
+        letters = {item.place: Failure(item.wanted.reason) for item in part if isinstance(item.wanted, BadMessage)}
         chunks = self._of_ours([item for item in part if isinstance(item.wanted, CreateCoupons)], letters)
         touched: dict[str, Coupon] = {}
         if chunks:
-            touched |= create_all(self._store, chunks, self._mint)
+            touched |= apply_creations(self._store, chunks, self._mint)
             self._waiting.look_now(touched)
             log.info("created", operations=_sizes(chunks))
-        changes = [item for item in part if isinstance(item.wanted, Command)]
+        changes = [item for item in part if isinstance(item.wanted, ChangeCoupon)]
         touched |= self._settling.settle(changes, letters)
         if not all(item.command.reserved for item in changes):
-            self._progress.hurry()  # whoever accepted it without the cache answers after the commit
-        self._progress.stored(touched)
+            self._checkpoint.hurry()  # whoever accepted it without the cache answers after the commit
+        self._checkpoint.stored(touched)
         self._indexer.catch_up(read(self._store, _owed(part, REINDEX)).coupons.values())
         self._invalidation.catch_up(sorted(_owed(part, INVALIDATE)))
         return letters
 
-    def _of_ours(self, tasks: list[Task], letters: dict[Place, Letter]) -> list[CreateCoupons]:
-        """The creations whose codes this worker's secret makes; the others are put aside until it is right."""
+    def _of_ours(self, tasks: list[Task], letters: dict[Place, Failure]) -> list[CreateCoupons]:
+        """The creations whose codes this worker's secret makes; the others are dead-lettered until it is right."""
         ours = []
         for item in tasks:
             chunk = item.wanted
@@ -265,14 +265,14 @@ class Worker:
             if chunk.codes or chunk.mint == self._mint.fingerprint:
                 ours.append(chunk)
             else:
-                letters[item.place] = Letter(ALIEN.format(chunk.mint[:20]), is_poison=False)
+                letters[item.place] = Failure(ALIEN.format(chunk.mint[:20]), is_poison=False)
         return ours
 
     def _poll_s(self, poll_s: float) -> float:
         """How long to wait for messages: not beyond what else is to be done."""
         if self._turns.are_due:
             return 0
-        waiting_ms, due_in_ms = self._waiting.due_in_ms(), self._progress.due_in_ms()
+        waiting_ms, due_in_ms = self._waiting.due_in_ms(), self._checkpoint.due_in_ms()
         waits_s = [poll_s]
         if waiting_ms is not None:
             waits_s.append(waiting_ms / 1000)
@@ -281,7 +281,7 @@ class Worker:
         return min(waits_s)
 
     def _tell(self) -> None:
-        self._progress.tell(self._waiting.places())
+        self._checkpoint.flush(self._waiting.places())
 
     def _try_to_tell(self) -> None:
         try:
@@ -295,7 +295,7 @@ def _owed(part: list[Task], topic: str) -> set[str]:
     return {
         code
         for item in part
-        if isinstance(item.wanted, Owed) and item.wanted.topic == topic
+        if isinstance(item.wanted, OutboxEntry) and item.wanted.topic == topic
         for code in item.wanted.codes
     }
 

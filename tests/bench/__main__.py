@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.bench import (
+    applying,
     beside_creations,
-    carrying_out,
     growth,
     hanging,
     importing,
@@ -35,7 +35,7 @@ from tests.e2e.deployment import ROOT
 GROUPS: dict[str, list[Callable[[Place], list[Figure]]]] = {
     "cpu": [web_cpu.figures, worker_cpu.figures],
     "taking": [taking.figures],
-    "carrying-out": [carrying_out.figures],
+    "applying": [applying.figures],
     "latency": [latency.figures],
     "beside-creations": [beside_creations.figures],
     "hanging": [hanging.figures],

@@ -1,4 +1,4 @@
-"""What workers carry out on the real servers, beside what the emulator makes of the same writes when they are ready to
+"""What workers apply on the real servers, beside what the emulator makes of the same writes when they are ready to
 be sent (``bare.Emulator``).
 
 The rates are told by the workers' own log, from the end of the first part to the end of the last.
@@ -48,8 +48,8 @@ def warm_up(running: Running, emulator: Emulator) -> None:
 
 
 def rates(running: Running, emulator: Emulator) -> Iterator[Figure]:
-    creations = Figure("creations of one carried out", "1/s", YARDSTICK, at_least=0.7)
-    issues = Figure("issues carried out", "1/s", YARDSTICK, at_least=0.7)
+    creations = Figure("creations of one applied", "1/s", YARDSTICK, at_least=0.7)
+    issues = Figure("issues applied", "1/s", YARDSTICK, at_least=0.7)
     for _ in range(ROUNDS):
         coupons = running.stored(A_ROUND)
         creations.against.append(emulator.writes_a_second(coupons))
@@ -60,13 +60,13 @@ def rates(running: Running, emulator: Emulator) -> Iterator[Figure]:
         )
     yield creations
     yield issues
-    yield Figure("creations of one carried out", "1/s", ORIGINAL, at_least=1, of_record=388, ours=creations.ours)
-    yield Figure("creations of one carried out, by the second", "1/s", at_least=1_500, ours=creations.ours)
+    yield Figure("creations of one applied", "1/s", ORIGINAL, at_least=1, of_record=388, ours=creations.ours)
+    yield Figure("creations of one applied, by the second", "1/s", at_least=1_500, ours=creations.ours)
 
 
 def backlog(running: Running, emulator: Emulator) -> list[Figure]:
     """Issues that gathered while the workers were stopped, and a caller meanwhile."""
-    drained = Figure(f"issues carried out, of a backlog of {BACKLOG:,}", "1/s", YARDSTICK, at_least=0.7)
+    drained = Figure(f"issues applied, of a backlog of {BACKLOG:,}", "1/s", YARDSTICK, at_least=0.7)
     slower = Figure("a creation of one meanwhile, p50", "ms", "without a backlog", at_most=1.1)
     cost = Figure("CPU of the workers for an issue of it", "µs")
     for _ in range(ROUNDS):

@@ -18,8 +18,8 @@ from typing import Any
 from flask import Flask
 
 from coupon.applying.batch import PART_MAX
-from coupon.domain.codes import Mint
-from coupon.domain.model import Coupon, Day, Entry, Kind
+from coupon.domain.codes import CodeDeriver
+from coupon.domain.model import Coupon, Day, HistoryEntry, Kind
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
 from coupon.web import create_app
@@ -88,7 +88,7 @@ class Site:
     def __init__(self, loaded: Settings, backends: Backends) -> None:
         self._backends = backends
         self._app, self._worker = create_app(loaded, backends), Worker(backends, loaded)
-        self._mint = Mint(loaded.secret)
+        self._mint = CodeDeriver(loaded.secret)
         self._random = random.Random(1)
         self._size = 0
         self._taken: set[int] = set()
@@ -157,7 +157,7 @@ def send(app: Flask, environ: dict[str, Any]) -> None:
     assert environ["REQUEST_METHOD"] == "PUT" or len(json.loads(body)["items"]) > HELD // 2
 
 
-def fill(save: Callable[[Sequence[Coupon]], object], mint: Mint, first: int, end: int) -> None:
+def fill(save: Callable[[Sequence[Coupon]], object], mint: CodeDeriver, first: int, end: int) -> None:
     """Save the coupons of these numbers."""
     for numbers in passes(first, end):
         pairs = sorted(zip(mint.codes("growth", numbers.start, len(numbers)), numbers, strict=True))
@@ -174,11 +174,11 @@ def coupon(code: str, number: int) -> Coupon:
     """Of a creation of 100,000 with a last day of its own; every other one was issued within the next year."""
     batch = number // BATCH
     at = AT + batch * 1_000_003
-    history = (Entry("birth", Kind.CREATE, at, None, "bench"),)
+    history = (HistoryEntry("birth", Kind.CREATE, at, None, "bench"),)
     user, issued_at = None, None
     if number % 2:
         user, issued_at = holder(number), at + number * 7_919 % YEAR_MS
-        history += (Entry("gift", Kind.ISSUE, issued_at, user, "bench"),)
+        history += (HistoryEntry("gift", Kind.ISSUE, issued_at, user, "bench"),)
     return Coupon(
         code=code, valid_from=FIRST, expire_at=Day(f"{2050 + batch % 50}-12-31"), created_at=at,
         modified_at=issued_at or at, batch=BATCH, user_id=user, issued_at=issued_at, used_at=None,

@@ -39,7 +39,7 @@ class Sent(NamedTuple):
 
 
 class Ran(NamedTuple):
-    """How many issues a second were accepted and carried out, and how long each took."""
+    """How many issues a second were accepted and applied, and how long each took."""
 
     rate: float
     applied_ms: list[float]
@@ -52,7 +52,7 @@ def figures(place: Place) -> list[Figure]:
         running = Running(loaded, backends, deployment)
         for _ in range(WARM_UP):
             run(running)
-        holds = Figure(f"issues by {CLIENTS} callers, accepted and carried out, to the last", "1/s")
+        holds = Figure(f"issues by {CLIENTS} callers, accepted and applied, to the last", "1/s")
         holds.ours = [run(running).rate for _ in range(ROUNDS)]
         return [holds, *latencies(running, median(holds.ours) / 2)]
 

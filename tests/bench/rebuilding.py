@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coupon.bulk.scan import PAGE
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.serialization import Document
 from tests.bench.bare_sqlite import BareFile, Rows, batches_of, path_of
 from tests.bench.figure import Figure
@@ -75,7 +75,7 @@ def _of_command(name: str, arguments: list[str], yardstick: Callable[[], Took], 
 def filled(place: Place, coupons: int) -> Site:
     environ = place.embedded()
     with opened(environ) as (loaded, backends):
-        fill(backends.store.save_many, Mint(loaded.secret), 0, coupons)
+        fill(backends.store.save_many, CodeDeriver(loaded.secret), 0, coupons)
         return Site(environ, path_of(loaded.search_url))
 
 

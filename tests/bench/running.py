@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from coupon.acceptance.creations import Given
+from coupon.acceptance.creations import ImportChunk
 from coupon.acceptance.service import CommandService
 from coupon.domain.model import Coupon, Kind, create
 from coupon.domain.serialization import encode_command
@@ -29,7 +29,7 @@ SAVED_AT_ONCE = 5_000
 
 
 class Part(NamedTuple):
-    """What a worker carried out in one go: when it was done (seconds since the epoch), the operations of its commands,
+    """What a worker applied in one go: when it was done (seconds since the epoch), the operations of its commands,
     the number of coupons that it created."""
 
     at: float
@@ -110,7 +110,7 @@ class Running:
         """Each of one coupon."""
         operation = self.service.mint.operation("bench", None)
         codes = self.service.mint.codes(operation, 0, number)
-        self.service.create_given(operation, [Given((code,), FIRST, LAST) for code in codes], "bench")
+        self.service.import_chunks(operation, [ImportChunk((code,), FIRST, LAST) for code in codes], "bench")
 
     def publish_issues(self, coupons: Sequence[Coupon]) -> None:
         commands = [

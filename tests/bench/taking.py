@@ -128,7 +128,7 @@ def large(running: Deployment) -> list[Figure]:
 
 
 def beside_a_worker(url: str, bare: str) -> list[Figure]:
-    """Of creations of one, while a worker carries out millions that wait."""
+    """Of creations of one, while a worker applies millions that wait."""
     figure = Figure("accepted creations of one beside a busy worker", "1/s", "an empty Flask view beside it too")
     slow = Figure("the same, p99: creations of one beside a busy worker", "ms")
     for _ in range(ROUNDS):

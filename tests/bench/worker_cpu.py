@@ -42,7 +42,7 @@ def figures(place: Place) -> list[Figure]:
 
 
 def drain(worker: Worker, messages: int) -> None:
-    """Carry out all of them, which are there."""
+    """Apply all of them, which are there."""
     left = messages
     while left > 0:
         left -= worker.run_once(poll_s=1)

@@ -216,7 +216,7 @@ class TestSqliteQueue(QueueContract, QueueAcrossProcesses, QueuePlanted):
         assert [d.offset for d in ageing.consumer(["t"], "g").poll(100, 0)] == list(range(7, 20))
 
     def test_a_clock_that_is_ahead_deletes_nothing(self, queue: Queue, url: str) -> None:
-        """What was carried out a moment ago may be needed for a restore."""
+        """What was applied a moment ago may be needed for a restore."""
         queue.publish(messages(100))
         with another_process(poll_and_commit, url, 30 * 86_400) as (_, pipe):
             assert pipe.recv() == 100

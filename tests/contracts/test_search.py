@@ -18,7 +18,7 @@ from backends.testing.search import SearchContract, held, opened
 from backends.testing.search_processes import SearchAcrossProcesses
 from backends.testing.search_rebuild import SearchRebuildContract
 from coupon.acceptance.queries import Queries
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import Day
 from coupon.ports.search import Query, Search
 from tests.services import Services
@@ -124,7 +124,7 @@ class TestElasticsearchSearchAcrossProcesses(OnElasticsearch, SearchAcrossProces
 
 def told(search: Search) -> list[str]:
     """The codes of the list, two a page."""
-    queries, found, cursor = Queries(search, None, Mint("a secret"), ZoneInfo("UTC")), [], None
+    queries, found, cursor = Queries(search, None, CodeDeriver("a secret"), ZoneInfo("UTC")), [], None
     while True:
         page = queries.held_by("ann", 2, cursor)
         found += [item["couponCode"] for item in page.items]

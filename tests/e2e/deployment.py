@@ -129,7 +129,7 @@ class Deployment:
         return self.session.get(self.url + path, timeout=10, **options)
 
     def create(self, amount: int) -> list[str]:
-        """New coupons, carried out; their codes."""
+        """New coupons, applied; their codes."""
         body = {"amount": amount, "validFrom": "2020-01-01", "expireAt": "2099-12-31"}
         answer = self.session.post(f"{self.url}/v1/coupons", json=body, headers={"Prefer": "wait=30"}, timeout=40)
         assert answer.status_code in (200, 202), answer.text

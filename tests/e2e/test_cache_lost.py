@@ -16,7 +16,7 @@ from tests.e2e.deployment import Deployment, embedded, eventually, on_services
 CHAIN = ["issue", "use", "cancel-use", "cancel"] * 20
 COUPONS = 12
 Told = list[tuple[str, int, str]]
-"""Command, status and operation or code of each answer that was not a 503."""
+"""ChangeCoupon, status and operation or code of each answer that was not a 503."""
 
 
 def test_embedded(tmp_path):

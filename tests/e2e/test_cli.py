@@ -170,7 +170,7 @@ def test_bad_rows_are_told_and_written_down_and_the_others_imported(cli, tmp_pat
 
 
 def test_an_import_killed_in_the_middle_is_completed_by_a_second_run(cli, codes, tmp_path):
-    """It had published the rows of a window, which a worker carries out while the second run looks."""
+    """It had published the rows of a window, which a worker applies while the second run looks."""
     file = str(tmp_path / "rows.csv")
     running = start_impatient(cli, "import", file)
     assert "none gives a sign of life" in running.stderr.readline()
@@ -205,7 +205,7 @@ def test_an_import_whose_rows_were_given_up_ends_and_says_where_to_look(cli, tmp
     consumer = queue.consumer(["creation"], "worker")
     while not (deliveries := consumer.poll(10, 1)):
         pass
-    consumer.commit({Position(d.topic, d.partition): d.offset + 1 for d in deliveries})  # carried out by nobody
+    consumer.commit({Position(d.topic, d.partition): d.offset + 1 for d in deliveries})  # applied by nobody
     queue.close()
     _, said = running.communicate(timeout=30)
     assert running.returncode == 1

@@ -12,8 +12,8 @@ import requests
 
 from coupon.web import gunicorn_worker
 from coupon.web.connection import Connection, Waits
-from coupon.web.gunicorn_worker import HESITATE_S, LingeringThreadWorker
-from coupon.web.slow_clients import Slowness
+from coupon.web.gunicorn_worker import HESITATE_S, KeepAliveThreadWorker
+from coupon.web.slow_clients import SlowClients
 from tests.e2e.deployment import Deployment, children, embedded, eventually
 
 ASK = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -89,7 +89,7 @@ def test_with_fewer_processes_than_processors_the_kernel_chooses(tmp_path):
 def test_with_a_connection_for_each_thread_others_may_be_first(monkeypatch, connections, pauses):
     slept = []
     monkeypatch.setattr(gunicorn_worker, "time", SimpleNamespace(sleep=slept.append))
-    worker = LingeringThreadWorker.__new__(LingeringThreadWorker)
+    worker = KeepAliveThreadWorker.__new__(KeepAliveThreadWorker)
     worker.nr_conns, worker.slow, worker.most, worker.cfg = 7 + connections, 7, 100, SimpleNamespace(threads=4)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
@@ -98,9 +98,13 @@ def test_with_a_connection_for_each_thread_others_may_be_first(monkeypatch, conn
 
 
 def test_a_connection_that_made_room_for_one_that_moved_with_it_is_let_alone():
-    worker = LingeringThreadWorker.__new__(LingeringThreadWorker)
+    worker = KeepAliveThreadWorker.__new__(KeepAliveThreadWorker)
     worker.parked, worker.held, worker.nr_conns, worker.alive = set(), 0, 1, True
-    worker.poller, worker.slowness, worker.cfg = selectors.DefaultSelector(), Slowness(), SimpleNamespace(keepalive=5)
+    worker.poller, worker.slowness, worker.cfg = (
+        selectors.DefaultSelector(),
+        SlowClients(),
+        SimpleNamespace(keepalive=5),
+    )
     ours, theirs = socket.socketpair()
     with ours, theirs, worker.poller:
         worker._park(Connection(ours, ("127.0.0.1", 1), ("127.0.0.1", 2)), Waits.FIRST)

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 import structlog
 
-from coupon.acceptance.reservations import Busy
+from coupon.acceptance.reservations import CouponBusy
 from coupon.domain.model import Kind, Refused
 from coupon.domain.topics import command_topics
 from coupon.ports.backend import BackendUnavailable
@@ -55,7 +55,7 @@ class Life:
                 self.rivals += 1
             else:
                 self.world.change(kind, code, user if kind is Kind.ISSUE else None)
-        except (Refused, Busy):
+        except (Refused, CouponBusy):
             pass
 
     def work(self, worker):

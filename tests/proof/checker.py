@@ -10,10 +10,10 @@ from functools import cache
 from typing import cast
 
 from coupon.acceptance.creation_progress import CreationProgress
-from coupon.acceptance.operations import ChangeAddress, CreationAddress, Operations, UnknownAddress
+from coupon.acceptance.operations import ChangeRef, CreationRef, Operations, UnknownAddress
 from coupon.domain.chunks import codes_of
-from coupon.domain.codes import Mint
-from coupon.domain.model import Command, Coupon, CreateCoupons, Reason, create
+from coupon.domain.codes import CodeDeriver
+from coupon.domain.model import ChangeCoupon, Coupon, CreateCoupons, Reason, create
 from coupon.domain.serialization import document
 from coupon.ports.store import Store
 from tests.proof.keys import key_violations, words_of
@@ -41,7 +41,7 @@ class Judge:
 
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
-        self.mint = Mint(evidence.secret)
+        self.mint = CodeDeriver(evidence.secret)
         self.operations = Operations(
             self.mint, cast(Store, None), cast(CreationProgress, None)
         )  # to parse addresses takes no store
@@ -49,12 +49,12 @@ class Judge:
         self.asked: dict[str, list[Request]] = {}
         for request in evidence.requests:
             self.asked.setdefault(self.operation(request), []).append(request)
-        self.commands: dict[str, dict[Command, None]] = {}
+        self.commands: dict[str, dict[ChangeCoupon, None]] = {}
         """By code, each once, in the order of the queue."""
         self.creations: dict[str, dict[int, CreateCoupons]] = {}
         """By the code of each coupon that was to be created, and by when that was accepted (retries are later)."""
         for command in dict.fromkeys(evidence.commands):
-            if isinstance(command, Command):
+            if isinstance(command, ChangeCoupon):
                 self.commands.setdefault(command.code, {})[command] = None
             else:
                 for code in codes_of(command, self.mint):
@@ -102,12 +102,12 @@ class Judge:
                 continue
             if address.operation != self.operation(request):
                 yield Violation("one outcome", f"{request} was given another operation's address")
-            elif isinstance(address, ChangeAddress):
+            elif isinstance(address, ChangeRef):
                 yield from self.change_came_to_an_end(address)
             else:
                 yield from self.creation_came_to_an_end(address, request)
 
-    def change_came_to_an_end(self, address: ChangeAddress) -> Iterator[Violation]:
+    def change_came_to_an_end(self, address: ChangeRef) -> Iterator[Violation]:
         wanted = address.operation, address.number
         command = next((c for c in self.commands.get(address.code, ()) if made_by(c) == wanted), None)
         coupon = self.evidence.coupons.get(address.code)
@@ -116,7 +116,7 @@ class Judge:
         elif coupon is None or not is_settled(coupon, *wanted):
             yield Violation("one outcome", f"{address} was accepted, and is open in {coupon}")
 
-    def creation_came_to_an_end(self, address: CreationAddress, request: Request) -> Iterator[Violation]:
+    def creation_came_to_an_end(self, address: CreationRef, request: Request) -> Iterator[Violation]:
         codes = list(self.mint.codes(address.operation, 0, address.amount))
         missing = [code for code in codes if code not in self.evidence.coupons]
         if missing:
@@ -128,8 +128,8 @@ class Judge:
         """A terminal outcome that a client once saw is the outcome for good."""
         for observed in self.evidence.observed:
             address = self.parse(observed.address)
-            coupon = self.evidence.coupons.get(address.code) if isinstance(address, ChangeAddress) else None
-            if coupon is None or not isinstance(address, ChangeAddress) or observed.status == "accepted":
+            coupon = self.evidence.coupons.get(address.code) if isinstance(address, ChangeRef) else None
+            if coupon is None or not isinstance(address, ChangeRef) or observed.status == "accepted":
                 continue
             numbers = [entry.number for entry in coupon.history if entry.operation == address.operation]
             if observed.status == "rejected":
@@ -142,14 +142,14 @@ class Judge:
     def was_applied_by_another(self, text: str) -> bool:
         """Whether the operation happened, but not as the attempt that the address is of."""
         address = self.parse(text)
-        coupon = self.evidence.coupons.get(address.code) if isinstance(address, ChangeAddress) else None
-        if coupon is None or not isinstance(address, ChangeAddress):
+        coupon = self.evidence.coupons.get(address.code) if isinstance(address, ChangeRef) else None
+        if coupon is None or not isinstance(address, ChangeRef):
             return False
         numbers = [entry.number for entry in coupon.history if entry.operation == address.operation]
         return bool(numbers) and address.number not in numbers
 
     def commands_were_settled(self) -> Iterator[Violation]:
-        """Whether a client knows of it or not: what is in the queue was carried out or rejected."""
+        """Whether a client knows of it or not: what is in the queue was applied or rejected."""
         for code, commands in self.commands.items():
             coupon = self.evidence.coupons.get(code)
             for command in commands:
@@ -189,12 +189,12 @@ class Judge:
         if self.evidence.ordered:
             yield from as_the_queue_has_it(created, coupon, commands, self.evidence.remembered)
 
-    def losers(self, lineage: Lineage, commands: list[Command], *, cut_off: bool) -> Losers:
-        def address(command: Command) -> str:
-            return self.operations.address(ChangeAddress(command.operation, command.number, command.code))
+    def losers(self, lineage: Lineage, commands: list[ChangeCoupon], *, cut_off: bool) -> Losers:
+        def address(command: ChangeCoupon) -> str:
+            return self.operations.address(ChangeRef(command.operation, command.number, command.code))
 
         seen = self.evidence
-        return Losers(lineage.asked, commands, seen.landed, seen.carried_out, seen.holds, cut_off, address)
+        return Losers(lineage.asked, commands, seen.landed, seen.applied, seen.holds, cut_off, address)
 
     def _sort_by_code(self) -> dict[str, Lineage]:
         """What the clients saw of each coupon."""
@@ -221,9 +221,9 @@ class Judge:
 
     def _codes_at(self, observed: Observed) -> Iterable[str]:
         match self.parse(observed.address):
-            case ChangeAddress(_, code):
+            case ChangeRef(_, code):
                 return [code]
-            case CreationAddress(operation, amount):
+            case CreationRef(operation, amount):
                 return self.mint.codes(operation, 0, amount) if observed.status == "applied" else []
         return []
 
@@ -236,7 +236,7 @@ class Judge:
             yield Violation("search equals the store", f"{documents[code]} stands for no coupon")
 
     def the_cache_is_not_ahead(self) -> Iterator[Violation]:
-        """What it holds as accepted was carried out. (When: a retry may be accepted while the first attempt, of which
+        """What it holds as accepted was applied. (When: a retry may be accepted while the first attempt, of which
         nobody knew, is on its way; the store then has the first one's time, the cache the other's.)"""
         for code, cached in self.evidence.cached.items():
             stored = self.evidence.coupons.get(code)

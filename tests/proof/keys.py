@@ -2,27 +2,27 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from coupon.acceptance.operations import ChangeAddress, CreationAddress
-from coupon.domain.codes import Mint
-from coupon.domain.model import Command, CreateCoupons
+from coupon.acceptance.operations import ChangeRef, CreationRef
+from coupon.domain.codes import CodeDeriver
+from coupon.domain.model import ChangeCoupon, CreateCoupons
 from tests.proof.lineage import Violation
 from tests.proof.record import Evidence, Request, Words
 
-Parse = Callable[[str], ChangeAddress | CreationAddress]
+Parse = Callable[[str], ChangeRef | CreationRef]
 APPLIED = "applied means in these words"
 ONE_NAME = "one name, one thing"
 ONE_REQUEST = "a key belongs to one request"
 FOR_A_REASON = "422 for another request only"
 
 
-def words_of(command: Command | CreateCoupons) -> Words:
+def words_of(command: ChangeCoupon | CreateCoupons) -> Words:
     """Those of the request that it came from."""
-    if isinstance(command, Command):
+    if isinstance(command, ChangeCoupon):
         return Words(command.kind, command.code, command.user_id, 0, "")
     return Words("create", "", None, command.amount, command.expire_at)
 
 
-def key_violations(evidence: Evidence, mint: Mint, parse: Parse) -> Iterator[Violation]:
+def key_violations(evidence: Evidence, mint: CodeDeriver, parse: Parse) -> Iterator[Violation]:
     """What the records of a run say against the keys."""
     accepted: dict[str, list[Request]] = {}
     by_key: dict[str, list[Request]] = {}
@@ -40,7 +40,7 @@ def key_violations(evidence: Evidence, mint: Mint, parse: Parse) -> Iterator[Vio
 
 
 def applied_in_these_words(
-    evidence: Evidence, accepted: dict[str, list[Request]], mint: Mint, parse: Parse
+    evidence: Evidence, accepted: dict[str, list[Request]], mint: CodeDeriver, parse: Parse
 ) -> Iterator[Violation]:
     """Who was told ``applied``, by the answer or at the address, finds what he asked for in the store."""
     applied = {observed.address for observed in evidence.observed if observed.status == "applied"}
@@ -51,14 +51,14 @@ def applied_in_these_words(
                 yield Violation(APPLIED, f"{request} was told that it was applied")
 
 
-def _is_done(evidence: Evidence, request: Request, mint: Mint, parse: Parse) -> bool:
+def _is_done(evidence: Evidence, request: Request, mint: CodeDeriver, parse: Parse) -> bool:
     """Whether the store holds it, in these very words."""
     match parse(request.address):
-        case ChangeAddress() as address if address.code == request.code:
+        case ChangeRef() as address if address.code == request.code:
             coupon = evidence.coupons.get(request.code)
             entry = coupon and coupon.entry(address.operation)
             return entry is not None and (entry.kind, entry.user_id) == (request.kind, request.user_id)
-        case CreationAddress(operation, amount) if amount == request.amount:
+        case CreationRef(operation, amount) if amount == request.amount:
             found = [evidence.coupons.get(code) for code in mint.codes(operation, 0, amount)]
             return all(coupon and coupon.expire_at == request.expire_at for coupon in found)
     return False

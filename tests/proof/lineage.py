@@ -9,7 +9,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from coupon.domain.model import KEY_LENGTH, Command, Coupon, Entry, Kind, Refused, check, number_of, transition
+from coupon.domain.model import (
+    KEY_LENGTH,
+    ChangeCoupon,
+    Coupon,
+    HistoryEntry,
+    Kind,
+    Refused,
+    ensure_allowed,
+    number_of,
+    transition,
+)
 from tests.proof.record import FIRST, Observed, Read, Request
 
 Node = tuple[str, int]
@@ -36,7 +46,7 @@ class Lineage:
     lost: list[Request]
     """Told no after the worker's verdict."""
 
-    def violations(self, created: Coupon, stored: Coupon, commands: list[Command]) -> Iterator[Violation]:
+    def violations(self, created: Coupon, stored: Coupon, commands: list[ChangeCoupon]) -> Iterator[Violation]:
         """``created`` is the coupon as its creation makes it, ``commands`` all that the queue holds for it."""
         yield from one_chain(created, stored, commands)
         yield from held_by_one_and_used_once(stored)
@@ -50,7 +60,7 @@ class Lineage:
         yield from self.reads_go_forward(stored)
         yield from self.refusals_follow(states, stored)
 
-    def told_of_the_verdict(self, stored: Coupon, commands: list[Command]) -> Iterator[Violation]:
+    def told_of_the_verdict(self, stored: Coupon, commands: list[ChangeCoupon]) -> Iterator[Violation]:
         """Who was told that his command lost has an attempt in the queue that was settled, and not applied."""
         applied = {made(entry) for entry in stored.history}
         lost = {command.operation for command in commands if made_by(command) not in applied}
@@ -115,7 +125,7 @@ class Lineage:
         return min((request.sent for request in self.asked.get(operation, [])), default=float("inf"))
 
 
-def rejected_or_applied(stored: Coupon, commands: Iterable[Command]) -> Iterator[Violation]:
+def rejected_or_applied(stored: Coupon, commands: Iterable[ChangeCoupon]) -> Iterator[Violation]:
     """What is recorded as rejected is an attempt of the queue, and was not applied too."""
     known, applied = {made_by(command) for command in commands}, {made(entry) for entry in stored.history}
     for rejection in stored.rejections:
@@ -126,7 +136,7 @@ def rejected_or_applied(stored: Coupon, commands: Iterable[Command]) -> Iterator
             yield Violation("one outcome", f"{rejection} was applied too")
 
 
-def one_chain(created: Coupon, stored: Coupon, commands: list[Command]) -> Iterator[Violation]:
+def one_chain(created: Coupon, stored: Coupon, commands: list[ChangeCoupon]) -> Iterator[Violation]:
     """The stored coupon is what its commands make of it, one after the other, by ``transition``."""
     by_entry = {(command.operation, command.number, command.accepted_at): command for command in commands}
     state = created
@@ -164,7 +174,7 @@ def held_by_one_and_used_once(stored: Coupon) -> Iterator[Violation]:
 
 
 def as_the_queue_has_it(
-    created: Coupon, stored: Coupon, commands: Iterable[Command], remembered: int
+    created: Coupon, stored: Coupon, commands: Iterable[ChangeCoupon], remembered: int
 ) -> Iterator[Violation]:
     """Where the queue keeps the order, it alone decides: each command, in its turn, either builds on the last one that
     won and has a number beyond all before, or has lost for good. ``remembered``: so many rejections at least."""
@@ -190,7 +200,7 @@ def as_the_queue_has_it(
         yield Violation("as the queue has it", f"{settled} should be settled in {stored}")
 
 
-def tree(created: Coupon, commands: Iterable[Command]) -> Iterator[tuple[Node, Coupon]]:
+def tree(created: Coupon, commands: Iterable[ChangeCoupon]) -> Iterator[tuple[Node, Coupon]]:
     """Every state that a client was ever promised, by the attempt that made it."""
     states = {made(created.history[-1]): created}
     for command in sorted(commands, key=lambda command: command.previous_version):
@@ -212,21 +222,21 @@ def past(states: dict[Node, Coupon], stored: Coupon) -> Iterator[tuple[Node, int
         yield node, state.version + 1 if left is None else left + 1
 
 
-def _where_they_part(branch: tuple[Entry, ...], history: tuple[Entry, ...]) -> int | None:
+def _where_they_part(branch: tuple[HistoryEntry, ...], history: tuple[HistoryEntry, ...]) -> int | None:
     """The place of the first entry that is of another operation."""
     pairs = enumerate(zip(branch, history, strict=False))
     return next((place for place, (one, other) in pairs if one.operation != other.operation), None)
 
 
-def made_by(command: Command) -> Node:
+def made_by(command: ChangeCoupon) -> Node:
     return command.operation, command.number
 
 
-def made(entry: Entry) -> Node:
+def made(entry: HistoryEntry) -> Node:
     return entry.operation, entry.number
 
 
-def built_on(command: Command) -> Node:
+def built_on(command: ChangeCoupon) -> Node:
     return command.previous, command.previous_number
 
 
@@ -242,9 +252,9 @@ def _number(request: Request) -> int:
     return int(request.address.split("-")[1])
 
 
-def imagined(state: Coupon, request: Request) -> Command:
+def imagined(state: Coupon, request: Request) -> ChangeCoupon:
     """What the request asks for, as a command on that state."""
-    return Command(
+    return ChangeCoupon(
         kind=Kind(request.kind),
         operation=request.key,
         code=state.code,
@@ -263,7 +273,7 @@ def imagined(state: Coupon, request: Request) -> Command:
 def refuses(state: Coupon, refusal: Request) -> bool:
     """Whether the state gives the reason that the client was told."""
     try:
-        check(state, imagined(state, refusal))
+        ensure_allowed(state, imagined(state, refusal))
     except Refused as refused:
         return refused.reason == refusal.reason
     return False

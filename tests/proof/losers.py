@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from coupon.domain.model import KEY_LENGTH, Command, Coupon, CreateCoupons, Refused, transition
+from coupon.domain.model import KEY_LENGTH, ChangeCoupon, Coupon, CreateCoupons, Refused, transition
 from tests.proof.lineage import Violation, imagined, refuses
 from tests.proof.record import Request
 
@@ -18,7 +18,7 @@ NO_CONTRADICTION = "yes and no do not contradict each other"
 
 class Span(NamedTuple):
     """When an operation was under way: from its first request until it was accepted, or reached the queue, whichever
-    was later. Whose client was never told yes, and went on to other things, left it open until it was carried out."""
+    was later. Whose client was never told yes, and went on to other things, left it open until it was applied."""
 
     begun: float
     ended: float
@@ -36,12 +36,12 @@ class Losers:
     """
 
     asked: Mapping[str, list[Request]]
-    commands: list[Command]
-    landed: Mapping[Command | CreateCoupons, float]
-    carried_out: Mapping[str, float]
+    commands: list[ChangeCoupon]
+    landed: Mapping[ChangeCoupon | CreateCoupons, float]
+    applied: Mapping[str, float]
     holds: float
     cut_off: bool
-    address: Callable[[Command], str]
+    address: Callable[[ChangeCoupon], str]
 
     def violations(self, stored: Coupon) -> Iterator[Violation]:
         """Nothing of a coupon that was cut off."""
@@ -53,7 +53,7 @@ class Losers:
             ):
                 yield Violation(FOR_ANOTHERS, f"{command} was accepted, and is not in {stored}")
 
-    def _was_accepted(self, command: Command) -> bool:
+    def _was_accepted(self, command: ChangeCoupon) -> bool:
         address = self.address(command)
         return any(request.accepted and request.address == address for request in self.asked.get(command.operation, ()))
 
@@ -82,7 +82,7 @@ class Losers:
         requests, accepted = self.asked.get(operation, []), self._accepted(operation)
         begun = min((request.sent for request in requests), default=float("-inf"))
         if not accepted:
-            return Span(begun, self.carried_out.get(operation, float("inf")))
+            return Span(begun, self.applied.get(operation, float("inf")))
         if not self.landed and any(request.status in (0, 503) for request in requests):
             return Span(begun, float("inf"))  # may reach the queue at any time
         return Span(begun, max([min(accepted), *self._landed(operation)]))
@@ -104,7 +104,7 @@ class Losers:
         return False
 
 
-def was_cut_off(code: str, commands: Iterable[Command], owed_to_the_cache: Container[str]) -> bool:
+def was_cut_off(code: str, commands: Iterable[ChangeCoupon], owed_to_the_cache: Container[str]) -> bool:
     """The other excuse: a command was accepted by a process that could not reach the cache, and the worker that carried
     it out could not reach it either, so what the cache holds of the coupon is past. The worker has written down that it
     owes a look at it, and has to go on; until that look the next one believes what is past."""

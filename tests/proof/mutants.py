@@ -53,8 +53,8 @@ MUTANTS = [
     Mutant(
         "previous check: version",
         "coupon/domain/protocol.py",
-        "return Found(Standing.LOST, Reason.RIVAL_WON) if behind else Found(Standing.TURN)",
-        "return Found(Standing.TURN)",
+        "AttemptStatus(AttemptState.SUPERSEDED, Reason.RIVAL_WON) if behind else AttemptStatus(AttemptState.NEXT)",
+        "AttemptStatus(AttemptState.NEXT)",
     ),
     Mutant(
         "previous check: operation",
@@ -67,7 +67,7 @@ MUTANTS = [
         "commit after the effect",
         "coupon/worker/worker.py",
         "            self._process(part)\n",
-        "            self._progress.done(part)\n            self._tell()\n            self._process(part)\n",
+        "            self._checkpoint.done(part)\n            self._tell()\n            self._process(part)\n",
     ),
     Mutant(
         "external version",
@@ -122,7 +122,7 @@ MUTANTS = [
     Mutant(
         "what lost is looked at in the cache",
         "coupon/worker/settling.py",
-        "self._invalidation.invalidate(sorted(suspects))",
+        "self._invalidation.invalidate(sorted(codes_to_invalidate))",
         "pass",
     ),
     Mutant(
@@ -155,7 +155,7 @@ MUTANTS = [
     Mutant(
         "what the cache is owed is written down",
         "coupon/worker/cache_invalidator.py",
-        "owe(self._queue, INVALIDATE, codes)",
+        "enqueue(self._queue, INVALIDATE, codes)",
         "pass",
         "tests/worker/test_drain.py::test_what_lost_while_the_cache_was_away_is_forgotten_by_the_next_worker",
     ),
@@ -174,7 +174,7 @@ MUTANTS = [
     Mutant(
         "a rejection is recorded",
         "coupon/domain/protocol.py",
-        "return (Verdict.SEEN, coupon) if after == coupon else (Verdict.REJECTED, after)",
+        "return (Verdict.DUPLICATE, coupon) if after == coupon else (Verdict.REJECTED, after)",
         "return Verdict.REJECTED, coupon",
     ),
     Mutant(
@@ -195,7 +195,7 @@ MUTANTS = [
         "what came from the outbox is not put into it again",
         "coupon/worker/indexer.py",
         'raise Away("search")',
-        "owe(self._queue, REINDEX, [coupon.code for coupon in coupons])",
+        "enqueue(self._queue, REINDEX, [coupon.code for coupon in coupons])",
         "tests/worker/test_owed.py::test_what_came_from_the_outbox_is_never_put_into_it_again",
     ),
     Mutant(
@@ -234,7 +234,7 @@ MUTANTS = [
         "tests/worker/test_waiting.py::test_the_wait_for_a_predecessor_goes_on_while_what_it_may_be_in_is_being_delivered",
     ),
     Mutant(
-        "a letter is put aside and counted once",
+        "a letter is dead-lettered and counted once",
         "coupon/worker/dead_letter_policy.py",
         "elif task.place not in self._known:",
         "else:",
@@ -250,12 +250,12 @@ MUTANTS = [
     Mutant(
         "another secret's creations are no poison",
         "coupon/worker/worker.py",
-        "Letter(ALIEN.format(chunk.mint[:20]), is_poison=False)",
-        "Letter(ALIEN.format(chunk.mint[:20]))",
+        "Failure(ALIEN.format(chunk.mint[:20]), is_poison=False)",
+        "Failure(ALIEN.format(chunk.mint[:20]))",
         "tests/worker/test_giving_up.py::test_creations_of_another_secret_are_put_aside_and_stop_nothing",
     ),
     Mutant(
-        "what builds on a dead letter is put aside",
+        "what builds on a dead letter is dead-lettered",
         "coupon/worker/settling.py",
         "followers[number] = command.operation",
         "pass",
@@ -333,7 +333,7 @@ MUTANTS = [
         "without the cache, the command itself is waited for",
         "coupon/acceptance/uncached.py",
         "return self._told(decided)",
-        "return ChangeAddress(decided.operation, decided.number, decided.code)",
+        "return ChangeRef(decided.operation, decided.number, decided.code)",
     ),
     Mutant(
         "a claim that does not know of a command is wrong",
@@ -366,8 +366,8 @@ MUTANTS = [
     Mutant(
         "also when it would be its turn",
         "coupon/domain/protocol.py",
-        "if found.standing is not Standing.OPEN:",
-        "if found.standing is not Standing.OPEN and coupon.last_operation != command.previous:",
+        "if found.state is not AttemptState.OPEN:",
+        "if found.state is not AttemptState.OPEN and coupon.last_operation != command.previous:",
         "tests/unit/test_protocol.py::test_a_number_that_was_settled_is_refused_even_when_it_would_be_its_turn",
     ),
     Mutant(
@@ -436,7 +436,7 @@ MUTANTS = [
         "pass",
     ),
     Mutant(
-        "a restore carries out only what was committed",
+        "a restore applies only what was committed",
         "coupon/bulk/restore.py",
         "self._changes(self._recorded.committed_changes())",
         "self._changes(self._recorded.waiting_changes())",
@@ -477,7 +477,7 @@ MUTANTS = [
         "tests/worker/test_replaying.py::test_what_is_older_than_a_loser_is_not_lost_to_its_number",
     ),
     Mutant(
-        "what was put aside stays aside in a restore",
+        "what was dead-lettered stays aside in a restore",
         "coupon/bulk/queue_history.py",
         "and not self._is_put_aside(item)",
         "",
@@ -493,7 +493,7 @@ MUTANTS = [
     Mutant(
         "what search is owed is written down",
         "coupon/worker/indexer.py",
-        "owe(self._queue, REINDEX, [coupon.code for coupon in coupons])",
+        "enqueue(self._queue, REINDEX, [coupon.code for coupon in coupons])",
         "pass",
     ),
 ]

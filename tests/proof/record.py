@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TextIO
 
-from coupon.domain.model import REJECTIONS_MAX, Command, Coupon, CreateCoupons, Day
+from coupon.domain.model import REJECTIONS_MAX, ChangeCoupon, Coupon, CreateCoupons, Day
 from coupon.domain.serialization import Document
 
 FIRST, LAST = Day("2020-01-01"), Day("2099-12-31")
@@ -103,7 +103,7 @@ class Evidence:
     requests: list[Request] = field(default_factory=list)
     observed: list[Observed] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
-    commands: list[Command | CreateCoupons] = field(default_factory=list)
+    commands: list[ChangeCoupon | CreateCoupons] = field(default_factory=list)
     """The queue's log: every message of the command topics, in order a partition."""
     letters: list[str] = field(default_factory=list)
     """The reasons of the dead letters, but for those of messages that were planted to become some."""
@@ -113,9 +113,9 @@ class Evidence:
     """The search index."""
     cached: dict[str, Coupon] = field(default_factory=dict)
     """What the cache holds as confirmed."""
-    landed: dict[Command | CreateCoupons, float] = field(default_factory=dict)
+    landed: dict[ChangeCoupon | CreateCoupons, float] = field(default_factory=dict)
     """When each message first reached the queue; empty when nobody saw that."""
-    carried_out: dict[str, float] = field(default_factory=dict)
+    applied: dict[str, float] = field(default_factory=dict)
     """When the store first had each operation; empty when nobody saw that."""
     owed_to_the_cache: set[str] = field(default_factory=set)
     """The coupons at whose entries a worker could not look when it had to."""

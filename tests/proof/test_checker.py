@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from coupon.acceptance.operations import ChangeAddress, Operations
-from coupon.domain.codes import Mint
+from coupon.acceptance.operations import ChangeRef, Operations
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import Reason, Rejection
 from coupon.runtime import settings
 from tests.proof.checker import NOT_YET_KEPT, violations
@@ -217,8 +217,10 @@ def test_a_yes_that_was_taken_back_for_ones_own_command(evidence, code):
     winner = next(c for c in evidence.commands if c.operation == coupon.last_operation)
     mine = next(r for r in evidence.requests if r.address.startswith(winner.operation))
     words = "\0".join((mine.kind, mine.code, mine.user_id or ""))
-    loser = winner._replace(operation=Mint(evidence.secret).operation(CALLER, "loser", words))
-    address = Operations(Mint(evidence.secret), None, None).address(ChangeAddress(loser.operation, loser.number, code))
+    loser = winner._replace(operation=CodeDeriver(evidence.secret).operation(CALLER, "loser", words))
+    address = Operations(CodeDeriver(evidence.secret), None, None).address(
+        ChangeRef(loser.operation, loser.number, code)
+    )
     rejection = Rejection(loser.operation, loser.previous_version, Reason.RIVAL_WON, loser.accepted_at, loser.number)
     evidence.landed.pop(winner)
 

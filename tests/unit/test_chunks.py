@@ -7,7 +7,7 @@ from gunicorn.http.body import ChunkedReader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coupon.web.chunks import LINE_MAX, Chunks
+from coupon.web.chunked_body import LINE_MAX, ChunkedBody
 from coupon.web.connection import Received
 
 NEXT = b"GET /livez HTTP/1.1\r\n"
@@ -16,7 +16,7 @@ LIMIT = 1_000
 
 def taken(pieces: list[bytes], limit: int = LIMIT) -> tuple[bool, bool, bytes]:
     """Whether the body ended, whether it was sound, and what is left for the parser."""
-    chunks, received = Chunks(limit), bytearray()
+    chunks, received = ChunkedBody(limit), bytearray()
     for number, piece in enumerate(pieces):
         received += piece
         if chunks.take(received):

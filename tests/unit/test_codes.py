@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coupon.domain.codes import InvalidCode, Mint, parse, show
+from coupon.domain.codes import CodeDeriver, InvalidCode, parse, show
 
-MINT = Mint("a secret of some length")
+MINT = CodeDeriver("a secret of some length")
 
 
 def test_a_code_is_19_letters_and_digits_and_the_same_each_time():
@@ -20,7 +20,7 @@ def test_a_code_is_19_letters_and_digits_and_the_same_each_time():
 def test_another_secret_or_operation_makes_other_codes():
     code = next(MINT.codes("op", 0, 1))
     assert code != next(MINT.codes("op2", 0, 1))
-    assert code != next(Mint("another secret, too").codes("op", 0, 1))
+    assert code != next(CodeDeriver("another secret, too").codes("op", 0, 1))
 
 
 def test_every_letter_is_about_equally_frequent():
@@ -59,4 +59,4 @@ def test_an_idempotency_key_makes_the_same_operation_for_the_same_caller_only():
 
 
 def test_a_signature_depends_on_the_secret():
-    assert MINT.sign("text") != Mint("another secret, too").sign("text")
+    assert MINT.sign("text") != CodeDeriver("another secret, too").sign("text")

@@ -7,9 +7,9 @@ import pytest
 
 from backends.cache.memory import MemoryCache
 from backends.store.memory import MemoryStore
-from coupon.acceptance.operations import CreationAddress, Status
+from coupon.acceptance.operations import CreationRef, Status
 from coupon.acceptance.service import CommandService
-from coupon.domain.chunks import spans
+from coupon.domain.chunks import split
 from coupon.domain.model import CHUNK, create
 from coupon.ports.backend import BackendUnavailable
 from coupon.runtime import settings
@@ -18,7 +18,7 @@ from tests.coupons import a_creation
 
 AMOUNT = 1_000_000
 CHUNKS = AMOUNT // CHUNK
-ADDRESS = CreationAddress("o" * 20, AMOUNT)
+ADDRESS = CreationRef("o" * 20, AMOUNT)
 EACH_MAX = 500
 """Markers that one look may read while one is missing."""
 
@@ -52,7 +52,7 @@ class Desk:
 
     def arrive(self, chunks, address=ADDRESS):
         """The chunks' markers: nothing else is looked at."""
-        mint, every = self.process().mint, list(spans(address.amount))
+        mint, every = self.process().mint, list(split(address.amount))
         markers = [every[chunk].marker(address.operation, mint) for chunk in chunks]
         self.store.save_many([create(a_creation(operation=address.operation, amount=AMOUNT), code) for code in markers])
         self.there += len(markers)
@@ -153,8 +153,8 @@ def test_a_cache_that_is_away_or_tells_nonsense_changes_no_outcome(desk):
 
 @pytest.mark.parametrize("amount", [1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 20 * CHUNK + 7])
 def test_the_last_chunk_counts_what_it_has(desk, amount):
-    address = CreationAddress("p" * 20, amount)
-    chunks = list(spans(amount))
+    address = CreationRef("p" * 20, amount)
+    chunks = list(split(amount))
     service = desk.process()
     assert desk.look(service, address)[0].created == 0
     desk.arrive(range(len(chunks) - 1), address)
@@ -170,7 +170,7 @@ def test_many_creations_are_remembered_within_bounds(desk, monkeypatch):
     monkeypatch.setattr(creation_progress, "REMEMBERED_COMPLETE", 5)
     service = desk.process()
     for number in range(20):
-        address = CreationAddress(f"{number:020d}", CHUNK)
+        address = CreationRef(f"{number:020d}", CHUNK)
         desk.look(service, address)
         desk.arrive([0], address)
         desk.look(service, address)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from backends.store.dynamodb_reads import Answer, SharedReads
+from backends.store.dynamodb_reads import Answer, CoalescedReads
 from backends.testing.coupons import some_coupons
 from coupon.ports.backend import BackendUnavailable
 from tests.e2e.deployment import eventually
@@ -62,20 +62,20 @@ def all_at_once(store, shared, codes):
 
 
 def test_those_who_wait_are_asked_for_together(store):
-    shared = SharedReads(store.ask, store.read_alone, timeout_s=60)
+    shared = CoalescedReads(store.ask, store.read_alone, timeout_s=60)
     assert all_at_once(store, shared, SOUND) == [[COUPONS[code]] for code in SOUND]
     assert [len(codes) for codes in store.together] == [1, len(SOUND) - 1]
     assert store.alone == []
 
 
 def test_what_cannot_be_read_is_told_to_whom_it_belongs(store):
-    shared = SharedReads(store.ask, store.read_alone, timeout_s=60)
+    shared = CoalescedReads(store.ask, store.read_alone, timeout_s=60)
     codes = [*SOUND, BROKEN]
     assert all_at_once(store, shared, codes) == [*([COUPONS[code]] for code in SOUND), "unreadable"]
 
 
 def test_whoever_waits_for_a_request_that_got_lost_asks_alone_after_a_while(store):
-    shared = SharedReads(store.ask, store.read_alone, timeout_s=0.4)
+    shared = CoalescedReads(store.ask, store.read_alone, timeout_s=0.4)
     thread = threading.Thread(target=shared.read, args=([SOUND[0]],))
     thread.start()
     eventually(lambda: store.together, SOON_S)
@@ -96,6 +96,6 @@ def test_the_time_for_all_of_it_is_the_caller_s():
         left.append(longest_s)
         return []
 
-    SharedReads(ask, alone, timeout_s=8).read([SOUND[0]])
+    CoalescedReads(ask, alone, timeout_s=8).read([SOUND[0]])
     assert 1.5 < left[0] <= 2
     assert 7.5 < left[1] <= 8

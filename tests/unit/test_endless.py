@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 
 import pytest
 
-from backends.prompt import PromptSocket
+from backends.deadline_socket import DeadlineSocket
 from backends.testing.timing import unavailable_within
 from coupon.ports.cache import Cache
 from coupon.ports.search import Query, Search
@@ -95,8 +95,8 @@ def test_a_cache(endless, begin, piece):
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[PromptSocket, socket.socket]]:
-    with socket.create_server(("127.0.0.1", 0)) as listener, PromptSocket() as ours:
+def pair() -> Iterator[tuple[DeadlineSocket, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as listener, DeadlineSocket() as ours:
         ours.connect(listener.getsockname())
         with listener.accept()[0] as theirs:
             yield ours, theirs

@@ -9,7 +9,7 @@ from backends.store.memory import MemoryStore
 from backends.testing.timing import takes_less_than
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.store import Store
-from coupon.web.bulkhead import PAUSE_MAX_MS, SLOW_MS, UNGUARDED, Guard, guarded
+from coupon.web.bulkhead import PAUSE_MAX_MS, SLOW_MS, UNGUARDED, Bulkhead, guarded
 from tests.coupons import a_coupon
 
 LIMIT, PATIENCE_MS = 3, 10_000
@@ -54,7 +54,7 @@ def store():
 
 @pytest.fixture
 def bounded(store, timer):
-    return guarded(Store, store, Guard("store", LIMIT, PATIENCE_MS, timer))
+    return guarded(Store, store, Bulkhead("store", LIMIT, PATIENCE_MS, timer))
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_who_comes_beyond_the_limit_waits_for_those_who_will_soon_be_done(pool, 
 
 
 def test_who_waits_for_a_place_does_so_no_longer_than_the_patience(pool, store):
-    bounded = guarded(Store, store, Guard("store", LIMIT, 100))
+    bounded = guarded(Store, store, Bulkhead("store", LIMIT, 100))
     hang(pool, bounded, store)
     takes_less_than(2, lambda: refused(bounded))
 

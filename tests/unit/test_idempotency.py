@@ -4,7 +4,7 @@ import pytest
 
 from backends.cache.memory import MemoryCache
 from coupon.acceptance.idempotency import IdempotencyKeyReused, IdempotencyKeys
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.runtime.cache_entries import CacheOrAway
 
 ONE, OTHER = "k" * 12 + "wordsofit", "k" * 12 + "another1"
@@ -12,7 +12,7 @@ ONE, OTHER = "k" * 12 + "wordsofit", "k" * 12 + "another1"
 
 @pytest.fixture
 def keys():
-    return IdempotencyKeys(CacheOrAway(MemoryCache()), Mint("a secret for tests only"), 24)
+    return IdempotencyKeys(CacheOrAway(MemoryCache()), CodeDeriver("a secret for tests only"), 24)
 
 
 def is_bound(keys):

@@ -11,7 +11,7 @@ from coupon.acceptance.service import CommandService
 from coupon.bulk import importer as importing
 from coupon.bulk.csv_rows import BadRow, open_rows
 from coupon.bulk.duplicates import DuplicateFinder
-from coupon.bulk.importer import Counts, Importer, RejectedRows, check, checked_rows
+from coupon.bulk.importer import Counts, Importer, RejectedRows, checked_rows, find_duplicates
 from coupon.cli import import_file
 from coupon.domain.model import CHUNK, Day, Kind
 from coupon.domain.serialization import decode_command
@@ -56,7 +56,7 @@ class Desk:
         pause = self.work if pause == "work" else pause
         importer = Importer(self.service, self.backends.store, self.bad.append, pause, self.waiting_for)
         with open_rows(str(self.path)) as file, DuplicateFinder(self.path.stat().st_size) as finder:
-            check(file, finder, lambda _: None)
+            find_duplicates(file, finder, lambda _: None)
             return importer.run(checked_rows(file, finder.duplicates()), on_progress)
 
     def waiting_for(self, role: str) -> Callable[[BackendUnavailable], None]:
@@ -82,7 +82,7 @@ def desk(tmp_path) -> Iterator[Desk]:
             "COUPON_CONF": "conf/test.env",
             "COUPON_HEARTBEAT_FILE": str(tmp_path / "worker.heartbeat"),
             "COUPON_LOG_LEVEL": "error",
-            "COUPON_QUEUE_URL": "memory://?partitions=1",  # of two imports, the first is carried out first
+            "COUPON_QUEUE_URL": "memory://?partitions=1",  # of two imports, the first is applied first
         }
     )
     backends = open_backends(loaded)
@@ -167,7 +167,7 @@ def test_without_waiting_each_row_is_compared_before(desk, monkeypatch):
 
 
 def test_a_coupon_issued_between_two_imports_on_their_way_is_not_reset(desk):
-    """The second import was published before the first was carried out."""
+    """The second import was published before the first was applied."""
     desk.run(f"{code(1)}, {DAYS}", pause=None)
     desk.run(pause=None)
     desk.worker.run_once(poll_s=0)

@@ -7,17 +7,17 @@ import pytest
 from backends.cache.memory import MemoryCache
 from backends.queue.memory import MemoryQueue
 from backends.store.memory import MemoryStore
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import Kind, transition
 from coupon.domain.topics import INVALIDATE
 from coupon.ports.backend import BackendUnavailable
 from coupon.runtime.cache_entries import UNFENCED, Claim, Confirmed, Entries, cache_key
-from coupon.worker.cache_invalidator import Invalidation
+from coupon.worker.cache_invalidator import CacheInvalidator
 from tests.coupons import a_command, a_coupon
 from tests.worker.faults import Faulty, away
 
 ONE, OTHER = "A" * 19, "B" * 19
-MINT = Mint("a secret for tests only")
+MINT = CodeDeriver("a secret for tests only")
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Place:
 
     cache: Faulty
     queue: MemoryQueue
-    invalidation: Invalidation
+    invalidation: CacheInvalidator
     now: int = 0
 
     def holds(self) -> list[str]:
@@ -49,7 +49,7 @@ def place():
         store.save_many([transition(a_coupon(code), a_command(Kind.ISSUE, "i", code=code))._replace(revision=2)])
         lost = transition(a_coupon(code), a_command(Kind.ISSUE, "j", code=code, user_id="bob"))
         cache.put(cache_key(code), Entries(MINT).encode(code, Confirmed(lost)), 100)
-    place = Place(cache, queue, Invalidation(cache, store, queue, MINT, 100, lambda: place.now))
+    place = Place(cache, queue, CacheInvalidator(cache, store, queue, MINT, 100, lambda: place.now))
     return place
 
 
@@ -116,8 +116,8 @@ def test_what_cannot_be_removed_is_owed_and_the_cache_left_alone_until_it_answer
 
 
 def test_a_topic_that_is_yet_to_be_made_is_waited_for(place):
-    """What was carried out is not to be taken for what can never be."""
-    invalidation = Invalidation(place.cache, MemoryStore(), MemoryQueue(), MINT, 100, lambda: 0)
+    """What was applied is not to be taken for what can never be."""
+    invalidation = CacheInvalidator(place.cache, MemoryStore(), MemoryQueue(), MINT, 100, lambda: 0)
     place.cache.down = True
     with pytest.raises(BackendUnavailable, match="coupon init"):
         invalidation.invalidate([ONE])

@@ -12,8 +12,8 @@ from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
 
 from backends.queue.kafka_assignor import FairAssignor
 from backends.queue.kafka_consumer import ASSIGNORS
-from backends.queue.kafka_coordinator import PatientCoordinator
-from backends.queue.rules import quota
+from backends.queue.kafka_coordinator import JoinResultFix
+from backends.queue.partitions import fair_share
 
 TOPICS = ["commands", "reindex"]
 names = st.sampled_from([f"member-{number}" for number in range(5)])
@@ -41,7 +41,7 @@ def test_nobody_gets_what_another_one_has_yet_and_after_two_rounds_each_has_its_
     second = assigned(partitions, members, {place: name for name, places in first.items() for place in places})
     for topic in TOPICS:
         for name in members:
-            due, had = quota(topic, partitions, name, members), owned_by(name, owners)
+            due, had = fair_share(topic, partitions, name, members), owned_by(name, owners)
             assert len(of(topic, second[name])) == due
             assert len(of(topic, first[name] & had)) == min(due, len(of(topic, had)))
 
@@ -60,7 +60,7 @@ def test_what_is_as_it_should_be_stays_so():
     assert {place: name for name, places in shares.items() for place in places} == owners
 
 
-class Member(PatientCoordinator):
+class Member(JoinResultFix):
     """A coordinator that talks to nobody, and whose last assignment said more than it has."""
 
     def __init__(self, held, member_id="a member"):

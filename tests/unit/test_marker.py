@@ -3,14 +3,14 @@
 import pytest
 
 from backends.store.memory import MemoryStore
-from coupon.applying.apply import create_all
-from coupon.domain.codes import Mint
+from coupon.applying.apply import apply_creations
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import WHOLE
 from coupon.ports.backend import BackendUnavailable
 from tests.coupons import a_coupon, a_creation
 from tests.worker.faults import Faulty, away
 
-MINT = Mint("a secret of the tests")
+MINT = CodeDeriver("a secret of the tests")
 A, B, C, D = (letter * 19 for letter in "ABCD")
 
 
@@ -30,14 +30,14 @@ def batches(store):
 
 
 def test_a_new_chunk_is_whole(store):
-    create_all(store, [chunk(A, B, C), chunk(D)], MINT)
+    apply_creations(store, [chunk(A, B, C), chunk(D)], MINT)
     assert batches(store) == {A: 9, B: 9, C: WHOLE, D: WHOLE}
 
 
 @pytest.mark.parametrize("there", [A, B])
 def test_a_chunk_of_which_some_were_there_is_not(store, there):
     store.save_many([a_coupon(there, batch=7)])
-    create_all(store, [chunk(A, B, C), chunk(D)], MINT)
+    apply_creations(store, [chunk(A, B, C), chunk(D)], MINT)
     assert batches(store) == {A: 9, B: 9, C: 9, D: WHOLE} | {there: 7}
 
 
@@ -45,21 +45,21 @@ def test_a_chunk_that_was_carried_out_in_part_and_is_delivered_again_is_whole(st
     faulty = Faulty(store)
     faulty.before["save_many"] = [None, away()]
     with pytest.raises(BackendUnavailable):
-        create_all(faulty, [chunk(A, B, C)], MINT)
+        apply_creations(faulty, [chunk(A, B, C)], MINT)
     assert batches(store) == {A: 9, B: 9}
-    create_all(store, [chunk(A, B, C)], MINT)
+    apply_creations(store, [chunk(A, B, C)], MINT)
     assert batches(store) == {A: 9, B: 9, C: WHOLE}
 
 
 def test_a_chunk_that_is_delivered_twice_at_once_is_whole(store):
-    create_all(store, [chunk(A, B), chunk(A, B)], MINT)
+    apply_creations(store, [chunk(A, B), chunk(A, B)], MINT)
     assert batches(store) == {A: 9, B: WHOLE}
 
 
 @pytest.mark.parametrize("shared", [A, B])
 def test_of_two_imports_with_a_common_code_one_has_it(store, shared):
     """It may be the other one's marker, too."""
-    create_all(store, [chunk(A, B), chunk(shared, C, operation="another")], MINT)
+    apply_creations(store, [chunk(A, B), chunk(shared, C, operation="another")], MINT)
     assert batches(store)[C] == 9
 
 
@@ -67,18 +67,18 @@ def test_a_marker_that_another_made_a_moment_before_tells_nothing(store):
     """In the same part: as one of its own coupons, which is not its marker."""
     creation = a_creation(amount=2, size=2, mint=MINT.fingerprint)
     first, last = MINT.codes(creation.operation, 0, 2)
-    create_all(store, [creation, chunk(B, A, operation="another"), chunk(C, first), chunk(D, B)], MINT)
+    apply_creations(store, [creation, chunk(B, A, operation="another"), chunk(C, first), chunk(D, B)], MINT)
     assert batches(store) == {first: 2, last: 2, B: 9, A: 9, C: 9, D: 9}
 
 
 def test_the_marker_of_a_creation_has_the_number_of_its_coupons(store):
     codes = list(MINT.codes("birth", 0, 3))
-    create_all(store, [a_creation(amount=3, size=3, mint=MINT.fingerprint)], MINT)
+    apply_creations(store, [a_creation(amount=3, size=3, mint=MINT.fingerprint)], MINT)
     assert batches(store) == dict.fromkeys(codes, 3)
 
 
 def test_of_two_chunks_with_one_marker_it_tells_of_the_one_that_has_it(store):
     store.save_many([a_coupon(A)])
-    create_all(store, [chunk(A, B), chunk(C, B, operation="another")], MINT)
+    apply_creations(store, [chunk(A, B), chunk(C, B, operation="another")], MINT)
     assert store.get_many([B])[B].created_by == "import"
     assert batches(store)[B] == 9

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from coupon.acceptance.queries import AGAIN, ROUNDS, Queries
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.serialization import document
 from tests.coupons import a_coupon
 
@@ -47,7 +47,7 @@ class Shelf:
 
 
 def walked(shelf, limit):
-    queries = Queries(shelf, None, Mint("a secret"), ZoneInfo("UTC"))
+    queries = Queries(shelf, None, CodeDeriver("a secret"), ZoneInfo("UTC"))
     page = queries.held_by("ann", limit, None)
     pages = [page.items]
     while page.next is not None:
@@ -80,7 +80,7 @@ def test_an_index_full_of_what_is_none_is_asked_only_so_often_for_a_page():
     bad = {f"{number:019d}": document(a_coupon(f"{number:019d}", version=0)) for number in range(ROUNDS * AGAIN)}
     last = document(a_coupon("Z" * 19))
     shelf = Shelf(bad | {"Z" * 19: last})
-    page = Queries(shelf, None, Mint("a secret"), ZoneInfo("UTC")).held_by("ann", 1, None)
+    page = Queries(shelf, None, CodeDeriver("a secret"), ZoneInfo("UTC")).held_by("ann", 1, None)
     assert (page.items, shelf.asked) == ([], ROUNDS)
     assert page.next is not None
     assert walked(shelf, 1) == ["Z" * 19]
@@ -88,5 +88,5 @@ def test_an_index_full_of_what_is_none_is_asked_only_so_often_for_a_page():
 
 def test_documents_with_fields_of_a_later_version_are_given_whole():
     later = GOOD[CODES[0]] | {"colour": "red"}
-    page = Queries(Shelf({CODES[0]: later}), None, Mint("a secret"), ZoneInfo("UTC")).held_by("ann", 10, None)
+    page = Queries(Shelf({CODES[0]: later}), None, CodeDeriver("a secret"), ZoneInfo("UTC")).held_by("ann", 10, None)
     assert page.items == [later]

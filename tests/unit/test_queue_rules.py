@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.queue.rules import Holdings, partition_of, quota
+from backends.queue.partitions import AssignedPartitions, fair_share, partition_of
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Position
 
@@ -20,21 +20,21 @@ def test_a_key_goes_where_it_went_in_older_versions(key, partition):
 
 @given(st.integers(0, 64), st.sets(st.text(min_size=1), min_size=1, max_size=12))
 def test_quotas_are_fair_and_add_up_to_all_partitions(partitions, members):
-    quotas = [quota("t", partitions, member, members) for member in members]
+    quotas = [fair_share("t", partitions, member, members) for member in members]
     assert sum(quotas) == partitions
     assert max(quotas) - min(quotas) <= 1
 
 
 def test_topics_of_one_partition_do_not_all_go_to_the_same_member():
     members = {f"member-{n}" for n in range(4)}
-    owners = {member for topic in "abcdefghijkl" for member in members if quota(topic, 1, member, members)}
+    owners = {member for topic in "abcdefghijkl" for member in members if fair_share(topic, 1, member, members)}
     assert len(owners) > 1
 
 
 @pytest.fixture
-def holdings() -> Holdings:
+def holdings() -> AssignedPartitions:
     """One partition, taken at 10, delivered up to 20, and committed up to 15."""
-    holdings = Holdings()
+    holdings = AssignedPartitions()
     holdings.take(HERE, 10)
     holdings.deliver(HERE, 20)
     holdings.commit({HERE: 15})

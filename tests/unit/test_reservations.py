@@ -9,10 +9,10 @@ from backends.cache.memory import MemoryCache
 from backends.queue.memory import MemoryQueue
 from backends.store.memory import MemoryStore
 from coupon.acceptance.fences import Fences
-from coupon.acceptance.reservations import Busy, Reservations, extends
-from coupon.domain.codes import Mint
+from coupon.acceptance.reservations import CouponBusy, Reservations, extends
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import Coupon, Kind, transition
-from coupon.domain.protocol import settle
+from coupon.domain.protocol import decide
 from coupon.domain.serialization import Malformed, encode_coupon
 from coupon.domain.topics import GROUP
 from coupon.ports.queue import Message, Position
@@ -27,8 +27,8 @@ CANCELLED = transition(ISSUED, a_command(Kind.CANCEL, "c", "i", 2))
 ISSUED_BY_ANOTHER = transition(BORN, a_command(Kind.ISSUE, "j"))
 ISSUED_TO_ANOTHER = transition(BORN, a_command(Kind.ISSUE, "i", user_id="bob"))
 CANCELLED_AFTER_ANOTHER = transition(ISSUED_BY_ANOTHER, a_command(Kind.CANCEL, "c", "j", 2, accepted_at=NOW + 9))
-_, LOST = settle(ISSUED_BY_ANOTHER, a_command(Kind.ISSUE, "i"), wait=False)
-_, AHEAD = settle(ISSUED, a_command(Kind.CANCEL, "c", "ghost", 2), wait=False)
+_, LOST = decide(ISSUED_BY_ANOTHER, a_command(Kind.ISSUE, "i"), wait=False)
+_, AHEAD = decide(ISSUED, a_command(Kind.CANCEL, "c", "ghost", 2), wait=False)
 
 
 @pytest.mark.parametrize("stored", [BORN, ISSUED, CANCELLED])
@@ -64,7 +64,7 @@ class Room:
         self.store.save_many([BORN])
         loaded = settings.load({"COUPON_CONF": "conf/test.env"})
         self.settings = replace(loaded, cache_ttl_s=60, reservation_ttl_s=5, reservation_wait_ms=100)
-        self.mint = Mint(self.settings.secret)
+        self.mint = CodeDeriver(self.settings.secret)
         self.consumer = self.queue.consumer(["commands"], GROUP)
 
     def process(self) -> Reservations:
@@ -81,7 +81,7 @@ class Room:
         """A command that waits."""
         self.queue.publish([Message("commands", CODE, b"{}")])
 
-    def carry_out(self) -> None:
+    def apply(self) -> None:
         """What waits is committed."""
         for delivery in self.consumer.poll(100, 0):
             self.consumer.commit({Position(delivery.topic, delivery.partition): delivery.offset + 1})
@@ -130,10 +130,10 @@ def test_after_a_wipe_the_store_is_believed_once_the_workers_have_passed_what_wa
     room.cache.close()
     room.cache._closed = False
     for reservations_ in (reservations, room.process()):
-        with pytest.raises(Busy):
+        with pytest.raises(CouponBusy):
             accept(reservations_, ISSUED)
     assert isinstance(room.entry(), Claim)
-    room.carry_out()
+    room.apply()
     room.ms += 100
     assert accept(reservations, ISSUED)
 
@@ -145,7 +145,7 @@ def test_a_wipe_between_the_read_and_the_reservation_is_seen(room, reservations)
     room.cache._closed = False
     assert reservations.reserve(snapshot, ISSUED) is None
     assert isinstance(room.entry(), Claim)
-    with pytest.raises(Busy):
+    with pytest.raises(CouponBusy):
         reservations.read(CODE, "i")
 
 
@@ -169,9 +169,9 @@ def test_an_eviction_is_seen(room):
     room.publish()
     room.cache.delete_many([cache_key(CODE)])
     evictions = 1
-    with pytest.raises(Busy):
+    with pytest.raises(CouponBusy):
         accept(reservations, ISSUED)
-    room.carry_out()
+    room.apply()
     room.ms += 100
     assert accept(reservations, ISSUED)
     for _ in range(2):
@@ -186,12 +186,12 @@ def test_an_entry_whose_life_is_over_is_no_proof_while_the_workers_are_as_far_be
     room.publish()
     for _ in range(60):
         room.ms += 1_000
-        with suppress(Busy):
+        with suppress(CouponBusy):
             reservations.read("B" * 19, "x")
     assert room.entry() is None
-    with pytest.raises(Busy):
+    with pytest.raises(CouponBusy):
         reservations.read(CODE, "x")
-    room.carry_out()
+    room.apply()
     room.ms += 100
     assert reservations.read(CODE, "x").coupon == BORN
 
@@ -206,7 +206,7 @@ def test_a_claim_of_another_process_is_shared_and_replaced_by_one(room):
 
 
 def test_a_fence_that_can_never_be_passed_is_set_anew(room, reservations):
-    """Its topic was made anew, or is another layout's."""
+    """Its topic was recreated, or is another layout's."""
     entries = Entries(room.mint)
     for fence in [(("commands", 0, 99), ("commands", 1, 0)), (("issue", 0, 0),)]:
         room.cache.delete_many([cache_key(CODE)])
@@ -215,10 +215,10 @@ def test_a_fence_that_can_never_be_passed_is_set_anew(room, reservations):
 
 
 def test_what_the_workers_had_committed_is_not_believed_for_long(room, reservations):
-    """A topic may be made anew, and begins at 0 then."""
+    """A topic may be recreated, and begins at 0 then."""
     for _ in range(3):
         room.publish()
-    room.carry_out()
+    room.apply()
     fences = Fences(room.queue, "single", lambda: room.ms)
     fence = fences.of(CODE)
     assert fences.passed(fence)
@@ -230,7 +230,7 @@ def test_what_the_workers_had_committed_is_not_believed_for_long(room, reservati
 
 def test_nobody_builds_on_what_is_not_acknowledged(room, reservations):
     assert reservations.reserve(reservations.read(CODE, "i"), ISSUED)
-    with pytest.raises(Busy):
+    with pytest.raises(CouponBusy):
         reservations.read(CODE, "x")
     own = room.process().read(CODE, "i")
     assert (own.coupon, own.own) == (ISSUED, True)
@@ -240,14 +240,14 @@ def test_a_provisional_entry_that_ran_out_becomes_a_claim(room, reservations):
     """Its command may be in the queue: the store is believed only behind it."""
     reservation = reservations.reserve(reservations.read(CODE, "i"), ISSUED)
     room.publish()
-    with pytest.raises(Busy):
+    with pytest.raises(CouponBusy):
         reservations.read(CODE, "x")
     room.ms += room.settings.reservation_ttl_s * 1000
-    with pytest.raises(Busy):
+    with pytest.raises(CouponBusy):
         reservations.read(CODE, "x")
     assert isinstance(room.entry(), Claim)
     assert not reservations.confirm(reservation)
-    room.carry_out()
+    room.apply()
     room.ms += 100
     assert reservations.read(CODE, "x").fresh
 
@@ -256,7 +256,7 @@ def test_no_clock_tells_how_long_a_provisional_entry_is_good_but_the_own_of_who_
     reservations.reserve(reservations.read(CODE, "i"), ISSUED)
     room.ms += 50_000
     late = room.process()
-    with pytest.raises(Busy):
+    with pytest.raises(CouponBusy):
         late.read(CODE, "x")
     assert room.entry() == Provisional(ISSUED)
 
@@ -285,8 +285,8 @@ def test_what_the_queue_has_certainly_not_got_leaves_a_claim(room, reservations)
         b"C{",
         b"C" + encode_coupon(ISSUED),
         b"x" * 8 + b"C" + encode_coupon(ISSUED),
-        Entries(Mint("another secret, long enough")).encode(CODE, Confirmed(ISSUED)),
-        Entries(Mint("known-to-everybody-and-only-for-tests")).encode("B" * 19, Confirmed(ISSUED)),
+        Entries(CodeDeriver("another secret, long enough")).encode(CODE, Confirmed(ISSUED)),
+        Entries(CodeDeriver("known-to-everybody-and-only-for-tests")).encode("B" * 19, Confirmed(ISSUED)),
     ],
     ids=["empty", "no JSON", "not sealed", "sealed by nobody", "another secret", "another coupon's"],
 )
@@ -297,7 +297,7 @@ def test_what_was_not_written_here_is_not_believed_and_becomes_a_claim(room, res
 
 
 def test_an_entry_of_one_coupon_is_none_of_another():
-    entries = Entries(Mint("a secret for tests only"))
+    entries = Entries(CodeDeriver("a secret for tests only"))
     with pytest.raises(Malformed):
         entries.decode("B" * 19, entries.encode(CODE, Confirmed(BORN)))
 
@@ -310,11 +310,11 @@ def test_ones_own_reservation_is_not_gone_on_with_when_it_may_build_on_what_was_
     room.cache._closed = False
     begun = transition(BORN, a_command(Kind.ISSUE, "k", number=BORN.next_number(fresh=True)))
     room.cache.add(cache_key(CODE), Entries(room.mint).encode(CODE, Provisional(begun)), 60)
-    with pytest.raises(Busy):
+    with pytest.raises(CouponBusy):
         reservations.read(CODE, "k")
-    room.carry_out()
+    room.apply()
     room.ms += 1_000
     assert reservations.read(CODE, "k").own
     room.store.save_many([ISSUED._replace(revision=BORN.revision + 1)])
-    with pytest.raises(Busy):
+    with pytest.raises(CouponBusy):
         reservations.read(CODE, "k")

@@ -5,7 +5,16 @@ from structlog.testing import capture_logs
 
 from coupon.web import slow_clients as slowness
 from coupon.web.connection import Connection, Waits
-from coupon.web.slow_clients import BYTES_A_SECOND, CROWDED, GRACE_S, SAY_EVERY_S, Slowness, begin, extend, first_to_go
+from coupon.web.slow_clients import (
+    BYTES_A_SECOND,
+    CROWDED,
+    GRACE_S,
+    SAY_EVERY_S,
+    SlowClients,
+    begin,
+    extend,
+    first_to_go,
+)
 
 
 class Clock:
@@ -40,7 +49,7 @@ def connect():
 
 
 def test_one_line_in_five_seconds_counts_what_was_closed_and_what_is_held(clock, connect):
-    told = Slowness(clock)
+    told = SlowClients(clock)
     held = [connect(Waits.BODY), connect(Waits.NEXT), connect(Waits.END)]
     with capture_logs() as lines:
         for waits, peer in ((Waits.HEAD, "10.0.0.1"), (Waits.BODY, "10.0.0.2"), (Waits.BODY, "10.0.0.2")):
@@ -69,7 +78,7 @@ def test_one_line_in_five_seconds_counts_what_was_closed_and_what_is_held(clock,
     ("waits", "number", "is_told"), [(Waits.FIRST, 9, 0), (Waits.FIRST, 10, 1), (Waits.NEXT, 50, 0)]
 )
 def test_what_clients_do_every_day_is_not_told(clock, connect, waits, number, is_told):
-    told = Slowness(clock)
+    told = SlowClients(clock)
     with capture_logs() as lines:
         for _ in range(2):
             for _ in range(number):

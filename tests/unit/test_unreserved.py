@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from coupon.acceptance.reservations import Busy
-from coupon.acceptance.uncached import TOGETHER_MAX, WAIT_MS, Unreserved
+from coupon.acceptance.reservations import CouponBusy
+from coupon.acceptance.uncached import TOGETHER_MAX, WAIT_MS, UncachedCommands
 from coupon.domain.model import Kind
 from coupon.ports.backend import BackendUnavailable
 from tests.coupons import a_command, a_coupon
@@ -38,7 +38,7 @@ class Counter:
 
     def __init__(self) -> None:
         self.fences, self.ms, self.decided, self.published = Fences(), 0, 0, []
-        self.unreserved = Unreserved(Shelf(), self.fences, self.publish, self.sleep, lambda: self.ms)
+        self.unreserved = UncachedCommands(Shelf(), self.fences, self.publish, self.sleep, lambda: self.ms)
 
     def sleep(self, seconds):
         self.ms += max(1, round(seconds * 1000))
@@ -59,7 +59,7 @@ def counter():
 
 def test_while_something_waits_nothing_is_decided(counter):
     counter.fences.end = 1
-    with pytest.raises(Busy):
+    with pytest.raises(CouponBusy):
         counter.unreserved.change(COUPON.code, counter.decide)
     assert (counter.decided, counter.published) == (0, [])
     assert WAIT_MS <= counter.ms < 2 * WAIT_MS
@@ -77,17 +77,17 @@ def test_of_those_who_would_wait_beyond_a_few_each_is_told_to_try_again_at_once(
     def held(coupon):
         inside.wait(10)
         leave.wait(10)
-        raise Busy(COUPON.code)
+        raise CouponBusy(COUPON.code)
 
     def ask():
-        with pytest.raises(Busy):
+        with pytest.raises(CouponBusy):
             counter.unreserved.change(COUPON.code, held)
 
     waiting = [threading.Thread(target=ask) for _ in range(TOGETHER_MAX)]
     for thread in waiting:
         thread.start()
     inside.wait(10)
-    with pytest.raises(Busy):
+    with pytest.raises(CouponBusy):
         counter.unreserved.change(COUPON.code, counter.decide)
     assert counter.decided == 0
     leave.set()

@@ -214,7 +214,7 @@ def test_a_coupon_at_its_bounds_comes_back():
 
 
 def test_whatever_a_command_may_hold_a_coupon_may_hold():
-    """What was carried out can be read again."""
+    """What was applied can be read again."""
     long = "x" * NAME_MAX
     command = a_command(Kind.ISSUE, long, user_id=long, actor=long, accepted_at=INSTANT_MAX)
     coupon = transition(a_coupon(), decode_command(encode_command(command)))

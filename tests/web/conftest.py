@@ -136,7 +136,7 @@ def worker(settings, backends, clock) -> Worker:
 
 @pytest.fixture
 def drain(worker) -> Callable[[], None]:
-    """Carry out all that was accepted."""
+    """Apply all that was accepted."""
 
     def run() -> None:
         while worker.run_once(poll_s=0.01):

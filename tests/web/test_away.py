@@ -18,7 +18,7 @@ def test_without_search_commands_go_on_and_lists_can_not_be_had(api, code, backe
 
 
 def test_without_a_cache_nothing_is_refused(api, code, backends, working):
-    """The answer comes once it is carried out, so that the next command builds on it."""
+    """The answer comes once it is applied, so that the next command builds on it."""
     backends.cache.close()
     assert api.create().status_code == 202
     for kind in ("issue", "use", "cancel_use", "cancel"):

@@ -5,7 +5,7 @@ import pytest
 
 from backends.testing.timing import takes_less_than
 from coupon.domain.clock import now_ms
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Message
 from coupon.runtime.worker_registry import living
@@ -111,7 +111,7 @@ def test_topics_without_a_living_worker_are_named(api, backends, settings, worke
     assert problems_of(api, "worker") == []
     timer.ahead_ms += FRESH_MS
     worker._consumer.close()
-    backends.cache.delete_many(living(backends.cache, Mint(settings.secret)))
+    backends.cache.delete_many(living(backends.cache, CodeDeriver(settings.secret)))
     Worker(backends, settings, ["commands"]).run_once(poll_s=0.01)
     answer = api.get("/readyz")
     assert answer.json["dependencies"]["worker"]["status"] == "down"

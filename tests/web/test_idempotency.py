@@ -34,10 +34,10 @@ def lose(backends):
 
 
 @pytest.mark.parametrize("other", [{"amount": 3}, {"first": "2026-11-02"}, {"last": "2027-06-30"}])
-@pytest.mark.parametrize("carried_out", [False, True])
-def test_a_key_of_a_creation_is_of_no_other_creation(api, drain, other, carried_out):
+@pytest.mark.parametrize("applied", [False, True])
+def test_a_key_of_a_creation_is_of_no_other_creation(api, drain, other, applied):
     first = api.create(amount=2, **KEY)
-    if carried_out:
+    if applied:
         drain()
     assert refused(api.create(**{"amount": 2, **other}, **KEY)) == REUSED
     assert api.create(amount=2, **KEY).json == first.json

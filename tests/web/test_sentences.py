@@ -3,7 +3,7 @@
 import pytest
 
 from coupon.domain.model import Reason
-from coupon.domain.protocol import Found, Standing
+from coupon.domain.protocol import AttemptState, AttemptStatus
 from coupon.web.problems import TITLES
 from tests.web.conftest import TODAY
 from tests.web.problems import problem
@@ -91,7 +91,7 @@ def test_after_acceptance_as_much_is_told_as_is_known(
     api.issue(code)
     drain()
     monkeypatch.setattr("coupon.acceptance.service.transition", lambda coupon, command: coupon)
-    monkeypatch.setattr("coupon.acceptance.operations.outcome", lambda *_: Found(Standing.REJECTED, reason))
+    monkeypatch.setattr("coupon.acceptance.operations.outcome", lambda *_: AttemptStatus(AttemptState.REJECTED, reason))
     answer = api.client.put(
         f"/v1/coupons/{kind}",
         json={"couponCode": code} | ({"userId": "ann"} if kind == "issue" else {}),

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from coupon.acceptance.operations import ChangeAddress, CreationAddress
-from coupon.acceptance.requests import Caller, a_wish, command_of
+from coupon.acceptance.operations import ChangeRef, CreationRef
+from coupon.acceptance.requests import Caller, change_request, command_of
 from coupon.acceptance.service import CommandService
 from coupon.domain.model import Coupon, Day, Kind
-from coupon.domain.topics import OWED, all_topics, command_topics
+from coupon.domain.topics import OUTBOX, all_topics, command_topics
 from coupon.ports.backend import BackendUnavailable
 from coupon.runtime import settings
 from coupon.runtime.cache_entries import Claim, Entries, cache_key
@@ -78,7 +78,7 @@ class World:
     def coupons(self, amount: int = 1) -> list[str]:
         """New coupons, in the store."""
         address = self.service.create(amount, FIRST, LAST, SHOP)
-        assert isinstance(address, CreationAddress)
+        assert isinstance(address, CreationRef)
         self.drain()
         return self.service.codes(address, 0, amount)
 
@@ -87,11 +87,11 @@ class World:
 
     def rival(self, kind: Kind, code: str, user_id: str | None = None, key: str | None = None, **changes):
         """A command that was accepted on the coupon as the store has it, and whose reservation was lost since."""
-        wish = a_wish(kind, code, user_id, Caller("shop", key), self.service.mint)
+        wish = change_request(kind, code, user_id, Caller("shop", key), self.service.mint)
         zone = self.settings.timezone
         command = command_of(wish, self.stored(code), self.now, zone, fresh=True, reserved=True)._replace(**changes)
         self.service.publish(command)
-        return ChangeAddress(wish.operation, command.number, code)
+        return ChangeRef(wish.operation, command.number, code)
 
     def is_claimed(self, code: str) -> bool:
         """Whether the cache has nothing of the coupon but a claim."""
@@ -102,11 +102,11 @@ class World:
         return self.backends.store.get_many([code])[code]
 
     def waiting(self) -> list[bytes]:
-        """The messages of all commands in the queue, carried out or not."""
+        """The messages of all commands in the queue, applied or not."""
         return [d.value for topic in command_topics(self.settings.topics) for d in self.backends.queue.browse(topic)]
 
     def lag(self) -> int:
-        return self.backends.queue.lag([*command_topics(self.settings.topics), *OWED], "worker")
+        return self.backends.queue.lag([*command_topics(self.settings.topics), *OUTBOX], "worker")
 
 
 @pytest.fixture

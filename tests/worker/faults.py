@@ -8,7 +8,7 @@ from coupon.ports.backend import BackendUnavailable
 
 class Faulty:
     """Stands before a backend. ``fail[method]`` holds what to do at its next calls: an error to raise before the call
-    (``before``), one to raise after it was carried out (``after``: a lost reply), or None to let it pass."""
+    (``before``), one to raise after it was applied (``after``: a lost reply), or None to let it pass."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend

@@ -1,10 +1,10 @@
-"""A store made anew from a queue, and how it differs from what it was."""
+"""A store recreated from a queue, and how it differs from what it was."""
 
 from backends.store.memory import MemoryStore
 from coupon.bulk.queue_history import Recorded
 from coupon.bulk.restore import Counts, Restore
 from coupon.bulk.scan import pages
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import Coupon
 from coupon.domain.topics import all_topics
 from coupon.ports.queue import Queue
@@ -32,7 +32,7 @@ def restore(backends: Backends, settings: Settings, store: Store) -> Counts:
 
 def restore_from(queue: Queue, settings: Settings, store: Store) -> Counts:
     recorded = Recorded(queue, all_topics(settings.topics))
-    return Restore(queue, store, Mint(settings.secret), recorded).run()
+    return Restore(queue, store, CodeDeriver(settings.secret), recorded).run()
 
 
 def differences(before: Store, after: Store) -> dict[str, tuple[Coupon | None, Coupon | None]]:

@@ -3,7 +3,7 @@
 from random import Random
 
 from coupon.domain.clock import day_of
-from coupon.domain.model import Command, Coupon, CreateCoupons, Kind, Refused, transition
+from coupon.domain.model import ChangeCoupon, Coupon, CreateCoupons, Kind, Refused, transition
 from coupon.domain.serialization import encode_command
 from coupon.domain.topics import CREATION, LAYOUTS
 from coupon.ports.queue import Message
@@ -19,7 +19,7 @@ class Rivals:
         self._world, self._random = world, random
         self._topics = LAYOUTS[world.settings.topics]
         self._ideas: dict[str, list[Coupon]] = {}
-        self.sent: list[Command] = []
+        self.sent: list[ChangeCoupon] = []
 
     def create(self, size: int, operation: str) -> list[str]:
         mint = self._world.service.mint
@@ -59,10 +59,10 @@ class Rivals:
             self._publish(self._topics[command.kind], code, command)
         self.sent.append(command)
 
-    def _command(self, coupon: Coupon, *, fresh: bool) -> Command:
+    def _command(self, coupon: Coupon, *, fresh: bool) -> ChangeCoupon:
         kind = self._random.choice(CHANGES)
         self._world.now += self._random.randrange(5)
-        return Command(
+        return ChangeCoupon(
             kind=kind,
             operation=f"{self._random.getrandbits(64):020x}",
             code=coupon.code,
@@ -77,5 +77,5 @@ class Rivals:
             previous_number=coupon.number_at(coupon.version),
         )
 
-    def _publish(self, topic: str, key: str, command: Command | CreateCoupons) -> None:
+    def _publish(self, topic: str, key: str, command: ChangeCoupon | CreateCoupons) -> None:
         self._world.backends.queue.publish([Message(topic, key, encode_command(command))])

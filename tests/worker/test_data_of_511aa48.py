@@ -1,4 +1,4 @@
-"""A data folder and a queue with waiting commands as commit 511aa48 wrote them are read, and carried out as there."""
+"""A data folder and a queue with waiting commands as commit 511aa48 wrote them are read, and applied as there."""
 
 import json
 import shutil
@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from backends.store.memory import MemoryStore
-from coupon.acceptance.operations import CreationAddress
+from coupon.acceptance.operations import CreationRef
 from coupon.acceptance.requests import Caller
 from coupon.acceptance.service import CommandService
 from coupon.domain.model import Kind
-from coupon.domain.topics import OWED, all_topics, command_topics
+from coupon.domain.topics import OUTBOX, all_topics, command_topics
 from coupon.runtime import settings
 from coupon.runtime.wiring import open_backends
 from coupon.worker.worker import Worker
@@ -60,7 +60,7 @@ def house(layout, tmp_path):
 def drained(house, layout):
     loaded, backends = house
     worker = Worker(backends, loaded)
-    topics = [*command_topics(layout), *OWED]
+    topics = [*command_topics(layout), *OUTBOX]
     for _ in range(300):
         worker.run_once(0.02)
         if backends.queue.lag(topics, "worker") == 0:
@@ -114,7 +114,7 @@ def test_commands_go_on_from_there_and_their_ids_are_told_in_the_history(drained
     service, backends = drained
     for told in expected["told"]:
         address = service.operations.parse(told["address"])
-        if isinstance(address, CreationAddress):
+        if isinstance(address, CreationRef):
             continue
         (coupon,) = backends.store.get_many([address.code]).values()
         for version in range(1, coupon.version + 1):

@@ -7,18 +7,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from coupon.acceptance.creations import TOGETHER_MS
-from coupon.acceptance.operations import Forgotten, Status
-from coupon.acceptance.reservations import Busy
+from coupon.acceptance.operations import OutcomeExpired, Status
+from coupon.acceptance.reservations import CouponBusy
 from coupon.acceptance.service import REQUEST_MAX_MS
 from coupon.applying import dead_letters
-from coupon.domain.model import CHUNK, HISTORY_MAX, REJECTIONS_MAX, Command, Kind, Reason, Refused, transition
+from coupon.domain.model import CHUNK, HISTORY_MAX, REJECTIONS_MAX, ChangeCoupon, Kind, Reason, Refused, transition
 from coupon.domain.serialization import decode_command, encode_command
 from coupon.domain.topics import CREATION, REINDEX
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
 from coupon.ports.search import Query
 from coupon.runtime.cache_entries import Confirmed, Entries, cache_key
-from coupon.worker.checkpoint import TOLD_WITHIN_MS
+from coupon.worker.checkpoint import FLUSH_INTERVAL_MS
 from coupon.worker.worker import IDLE_S, PAUSE_S, POLL_S
 from tests.coupons import a_command, a_creation
 from tests.worker.conftest import FIRST, LAST, SHOP, a_world
@@ -59,7 +59,7 @@ def test_a_failure_before_or_after_any_step_loses_and_doubles_nothing(world, rol
     (code,) = shaken.coupons()
     addresses = the_chain(shaken, code)
     consumer = Faulty(shaken.worker._consumer)
-    shaken.worker._consumer = shaken.worker._progress._consumer = consumer
+    shaken.worker._consumer = shaken.worker._checkpoint._consumer = consumer
     faulty = {"store": store, "search": search, "consumer": consumer}[role]
     getattr(faulty, moment)[method] = [away(), away()]
     for _ in range(10):
@@ -89,7 +89,7 @@ def test_a_worker_that_died_before_its_commit_changes_nothing_the_second_time(wo
 
 @pytest.fixture
 def steps(world):
-    """A step of the worker, with a command to carry out, after so many milliseconds; what was left uncommitted then."""
+    """A step of the worker, with a command to apply, after so many milliseconds; what was left uncommitted then."""
     codes = iter(world.coupons(20))
 
     def step(after_ms=0):
@@ -102,7 +102,7 @@ def steps(world):
 
 
 def test_batches_share_a_commit_until_one_is_due(world, steps):
-    assert [steps(), steps(100), steps(TOLD_WITHIN_MS - 101), steps(1), steps()] == [1, 2, 3, 0, 1]
+    assert [steps(), steps(100), steps(FLUSH_INTERVAL_MS - 101), steps(1), steps()] == [1, 2, 3, 0, 1]
 
 
 def test_what_was_accepted_without_the_cache_is_committed_at_once(world):
@@ -134,10 +134,10 @@ def test_a_batch_that_is_enough_for_search_is_told_at_once_and_committed_later(e
         codes = world.coupons(5)
         for code in codes:
             world.change(Kind.ISSUE, code, "ann")
-        carried_out = 0
-        while carried_out < 5:
+        applied = 0
+        while applied < 5:
             assert documents(world, "ann") == []
-            carried_out += world.worker.run_once(poll_s=0)
+            applied += world.worker.run_once(poll_s=0)
         assert sorted(documents(world, "ann")) == sorted(codes)
         assert world.lag() == 5
         world.drain()
@@ -155,14 +155,14 @@ def test_a_poll_waits_no_longer_than_until_there_is_something_to_tell(world, ste
     steps()
     assert [asked_s(), asked_s()] == [IDLE_S, POLL_S]
     steps()
-    world.now += TOLD_WITHIN_MS - 30
+    world.now += FLUSH_INTERVAL_MS - 30
     assert asked_s() == 0.03
 
 
 def test_a_clock_that_is_put_back_makes_no_commit_late(world, steps):
     assert steps() == 1
     world.skew = -3_600_000
-    assert steps(TOLD_WITHIN_MS) == 0
+    assert steps(FLUSH_INTERVAL_MS) == 0
 
 
 def test_who_is_told_to_stop_commits_what_was_done(world, steps):
@@ -175,7 +175,7 @@ def test_who_is_told_to_stop_commits_what_was_done(world, steps):
 
 def test_who_cannot_commit_when_told_to_stop_leaves_all_the_same_and_it_is_done_again(world, steps):
     steps()
-    world.worker._progress._consumer = consumer = Faulty(world.worker._consumer)
+    world.worker._checkpoint._consumer = consumer = Faulty(world.worker._consumer)
     consumer.before["commit"] = [away()]
     stop = threading.Event()
     stop.set()
@@ -423,7 +423,7 @@ def test_a_queue_that_fails_is_not_taken_for_a_cache_that_is_away(world, monkeyp
     queue.before["ends"] = [away()] * 20
     with pytest.raises(BackendUnavailable):
         shaken.change(Kind.ISSUE, code, "ann", key="k")
-    assert [c for c in map(decode_command, world.waiting()) if isinstance(c, Command)] == []
+    assert [c for c in map(decode_command, world.waiting()) if isinstance(c, ChangeCoupon)] == []
 
 
 def test_a_key_is_free_again_when_its_request_is_refused_without_the_cache(world):
@@ -456,7 +456,7 @@ def test_a_request_that_was_held_up_for_too_long_reserves_nothing(world, monkeyp
 
     monkeypatch.setattr(world.service._reservations, "read", slowly)
     before = len(world.waiting())
-    with pytest.raises(Busy):
+    with pytest.raises(CouponBusy):
         world.change(Kind.ISSUE, code, "ann")
     assert len(world.waiting()) == before
     assert world.backends.cache.get(cache_key(code)) is None or world.is_claimed(code)
@@ -471,7 +471,7 @@ def test_a_publish_that_nobody_answered_for_leaves_the_coupon_to_its_retry_and_t
     queue.before["publish"] = [away()]
     with pytest.raises(BackendUnavailable):
         shaken.change(Kind.ISSUE, code, "ann", key="k")
-    with pytest.raises(Busy):
+    with pytest.raises(CouponBusy):
         shaken.change(Kind.ISSUE, code, "bob")
     shaken.change(Kind.ISSUE, code, "ann", key="k")
     shaken.drain()
@@ -479,7 +479,7 @@ def test_a_publish_that_nobody_answered_for_leaves_the_coupon_to_its_retry_and_t
     queue.before["publish"] = [away()]
     with pytest.raises(BackendUnavailable):
         shaken.change(Kind.USE, code)
-    with pytest.raises(Busy):
+    with pytest.raises(CouponBusy):
         shaken.change(Kind.CANCEL, code)
     shaken.waited_ms += shaken.settings.reservation_ttl_s * 1000
     shaken.change(Kind.CANCEL, code)
@@ -707,7 +707,7 @@ def test_an_attempt_that_lost_is_forgotten_though_a_later_one_of_the_same_operat
 
 @pytest.fixture
 def a_loser_in_the_cache(world):
-    """A world whose cache holds a command that lost, and whose cache is away while that is carried out."""
+    """A world whose cache holds a command that lost, and whose cache is away while that is applied."""
     cache = Faulty(world.backends.cache)
     world.worker._consumer.close()
     shaken = world.but(cache=cache)
@@ -803,7 +803,7 @@ def test_an_operation_beyond_the_history_is_said_to_be_forgotten_and_never_to_be
     for number in range(HISTORY_MAX):
         world.change(Kind.ISSUE if number % 2 else Kind.CANCEL, code, "ann" if number % 2 else None)
     world.drain()
-    with pytest.raises(Forgotten):
+    with pytest.raises(OutcomeExpired):
         world.service.operations.outcome(first)
 
 
@@ -874,7 +874,7 @@ def test_a_store_that_takes_a_part_at_a_time_is_not_waited_for_longer_and_longer
 
 
 def test_what_waits_is_not_committed_when_the_store_goes_away_behind_it(per_command, monkeypatch):
-    """Neither what waited before nor what has begun to, when a bug has the part carried out one by one."""
+    """Neither what waited before nor what has begun to, when a bug has the part applied one by one."""
     world, get_many = per_command, per_command.backends.store.get_many
     codes = world.coupons(3)
     world.worker._consumer.close()
@@ -944,7 +944,7 @@ def test_a_worker_told_to_stop_finishes_the_part_in_hand_only(world):
 
 
 def test_an_operation_accepted_again_is_not_taken_for_its_first_attempt_by_the_cache(world):
-    """Its first attempt is among the rejections, its second is not carried out yet: the cache is right, not behind."""
+    """Its first attempt is among the rejections, its second is not applied yet: the cache is right, not behind."""
     (code,) = world.coupons()
     world.change(Kind.ISSUE, code, "ann")
     world.backends.cache.delete_many([cache_key(code)])

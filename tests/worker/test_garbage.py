@@ -8,7 +8,7 @@ from coupon.applying import dead_letters
 from coupon.applying import safe_reads as reading
 from coupon.domain.model import Kind
 from coupon.domain.serialization import dump
-from coupon.domain.topics import OWED
+from coupon.domain.topics import OUTBOX
 from coupon.ports.queue import Message
 from coupon.ports.search import Query
 from coupon.ports.store import Unreadable
@@ -16,7 +16,7 @@ from tests.coupons import a_coupon
 from tests.worker.conftest import FIRST, LAST, SHOP
 
 
-@pytest.mark.parametrize("topic", OWED)
+@pytest.mark.parametrize("topic", OUTBOX)
 @pytest.mark.parametrize("owed", [["a b"], ["A" * 18], [""], [None], "A" * 19, ["A" * 19] * 501, {"A" * 19: 1}])
 def test_what_is_owed_and_is_no_list_of_codes_is_put_aside_and_stops_nothing(world, topic, owed):
     (code,) = world.coupons()
@@ -120,7 +120,7 @@ def test_a_creation_over_a_row_that_cannot_be_read_makes_all_others(world, logs)
 def test_what_is_owed_of_a_coupon_that_cannot_be_read_holds_up_no_other(world):
     spoilt, code = world.coupons(2)
     world.backends.store.spoil(spoilt)
-    for topic in OWED:
+    for topic in OUTBOX:
         world.backends.queue.publish([Message(topic, "k", dump([spoilt, code]))])
     world.drain()
     assert world.lag() == 0

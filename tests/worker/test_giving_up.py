@@ -1,4 +1,4 @@
-"""What cannot be carried out: each message is put aside once, and a partition that is no good stops no other."""
+"""What cannot be applied: each message is dead-lettered once, and a partition that is no good stops no other."""
 
 import json
 import threading
@@ -24,7 +24,7 @@ def letters(world):
     return list(dead_letters.browse(world.backends.queue))
 
 
-def put_aside(world):
+def dead_letter(world):
     """Letters as they are in the topic, each time that one was written."""
     return len(list(world.backends.queue.browse("dead-letters")))
 
@@ -55,7 +55,7 @@ def test_a_partition_full_of_poison_is_left_alone_loudly_and_the_others_go_on(wo
     world.drain()
     world.drain()
     assert all(world.stored(other).issued for other in others)
-    assert put_aside(world) == limit - 1
+    assert dead_letter(world) == limit - 1
     assert world.lag() == 2  # the last of them, and the command
     (call,) = [call for call in log.calls if call.method_name == "critical"]
     assert call.args == ("partition left alone",)
@@ -106,7 +106,7 @@ def test_bad_messages_of_several_partitions_make_no_row(environ):
 def test_one_bad_message_while_commits_fail_is_put_aside_once(world):
     (code,) = world.coupons()
     consumer = Faulty(world.worker._consumer)
-    world.worker._consumer = world.worker._progress._consumer = consumer
+    world.worker._consumer = world.worker._checkpoint._consumer = consumer
     consumer.before["commit"] = [away()] * 40
     world.backends.queue.publish([Message("commands", code, b"{")])
     failures = 0
@@ -117,7 +117,7 @@ def test_one_bad_message_while_commits_fail_is_put_aside_once(world):
             failures += 1
             world.worker.rewind()
     assert failures == 40
-    assert put_aside(world) == 1
+    assert dead_letter(world) == 1
     world.change(Kind.ISSUE, code, "ann")
     world.drain()
     assert world.stored(code).issued
@@ -187,7 +187,7 @@ def test_creations_of_two_secrets_are_all_carried_out_by_two_workers_in_turn(wor
 
 
 def test_messages_of_another_version_are_left_alone_and_not_put_aside(world):
-    """A field is missing that this version needs. The others, and what came before it, are carried out."""
+    """A field is missing that this version needs. The others, and what came before it, are applied."""
     codes = world.coupons(20)
     older = json.loads(encode_command(a_command(Kind.ISSUE, "i", code=codes[0])))
     del older["day"]
@@ -199,16 +199,16 @@ def test_messages_of_another_version_are_left_alone_and_not_put_aside(world):
     behind = {code for code in codes if position_of(world, code) == position_of(world, codes[0])}
     world.drain()
     world.drain()
-    assert put_aside(world) == 0
+    assert dead_letter(world) == 0
     assert world.stored(codes[0]).issued
     assert not world.stored(codes[0]).used
     assert all(world.stored(code).issued for code in codes if code not in behind)
-    assert "missing required field `day`" in world.worker._giving_up.left_alone[position_of(world, codes[0])]
+    assert "missing required field `day`" in world.worker._dead_letter_policy.left_alone[position_of(world, codes[0])]
     assert world.lag() >= 2
 
 
 def test_what_builds_on_a_command_that_was_put_aside_comes_back_with_it(world):
-    """Rejected, it would be so for ever."""
+    """Rejected, it would be so indefinitely."""
     (code,) = world.coupons()
     issue, use = world.change(Kind.ISSUE, code, "ann"), world.change(Kind.USE, code)
     undo = world.change(Kind.CANCEL_USE, code)
@@ -223,14 +223,14 @@ def test_what_builds_on_a_command_that_was_put_aside_comes_back_with_it(world):
     world.drain()
     world.backends.store.save_many = save_many
     world.worker._consumer.close()
-    assert [letter.reason for letter in letters(world)] == ["too large", *["what it builds on was put aside"] * 2]
+    assert [letter.reason for letter in letters(world)] == ["too large", *["what it builds on was dead-lettered"] * 2]
     dead_letters.replay(world.backends.queue, letters(world))
     world.drain(world.a_worker())
     assert [world.service.operations.outcome(address).status for address in (issue, use, undo)] == [Status.APPLIED] * 3
 
 
 def test_another_worker_knows_what_was_put_aside_before_it(world):
-    """The follower was accepted before, and is carried out by the next worker."""
+    """The follower was accepted before, and is applied by the next worker."""
     (code,) = world.coupons()
     world.change(Kind.ISSUE, code, "ann")
     world.change(Kind.USE, code)
@@ -251,7 +251,7 @@ def test_a_worker_that_read_the_letters_just_now_knows_of_those_that_came_since(
     """Another put the predecessor aside, and this one is given the follower a moment later."""
     (code,) = world.coupons()
     worker = world.worker
-    assert not worker._giving_up.was_put_aside("another")
+    assert not worker._dead_letter_policy.was_dead_lettered("another")
     world.change(Kind.ISSUE, code, "ann")
     world.change(Kind.USE, code)
     issue, use = [d for d in world.backends.queue.browse("commands") if d.key == code][-2:]
@@ -267,8 +267,8 @@ def test_a_worker_that_read_the_letters_just_now_knows_of_those_that_came_since(
 def test_only_new_letters_are_read_and_only_the_newest_are_remembered(world, monkeypatch):
     monkeypatch.setattr("coupon.worker.dead_letter_policy.OPERATIONS_MAX", 20)
     queue = Faulty(world.backends.queue)
-    monkeypatch.setattr(world.worker._giving_up, "_queue", queue)
-    giving_up = world.worker._giving_up
+    monkeypatch.setattr(world.worker._dead_letter_policy, "_queue", queue)
+    dead_letter_policy = world.worker._dead_letter_policy
 
     def put_aside_by_another(number):
         command = encode_command(a_command(Kind.ISSUE, f"op{number}", code="A" * 19))
@@ -276,23 +276,23 @@ def test_only_new_letters_are_read_and_only_the_newest_are_remembered(world, mon
 
     for number in range(100):
         put_aside_by_another(number)
-        giving_up.look_again()
-        assert giving_up.was_put_aside(f"op{number}")
-        assert not giving_up.was_put_aside("another")
+        dead_letter_policy.look_again()
+        assert dead_letter_policy.was_dead_lettered(f"op{number}")
+        assert not dead_letter_policy.was_dead_lettered("another")
     assert queue.calls.count("read") == 100
-    assert len(giving_up._operations) == 20
-    assert not giving_up.was_put_aside("op79")
-    assert giving_up.was_put_aside("op80")
+    assert len(dead_letter_policy._operations) == 20
+    assert not dead_letter_policy.was_dead_lettered("op79")
+    assert dead_letter_policy.was_dead_lettered("op80")
 
 
 def test_letters_of_a_topic_that_was_made_anew_are_read_from_its_beginning(world):
-    giving_up, queue = world.worker._giving_up, world.backends.queue
+    dead_letter_policy, queue = world.worker._dead_letter_policy, world.backends.queue
     for name in ("one", "two"):
         command = encode_command(a_command(Kind.ISSUE, name, code="A" * 19))
         letter = dead_letters.encode(Delivery("commands", 0, 0, "k", command), "bad", 0)
         queue.publish([letter] * (3 if name == "one" else 1))
-        giving_up.look_again()
-        assert giving_up.was_put_aside(name)
+        dead_letter_policy.look_again()
+        assert dead_letter_policy.was_dead_lettered(name)
         for position in queue.ends(["dead-letters"]):
             queue.logs[position] = []
 
@@ -305,7 +305,7 @@ def test_a_worker_does_not_begin_while_commands_wait_that_only_another_layout_re
     world.change(Kind.ISSUE, code, "ann")
     with pytest.raises(DeploymentError, match=r"1 messages wait in the topic 'commands', .*TOPICS=single drain"):
         per_command.worker.run(threading.Event())
-    assert put_aside(world) == 0
+    assert dead_letter(world) == 0
     world.drain()
     stop = threading.Event()
     per_command.worker = per_command.a_worker()

@@ -1,5 +1,5 @@
 """Thousands of commands wait, on the embedded files: all of them are delivered before the
-creations that they need, as may happen when an empty store is made anew from the queue."""
+creations that they need, as may happen when an empty store is recreated from the queue."""
 
 import pytest
 

@@ -46,7 +46,7 @@ def test_accepted_commands_are_not_lost_with_the_store(one_partition):
     world.backends.store._order.clear()
     for _ in range(40):
         world.look(world.worker, after_ms=30_000)
-    assert world.worker._giving_up.left_alone
+    assert world.worker._dead_letter_policy.left_alone
     assert len(list(dead_letters.browse(world.backends.queue))) == world.settings.dead_letters_in_a_row - 1
     assert lost(world, range(30)) == set()
 
@@ -89,7 +89,7 @@ def test_what_goes_on_waiting_though_it_is_hopeless_is_not_asked_for_all_the_tim
         published(world, "A")
         for _ in range(5):
             world.look(world.worker, after_ms=60_000)
-        assert world.worker._giving_up.left_alone
+        assert world.worker._dead_letter_policy.left_alone
         assert world.worker._waiting.due_in_ms() > 0
 
 
@@ -99,12 +99,12 @@ def test_one_by_one_nothing_is_lost_that_waits_in_a_partition_that_is_left_alone
     offsets = [published(world, letter) for letter in "AB"]
     world.look(world.worker)
     world.backends.queue.publish([Message("commands", "A", json.dumps({"kind": "issue"}).encode())])
-    monkeypatch.setattr(world.worker._giving_up, "_left_alone", {COMMANDS: "a test"})
+    monkeypatch.setattr(world.worker._dead_letter_policy, "_left_alone", {COMMANDS: "a test"})
 
     def fail(_):
         raise ValueError("a bug")
 
-    monkeypatch.setattr(world.worker._progress, "stored", fail)
+    monkeypatch.setattr(world.worker._checkpoint, "stored", fail)
     for _ in range(5):
         world.look(world.worker, after_ms=60_000)
     assert world.worker._waiting.places() == {(COMMANDS, offset) for offset in offsets}

@@ -174,7 +174,7 @@ def test_creations_that_earlier_versions_put_among_the_commands(environ):
 
 
 def test_the_messages_of_both_layouts_are_read(environ):
-    """The layout was changed, once all was carried out."""
+    """The layout was changed, once all was applied."""
     for world in a_world({**environ, "COUPON_TOPICS": "per-command"}):
         (code,) = world.coupons()
         world.change(Kind.ISSUE, code, "ann")

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from coupon.applying import dead_letters
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import Kind
 from coupon.domain.serialization import encode_command
 from coupon.ports.queue import Message
@@ -36,7 +36,7 @@ def one_partition(environ):
 
 @pytest.fixture
 def early(one_partition):
-    """A world in which nobody has carried out the creation, but a worker waits with a command on its coupon."""
+    """A world in which nobody has applied the creation, but a worker waits with a command on its coupon."""
     world = one_partition
     world.worker._consumer.close()
     world.workers.clear()
@@ -64,7 +64,7 @@ def test_a_planted_sign_puts_no_accepted_command_aside(early, secret):
         cache.put(NAME, msgspec.json.encode(sign), 86_400)
     else:
         cache.delete_many(["workers"])
-        tell(cache, Mint(secret), NAME, sign)
+        tell(cache, CodeDeriver(secret), NAME, sign)
     assert NAME not in living(cache, world.service.mint)
     assert look_five_times(world) == []
     world.a_worker("creation").run_once(poll_s=0)
@@ -83,7 +83,7 @@ def test_a_sign_of_another_name_is_none(early):
 
 
 def test_no_worker_is_believed_to_have_got_what_is_not_there(early):
-    """Its topic was made anew, for one."""
+    """Its topic was recreated, for one."""
     world, _ = early
     tell(world.backends.cache, world.service.mint, NAME, a_sign(creation=2, commands=1))
     assert look_five_times(world) == []

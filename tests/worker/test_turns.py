@@ -1,4 +1,4 @@
-"""Commands and creations take turns: a large creation holds up nobody's command, and is carried out all the same."""
+"""Commands and creations take turns: a large creation holds up nobody's command, and is applied all the same."""
 
 import pytest
 

@@ -100,7 +100,7 @@ def test_an_answer_about_another_key_is_not_taken():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_command_whose_answer_was_lost_is_not_sent_again(method):
-    """It may have been carried out: the second answer would say that a rival was faster."""
+    """It may have been applied: the second answer would say that a rival was faster."""
     with scripted(HANG_UP) as (cache, commands):
         with pytest.raises(BackendUnavailable):
             METHODS[method](cache, 1)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import (
     Document,
@@ -20,7 +20,7 @@ from coupon.domain.serialization import (
     encode_command,
     encode_coupon,
 )
-from coupon.domain.topics import DEAD_LETTERS, GROUP, INVALIDATE, OWED, command_topics
+from coupon.domain.topics import DEAD_LETTERS, GROUP, INVALIDATE, OUTBOX, command_topics
 from coupon.ports.backend import BackendError
 from coupon.ports.search import Query, Search
 from coupon.ports.store import Store
@@ -36,19 +36,19 @@ OBSERVED_MAX = 2_000
 def lag(backends: Backends, layout: str) -> int:
     """Messages that the workers have not done with, what is owed included; -1 when nobody can tell."""
     try:
-        return backends.queue.lag([*command_topics(layout), *OWED], GROUP)
+        return backends.queue.lag([*command_topics(layout), *OUTBOX], GROUP)
     except BackendError:
         return -1
 
 
 def lag_by_topic(backends: Backends, layout: str) -> dict[str, int]:
     """The topics of which messages are left, and how many."""
-    lags = {topic: backends.queue.lag([topic], GROUP) for topic in [*command_topics(layout), *OWED]}
+    lags = {topic: backends.queue.lag([topic], GROUP) for topic in [*command_topics(layout), *OUTBOX]}
     return {topic: number for topic, number in lags.items() if number}
 
 
 def is_ordered(layout: str) -> bool:
-    """Whether all commands go to one topic: a coupon's are carried out in the order of the queue."""
+    """Whether all commands go to one topic: a coupon's are applied in the order of the queue."""
     return layout == "single"
 
 
@@ -88,7 +88,7 @@ def collect(backends: Backends, layout: str, into: Evidence) -> None:
     into.letters = [json.loads(found.value)["reason"] for found in backends.queue.browse(DEAD_LETTERS)]
     for found in backends.queue.browse(INVALIDATE):
         into.owed_to_the_cache.update(decode_codes(found.value))
-    entries = Entries(Mint(into.secret))
+    entries = Entries(CodeDeriver(into.secret))
     for code in into.coupons:
         cached = backends.cache.get(cache_key(code))
         entry = None if cached is None else entries.decode(code, cached.value)

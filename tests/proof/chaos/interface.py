@@ -17,7 +17,7 @@ CONNECT_S, ANSWER_S = 3.0, 10.0
 """The service answers within a few seconds, whatever is away; a stopped process never."""
 PATIENT_S = 21.0
 """Half of those who get no answer in time go on waiting, and tell how late it came; the others ask again meanwhile."""
-NEVER = {"INTERNAL_ERROR", "FORGOTTEN", "BAD_REQUEST", "INVALID_JSON", "INVALID_FIELD"}
+NEVER = {"INTERNAL_ERROR", "OUTCOME_EXPIRED", "BAD_REQUEST", "INVALID_JSON", "INVALID_FIELD"}
 """Problems that no request of a run asks for: none is malformed, and histories stay within what a coupon remembers."""
 
 

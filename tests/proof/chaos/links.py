@@ -31,7 +31,7 @@ class Link:
         self._change(swallows=True)
 
     def lose_replies(self) -> None:
-        """Requests arrive and are carried out; when the server begins to answer, the client's connection is reset."""
+        """Requests arrive and are applied; when the server begins to answer, the client's connection is reset."""
         self._change(loses_replies=True)
 
     def slice(self, size: int, ms: float) -> None:

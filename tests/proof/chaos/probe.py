@@ -1,6 +1,6 @@
-"""Asks all the time whether commands are accepted and carried out: so the time to recover from each fault is known.
+"""Asks all the time whether commands are accepted and applied: so the time to recover from each fault is known.
 
-Whether they were carried out is read from the store itself: what lies between it and us is not what is measured.
+Whether they were applied is read from the store itself: what lies between it and us is not what is measured.
 """
 
 import random
@@ -22,7 +22,7 @@ FORGET_S = 120.0
 
 
 class Recovery(NamedTuple):
-    """Seconds from the end of a fault until a command was accepted, and until one was carried out."""
+    """Seconds from the end of a fault until a command was accepted, and until one was applied."""
 
     accepted_s: float | None
     applied_s: float | None

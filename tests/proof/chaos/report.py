@@ -38,11 +38,11 @@ def _faults(result: Result) -> Iterable[str]:
     yield "## Faults, and the time to recover"
     yield ""
     yield "From the end of the fault (started again and ready, continued, healed) to the first command accepted and to"
-    yield "the first carried out, whatever other faults there were meanwhile; median and longest, in seconds. Never:"
+    yield "the first applied, whatever other faults there were meanwhile; median and longest, in seconds. Never:"
     yield "not until the run ended."
     yield ""
     rows = [(name, str(len(times)), _never(times), *_times(times)) for name, times in sorted(result.recovery.items())]
-    yield from _table(("fault", "times", "never", "accepted", "longest", "carried out", "longest"), rows)
+    yield from _table(("fault", "times", "never", "accepted", "longest", "applied", "longest"), rows)
     links = {name: number for name, number in result.faults.items() if name.split()[-1].startswith(("web-", "worker-"))}
     if links:
         yield "Links:"

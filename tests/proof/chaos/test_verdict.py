@@ -101,7 +101,7 @@ def test_a_run_that_met_all_is_sound(proving, tmp_path):
 
 def test_a_fault_that_was_never_recovered_from_is_told(proving, tmp_path):
     never = Injected("kills", "kill", "worker", "worker1", 940, 950)
-    assert "carried out after kill worker" in told(
+    assert "applied after kill worker" in told(
         proving, tmp_path, faults=[*FAULTS, never], probed=[Probed(960, 961, None)]
     )
 

@@ -38,7 +38,7 @@ FITTING = {
 
 
 class Order(NamedTuple):
-    """A command that a client wants to have carried out, with the key that it sends it with every time."""
+    """A command that a client wants to have applied, with the key that it sends it with every time."""
 
     key: str
     kind: Kind

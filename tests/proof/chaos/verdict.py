@@ -92,7 +92,7 @@ def _recoveries(result: Result, saved: Saved) -> Iterator[Told]:
         name = fault.name if fault.lane != "links" else f"{fault.kind} of a link"
         result.recovery.setdefault(name, []).append(times)
         if None in times and result.ended - fault.ended >= AFTER_THE_LAST_S:
-            what = "accepted" if times.accepted_s is None else "carried out"
+            what = "accepted" if times.accepted_s is None else "applied"
             yield "recovers", f"no command was {what} after {fault.name} ({fault.which}) at {fault.ended:.3f}"
 
 

@@ -5,9 +5,9 @@ from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 from coupon.acceptance.idempotency import IdempotencyKeyReused
-from coupon.acceptance.operations import Forgotten, Operations
+from coupon.acceptance.operations import Operations, OutcomeExpired
 from coupon.acceptance.requests import Caller
-from coupon.acceptance.reservations import Busy
+from coupon.acceptance.reservations import CouponBusy
 from coupon.acceptance.service import CommandService
 from coupon.domain.model import Coupon, Day, Kind, Reason, Refused
 from coupon.ports.backend import BackendUnavailable
@@ -67,7 +67,7 @@ class Web:
             return self._accepted(asked)
         except Refused as refused:
             return Answer(404 if refused.reason is Reason.NOT_FOUND else 409, refused.reason)
-        except (Busy, BackendUnavailable):
+        except (CouponBusy, BackendUnavailable):
             return Answer(503)
         except IdempotencyKeyReused:
             return Answer(422)
@@ -98,7 +98,7 @@ def outcome_of(operations: Operations, address: str) -> tuple[str, str] | None:
         outcome = operations.outcome(operations.parse(address))
     except BackendUnavailable:
         return None
-    except Forgotten:
+    except OutcomeExpired:
         return "forgotten", ""
     return outcome.status, outcome.reason or ""
 

@@ -15,8 +15,8 @@ class Fault(StrEnum):
 
     LOST_REQUEST = "request lost"
     LOST_REPLY = "reply lost"
-    LATE = "carried out after its time-out"
-    PART = "carried out in part"
+    LATE = "applied after its time-out"
+    PART = "applied in part"
     TWICE = "message duplicated, later"
     AWAY = "backend away for one process"
     OUTAGE = "backend away for all"

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from coupon.bulk.reindex import reindex
 from coupon.bulk.scan import pages
-from coupon.domain.topics import OWED, command_topics
+from coupon.domain.topics import OUTBOX, command_topics
 from coupon.ports.queue import Message
 from coupon.runtime.cache_entries import cache_key
 from tests.proof.record import Observed
@@ -84,7 +84,7 @@ class Operator:
         if self._faults.strikes(Fault.NO_COMMIT, harsh=False):
             outages[COMMITS] = self._scheduler.now + choose(OUTAGE_MS)
         if len(self._world.poison) < POISON_MAX and self._faults.strikes(Fault.POISON, harsh=False):
-            topic = choose((*command_topics(self._world.settings.topics), *OWED))
+            topic = choose((*command_topics(self._world.settings.topics), *OUTBOX))
             value = choose(UNREADABLE.get(topic, UNREADABLE[""]))
             if (topic, value) in self._world.poison:
                 return

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from coupon.domain.model import Coupon, Entry
+from coupon.domain.model import Coupon, HistoryEntry
 from coupon.domain.serialization import dump
 from coupon.domain.topics import INVALIDATE, REINDEX
 
@@ -11,7 +11,7 @@ UNREADABLE = {
     REINDEX: (b"", b"null", b'["a b"]', b'["' + b"A" * 300 + b'"]', b'[["AAAAAAAAAAAAAAAAAAA"]]'),
     INVALIDATE: (b"", b"null", b'["a b"]', b'["' + b"A" * 300 + b'"]', b'[["AAAAAAAAAAAAAAAAAAA"]]'),
 }
-"""By topic, and for all topics of commands: messages that nobody can carry out. (None that only lacks a field: another
+"""By topic, and for all topics of commands: messages that nobody can apply. (None that only lacks a field: another
 version's may, and have their partition left alone.)"""
 VERSION = 10**16
 CONFIRMED = b"C"
@@ -20,7 +20,7 @@ CONFIRMED = b"C"
 
 def entries(coupon: Coupon, others: Sequence[bytes]) -> list[bytes]:
     """What may stand under the coupon's key; ``others`` are entries of other coupons."""
-    forged = Entry("forged", coupon.history[-1].kind, coupon.modified_at, None, "proof")
+    forged = HistoryEntry("forged", coupon.history[-1].kind, coupon.modified_at, None, "proof")
     return [
         b"garbage",
         b"C",

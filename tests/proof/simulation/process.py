@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from coupon.domain.topics import OWED, REINDEX
+from coupon.domain.topics import OUTBOX, REINDEX
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Consumer, Delivery, Position, Queue
@@ -152,7 +152,7 @@ class ConsumerView:
 
     def _ask(self, poll: Callable[[], list[Delivery]]) -> list[Delivery]:
         found: list[Delivery] = exchange(self._process, "queue", "poll", poll, ())
-        self._process.faults.commands_polled += sum(delivery.topic not in OWED for delivery in found)
+        self._process.faults.commands_polled += sum(delivery.topic not in OUTBOX for delivery in found)
         return found
 
 

@@ -1,11 +1,11 @@
-"""The store made anew from the queue alone, beginning with nothing or with an older one: it has to come to the same."""
+"""The store recreated from the queue alone, beginning with nothing or with an older one: it has to come to the same."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
 from coupon.bulk.queue_history import Recorded
 from coupon.bulk.restore import Restore
-from coupon.domain.codes import Mint
-from coupon.domain.model import Command, Coupon, CreateCoupons, number_of
+from coupon.domain.codes import CodeDeriver
+from coupon.domain.model import ChangeCoupon, Coupon, CreateCoupons, number_of
 from coupon.domain.topics import all_topics
 from coupon.ports.queue import Queue
 from coupon.runtime.settings import Settings
@@ -20,7 +20,7 @@ def is_restored(
     after: WitnessStore,
     queue: Queue,
     settings: Settings,
-    commands: Iterable[Command | CreateCoupons],
+    commands: Iterable[ChangeCoupon | CreateCoupons],
 ) -> Iterator[Violation]:
     """Nothing when ``coupon restore``, on the store as it was ``before``, gives the store as it is."""
     name = f"on {'an older' if before else 'an empty'} store, {settings.topics}"
@@ -36,16 +36,16 @@ def restore(before: Mapping[str, Coupon], queue: Queue, settings: Settings) -> d
     """What the queue makes of a store."""
     store = WitnessStore(lambda: 0.0)
     store.restore(dict(before))
-    Restore(queue, store, Mint(settings.secret), Recorded(queue, all_topics(settings.topics))).run()
+    Restore(queue, store, CodeDeriver(settings.secret), Recorded(queue, all_topics(settings.topics))).run()
     return store.snapshot()
 
 
-def sent_twice(commands: Iterable[Command | CreateCoupons]) -> set[Node]:
+def sent_twice(commands: Iterable[ChangeCoupon | CreateCoupons]) -> set[Node]:
     """The attempts of which the queue has two messages, with two instants: a request that was sent again goes on with
-    what it had reserved. Either message may be the one that is carried out first."""
+    what it had reserved. Either message may be the one that is applied first."""
     instants: dict[Node, set[int]] = {}
     for command in commands:
-        number = command.number if isinstance(command, Command) else 1
+        number = command.number if isinstance(command, ChangeCoupon) else 1
         instants.setdefault((command.operation, number), set()).add(command.accepted_at)
     return {node for node, found in instants.items() if len(found) > 1}
 

@@ -61,7 +61,7 @@ class WitnessStore(MemoryStore):
         super().__init__()
         self._clock = clock
         self.whole: dict[str, Coupon] = {}
-        self.carried_out: dict[str, float] = {}
+        self.applied: dict[str, float] = {}
 
     def snapshot(self) -> dict[str, Coupon]:
         """The store as it is, to begin again from."""
@@ -80,6 +80,6 @@ class WitnessStore(MemoryStore):
             history, rejections = (*before.history, *new), (*before.rejections, *fresh)
             coupon = coupon._replace(history=history, rejections=rejections)
             for entry in new:
-                self.carried_out.setdefault(entry.operation, self._clock() * 1000)
+                self.applied.setdefault(entry.operation, self._clock() * 1000)
         self.whole[coupon.code] = coupon
         return True

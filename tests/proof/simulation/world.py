@@ -22,10 +22,10 @@ from coupon.applying import batch
 from coupon.applying.apply import DeploymentError
 from coupon.bulk.scan import pages
 from coupon.domain import model, protocol
-from coupon.domain.codes import Mint
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import Malformed, decode_codes, decode_command
-from coupon.domain.topics import DEAD_LETTERS, GROUP, INVALIDATE, OWED, all_topics, command_topics
+from coupon.domain.topics import DEAD_LETTERS, GROUP, INVALIDATE, OUTBOX, all_topics, command_topics
 from coupon.ports.search import Query
 from coupon.runtime import heartbeat
 from coupon.runtime.cache_entries import Confirmed, Entries, cache_key
@@ -184,7 +184,7 @@ class World:
         self.pauses_ms = choose(((0, 0, 1, 10), (0, 1, 10, 100, 2_000)))
         """Between two requests of a client."""
         self.accepted: list[Request] = []
-        mint, progress = Mint(settings.secret), MemoryCache(lambda: 0.0)
+        mint, progress = CodeDeriver(settings.secret), MemoryCache(lambda: 0.0)
         self.operations = Operations(mint, self.backends.store, CreationProgress(mint, self.backends.store, progress))
         """Past all faults."""
         self.entries = Entries(mint)
@@ -267,7 +267,7 @@ class World:
         self.looks += 1
         if self.looks % LOOKED_AT:
             return False
-        topics = [*command_topics(self.settings.topics), *OWED]
+        topics = [*command_topics(self.settings.topics), *OUTBOX]
         return not self.scheduler.goes_on("late", "web") and self.backends.queue.lag(topics, GROUP) == 0
 
     def _yes_was_yes(self) -> Iterator[Violation]:
@@ -308,7 +308,7 @@ class World:
             told = outcome_of(self.operations, address)
             assert told is not None
             evidence.observed.append(Observed(address, now, now, *told))
-        evidence.carried_out = self.backends.store.carried_out  # type: ignore[attr-defined]
+        evidence.applied = self.backends.store.applied  # type: ignore[attr-defined]
         evidence.remembered = self.remembered[1]
         evidence.well = self.faults.cache_was_well
         evidence.holds = self.settings.reservation_ttl_s * 1000
@@ -333,7 +333,7 @@ class World:
             aside.add(planted)
             if planted not in self.poison:
                 evidence.letters.append(delivery.value.decode())
-        evidence.letters += [f"{planted} was not put aside" for planted in self.poison - aside]
+        evidence.letters += [f"{planted} was not dead-lettered" for planted in self.poison - aside]
 
     def _whole(self) -> dict[str, Coupon]:
         """The store; each coupon with all that it ever remembered."""
@@ -341,7 +341,7 @@ class World:
         return {coupon.code: whole[coupon.code] for page in pages(self.backends.store) for coupon in page}
 
     def _owed_once(self) -> Iterator[Violation]:
-        """What search is owed is written down when it was carried out, and not again when search still is away."""
+        """What search is owed is written down when it was applied, and not again when search still is away."""
         if self.settings.topics == "single" and self.faults.owed > self.faults.commands_polled:
             what = f"{self.faults.owed} times for {self.faults.commands_polled} messages"
             yield Violation("what is owed is put into the queue once", what)

@@ -12,7 +12,7 @@ import botocore.awsrequest  # it may be the one that is importing us: there is n
 import edge_dice as dice
 from botocore.exceptions import ConnectionClosedError
 
-Ask = Callable[[], Any]
+ReadOnce = Callable[[], Any]
 TYPES = "com.amazonaws.dynamodb.v20120810#"
 TRANSACTION_REASONS = {
     "TransactionConflict": "Transaction is ongoing for the item",
@@ -20,7 +20,7 @@ TRANSACTION_REASONS = {
     "ProvisionedThroughputExceeded": "The level of configured provisioned throughput for the table was exceeded.",
 }
 _carried_out: deque[str] = deque(maxlen=1_000)
-"""Tokens of transactions that were carried out while their callers do not know: to these DynamoDB would answer, asked
+"""Tokens of transactions that were applied while their callers do not know: to these DynamoDB would answer, asked
 again, that they were, and never that something stands in their way."""
 
 
@@ -55,7 +55,7 @@ def _possible(operation: str, wanted: dict[str, Any]) -> list[str]:
     return kinds
 
 
-def _throughput(request: Any, wanted: dict[str, Any], ask: Ask) -> Any:
+def _throughput(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
     message = (
         "The level of configured provisioned throughput for the table was exceeded. "
         "Consider increasing your provisioning level with the UpdateTable API."
@@ -63,36 +63,36 @@ def _throughput(request: Any, wanted: dict[str, Any], ask: Ask) -> Any:
     return _refused(request, TYPES + "ProvisionedThroughputExceededException", message)
 
 
-def _throttled(request: Any, wanted: dict[str, Any], ask: Ask) -> Any:
+def _throttled(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
     return _refused(request, "com.amazon.coral.availability#ThrottlingException", "Rate of requests exceeds the limit")
 
 
-def _in_progress(request: Any, wanted: dict[str, Any], ask: Ask) -> Any:
+def _in_progress(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
     message = "The transaction with the given request token is already in progress."
     return _refused(request, TYPES + "TransactionInProgressException", message)
 
 
-def _internal_error(request: Any, wanted: dict[str, Any], ask: Ask) -> Any:
+def _internal_error(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
     """What was to be written may have been."""
     if dice.toss():
         _carry_out(wanted, ask)
     return _reply(request, 500, {"__type": TYPES + "InternalServerError", "message": "Internal server error"})
 
 
-def _lost_reply(request: Any, wanted: dict[str, Any], ask: Ask) -> Any:
+def _lost_reply(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
     _carry_out(wanted, ask)
     raise ConnectionClosedError(error="the edge", request=request, endpoint_url=request.url)
 
 
-def _conflict(request: Any, wanted: dict[str, Any], ask: Ask) -> Any:
+def _conflict(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
     return _cancelled(request, wanted, ["TransactionConflict"])
 
 
-def _item_throttled(request: Any, wanted: dict[str, Any], ask: Ask) -> Any:
+def _item_throttled(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
     return _cancelled(request, wanted, ["ThrottlingError", "ProvisionedThroughputExceeded"])
 
 
-def _unprocessed_keys(request: Any, wanted: dict[str, Any], ask: Ask) -> Any:
+def _unprocessed_keys(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
     """Those that were read are answered, and at least one was."""
     answer = ask()
     if answer.status_code != 200:
@@ -105,7 +105,7 @@ def _unprocessed_keys(request: Any, wanted: dict[str, Any], ask: Ask) -> Any:
     return _reply(request, 200, body)
 
 
-FAULTS: dict[str, Callable[[Any, dict[str, Any], Ask], Any]] = {
+FAULTS: dict[str, Callable[[Any, dict[str, Any], ReadOnce], Any]] = {
     "dynamodb-throughput": _throughput,
     "dynamodb-throttled": _throttled,
     "dynamodb-internal-error": _internal_error,
@@ -117,7 +117,7 @@ FAULTS: dict[str, Callable[[Any, dict[str, Any], Ask], Any]] = {
 }
 
 
-def _carry_out(wanted: dict[str, Any], ask: Ask) -> None:
+def _carry_out(wanted: dict[str, Any], ask: ReadOnce) -> None:
     token = wanted.get("ClientRequestToken")
     if ask().status_code == 200 and token:
         _carried_out.append(token)

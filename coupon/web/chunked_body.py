@@ -10,12 +10,12 @@ from gunicorn.http.body import CHUNK_EXT_RE
 LINE_MAX = 256
 TRAILERS_MAX = 4_096
 RAW_MAX = 8
-"""Chunks may take so many times the bytes that are in them: one-byte chunks take six times."""
+"""ChunkedBody may take so many times the bytes that are in them: one-byte chunks take six times."""
 _PLAIN_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _LINE = re.compile(rb"([0-9A-Fa-f]{1,8})" + CHUNK_EXT_RE.pattern + rb"\r\n")
 
 
-class Chunks:
+class ChunkedBody:
     """The chunks of one body of at most so many bytes."""
 
     def __init__(self, limit: int) -> None:

@@ -17,7 +17,7 @@ ANSWER_MAX = 32 * 1024 * 1024
 """Bytes: twice what DynamoDB answers at most, three times a search's longest page."""
 
 
-class PromptSocket(socket.socket):
+class DeadlineSocket(socket.socket):
     """Timeout and bytes count from when the timeout is set, for all that is received until it is set again. What is
     there already when the time is over may be taken later, and nothing else: it was the reader that was slow."""
 
@@ -64,16 +64,16 @@ class PromptSocket(socket.socket):
         return f"more than {self.answer_max} bytes in an answer"
 
 
-class PromptTlsSocket(PromptSocket, ssl.SSLSocket):
+class PromptTlsSocket(DeadlineSocket, ssl.SSLSocket):
     """For ``SSLContext.sslsocket_class``."""
 
     def _there(self) -> int:
         return super()._there() + self.pending()
 
 
-def prompt(connected: socket.socket) -> PromptSocket:
+def prompt(connected: socket.socket) -> DeadlineSocket:
     """The same connection, with its timeout from now on."""
     timeout_s = connected.gettimeout()
-    connection = PromptSocket(connected.family, connected.type, connected.proto, connected.detach())
+    connection = DeadlineSocket(connected.family, connected.type, connected.proto, connected.detach())
     connection.settimeout(timeout_s)
     return connection

@@ -27,7 +27,7 @@ def refuse_oversized(messages: Iterable[Message]) -> None:
             raise BackendRejected(f"a message of {size} bytes for {message.topic!r}: at most {MESSAGE_MAX} are taken")
 
 
-def quota(topic: str, partitions: int, member: str, living: Collection[str]) -> int:
+def fair_share(topic: str, partitions: int, member: str, living: Collection[str]) -> int:
     """How many of the topic's partitions the member is due. The quotas of the living add up to all partitions;
     who is due one more than others differs from topic to topic."""
     least, rest = divmod(partitions, len(living))
@@ -45,11 +45,11 @@ class _Span:
     """``delivered`` at its highest: rewinding does not take back what was seen."""
 
 
-class Holdings:
+class AssignedPartitions:
     """The partitions that one member holds: what of each was delivered, and what of that was committed.
 
     Only what was delivered since the partition was taken may be committed. Who loses a partition and takes it again
-    may have old deliveries in hand, and another member may have been further meanwhile.
+    may have old deliveries in flight, and another member may have been further meanwhile.
     """
 
     def __init__(self) -> None:
