@@ -158,7 +158,7 @@ class MemoryQueue(Queue):
 
     def _check_topic(self, topic: str) -> None:
         if topic not in self._topics:
-            raise BackendRejected(f"there is no topic {topic!r}")
+            raise BackendRejected(f"there is no topic {topic!r}; run: coupon init")
 
     def _check_position(self, position: Position) -> None:
         if position not in self.logs:

@@ -152,7 +152,7 @@ def _ends(db: Connection, topic: str) -> list[list[int]]:
 
 
 def _no_topic(topic: str) -> BackendRejected:
-    return BackendRejected(f"there is no topic {topic!r}")
+    return BackendRejected(f"there is no topic {topic!r}; run: coupon init")
 
 
 def _found(position: Position, row: tuple[int] | None) -> int:

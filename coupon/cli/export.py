@@ -33,11 +33,14 @@ def command(file: str, as_json: bool) -> int:
 
 @contextmanager
 def _opened(file: str) -> Iterator[TextIO]:
-    """The file is there under its name once it is complete."""
+    """A plain file is there under its name once it is complete; a device or a pipe is written to as it is."""
     if file == "-":
         yield sys.stdout
         return
-    draft = f"{file}.part"
-    with open(draft, "w", encoding="utf-8", newline="") as out:
+    target = os.path.realpath(file)
+    is_plain = os.path.isfile(target) or not os.path.exists(target)
+    written = f"{target}.part" if is_plain else target
+    with open(written, "w", encoding="utf-8", newline="") as out:
         yield out
-    os.replace(draft, file)
+    if is_plain:
+        os.replace(written, target)

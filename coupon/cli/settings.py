@@ -4,12 +4,15 @@ import click
 
 from coupon.cli.output import json_option, result
 from coupon.runtime.settings import load
+from coupon.runtime.wiring import open_backends
 
 
 @click.command("settings", short_help="Show the settings, secrets masked.")
 @json_option
 def command(as_json: bool) -> None:
-    """The settings as they are understood, secrets masked."""
-    shown = load().masked()
+    """The settings as they are understood, secrets masked. What would stop a start ends this with 2, too."""
+    settings = load()
+    open_backends(settings).close()
+    shown = settings.masked()
     width = max(map(len, shown))
     result(as_json, shown, "\n".join(f"{name:<{width}}  {value}" for name, value in shown.items()))

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo, available_timezones
 
 from dotenv import dotenv_values
@@ -67,6 +67,8 @@ class SettingsSchema(Schema):
     class Meta:
         unknown = RAISE
 
+    error_messages: ClassVar = {"unknown": "There is no such setting."}  # type: ignore[misc]
+
     cache_url = f.String(required=True)
     queue_url = f.String(required=True)
     store_url = f.String(required=True)
@@ -98,9 +100,13 @@ class SettingsSchema(Schema):
         data["timezone"] = ZoneInfo(data["timezone"])
         secret_file = data.pop("secret_file", None)
         if ("secret" in data) == (secret_file is not None):
-            raise ValidationError("or COUPON_SECRET_FILE must be set, and not both", "secret")
+            raise ValidationError("set either this or COUPON_SECRET_FILE", "secret")
         if secret_file is not None:
-            data["secret"] = _secret_of(Path(secret_file))
+            try:
+                data["secret"] = _secret_of(Path(secret_file))
+            except (OSError, UnicodeDecodeError) as error:
+                reason = getattr(error, "strerror", None) or "it is no text"
+                raise ValidationError(f"cannot be read or made by this user: {reason}", "secret_file") from error
         return Settings(**data)
 
 
@@ -130,7 +136,7 @@ def _sentences(error: ValidationError, given: Mapping[str, str | None]) -> str:
     """One sentence a setting that is wrong, secrets not shown."""
     sentences = []
     for name, problems in sorted(error.messages_dict.items()):
-        value = f"={given[name]!r}" if name in given and "secret" not in name else ""
+        value = f"={given[name]!r}" if name in given and name != "secret" else ""
         sentences.append(f"{PREFIX}{name.upper()}{value}: {' '.join(map(str, problems))}")
     return "; ".join(sentences)
 

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from flask.wrappers import Request
 
 NOWHERE = "/\0"
-"""No route has it. Werkzeug takes ``//livez`` for ``/livez``, and a gateway that has rules for paths does not."""
+"""No route has it. Werkzeug takes ``//livez`` for ``/livez``, and a gateway that has rules for paths does not. It puts
+U+FFFD in the place of bytes that are no UTF-8, and a user may be named so."""
 
 
 class Application(Flask):
@@ -30,5 +31,15 @@ class Application(Flask):
         if request is None:
             return None
         root = f"{request.root_path}/"
-        path = NOWHERE if request.environ["PATH_INFO"].startswith("//") else request.path
+        path = request.path
+        if request.environ["PATH_INFO"].startswith("//") or ("\ufffd" in path and not _is_text(request)):
+            path = NOWHERE
         return MapAdapter(self.url_map, "", root, "", request.scheme, path, request.method)
+
+
+def _is_text(request: "Request") -> bool:
+    try:
+        request.environ["PATH_INFO"].encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return False
+    return True

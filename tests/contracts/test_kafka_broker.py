@@ -10,7 +10,7 @@ from kafka import TopicPartition, errors
 from kafka.future import Future
 from kafka.record.memory_records import MemoryRecords
 
-from backends.queue.kafka_broker import BATCH_BYTES, Broker, Order
+from backends.queue.kafka_broker import BATCH_BYTES, Broker, SendCall
 from backends.queue.kafka_leaders import Leaders
 from backends.queue.kafka_producer import SharedProducer
 from coupon.ports.backend import BackendUnavailable
@@ -89,7 +89,7 @@ def scripted(script, unreachable=None, distort=None):
 
 
 def order(place, *sent):
-    return Order([(place, Message("t", "k", value)) for value in sent])
+    return SendCall([(place, Message("t", "k", value)) for value in sent])
 
 
 def send(broker, *orders):

@@ -136,6 +136,25 @@ def test_what_cannot_work_is_one_sentence_and_no_traceback(cli, tmp_path):
     one_sentence(cli.coupon("settings", check=False), 2, "COUPON_TOPIC")
 
 
+@pytest.mark.parametrize("url", ["foo://x", "sqlite:///cache.db?bar=1", "sqlite://cache.db"])
+def test_the_settings_end_with_2_where_a_start_would(cli, url):
+    cli.environ["COUPON_CACHE_URL"] = url
+    one_sentence(cli.coupon("settings", check=False), 2, "COUPON_CACHE_URL")
+
+
+def test_an_export_replaces_a_plain_file_only(cli, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    both_ends = os.open(tmp_path / "pipe", os.O_RDWR)
+    cli.coupon("export", str(tmp_path / "pipe"))
+    assert os.read(both_ends, 100).startswith(b"couponCode")
+    os.close(both_ends)
+    assert not (tmp_path / "pipe").is_file()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    cli.coupon("export", str(tmp_path / "link"))
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text().startswith("couponCode")
+
+
 def test_what_was_imported_is_exported_and_indexed(cli, codes, tmp_path):
     file = str(tmp_path / "rows.csv")
     cli.start_worker()

@@ -84,6 +84,15 @@ def test_the_secret_file_is_made_once_and_for_its_owner_only(environ, tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("kind", ["a folder", "in a file", "no text"])
+def test_a_secret_file_that_is_none_is_named(environ, tmp_path, kind):
+    del environ["COUPON_SECRET"]
+    (tmp_path / "file").write_bytes(b"\xff" * 40)
+    path = {"a folder": tmp_path, "in a file": tmp_path / "file" / "secret", "no text": tmp_path / "file"}[kind]
+    with pytest.raises(ConfigurationError, match=r"COUPON_SECRET_FILE=.*cannot be read or made"):
+        settings.load({**environ, "COUPON_SECRET_FILE": str(path)})
+
+
 def test_secrets_are_masked(environ):
     shown = str(settings.load(environ).masked())
     assert GIVEN["COUPON_SECRET"] not in shown

@@ -8,10 +8,27 @@ from tests.web.problems import problem, refused
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/coupons/", "/v1//coupons/expired/today", "/nothing", "/v1/users//coupons", "/%00", "/%ff"]
+    "path",
+    [
+        "/",
+        "/v1",
+        "/v1/coupons/",
+        "/v1//coupons/expired/today",
+        "/nothing",
+        "/v1/users//coupons",
+        "/%00",
+        "/%ff",
+    ],
 )
 def test_an_unknown_address_is_not_found(api, path):
     assert refused(api.get(path)) == (404, "NOT_FOUND")
+
+
+def test_an_address_that_is_no_utf_8_is_nobodys(api):
+    path = "/v1/users/\xff\xfe/coupons"  # as a server gives it: a character for each byte
+    assert refused(api.client.open("/", environ_overrides={"PATH_INFO": path})) == (404, "NOT_FOUND")
+    path = "/v1/users/\ufffd/coupons".encode().decode("latin-1")
+    assert api.client.open("/", environ_overrides={"PATH_INFO": path}).status_code == 200
 
 
 @pytest.mark.parametrize(
