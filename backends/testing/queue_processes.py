@@ -57,10 +57,10 @@ class QueueAcrossProcesses:
     def test_a_member_whose_clock_is_ahead_takes_no_partition_from_the_living(self, queue: Queue, url: str) -> None:
         queue.publish(messages(100))
         consumer = queue.consumer(["t"], "g")
-        in_hand = poll(consumer, 100)
+        in_flight = poll(consumer, 100)
         with another_process(poll_and_commit, url, 7_200) as (_, pipe):
             assert not pipe.poll(2), "it was given what another has in flight"
-            consumer.commit(ends(in_hand))
+            consumer.commit(ends(in_flight))
 
     def test_who_slept_while_others_took_over_cannot_commit(self, queue: Queue, url: str) -> None:
         queue.publish(messages(100))
@@ -103,10 +103,10 @@ class QueueAcrossProcesses:
     def test_a_long_batch_costs_no_partitions(self, queue: Queue, url: str) -> None:
         queue.publish(messages(100))
         consumer = queue.consumer(["t"], "g")
-        in_hand = poll(consumer, 100)
+        in_flight = poll(consumer, 100)
         with another_process(poll_and_commit, url) as (_, pipe):
             assert not pipe.poll(self.lease_s + 2), "its lease is over, though it lives"
-            consumer.commit(ends(in_hand))
+            consumer.commit(ends(in_flight))
 
 
 @contextmanager

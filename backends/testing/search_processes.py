@@ -84,7 +84,7 @@ class SearchAcrossProcesses:
         coupons, late = some_coupons(10), some_coupons(10)
         search.index_many(coupons)
         begun = SPAWN.Event()
-        rebuilding = SPAWN.Process(target=rebuild_for_ever, args=(url, some_coupons(10), begun))
+        rebuilding = SPAWN.Process(target=rebuild_indefinitely, args=(url, some_coupons(10), begun))
         rebuilding.start()
         assert begun.wait(30)
         os.kill(rebuilding.pid or 0, signal.SIGKILL)
@@ -167,7 +167,7 @@ def look(url: str, codes: set[str], begun: Any, stop: Any) -> None:
     search.close()
 
 
-def rebuild_for_ever(url: str, coupons: Any, begun: Any) -> None:
+def rebuild_indefinitely(url: str, coupons: Any, begun: Any) -> None:
     with opened(url).rebuild() as rebuild:
         rebuild.add_many(coupons)
         begun.set()

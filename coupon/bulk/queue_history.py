@@ -46,7 +46,7 @@ class Recorded:
                 self.begins |= begins
                 self.ends |= ends
         self.committed = queue.committed([p for p in self.ends if p.topic in CHANGES], GROUP)
-        self._put_aside = self._letters()
+        self._dead_lettered = self._letters()
 
     def creations(self) -> Iterator[Task]:
         """All of them, also what no worker has applied yet; and some changes."""
@@ -91,7 +91,7 @@ class Recorded:
             limit = min(span.end - begin, READ_AT_ONCE)
             found = self._patiently(lambda: self._queue.read(position, begin, limit))  # noqa: B023 - called at once
             for item in map(task, filter(wanted, found)):
-                if item.delivery.offset < span.end and not self._is_put_aside(item):
+                if item.delivery.offset < span.end and not self._is_dead_lettered(item):
                     yield item
             begin = found[-1].offset + 1 if found else span.end
 
@@ -102,8 +102,8 @@ class Recorded:
         letters = dead_letters.browse(self._queue)
         return {(Position(letter.topic, letter.partition), letter.offset): letter.value[:200] for letter in letters}
 
-    def _is_put_aside(self, item: Task) -> bool:
-        return self._put_aside.get(item.place) == item.delivery.value[:200]
+    def _is_dead_lettered(self, item: Task) -> bool:
+        return self._dead_lettered.get(item.place) == item.delivery.value[:200]
 
 
 def _may_create(delivery: Delivery) -> bool:

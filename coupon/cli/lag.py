@@ -7,7 +7,7 @@ from coupon.cli.output import json_option, result
 from coupon.domain.codes import CodeDeriver
 from coupon.domain.topics import GROUP, OUTBOX, command_topics
 from coupon.ports.backend import BackendUnavailable
-from coupon.runtime.diagnostics import Ailment, missing, of_age, of_queue, of_store, of_workers, oldest_s
+from coupon.runtime.diagnostics import Symptom, missing, of_age, of_queue, of_store, of_workers, oldest_s
 from coupon.runtime.wiring import Backends
 
 
@@ -21,7 +21,7 @@ def command(as_json: bool) -> None:
         topics = [topic for topic in [*command_topics(layout), *OUTBOX] if topic not in missing(backends.queue, layout)]
         lags = {topic: backends.queue.lag([topic], GROUP) for topic in topics}
         age_s = oldest_s(backends.queue, layout)
-        ailments = [
+        symptoms = [
             *of_queue(backends.queue, layout),
             *_others(backends, CodeDeriver(settings.secret), layout),
             *of_age(age_s),
@@ -29,15 +29,15 @@ def command(as_json: bool) -> None:
     lines = [f"{topic:<12} {lag:>9,}" for topic, lag in lags.items()]
     if age_s is not None:
         lines.append(f"the oldest command has waited for {age_s:,.1f} s")
-    lines += [ailment.whole for ailment in ailments]
-    document = lags | {"oldestSeconds": age_s, "problems": [ailment.whole for ailment in ailments]}
+    lines += [symptom.whole for symptom in symptoms]
+    document = lags | {"oldestSeconds": age_s, "problems": [symptom.whole for symptom in symptoms]}
     result(as_json, document, "\n".join(lines))
 
 
-def _others(backends: Backends, mint: CodeDeriver, layout: str) -> list[Ailment]:
+def _others(backends: Backends, mint: CodeDeriver, layout: str) -> list[Symptom]:
     """What the cache and the store know, while they answer."""
     try:
         workers = of_workers(backends.cache, mint, layout)
     except BackendUnavailable as error:
-        workers = [Ailment("nobody knows of the workers", str(error))]
+        workers = [Symptom("nobody knows of the workers", str(error))]
     return [*workers, *of_store(backends.store)]

@@ -20,7 +20,7 @@ NOBODY = Day("2000-01-01")
 PROBE = create(CreateCoupons("probe", 1, 0, 1, (), "", NOBODY, NOBODY, 0, "probe"), "0" * LENGTH)
 
 
-class Ailment(NamedTuple):
+class Symptom(NamedTuple):
     """A sentence for anyone; ``detail`` is for operators only: it may name machines, and what is in a message."""
 
     sentence: str
@@ -37,11 +37,11 @@ def missing(queue: Queue, layout: str) -> set[str]:
     return set() if _ends(queue, topics) is not None else {topic for topic in topics if _ends(queue, [topic]) is None}
 
 
-def of_queue(queue: Queue, layout: str) -> list[Ailment]:
+def of_queue(queue: Queue, layout: str) -> list[Symptom]:
     """Topics that are missing, and messages that wait where no worker of this layout reads. Raises
     BackendUnavailable."""
-    told = [Ailment(f"the topic {topic!r} is missing: run coupon init") for topic in sorted(missing(queue, layout))]
-    return told + [Ailment(sentence) for sentence in stranded(queue, layout)]
+    told = [Symptom(f"the topic {topic!r} is missing: run coupon init") for topic in sorted(missing(queue, layout))]
+    return told + [Symptom(sentence) for sentence in stranded(queue, layout)]
 
 
 def stranded(queue: Queue, layout: str) -> list[str]:
@@ -59,29 +59,29 @@ def stranded(queue: Queue, layout: str) -> list[str]:
     return sentences
 
 
-def of_store(store: Store) -> list[Ailment]:
+def of_store(store: Store) -> list[Symptom]:
     """Whether it takes writes: asked with one whose condition cannot be met."""
     try:
         store.save_many([PROBE._replace(revision=2**31)])
     except BackendError as error:
-        return [Ailment("the store cannot be written", str(error))]
+        return [Symptom("the store cannot be written", str(error))]
     return []
 
 
-def of_workers(cache: Cache, mint: CodeDeriver, layout: str) -> list[Ailment]:
+def of_workers(cache: Cache, mint: CodeDeriver, layout: str) -> list[Symptom]:
     """What the workers say of themselves, and topics that none of them reads. Raises BackendUnavailable."""
     signs = living(cache, mint)
-    told = [Ailment(f"no living worker reads the topic {topic!r}") for topic in unread(cache, mint, layout)]
+    told = [Symptom(f"no living worker reads the topic {topic!r}") for topic in unread(cache, mint, layout)]
     for sign in signs.values():
         told += [
-            Ailment(f"{place} is left alone by its worker", f"{reason} ({_name(sign)})")
+            Symptom(f"{place} is left alone by its worker", f"{reason} ({_name(sign)})")
             for place, reason in sorted(sign.left_alone.items())
         ]
         if sign.failure:
-            told.append(Ailment("a worker cannot go on", f"{sign.failure} ({_name(sign)})"))
+            told.append(Symptom("a worker cannot go on", f"{sign.failure} ({_name(sign)})"))
     versions = sorted({sign.version for sign in signs.values()})
     if len(versions) > 1:
-        told.append(Ailment(f"workers of several versions are alive: {', '.join(versions)}"))
+        told.append(Symptom(f"workers of several versions are alive: {', '.join(versions)}"))
     return told
 
 
@@ -102,8 +102,8 @@ def oldest_s(queue: Queue, layout: str, clock: Clock = now_ms) -> float | None:
     return max(0.0, (clock() - min(instants)) / 1000) if instants else None
 
 
-def of_age(age_s: float | None) -> list[Ailment]:
-    return [] if age_s is None or age_s < OLD_S else [Ailment(f"the oldest waiting command is {age_s:,.0f} s old")]
+def of_age(age_s: float | None) -> list[Symptom]:
+    return [] if age_s is None or age_s < OLD_S else [Symptom(f"the oldest waiting command is {age_s:,.0f} s old")]
 
 
 def _behind(ends: Mapping[Position, int], committed: Mapping[Position, int]) -> list[Position]:

@@ -15,7 +15,7 @@ from coupon.domain.topics import command_topics
 from coupon.ports.backend import Backend, BackendUnavailable
 from coupon.ports.queue import Queue
 from coupon.ports.store import Store
-from coupon.runtime.diagnostics import Ailment, missing, of_age, of_queue, of_store, of_workers, oldest_s, unread
+from coupon.runtime.diagnostics import Symptom, missing, of_age, of_queue, of_store, of_workers, oldest_s, unread
 from coupon.runtime.heartbeat import worked_lately
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
@@ -42,7 +42,7 @@ class Checked(NamedTuple):
     """Whether a dependency is up, and what is wrong with it nevertheless."""
 
     status: Status
-    ailments: Sequence[Ailment] = ()
+    symptoms: Sequence[Symptom] = ()
 
 
 class Readiness:
@@ -105,9 +105,9 @@ def _ping(backend: Backend) -> Checked:
 def _queue(queue: Queue, layout: str) -> Checked:
     """Down without the topics of commands: no command can be taken then."""
     queue.ping()
-    ailments = of_queue(queue, layout)
+    symptoms = of_queue(queue, layout)
     is_whole = missing(queue, layout).isdisjoint(command_topics(layout))
-    return Checked("up" if is_whole else "down", ailments)
+    return Checked("up" if is_whole else "down", symptoms)
 
 
 def _store(store: Store) -> Checked:
@@ -122,10 +122,10 @@ def _worker(backends: Backends, settings: Settings) -> Checked:
     age = of_age(oldest_s(backends.queue, settings.topics))
     mint = CodeDeriver(settings.secret)
     try:
-        ailments = of_workers(backends.cache, mint, settings.topics)
+        symptoms = of_workers(backends.cache, mint, settings.topics)
     except BackendUnavailable:
         return Checked("up" if worked_lately(settings.heartbeat_file) else "unknown", age)
-    return Checked("down" if unread(backends.cache, mint, settings.topics) else "up", [*ailments, *age])
+    return Checked("down" if unread(backends.cache, mint, settings.topics) else "up", [*symptoms, *age])
 
 
 def _timed(name: str, check: Callable[[], Checked]) -> Finding:
@@ -135,7 +135,7 @@ def _timed(name: str, check: Callable[[], Checked]) -> Finding:
     except Exception as error:  # a check must never take the others with it
         log.warning("dependency down", dependency=name, error=str(error))
         checked = Checked("down")
-    problems = [ailment.sentence for ailment in checked.ailments]
+    problems = [symptom.sentence for symptom in checked.symptoms]
     return Finding(checked.status, round((time.perf_counter() - began) * 1000, 1), problems)
 
 

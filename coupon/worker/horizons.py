@@ -36,7 +36,7 @@ class Horizons:
     ) -> None:
         self._queue, self._topics, self._timer, self._others = queue, list(topics), timer, others
         self._delivered: dict[Position, int] = {}
-        self._in_hand: dict[Position, int] = {}
+        self._in_flight: dict[Position, int] = {}
         self._committed: dict[Position, int] = {}
         self._told: Mapping[Position, int] = {}
         self._asked_at: int | None = None
@@ -50,12 +50,12 @@ class Horizons:
 
     def reach(self, position: Position, offset: int) -> None:
         """All of the partition before that offset is applied, dead-lettered or waiting."""
-        self._in_hand[position] = max(offset, self._in_hand.get(position, 0))
+        self._in_flight[position] = max(offset, self._in_flight.get(position, 0))
         self._delivered[position] = max(offset, self._delivered.get(position, 0))
 
     def rewind(self) -> None:
         """What waited here may wait elsewhere by now."""
-        self._in_hand.clear()
+        self._in_flight.clear()
 
     def is_time_to_begin(self) -> bool:
         """Whether the queue was not asked for its ends just now. Later is as good: they are the higher."""
@@ -94,7 +94,7 @@ class Horizons:
 
     def is_settled(self, place: Place) -> bool:
         """Whether all that was there at its first sight is settled, or waits here."""
-        return self._is_passed(place, lambda p: max(self._committed.get(p, 0), self._in_hand.get(p, 0)))
+        return self._is_passed(place, lambda p: max(self._committed.get(p, 0), self._in_flight.get(p, 0)))
 
     def stood_still_ms(self, place: Place) -> int:
         """For how long nothing of what it waits for has moved."""

@@ -207,7 +207,7 @@ class Worker:
         part = [item for item in part if not self._is_left_alone(item)]
         waited = {item.place for item in part if self._waiting.holds(item)}
         try:
-            letters = self._carry_out(part)
+            letters = self._apply(part)
         except (Away, BackendUnavailable, DeploymentError):
             raise
         except Exception as error:
@@ -238,7 +238,7 @@ class Worker:
             self._dead_letter_policy.leave_alone(item, item.wanted.reason)
         return item.position in self._dead_letter_policy.left_alone and not self._waiting.holds(item)
 
-    def _carry_out(self, part: list[Task]) -> dict[Place, Failure]:
+    def _apply(self, part: list[Task]) -> dict[Place, Failure]:
         """Returns the reasons for which some can never be applied."""
         letters = {item.place: Failure(item.wanted.reason) for item in part if isinstance(item.wanted, BadMessage)}
         chunks = self._of_ours([item for item in part if isinstance(item.wanted, CreateCoupons)], letters)

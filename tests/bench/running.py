@@ -85,7 +85,7 @@ class Running:
     def log(self) -> WorkerLog:
         return WorkerLog(self.deployment.folder / "worker.log")
 
-    def carried_out_a_second(
+    def applied_a_second(
         self,
         number: int,
         publish: Callable[[], object],

@@ -96,13 +96,13 @@ class TestMemoryQueue(QueueContract):
         queue.create(["t"])
         queue.publish(messages(20))
         abandoned, heir = queue.consumer(["t"], "g"), queue.consumer(["t"], "g")
-        in_hand = abandoned.poll(100, 0)
+        in_flight = abandoned.poll(100, 0)
         clock.now += 5
         assert heir.poll(100, 0) == []
         clock.now += 5.1
-        assert len(heir.poll(100, 0)) == len(in_hand) == 20
+        assert len(heir.poll(100, 0)) == len(in_flight) == 20
         with pytest.raises(BackendUnavailable):
-            abandoned.commit(ends(in_hand))
+            abandoned.commit(ends(in_flight))
         assert queue.lag(["t"], "g") == 20
 
     def test_a_poll_that_need_not_wait_asks_no_clock_but_the_queues(
@@ -180,15 +180,15 @@ class TestSqliteQueue(QueueContract, QueueAcrossProcesses, QueuePlanted):
         """Counted from when the heir saw it first: 3,000 s by its own timer."""
         ageing.publish(messages(20))
         abandoned, heir = ageing.consumer(["t"], "g"), ageing.consumer(["t"], "g")
-        in_hand = abandoned.poll(100, 0)
+        in_flight = abandoned.poll(100, 0)
         clock.now += 100_000
         assert heir.poll(100, 0) == []
         clock.now += 2_999
         assert heir.poll(100, 0) == []
         clock.now += 1.1
-        assert len(heir.poll(100, 0)) == len(in_hand) == 20
+        assert len(heir.poll(100, 0)) == len(in_flight) == 20
         with pytest.raises(BackendUnavailable):
-            abandoned.commit(ends(in_hand))
+            abandoned.commit(ends(in_flight))
         assert ageing.lag(["t"], "g") == 20
 
     def test_a_member_that_is_there_keeps_its_partitions_however_seldom_others_look(
@@ -196,12 +196,12 @@ class TestSqliteQueue(QueueContract, QueueAcrossProcesses, QueuePlanted):
     ) -> None:
         ageing.publish(messages(20))
         owner, other = ageing.consumer(["t"], "g"), ageing.consumer(["watched"], "g")
-        in_hand = owner.poll(100, 0)
+        in_flight = owner.poll(100, 0)
         for _ in range(5):
             assert other.poll(100, 0) == []
             clock.now += 10_000
             assert owner.poll(100, 0) == []
-        owner.commit(ends(in_hand))
+        owner.commit(ends(in_flight))
 
     def test_a_lease_of_an_older_version_holds_nobody_up(self, ageing: SqliteQueue, tmp_path: Path) -> None:
         """511aa48 wrote until when a member lives, by a clock that may have been ahead."""
@@ -266,7 +266,9 @@ class TestSqliteQueue(QueueContract, QueueAcrossProcesses, QueuePlanted):
         assert ageing.lag(["t"], "late") == 1
         assert values(poll(ageing.consumer(["t"], "late"), 1)) == [b"last"]
 
-    def test_what_no_group_reads_is_kept_for_ever(self, ageing: SqliteQueue, passing: Callable[[float], None]) -> None:
+    def test_what_no_group_reads_is_kept_indefinitely(
+        self, ageing: SqliteQueue, passing: Callable[[float], None]
+    ) -> None:
         ageing.publish([Message("dead-letters", "k", b"v"), Message("t", "k", b"v")])
         passing(1_000_000)
         drain([ageing.consumer(["t"], "g")], 1)
@@ -410,7 +412,7 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses, QueuePlanted):
         assert all(had <= has for had, has in zip(before, after, strict=True))
 
     @pytest.mark.parametrize("slept_s", [1.0, 8.0])
-    def test_a_topic_that_was_made_anew_is_delivered_from_its_beginning(
+    def test_a_topic_that_was_recreated_is_delivered_from_its_beginning(
         self, queue: Queue, url: str, services: Services, prefix: str, slept_s: float
     ) -> None:
         """Also to who slept meanwhile, and what is before the offset where it was in the old one."""
@@ -438,7 +440,7 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses, QueuePlanted):
     def test_a_server_that_is_silent_costs_no_more_than_the_timeout(self, queue: Queue, services: Services) -> None:
         queue.publish([Message("t", "k", b"before")])
         consumer, *others = [queue.consumer(["t"], f"g{n}") for n in range(1 + TRIES)]
-        in_hand = poll(consumer, 1)
+        in_flight = poll(consumer, 1)
         for another in others:
             poll(another, 1)
         with services.silent("kafka"):
@@ -446,7 +448,7 @@ class TestKafkaQueue(QueueContract, QueueAcrossProcesses, QueuePlanted):
                 assert min(pool.map(_closed_after_s, others)) < 2
             asked = [_Unavailable(lambda: queue.publish([Message("t", "k", b"lost?")])) for _ in range(16)]
             asked += [_Unavailable(lambda ask=ask: ask(queue)) for ask in WHEN_GONE.values()]
-            asked.append(_Unavailable(lambda: consumer.commit(ends(in_hand))))
+            asked.append(_Unavailable(lambda: consumer.commit(ends(in_flight))))
             assert max(asking.after_s() for asking in asked) < GONE_MAX_S
             _Unavailable(lambda: _poll_on(consumer)).after_s()
             unavailable_within(2, lambda: queue.publish([Message("t", "k", b"lost?")]))

@@ -97,7 +97,7 @@ def test_init_waits_for_a_server_that_is_just_starting(cli, tmp_path):
     assert waiting.returncode == 0
 
 
-def test_the_lag_is_what_no_worker_has_carried_out(cli, tmp_path):
+def test_the_lag_is_what_no_worker_has_applied(cli, tmp_path):
     (tmp_path / "rows.csv").write_text(f"{'A' * 19}, 20260101, 20261231\n")
     cli.coupon("import", str(tmp_path / "rows.csv"), "--no-wait")
     told = json.loads(cli.coupon("lag", "--json").stdout)

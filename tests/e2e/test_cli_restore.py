@@ -68,7 +68,7 @@ def refused(ran, words):
     assert "Traceback" not in ran.stderr
 
 
-def test_a_lost_store_is_made_anew_with_its_index(cli):
+def test_a_lost_store_is_recreated_with_its_index(cli):
     before = with_a_world(cli, without_revisions)
     lose_the_store(cli)
     told = json.loads(cli.coupon("restore", "--json").stdout)

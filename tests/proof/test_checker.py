@@ -140,7 +140,7 @@ def test_what_was_accepted_before_another_was_asked_for_and_comes_after_it(evide
     assert "in the order of real time" in promises(evidence, requests=requests)
 
 
-def test_a_command_that_was_carried_out_though_the_answer_was_no(evidence):
+def test_a_command_that_was_applied_though_the_answer_was_no(evidence):
     operation = accepted(evidence).address.split("-")[0]
     requests = [
         r._replace(status=409, reason="ALREADY_USED", address="") if r.address.startswith(operation) else r

@@ -230,7 +230,7 @@ def test_a_connection_to_a_server_that_died_in_a_black_hole_is_reset_when_it_is_
                 assert is_reset(new)
 
 
-def test_a_request_whose_reply_is_lost_is_carried_out(link: Link, client: socket.socket) -> None:
+def test_a_request_whose_reply_is_lost_is_applied(link: Link, client: socket.socket) -> None:
     link.lose_replies()
     client.sendall(b"done")
     assert is_reset(client)

@@ -41,7 +41,7 @@ def test_a_chunk_of_which_some_were_there_is_not(store, there):
     assert batches(store) == {A: 9, B: 9, C: 9, D: WHOLE} | {there: 7}
 
 
-def test_a_chunk_that_was_carried_out_in_part_and_is_delivered_again_is_whole(store):
+def test_a_chunk_that_was_applied_in_part_and_is_delivered_again_is_whole(store):
     faulty = Faulty(store)
     faulty.before["save_many"] = [None, away()]
     with pytest.raises(BackendUnavailable):

@@ -159,7 +159,7 @@ def test_of_fifty_requests_at_once_with_one_key_one_is_taken(app, api, drain):
     assert sorted(creation.result().status_code for creation in creations) == [202] + [422] * 49
 
 
-def test_with_the_cache_lost_the_second_user_is_told_so_once_the_first_command_is_carried_out(api, codes, drain, lose):
+def test_with_the_cache_lost_the_second_user_is_told_so_once_the_first_command_is_applied(api, codes, drain, lose):
     """Until then he is told to try again."""
     api.issue(codes[0], **KEY)
     lose()

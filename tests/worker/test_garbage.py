@@ -18,7 +18,7 @@ from tests.worker.conftest import FIRST, LAST, SHOP
 
 @pytest.mark.parametrize("topic", OUTBOX)
 @pytest.mark.parametrize("owed", [["a b"], ["A" * 18], [""], [None], "A" * 19, ["A" * 19] * 501, {"A" * 19: 1}])
-def test_what_is_owed_and_is_no_list_of_codes_is_put_aside_and_stops_nothing(world, topic, owed):
+def test_what_is_owed_and_is_no_list_of_codes_is_dead_lettered_and_stops_nothing(world, topic, owed):
     (code,) = world.coupons()
     world.backends.queue.publish([Message(topic, code, dump(owed))])
     world.change(Kind.ISSUE, code, "ann")
@@ -56,7 +56,7 @@ def test_a_coupon_that_cannot_be_read_costs_its_own_commands_and_no_others(world
     assert world.lag() == 0
 
 
-def test_its_commands_are_carried_out_when_the_row_was_mended_and_they_are_replayed(world):
+def test_its_commands_are_applied_when_the_row_was_mended_and_they_are_replayed(world):
     (code,) = world.coupons()
     world.change(Kind.ISSUE, code, "ann")
     world.change(Kind.USE, code)
@@ -70,7 +70,7 @@ def test_its_commands_are_carried_out_when_the_row_was_mended_and_they_are_repla
     assert [entry.kind for entry in world.stored(code).history] == [Kind.CREATE, Kind.ISSUE, Kind.USE]
 
 
-def test_what_waits_for_a_coupon_that_cannot_be_read_any_more_is_put_aside(per_command):
+def test_what_waits_for_a_coupon_that_cannot_be_read_any_more_is_dead_lettered(per_command):
     """And does not end each round of the worker before it begins."""
     world = per_command
     spoilt, other = world.coupons(2)

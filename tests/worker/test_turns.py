@@ -64,13 +64,13 @@ def test_a_creation_goes_on_while_there_are_always_commands(environ):
         assert created(world, address) == address.amount
 
 
-def test_small_creations_are_carried_out_together(world):
+def test_small_creations_are_applied_together(world):
     addresses = [world.service.create(1, FIRST, LAST, SHOP) for _ in range(20)]
     world.worker.run_once(poll_s=0)
     assert [world.service.operations.outcome(address).status for address in addresses] == [Status.APPLIED] * 20
 
 
-def test_what_is_held_back_is_not_committed_and_another_worker_carries_it_out(shop):
+def test_what_is_held_back_is_not_committed_and_another_worker_applies_it(shop):
     address = large(shop)
     shop.worker.run_once(poll_s=0)
     shop.worker._tell()
@@ -95,7 +95,7 @@ def test_what_is_held_back_is_delivered_again_after_a_failure(world):
     assert lag(shaken) == 0
 
 
-def test_a_creation_that_an_earlier_version_left_among_the_commands_is_carried_out(world):
+def test_a_creation_that_an_earlier_version_left_among_the_commands_is_applied(world):
     chunk = a_creation(amount=CHUNK, size=CHUNK, mint=world.service.mint.fingerprint)
     world.backends.queue.publish([Message("commands", "k", encode_command(chunk))])
     world.drain()
@@ -129,7 +129,7 @@ def test_a_slow_store_gets_fewer_coupons_between_two_looks_for_commands(slow):
     assert lag(slow) == 0
 
 
-def test_a_chunk_that_was_carried_out_in_part_is_not_committed_and_has_no_marker(slow):
+def test_a_chunk_that_was_applied_in_part_is_not_committed_and_has_no_marker(slow):
     slow.worker._turns._portion = PORTION_MIN
     address = slow.service.create(CHUNK, FIRST, LAST, SHOP)
     for parts_done in range(1, CHUNK // PORTION_MIN):

@@ -173,7 +173,7 @@ def exchange(process: Process, role: str, name: str, method: Callable[..., Any],
     process.step()
     tell = process.scheduler.tell
     try:
-        answer = _carried_out(process, role, name, method, arguments)
+        answer = _applied(process, role, name, method, arguments)
     except BackendUnavailable as error:
         tell(f"{role}.{name}", *arguments, error)
         raise
@@ -186,7 +186,7 @@ def exchange(process: Process, role: str, name: str, method: Callable[..., Any],
     return answer
 
 
-def _carried_out(process: Process, role: str, name: str, method: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _applied(process: Process, role: str, name: str, method: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     scheduler, is_publish = process.scheduler, name == "publish"
     if process.is_away(role) or process.strikes(Fault.LOST_REQUEST, role):
         process.faults.cache_was_well &= role != "cache"
@@ -198,7 +198,7 @@ def _carried_out(process: Process, role: str, name: str, method: Callable[..., A
         if scheduler.random.random() < 0.5:
             scheduler.sleep(0)  # it never comes back from here
     if name in LATE and process.strikes(Fault.LATE, role):
-        carry_out_later(scheduler, method, arguments)
+        apply_later(scheduler, method, arguments)
         scheduler.sleep(TIMEOUT_MS)
         raise BackendUnavailable(f"{name}: timed out")
     if name in MANY and process.strikes(Fault.PART, role):
@@ -207,11 +207,11 @@ def _carried_out(process: Process, role: str, name: str, method: Callable[..., A
         raise BackendUnavailable(f"{name}: broke off")
     answer = method(*arguments)
     if is_publish and process.strikes(Fault.TWICE, role):
-        carry_out_later(scheduler, method, arguments)
+        apply_later(scheduler, method, arguments)
     return answer
 
 
-def carry_out_later(scheduler: Scheduler, method: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def apply_later(scheduler: Scheduler, method: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     """What was sent is on its way, whatever becomes of the sender."""
     sent = [list(argument) if isinstance(argument, (list, set)) else argument for argument in arguments]
 

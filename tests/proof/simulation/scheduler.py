@@ -52,7 +52,7 @@ class Scheduler:
     def spawn(self, name: str, work: Callable[[], Any]) -> Task:
         """Begins at one of the next turns."""
         task = Task(name, None, self.now)
-        task.greenlet = greenlet(lambda: self._carry_out(task, work), self._root)
+        task.greenlet = greenlet(lambda: self._apply(task, work), self._root)
         self._tasks.append(task)
         return task
 
@@ -118,7 +118,7 @@ class Scheduler:
         self.random.choice(ready).greenlet.switch()
         self.now += self.random.choice((0, 0, 1, 2))
 
-    def _carry_out(self, task: Task, work: Callable[[], Any]) -> None:
+    def _apply(self, task: Task, work: Callable[[], Any]) -> None:
         try:
             if not task.killed:
                 task.answer = work()

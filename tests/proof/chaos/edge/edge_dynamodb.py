@@ -19,7 +19,7 @@ TRANSACTION_REASONS = {
     "ThrottlingError": "Throughput exceeds the current capacity for one or more global secondary indexes.",
     "ProvisionedThroughputExceeded": "The level of configured provisioned throughput for the table was exceeded.",
 }
-_carried_out: deque[str] = deque(maxlen=1_000)
+_applied: deque[str] = deque(maxlen=1_000)
 """Tokens of transactions that were applied while their callers do not know: to these DynamoDB would answer, asked
 again, that they were, and never that something stands in their way."""
 
@@ -48,7 +48,7 @@ def _possible(operation: str, wanted: dict[str, Any]) -> list[str]:
     kinds = ["dynamodb-throughput", "dynamodb-throttled", "dynamodb-internal-error", "dynamodb-lost-reply"]
     if operation == "TransactWriteItems":
         kinds.append("dynamodb-in-progress")
-        if wanted.get("ClientRequestToken") not in _carried_out:
+        if wanted.get("ClientRequestToken") not in _applied:
             kinds += ["dynamodb-conflict", "dynamodb-item-throttled"]
     if operation == "BatchGetItem" and _keys(wanted) > 1:
         kinds.append("dynamodb-unprocessed-keys")
@@ -75,12 +75,12 @@ def _in_progress(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
 def _internal_error(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
     """What was to be written may have been."""
     if dice.toss():
-        _carry_out(wanted, ask)
+        _apply(wanted, ask)
     return _reply(request, 500, {"__type": TYPES + "InternalServerError", "message": "Internal server error"})
 
 
 def _lost_reply(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
-    _carry_out(wanted, ask)
+    _apply(wanted, ask)
     raise ConnectionClosedError(error="the edge", request=request, endpoint_url=request.url)
 
 
@@ -117,10 +117,10 @@ FAULTS: dict[str, Callable[[Any, dict[str, Any], ReadOnce], Any]] = {
 }
 
 
-def _carry_out(wanted: dict[str, Any], ask: ReadOnce) -> None:
+def _apply(wanted: dict[str, Any], ask: ReadOnce) -> None:
     token = wanted.get("ClientRequestToken")
     if ask().status_code == 200 and token:
-        _carried_out.append(token)
+        _applied.append(token)
 
 
 def _cancelled(request: Any, wanted: dict[str, Any], codes: list[str]) -> Any:

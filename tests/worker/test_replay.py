@@ -102,7 +102,7 @@ def test_more_rejections_than_a_coupon_remembers(house):
     assert (counts.applied, counts.left, differ) == (1, 0, {})
 
 
-def test_what_was_put_aside_stays_aside_and_what_was_replayed_is_carried_out(house):
+def test_what_was_dead_lettered_stays_aside_and_what_was_replayed_is_applied(house):
     one, other = house.world.coupons(2)
     store = Faulty(house.world.backends.store)
     world = house.world.but(store=store)
@@ -134,7 +134,7 @@ def test_a_message_that_cannot_be_read_is_no_bar(house):
     assert (counts.left, differ) == (0, {})
 
 
-def test_creations_that_no_worker_has_come_to_are_carried_out(house):
+def test_creations_that_no_worker_has_come_to_are_applied(house):
     chunk = a_creation(size=5, amount=5, mint=house.world.service.mint.fingerprint)
     house.publish(chunk)
     counts, differ = house.restored()

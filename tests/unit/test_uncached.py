@@ -65,7 +65,7 @@ def test_while_something_waits_nothing_is_decided(counter):
     assert WAIT_MS <= counter.ms < 2 * WAIT_MS
 
 
-def test_what_the_workers_do_not_carry_out_in_time_is_not_told_to_be_accepted(counter):
+def test_what_the_workers_do_not_apply_in_time_is_not_told_to_be_accepted(counter):
     with pytest.raises(BackendUnavailable):
         counter.unreserved.change(COUPON.code, counter.decide)
     assert len(counter.published) == 1

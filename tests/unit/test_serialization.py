@@ -106,7 +106,7 @@ def test_a_document_has_the_wire_names():
         encode_command(a_command(Kind.ISSUE, "i", user_id="ann")).replace(b"ann", b"\\ud800"),
     ],
 )
-def test_what_can_never_be_carried_out_is_malformed(data):
+def test_what_can_never_be_applied_is_malformed(data):
     with pytest.raises(Malformed):
         decode_command(data)
 

@@ -35,7 +35,7 @@ def documents(world, user_id):
     return [d["couponCode"] for d in world.backends.search.find(Query(user_id=user_id), 100)]
 
 
-def test_a_chain_accepted_before_any_of_it_was_carried_out_is_applied_whole(world):
+def test_a_chain_accepted_before_any_of_it_was_applied_is_applied_whole(world):
     (code,) = world.coupons()
     addresses = the_chain(world, code)
     world.drain()
@@ -236,7 +236,7 @@ def test_a_rejected_operation_sent_again_is_a_new_attempt(world):
     assert world.stored(code).user_id == "bob"
 
 
-def test_a_creation_carried_out_twice_makes_the_same_coupons_and_resets_none(world):
+def test_a_creation_applied_twice_makes_the_same_coupons_and_resets_none(world):
     whole = Faulty(world.backends.queue)
     codes = world.coupons(1200)
     world.change(Kind.ISSUE, codes[7], "ann")
@@ -317,7 +317,7 @@ def test_with_search_and_queue_away_nothing_is_committed(world):
     assert world.backends.queue.lag(["commands", REINDEX], "worker") == 1  # the code, durably
 
 
-def test_a_message_that_can_never_be_carried_out_is_put_aside_with_its_reason(world):
+def test_a_message_that_can_never_be_applied_is_dead_lettered_with_its_reason(world):
     (code,) = world.coupons()
     garbage = [b"{", b'{"kind":"burn"}', encode_command(a_command(Kind.USE, "u", code="Z" * 19))]
     world.backends.queue.publish([Message("commands", "k", value) for value in garbage])
@@ -344,7 +344,7 @@ def test_search_is_not_asked_about_nothing(world, steps, monkeypatch):
     assert told == []
 
 
-def test_a_dead_letter_replayed_is_carried_out_once(world):
+def test_a_dead_letter_replayed_is_applied_once(world):
     (code,) = world.coupons()
     message = encode_command(a_command(Kind.ISSUE, "i", previous=world.stored(code).last_operation, code=code))
     store = Faulty(world.backends.store)
@@ -500,7 +500,7 @@ def test_a_stale_cache_never_refuses_what_the_store_allows(world):
     assert world.stored(code).user_id == "bob"
 
 
-def test_an_accepted_command_is_not_forgotten_by_a_refusal_before_it_is_carried_out(world):
+def test_an_accepted_command_is_not_forgotten_by_a_refusal_before_it_is_applied(world):
     (code,) = world.coupons()
     world.change(Kind.ISSUE, code, "ann")
     with pytest.raises(Refused, match="ALREADY_ISSUED"):
@@ -524,7 +524,7 @@ def test_a_command_on_another_topic_waits_for_its_predecessor(per_command):
     assert world.backends.queue.lag(["use", "issue"], "worker") == 0
 
 
-def test_a_predecessor_whose_topic_has_no_worker_is_waited_for_so_long_and_then_put_aside(per_command):
+def test_a_predecessor_whose_topic_has_no_worker_is_waited_for_so_long_and_then_dead_lettered(per_command):
     """Not rejected: that would settle the predecessor's number too. Both are applied once there is a worker, and the
     letter is replayed."""
     world = per_command
@@ -927,7 +927,7 @@ def test_what_had_waited_is_not_committed_when_its_part_fails_at_the_end(per_com
     assert world.backends.search.find(Query(user_id="ann"), 10)[0]["usedAt"] is not None
 
 
-def test_a_worker_told_to_stop_finishes_the_part_in_hand_only(world):
+def test_a_worker_told_to_stop_finishes_the_part_in_flight_only(world):
     world.service.create(20_000, FIRST, LAST, SHOP)
     stop, save_many = threading.Event(), world.backends.store.save_many
 

@@ -103,7 +103,7 @@ def test_bad_messages_of_several_partitions_make_no_row(environ):
         assert world.lag() == 0
 
 
-def test_one_bad_message_while_commits_fail_is_put_aside_once(world):
+def test_one_bad_message_while_commits_fail_is_dead_lettered_once(world):
     (code,) = world.coupons()
     consumer = Faulty(world.worker._consumer)
     world.worker._consumer = world.worker._checkpoint._consumer = consumer
@@ -123,7 +123,7 @@ def test_one_bad_message_while_commits_fail_is_put_aside_once(world):
     assert world.stored(code).issued
 
 
-def test_letters_that_could_not_be_put_aside_are_not_counted_again(world):
+def test_letters_that_could_not_be_dead_lettered_are_not_counted_again(world):
     queue = Faulty(world.backends.queue)
     world.worker._consumer.close()
     shaken = world.but(queue=queue)
@@ -145,7 +145,7 @@ def alien(world):
     return Message(delivery.topic, delivery.key, json.dumps(json.loads(delivery.value) | {"mint": "another"}).encode())
 
 
-def test_creations_of_another_secret_are_put_aside_and_stop_nothing(world):
+def test_creations_of_another_secret_are_dead_lettered_and_stop_nothing(world):
     message = alien(world)
     (code,) = world.coupons()
     world.backends.queue.publish([message] * (2 * world.settings.dead_letters_in_a_row))
@@ -173,7 +173,7 @@ def test_a_replay_brings_a_creation_of_another_secret_back_once_the_secret_is_ri
     assert world.lag() == 0
 
 
-def test_creations_of_two_secrets_are_all_carried_out_by_two_workers_in_turn(world):
+def test_creations_of_two_secrets_are_all_applied_by_two_workers_in_turn(world):
     """What operations.md has for it: no round leaves more to do than the one before."""
     other = World(replace(world.settings, secret="another secret of the tests"), world.backends, world.now)
     other.worker._consumer.close()
@@ -186,7 +186,7 @@ def test_creations_of_two_secrets_are_all_carried_out_by_two_workers_in_turn(wor
     assert world.lag() == 0
 
 
-def test_messages_of_another_version_are_left_alone_and_not_put_aside(world):
+def test_messages_of_another_version_are_left_alone_and_not_dead_lettered(world):
     """A field is missing that this version needs. The others, and what came before it, are applied."""
     codes = world.coupons(20)
     older = json.loads(encode_command(a_command(Kind.ISSUE, "i", code=codes[0])))
@@ -207,7 +207,7 @@ def test_messages_of_another_version_are_left_alone_and_not_put_aside(world):
     assert world.lag() >= 2
 
 
-def test_what_builds_on_a_command_that_was_put_aside_comes_back_with_it(world):
+def test_what_builds_on_a_command_that_was_dead_lettered_comes_back_with_it(world):
     """Rejected, it would be so indefinitely."""
     (code,) = world.coupons()
     issue, use = world.change(Kind.ISSUE, code, "ann"), world.change(Kind.USE, code)
@@ -229,7 +229,7 @@ def test_what_builds_on_a_command_that_was_put_aside_comes_back_with_it(world):
     assert [world.service.operations.outcome(address).status for address in (issue, use, undo)] == [Status.APPLIED] * 3
 
 
-def test_another_worker_knows_what_was_put_aside_before_it(world):
+def test_another_worker_knows_what_was_dead_lettered_before_it(world):
     """The follower was accepted before, and is applied by the next worker."""
     (code,) = world.coupons()
     world.change(Kind.ISSUE, code, "ann")
@@ -270,12 +270,12 @@ def test_only_new_letters_are_read_and_only_the_newest_are_remembered(world, mon
     monkeypatch.setattr(world.worker._dead_letter_policy, "_queue", queue)
     dead_letter_policy = world.worker._dead_letter_policy
 
-    def put_aside_by_another(number):
+    def dead_lettered_by_another(number):
         command = encode_command(a_command(Kind.ISSUE, f"op{number}", code="A" * 19))
         world.backends.queue.publish([dead_letters.encode(Delivery("commands", 0, number, "k", command), "bad", 0)])
 
     for number in range(100):
-        put_aside_by_another(number)
+        dead_lettered_by_another(number)
         dead_letter_policy.look_again()
         assert dead_letter_policy.was_dead_lettered(f"op{number}")
         assert not dead_letter_policy.was_dead_lettered("another")
@@ -285,7 +285,7 @@ def test_only_new_letters_are_read_and_only_the_newest_are_remembered(world, mon
     assert dead_letter_policy.was_dead_lettered("op80")
 
 
-def test_letters_of_a_topic_that_was_made_anew_are_read_from_its_beginning(world):
+def test_letters_of_a_topic_that_was_recreated_are_read_from_its_beginning(world):
     dead_letter_policy, queue = world.worker._dead_letter_policy, world.backends.queue
     for name in ("one", "two"):
         command = encode_command(a_command(Kind.ISSUE, name, code="A" * 19))

@@ -122,7 +122,7 @@ def test_a_cache_that_takes_nothing_is_owed_once(world):
     assert world.lag() == 0
 
 
-def test_a_message_of_the_outbox_that_the_cache_refuses_for_what_it_is_is_put_aside(world):
+def test_a_message_of_the_outbox_that_the_cache_refuses_for_what_it_is_is_dead_lettered(world):
     world.backends.queue.publish([Message(INVALIDATE, "k", b'["a b"]')])
     for _ in range(5):
         world.look(world.worker)

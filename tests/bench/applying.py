@@ -43,8 +43,8 @@ def warm_up(running: Running, emulator: Emulator) -> None:
     """Java compiles what it has seen often."""
     coupons = running.stored(A_ROUND)
     emulator.writes_a_second(coupons)
-    running.carried_out_a_second(A_ROUND, lambda: running.publish_creations(A_ROUND))
-    running.carried_out_a_second(A_ROUND, lambda: running.publish_issues(coupons))
+    running.applied_a_second(A_ROUND, lambda: running.publish_creations(A_ROUND))
+    running.applied_a_second(A_ROUND, lambda: running.publish_issues(coupons))
 
 
 def rates(running: Running, emulator: Emulator) -> Iterator[Figure]:
@@ -53,10 +53,10 @@ def rates(running: Running, emulator: Emulator) -> Iterator[Figure]:
     for _ in range(ROUNDS):
         coupons = running.stored(A_ROUND)
         creations.against.append(emulator.writes_a_second(coupons))
-        creations.ours.append(running.carried_out_a_second(A_ROUND, lambda: running.publish_creations(A_ROUND)))
+        creations.ours.append(running.applied_a_second(A_ROUND, lambda: running.publish_creations(A_ROUND)))
         issues.against.append(emulator.writes_a_second([_issued(coupon) for coupon in coupons]))
         issues.ours.append(
-            running.carried_out_a_second(A_ROUND, lambda: running.publish_issues(coupons))  # noqa: B023 - called at once
+            running.applied_a_second(A_ROUND, lambda: running.publish_issues(coupons))  # noqa: B023 - called at once
         )
     yield creations
     yield issues
@@ -77,7 +77,7 @@ def backlog(running: Running, emulator: Emulator) -> list[Figure]:
             time.sleep(QUIET_S)
         before, busy = cpu_s(running.workers), caller(running)
         drained.ours.append(
-            running.carried_out_a_second(BACKLOG, lambda: running.publish_issues(coupons), busy)  # noqa: B023
+            running.applied_a_second(BACKLOG, lambda: running.publish_issues(coupons), busy)  # noqa: B023
         )
         cost.ours.append((cpu_s(running.workers) - before) / BACKLOG * 1e6)
         slower.ours.append(median(busy.took_ms))

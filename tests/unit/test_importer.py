@@ -150,7 +150,7 @@ def test_only_a_chunk_of_which_another_import_brought_some_is_read_back(desk, mo
     assert (read.count(code(2)), read.count(code(500))) == (another, 0)  # neither is of the sample
 
 
-def test_progress_is_told_while_a_window_is_carried_out(desk):
+def test_progress_is_told_while_a_window_is_applied(desk):
     desk.worker = Worker(desk.backends, replace(desk.loaded, batch_max=7))
     lines, seen = [f"{code(n)}, 202601{n % 28 + 1:02d}, 20991231" for n in range(280)], list[int]()
     assert desk.run(*lines, on_progress=lambda counts: seen.append(counts.rows)) == Counts(new=280)

@@ -213,7 +213,7 @@ def restored(world):
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_a_lost_store_is_made_anew_from_the_queue_without_a_stop(lost, workers):
+def test_a_lost_store_is_recreated_from_the_queue_without_a_stop(lost, workers):
     world, before = lost
     again = restored(world)
     again.worker._consumer.close()
@@ -271,7 +271,7 @@ def test_commands_wait_for_their_coupon_in_their_order(environ, partition, batch
         assert (letters(world), world.lag()) == ([], 0)
 
 
-def test_a_command_whose_coupon_does_not_come_is_put_aside_when_all_before_it_was_delivered(world):
+def test_a_command_whose_coupon_does_not_come_is_dead_lettered_when_all_before_it_was_delivered(world):
     for command in chain():
         publish(world, command, 0)
     world.worker.run_once(poll_s=0)
@@ -319,7 +319,7 @@ def test_without_a_cache_they_do_so_for_as_long_as_they_would_for_a_predecessor(
     assert letters(world) == ["i", "i"]
 
 
-def test_a_creation_that_another_worker_has_yet_to_carry_out_is_waited_for(world, two):
+def test_a_creation_that_another_worker_has_yet_to_apply_is_waited_for(world, two):
     (mine, other), partitions = two
     for command in chain():
         publish(world, command, partitions[0])
@@ -334,7 +334,7 @@ def test_a_creation_that_another_worker_has_yet_to_carry_out_is_waited_for(world
     assert world.lag() == 0
 
 
-def test_what_is_put_aside_for_want_of_its_coupon_is_carried_out_when_both_are_replayed(world):
+def test_what_is_dead_lettered_for_want_of_its_coupon_is_applied_when_both_are_replayed(world):
     for command in chain():
         publish(world, command, 0)
     for _ in range(3):
