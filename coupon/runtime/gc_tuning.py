@@ -4,8 +4,7 @@ in what they make afterwards."""
 import gc
 
 MANY = 10_000
-"""So many new objects before it looks through them. There is little to find: 8,000 objects of a worker that had carried
-out 50,000 commands."""
+"""So many new objects before it looks through them. There is little to find: 8,000 objects of a worker that had applied 50,000 commands."""
 
 
 def tune_gc() -> None:

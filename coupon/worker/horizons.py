@@ -62,8 +62,8 @@ class Horizons:
         return self._begun_at is None or self._timer() - self._begun_at >= BEGIN_EVERY_MS
 
     def begin(self, places: Collection[Place], waiting: Collection[Place]) -> None:
-        """First sight of these, unless they are known. Of all that are ``waiting`` it stays known: they would wait for
-        ever. Raises BackendUnavailable, and remembers nothing then."""
+        """First sight of these, unless they are known. Of all that are ``waiting`` it stays known: they would wait
+        indefinitely. Raises BackendUnavailable, and remembers nothing then."""
         new = [place for place in places if place not in self._horizons]
         if new:
             ends = self._queue.ends(self._topics)
@@ -88,8 +88,8 @@ class Horizons:
             self._move(horizon)
 
     def is_delivered(self, place: Place) -> bool:
-        """Whether all that was there at its first sight has been delivered to somebody: each creation of it is carried
-        out or dead-lettered, for they never wait."""
+        """Whether all that was there at its first sight has been delivered to somebody: each creation of it is applied
+        or dead-lettered, for they never wait."""
         return self._is_passed(place, self._reached)
 
     def is_settled(self, place: Place) -> bool:

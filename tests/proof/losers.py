@@ -105,8 +105,8 @@ class Losers:
 
 
 def was_cut_off(code: str, commands: Iterable[ChangeCoupon], owed_to_the_cache: Container[str]) -> bool:
-    """The other excuse: a command was accepted by a process that could not reach the cache, and the worker that carried
-    it out could not reach it either, so what the cache holds of the coupon is past. The worker has written down that it
+    """The other excuse: a command was accepted by a process that could not reach the cache, and the worker that applied
+    it could not reach it either, so what the cache holds of the coupon is past. The worker has written down that it
     owes a look at it, and has to go on; until that look the next one believes what is past."""
     return code in owed_to_the_cache and any(not command.reserved for command in commands)
 
