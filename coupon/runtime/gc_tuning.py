@@ -4,8 +4,8 @@ in what they make afterwards."""
 import gc
 
 MANY = 10_000
-"""So many new objects before it looks through them. There is little to find: of a worker that had applied 50,000 commands
-8,000 objects were garbage."""
+"""So many new objects before it looks through them. There is little to find: of a worker that had applied 50,000
+commands 8,000 objects were garbage."""
 
 
 def tune_gc() -> None:
