@@ -79,7 +79,7 @@ MUTANTS = [
         "add-only cache fill",
         "coupon/acceptance/reservations.py",
         "return self._cache.add(key, value, self._ttl_s)",
-        'return self._cache.put(key, value, self._ttl_s) or getattr(self._cache.get(key), "token", None)',
+        'return self._cache._cache.put(key, value, self._ttl_s) or getattr(self._cache.get(key), "token", None)',
     ),
     Mutant(
         "codes from the operation",
@@ -103,7 +103,7 @@ MUTANTS = [
         "compare and set in the cache",
         "coupon/acceptance/reservations.py",
         "return self._cache.replace(key, value, token, self._ttl_s)",
-        'return self._cache.put(key, value, self._ttl_s) or getattr(self._cache.get(key), "token", None)',
+        'return self._cache._cache.put(key, value, self._ttl_s) or getattr(self._cache.get(key), "token", None)',
     ),
     Mutant(
         "a refusal is checked against the store",
