@@ -55,6 +55,7 @@ MUTANTS = [
         "coupon/domain/protocol.py",
         "AttemptStatus(AttemptState.SUPERSEDED, Reason.RIVAL_WON) if behind else AttemptStatus(AttemptState.NEXT)",
         "AttemptStatus(AttemptState.NEXT)",
+        "tests/unit/test_protocol.py::test_a_rival_with_a_higher_number_does_not_apply_beside_the_winner",
     ),
     Mutant(
         "previous check: operation",

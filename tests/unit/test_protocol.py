@@ -206,3 +206,10 @@ def test_what_was_applied_as_an_earlier_attempt_settles_the_later_one_too():
     assert verdict is Verdict.DUPLICATE
     assert after == coupon._replace(settled=again.number)
     assert decide(after, again, wait=False) == (Verdict.DUPLICATE, after)
+
+
+def test_a_rival_with_a_higher_number_does_not_apply_beside_the_winner():
+    """It was built on the same state, from the store: its number alone does not tell that it is late."""
+    late = a_command(Kind.ISSUE, "late", number=COUPON.next_number(fresh=True))
+    assert late.number > ISSUED.settled
+    assert classify(ISSUED, late) == (AttemptState.SUPERSEDED, Reason.RIVAL_WON)
