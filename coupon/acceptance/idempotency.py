@@ -52,10 +52,10 @@ class IdempotencyKeys:
         for _ in range(ATTEMPTS):
             if self._write(name, first, None):
                 return Binding(name, operation, accepted=False)
-            cached = self._cache.get(name)
+            cached, bound = self._read(name)
             if cached is None:
                 continue
-            bound = self._decode(name, cached) or first._replace(requests=0)
+            bound = bound or first._replace(requests=0)
             if bound.operation != operation:
                 raise IdempotencyKeyReused
             if self._write(name, bound._replace(requests=bound.requests + 1), cached):
@@ -64,9 +64,7 @@ class IdempotencyKeys:
 
     def check(self, caller: str, key: str, operation: str) -> None:
         """Raises IdempotencyKeyReused when the key is bound to another operation."""
-        name = self._name(caller, key)
-        cached = self._cache.get(name)
-        bound = None if cached is None else self._decode(name, cached)
+        _, bound = self._read(self._name(caller, key))
         if bound is not None and bound.operation != operation:
             raise IdempotencyKeyReused
 
@@ -81,8 +79,7 @@ class IdempotencyKeys:
     def _change(self, binding: Binding, change: Callable[[Bound], Bound]) -> None:
         """While the key is bound so."""
         for _ in range(ATTEMPTS):
-            cached = self._cache.get(binding.name)
-            bound = None if cached is None else self._decode(binding.name, cached)
+            cached, bound = self._read(binding.name)
             if cached is None or bound is None or bound.operation != binding.operation:
                 return
             changed = change(bound)
@@ -103,10 +100,11 @@ class IdempotencyKeys:
     def _name(self, caller: str, key: str) -> str:
         return f"key:{self._mint.key(caller, key)}"
 
-    def _decode(self, name: str, cached: Cached) -> Bound | None:
-        """None for what nobody can read: it is written over."""
+    def _read(self, name: str) -> tuple[Cached | None, Bound | None]:
+        """The entry, and what it says: None for what nobody can read, which is written over."""
+        cached = self._cache.get(name)
         try:
-            match = _BOUND.fullmatch(opened(self._mint, name, cached.value))
+            match = cached and _BOUND.fullmatch(opened(self._mint, name, cached.value))
         except Malformed:
-            return None
-        return Bound(match[1].decode(), int(match[2]), match[3] == ACCEPTED) if match else None
+            match = None
+        return cached, Bound(match[1].decode(), int(match[2]), match[3] == ACCEPTED) if match else None

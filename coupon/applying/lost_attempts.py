@@ -39,9 +39,8 @@ def _loser(command: ChangeCoupon, coupon: Coupon) -> Loser | None:
     if entry is not None:
         return None if entry.number in (0, command.number) else lost
     found = outcome(coupon, command.operation, command.number)
-    return (
-        lost._replace(reason=found.reason) if found.state in (AttemptState.REJECTED, AttemptState.SUPERSEDED) else None
-    )
+    has_lost = found.state in (AttemptState.REJECTED, AttemptState.SUPERSEDED)
+    return lost._replace(reason=found.reason) if has_lost else None
 
 
 def write_down(queue: Queue, found: Sequence[Loser]) -> None:

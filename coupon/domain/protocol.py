@@ -4,7 +4,7 @@
 | ------------------------------------------------- | -------------------------------- | ----------------------------- |
 | the operation in the history                      | seen before                      | does nothing                  |
 | the command's number is settled                   | seen before, or it can no longer | does nothing                  |
-|                                                   | be applied                   |                               |
+|                                                   | be applied                       |                               |
 | the version and operation that it builds on, last | its turn                         | applies it, saves             |
 | the same, and another operation with its key in   | the key was used twice           | records the rejection         |
 | the history                                       |                                  |                               |
@@ -56,8 +56,8 @@ class AttemptStatus(NamedTuple):
 
 
 def outcome(coupon: Coupon, operation: str, number: int) -> AttemptStatus:
-    """What became of the attempt: APPLIED, REJECTED, BEYOND_HISTORY (settled before
-    the history begins), SUPERSEDED, or OPEN."""
+    """What became of the attempt: APPLIED, REJECTED, BEYOND_HISTORY (settled before the history begins),
+    SUPERSEDED, or OPEN."""
     if coupon.entry(operation) is not None:
         return AttemptStatus(AttemptState.APPLIED)
     rejection = coupon.rejection(operation, number)
@@ -68,9 +68,8 @@ def outcome(coupon: Coupon, operation: str, number: int) -> AttemptStatus:
     oldest = coupon.version - len(coupon.history) + 1
     if oldest > 1 and number < coupon.number_at(oldest):
         return AttemptStatus(AttemptState.BEYOND_HISTORY)
-    return AttemptStatus(
-        AttemptState.SUPERSEDED, Reason.IDEMPOTENCY_KEY_REUSED if _is_reused(coupon, operation) else Reason.RIVAL_WON
-    )
+    reason = Reason.IDEMPOTENCY_KEY_REUSED if _is_reused(coupon, operation) else Reason.RIVAL_WON
+    return AttemptStatus(AttemptState.SUPERSEDED, reason)
 
 
 def classify(coupon: Coupon, command: ChangeCoupon) -> AttemptStatus:

@@ -129,9 +129,8 @@ class Settling:
             self._waiting.release(task)
             self._horizons.forget(task.place)
             if verdict is not Verdict.APPLIED or not command.reserved:
-                codes_to_invalidate.add(
-                    command.code
-                )  # it lost, or may have before we died; or the cache does not know of it
+                # It lost, or may have before we died; or the cache does not know of it.
+                codes_to_invalidate.add(command.code)
             if verdict is Verdict.REJECTED:
                 log.warning("rejected", operation=command.operation, kind=command.kind, code=command.code)
         self._keep_waiting(tasks, still, settled)

@@ -108,7 +108,7 @@ class Worker:
 
     def run_once(self, poll_s: float = POLL_S) -> int:
         """Apply one batch, what waits and is due, and a portion of the creations; the number of messages that were
-        taken in flight. After BackendUnavailable nothing is lost: call ``rewind`` and go on."""
+        taken. After BackendUnavailable nothing is lost: call ``rewind`` and go on."""
         self._beat()
         self._consumer.pause(self._places_to_leave_alone() | self._turns.paused)
         fresh = self._turns.hold(self._consumer.poll(self._batch_max, self._poll_s(poll_s)))
