@@ -6,14 +6,15 @@ from typing import Any, Self
 
 from backends.cache.limits import check_entry, check_key
 from backends.cache.memcached_client import StrictClient
+from backends.cache.memcached_evictions import Evictions
 from coupon.ports.backend import BackendUnavailable
-from coupon.ports.cache import Cache, Cached
+from coupon.ports.cache import Added, Cache, Cached
 from coupon.ports.url import ConfigurationError, Url
 
 PORT = 11211
 DELETED_AT_ONCE = 500
-LOST = ("slab_reassign_evictions_nomem", "slab_reassign_busy_deletes", "extstore_objects_evicted")
-"""What it counts besides its evictions when it drops what is valid; not every server has all of them."""
+EVICTIONS_STEPS = 4
+"""A thread that asks for evictions waits for another thread's question, and then for its own: two steps each."""
 AT_ONCE = -1
 """A lifetime: what is stored with it is gone."""
 
@@ -34,6 +35,7 @@ class MemcachedCache(Cache):
             self._talk: StrictClient | None = StrictClient(servers, timeout_s, silent_until={})
         except ValueError as error:
             raise ConfigurationError(f"not a host and port: {error}") from error
+        self._evictions = Evictions(self._server_of, self._statistics, EVICTIONS_STEPS * timeout_s)
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
@@ -63,6 +65,11 @@ class MemcachedCache(Cache):
         with self._client() as client:
             return client.store_and_get(b"add", self._name(key), value, ttl_s)
 
+    def add_and_get(self, key: str, value: bytes, ttl_s: int, other: str) -> Added:
+        check_entry(key, value, ttl_s)
+        with self._client() as client:
+            return client.add_and_get(self._name(key), value, ttl_s, self._name(other))
+
     def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> int | None:
         check_entry(key, value, ttl_s)
         with self._client() as client:
@@ -88,21 +95,17 @@ class MemcachedCache(Cache):
                 raise BackendUnavailable(f"memcached did not store {key!r}")
 
     def place(self, key: str) -> str:
-        name = self._name(key)
-        client = self._client()
-        return str(client.server_of(name).address)
+        return self._server_of(self._name(key))
 
     def evicted(self, key: str) -> int | None:
-        """None when it was started with ``-M -o no_slab_reassign``: then it refuses what it has no room for, and moves
-        no pages, which drops what is in them."""
-        name = self._name(key)
+        return self._evictions.count(self._name(key))
+
+    def _server_of(self, name: bytes) -> str:
+        return str(self._client().server_of(name).address)
+
+    def _statistics(self, name: bytes) -> dict[str, str]:
         with self._client() as client:
-            counted = client.statistics(name)
-        try:
-            never = counted.get("setting evictions") == "off" and counted.get("setting slab_reassign") == "no"
-            return None if never else sum(int(counted.get(counter, 0)) for counter in LOST) + int(counted["evictions"])
-        except (KeyError, ValueError) as error:
-            raise BackendUnavailable(f"memcached does not count its evictions: {error}") from error
+            return client.statistics(name)
 
     def _name(self, key: str) -> bytes:
         check_key(key)

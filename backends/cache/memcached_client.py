@@ -17,7 +17,7 @@ import memcache
 from backends.cache.limits import VALUE_MAX
 from backends.deadline_socket import DeadlineSocket
 from coupon.ports.backend import BackendRejected, BackendUnavailable
-from coupon.ports.cache import Cached
+from coupon.ports.cache import Added, Cached
 
 SILENCE_S = 0.5
 """A server that let a timeout pass is not asked again for so long, by any thread: each question would cost as much."""
@@ -70,18 +70,30 @@ class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached h
         """``add``, or ``cas`` of the token, and ``gets`` of what is there then, in one go: memcached tells of a new
         entry's id only who asks for it. None when it was not stored; an id that nothing has when it was, and the entry
         is another one already."""
-        server, _ = self._get_server(name)
         head = b"%s %s 0 %d %d" % (command, name, ttl_s, len(value))
         head += b"" if token is None else b" %d" % token
+        return self._store_and_get(name, head, value, [name])[0]
+
+    def add_and_get(self, name: bytes, value: bytes, ttl_s: int, other: bytes) -> Added:
+        """``add`` as ``store_and_get`` has it, and ``gets`` of another key of the same server, in one go."""
+        token, found = self._store_and_get(name, b"add %s 0 %d %d" % (name, ttl_s, len(value)), value, [name, other])
+        return Added(token, found)
+
+    def _store_and_get(
+        self, name: bytes, head: bytes, value: bytes, asked: Sequence[bytes]
+    ) -> tuple[int | None, Cached | None]:
+        """Store, and ``gets`` each that is asked for: the token of the first, and the last."""
+        server: _Server = self._get_server(name)[0]
         try:
-            server.send_cmd(b"\r\n".join((head, value, b"gets " + name)))
+            server.send_cmd(b"\r\n".join((head, value, *(b"gets " + each for each in asked))))
             is_stored = server.expect(b"STORED") == b"STORED"
-            found = self._found(server, name)
+            found = [self._found(server, each) for each in asked]
         except (memcache._Error, OSError) as error:
             server.mark_dead(error)
         if not is_stored:
-            return None
-        return found.token if found is not None and found.value == value else GONE
+            return None, found[-1]
+        mine = found[0]
+        return mine.token if mine is not None and mine.value == value else GONE, found[-1]
 
     def get_one(self, name: bytes) -> Cached | None:
         """The entry with its id, None when it is missing; ``FOREIGN`` where it was not written here."""
@@ -112,14 +124,17 @@ class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached h
         return server
 
     def statistics(self, name: bytes) -> dict[str, str]:
-        """What the key's server counts, and how it is set (``setting …``), in one go."""
-        server, _ = self._get_server(name)
+        """What the key's server counts, and how it is set (``setting …``), which a connection asks for once: a server
+        that was restarted with other settings has another connection."""
+        server: _Server = self._get_server(name)[0]
         try:
-            server.send_cmd(b"stats settings\r\nstats")
-            settings, counts = (dict(_statistics(server)) for _ in range(2))
+            if server.settings is None:
+                server.send_cmd(b"stats settings")
+                server.settings = {f"setting {name}": value for name, value in _statistics(server)}
+            server.send_cmd(b"stats")
+            return server.settings | dict(_statistics(server))
         except (memcache._Error, OSError) as error:
             server.mark_dead(error)
-        return counts | {f"setting {name}": value for name, value in settings.items()}
 
     def __enter__(self) -> Self:
         return self
@@ -138,6 +153,7 @@ class _Server(memcache._Host):  # type: ignore[misc]  # python-memcached has no 
     """One thread's connection to one server."""
 
     socket: Any = None
+    settings: dict[str, str] | None = None
 
     def __init__(self, address: str, timeout_s: float, silent_until: dict[Any, float]) -> None:
         super().__init__(address, socket_timeout=timeout_s)
@@ -194,7 +210,7 @@ class _Server(memcache._Host):  # type: ignore[misc]  # python-memcached has no 
         self._readable = select.poll()
         self._readable.register(connection, select.POLLIN)
         self._owner = os.getpid()
-        self.socket, self.buffer = connection, b""
+        self.socket, self.buffer, self.settings = connection, b"", None
 
 
 def _statistics(server: _Server) -> Iterator[tuple[str, str]]:

@@ -71,6 +71,17 @@ class CacheContract(CacheFailures):
         assert not cache.add("k", b"first", 60)
         assert cache.get("k") == before
 
+    def test_add_and_get_gives_the_token_of_one_entry_and_the_other_entry(self, cache: Cache) -> None:
+        key, other = "k", _key_beside(cache, "k")
+        assert cache.add_and_get(key, b"v", 60, other) == (token_of(cache, key), None)
+        cache.put(other, b"w", 60)
+        assert cache.add_and_get(key, b"x", 60, other) == (None, cache.get(other))
+        assert value_of(cache, key) == b"v"
+        assert cache.remove(key, token_of(cache, key))
+        token, found = cache.add_and_get(key, b"y", 60, other)
+        assert found == cache.get(other)
+        assert cache.replace(key, b"z", token, 60)
+
     def test_put_stores_whatever_is_there(self, cache: Cache) -> None:
         cache.put("k", b"first", 60)
         stale = token_of(cache, "k")
@@ -239,3 +250,8 @@ class CacheOnAClock:
         assert timed.add("k", b"x", 60)
         assert value_of(timed, "k") == b"x"
         assert token_of(timed, "k") != token
+
+
+def _key_beside(cache: Cache, key: str) -> str:
+    """Another key, of the same server."""
+    return next(other for other in (f"o{number}" for number in range(10_000)) if cache.place(other) == cache.place(key))

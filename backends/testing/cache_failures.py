@@ -21,6 +21,7 @@ METHODS: dict[str, Callable[[Cache, Any], object]] = {
     "ping": lambda cache, _: cache.ping(),
     "get": lambda cache, _: cache.get("k"),
     "add": lambda cache, _: cache.add("k", b"v", 60),
+    "add_and_get": lambda cache, _: cache.add_and_get("k", b"v", 60, "l"),
     "replace": lambda cache, token: cache.replace("k", b"v", token, 60),
     "remove": lambda cache, token: cache.remove("k", token),
     "delete_many": lambda cache, _: cache.delete_many(["k", "l"]),
@@ -44,6 +45,7 @@ class CacheFailures:
         calls: dict[str, Callable[[], object]] = {
             "get": lambda: cache.get(key),
             "add": lambda: cache.add(key, b"v", 60),
+            "add_and_get": lambda: cache.add_and_get(key, b"v", 60, "k"),
             "replace": lambda: cache.replace(key, b"v", 1, 60),
             "remove": lambda: cache.remove(key, 1),
             "delete_many": lambda: cache.delete_many([key]),
@@ -99,7 +101,8 @@ class CacheFailures:
             METHODS[method](cache, token)
 
     def test_no_method_is_left_out(self) -> None:
-        assert set(METHODS) == Cache.__abstractmethods__ - {"from_url", "close", "place", "evicted"}
+        asking = Cache.__abstractmethods__ | {"add_and_get"}
+        assert set(METHODS) == asking - {"from_url", "close", "place", "evicted"}
 
     def test_closing_never_fails(self, cache: Cache, gone: Cache) -> None:
         cache.ping()

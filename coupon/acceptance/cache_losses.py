@@ -69,8 +69,12 @@ class Losses:
         return self._known.get(name) or self._learn(name)
 
     def still_excluded(self, epoch: Known) -> bool:
-        """Whether nothing was lost until now, asked after an entry was added: then no other one had been there."""
-        cached = self._cache.get(epoch.name)
+        """Whether nothing was lost until now."""
+        return self.was_excluded(epoch, self._cache.get(epoch.name))
+
+    def was_excluded(self, epoch: Known, cached: Cached | None) -> bool:
+        """Whether nothing was lost until the cache gave this entry in the place of the epoch. Asked after a coupon's
+        entry was added: then no other one had been there."""
         if cached is not None and cached.value == epoch.value:
             if epoch.evicted is None or epoch.evicted == self._cache.evicted(epoch.name):
                 return True

@@ -171,13 +171,20 @@ class Reservations:
     def reserve(self, snapshot: Snapshot, after: Coupon) -> Reservation | None:
         """Reserve the step from the snapshot to ``after``, provisionally; None when the snapshot is no longer true."""
         value = self._entries.encode(after.code, Provisional(after))
-        token = self._write(after.code, snapshot.token, value)
-        if token is None:
-            return None
-        if snapshot.epoch is not None and not self._losses.still_excluded(snapshot.epoch):
-            self._replace(after.code, token, UNFENCED)
-            return None
-        return Reservation(after.code, value, token)
+        if snapshot.epoch is None:
+            token = self._write(after.code, snapshot.token, value)
+        else:
+            token = self._add_to(snapshot.epoch, after.code, value)
+        return None if token is None else Reservation(after.code, value, token)
+
+    def _add_to(self, epoch: Known, code: str, value: bytes) -> Any:
+        """Add the entry, and take it back when the cache has lost something meanwhile: the coupon was read from the
+        store because nothing was lost. The entry's token; None when it is not there."""
+        token, cached = self._cache.add_and_get(cache_key(code), value, self._ttl_s, epoch.name)
+        if token is None or self._losses.was_excluded(epoch, cached):
+            return token
+        self._replace(code, token, UNFENCED)
+        return None
 
     def confirm(self, reservation: Reservation) -> bool:
         """The queue has the command: others may build on it. False when the reservation is gone meanwhile: then nobody

@@ -14,6 +14,13 @@ class Cached(NamedTuple):
     token: Any
 
 
+class Added(NamedTuple):
+    """The token of the entry that was added, None when there was one already; and the entry of the other key."""
+
+    token: Any
+    other: Cached | None
+
+
 class Cache(Backend):
     """Keys: 1 to 200 printable ASCII characters without spaces. Values: bytes, to 512 KiB. Lifetimes: whole seconds,
     1 to 30 days. Anything else is a BackendRejected, and nothing is changed.
@@ -32,6 +39,11 @@ class Cache(Backend):
     @abstractmethod
     def add(self, key: str, value: bytes, ttl_s: int) -> Any:
         """Store only if the key is missing; the new entry's token. None, and nothing changed, when it is there."""
+
+    def add_and_get(self, key: str, value: bytes, ttl_s: int, other: str) -> Added:
+        """``add`` the key, and then ``get`` the other one, which has the same ``place``. A backend that can do both in
+        one go does."""
+        return Added(self.add(key, value, ttl_s), self.get(other))
 
     @abstractmethod
     def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> Any:

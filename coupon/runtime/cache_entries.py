@@ -15,7 +15,7 @@ from coupon.domain.codes import SEAL_LENGTH, CodeDeriver
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import Fence, Malformed, decode_coupon, decode_fence, dump, encode_coupon
 from coupon.ports.backend import BackendError
-from coupon.ports.cache import Cache, Cached
+from coupon.ports.cache import Added, Cache, Cached
 
 Answer = TypeVar("Answer")
 
@@ -52,6 +52,9 @@ class CacheOrAway:
 
     def add(self, key: str, value: bytes, ttl_s: int) -> Any:
         return self._ask(self._cache.add, key, value, ttl_s)
+
+    def add_and_get(self, key: str, value: bytes, ttl_s: int, other: str) -> Added:
+        return self._ask(self._cache.add_and_get, key, value, ttl_s, other)
 
     def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> Any:
         return self._ask(self._cache.replace, key, value, token, ttl_s)

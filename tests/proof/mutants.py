@@ -297,8 +297,8 @@ MUTANTS = [
     Mutant(
         "a loss is seen when something was reserved",
         "coupon/acceptance/reservations.py",
-        "if snapshot.epoch is not None and not self._losses.still_excluded(snapshot.epoch):",
-        "if False:",
+        "if token is None or self._losses.was_excluded(epoch, cached):",
+        "if True:",
     ),
     Mutant(
         "an epoch has a fence",

@@ -34,11 +34,13 @@ class PrivateMemcached:
     def __init__(self, *options: str) -> None:
         self.port = free_port()
         self.url = f"memcached://127.0.0.1:{self.port}"
-        self._command = ["memcached", "-u", "nobody", "-l", "127.0.0.1", "-p", str(self.port), "-m", "16", *options]
+        self._command = ["memcached", "-u", "nobody", "-l", "127.0.0.1", "-p", str(self.port), "-m", "16"]
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
+    def start(self, *other_options: str) -> None:
+        command = [*self._command, *(other_options or self._options)]
+        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while not listens(self.port):
             assert self._process.poll() is None

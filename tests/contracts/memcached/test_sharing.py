@@ -55,6 +55,51 @@ def test_what_is_given_up_for_want_of_room_is_counted_and_never_by_a_server_that
     refusing.close()
 
 
+def test_evictions_are_counted_after_the_question_however_many_ask_at_once(start):
+    cache, others_ask = open_cache(start("-m", "2").url), threading.Event()
+
+    def ask():
+        while not others_ask.is_set():
+            cache.evicted("k0")
+
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(ask) for _ in range(8)]
+        try:
+            for number in range(300):
+                before = cache.evicted("k0")
+                cache.put(f"k{number}", b"x" * 400_000, 60)
+                assert number < 20 or cache.evicted("k0") > before
+        finally:
+            others_ask.set()
+        assert [one.result() for one in asking] == [None] * 8
+    cache.close()
+
+
+def test_those_who_ask_for_evictions_together_all_hear_that_the_server_has_gone(start):
+    server = start()
+    cache = open_cache(server.url)
+    cache.evicted("k")
+    server.kill()
+
+    def ask(_):
+        with pytest.raises(BackendUnavailable):
+            cache.evicted("k")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, range(64)))
+    cache.close()
+
+
+def test_a_server_that_was_restarted_with_other_settings_is_asked_for_them_again(start):
+    server = start("-M", "-m", "2", "-o", "no_slab_reassign")
+    cache = open_cache(server.url)
+    assert cache.evicted("k") is None
+    server.kill()
+    server.start("-m", "2")
+    assert cache.evicted("k") == 0
+    cache.close()
+
+
 def test_the_place_of_a_key_is_the_server_that_has_it(start):
     servers = [start(), start()]
     cache = open_cache(f"memcached://127.0.0.1:{servers[0].port},127.0.0.1:{servers[1].port}")

@@ -1,0 +1,77 @@
+"""How many entries memcached has given up for want of room.
+
+Memcached's answer to ``stats`` costs it as much as ten reads, and a web process asks at each coupon that the cache does
+not know. So threads that ask at the same time share one answer, which the server gave after each of them had asked.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from backends.group_commit import GroupCommit
+from coupon.ports.backend import BackendUnavailable
+
+COUNTERS = ("slab_reassign_evictions_nomem", "slab_reassign_busy_deletes", "extstore_objects_evicted")
+"""What memcached counts besides ``evictions`` when it drops a valid entry. Not every server has each of them."""
+
+
+class _Question:
+    """One thread's question to one server, and the answer to it."""
+
+    __slots__ = ("counted", "error", "name")
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+        self.counted: int | None = None
+        self.error: BackendUnavailable | None = BackendUnavailable("memcached did not count its evictions in time")
+
+
+class Evictions:
+    """One of a cache. Thread-safe, and safe to use on both sides of a fork.
+
+    ``server_of`` names the server that has a key; ``statistics`` asks that server, and raises BackendUnavailable.
+    """
+
+    def __init__(
+        self,
+        server_of: Callable[[bytes], str],
+        statistics: Callable[[bytes], Mapping[str, str]],
+        timeout_s: float,
+    ) -> None:
+        self._server_of, self._statistics, self._timeout_s = server_of, statistics, timeout_s
+        self._groups: dict[int, GroupCommit[_Question]] = {}
+
+    def count(self, name: bytes) -> int | None:
+        """As ``Cache.evicted``."""
+        group = self._groups.get(os.getpid()) or self._groups.setdefault(os.getpid(), GroupCommit(self._answer))
+        question = _Question(name)
+        try:
+            group.do(question, time.monotonic() + self._timeout_s)
+        except TimeoutError as error:
+            raise BackendUnavailable("memcached did not count its evictions in time") from error
+        if question.error is not None:
+            raise BackendUnavailable(str(question.error)) from question.error
+        return question.counted
+
+    def _answer(self, questions: Sequence[_Question], _deadline: float) -> None:
+        by_server: dict[str, list[_Question]] = {}
+        for question in questions:
+            by_server.setdefault(self._server_of(question.name), []).append(question)
+        for asked in by_server.values():
+            try:
+                counted, error = evictions(self._statistics(asked[0].name)), None
+            except BackendUnavailable as unavailable:
+                counted, error = None, unavailable
+            for question in asked:
+                question.counted, question.error = counted, error
+
+
+def evictions(statistics: Mapping[str, str]) -> int | None:
+    """None when memcached was started with ``-M -o no_slab_reassign``: it refuses what it has no room for, and moves no
+    pages, which would drop the entries in them. Raises BackendUnavailable for what no memcached says."""
+    try:
+        if statistics.get("setting evictions") == "off" and statistics.get("setting slab_reassign") == "no":
+            return None
+        return int(statistics["evictions"]) + sum(int(statistics.get(counter, 0)) for counter in COUNTERS)
+    except (KeyError, ValueError) as error:
+        raise BackendUnavailable(f"memcached does not count its evictions: {error}") from error
