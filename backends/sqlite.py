@@ -10,14 +10,16 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.url import ConfigurationError
 
+Migration = Callable[[sqlite3.Connection], None]
+"""A step from one version of a file to the next, by ``execute`` alone: all steps are one transaction."""
 NO_TEXT = "Could not decode to UTF-8"
 """What Python's driver says of a text that is none, for all rows of a query."""
 
@@ -25,8 +27,9 @@ NO_TEXT = "Could not decode to UTF-8"
 class SqliteFile:
     """Opens lazily, one connection a thread and process; follows the file when it is replaced.
 
-    ``schema``: statements that each are idempotent (``CREATE … IF NOT EXISTS``). ``added``: (table, column, type) of
-    each column that files of older versions lack; it is the table's last one.
+    ``schema``: statements that each are idempotent (``CREATE … IF NOT EXISTS``).
+    ``migrations``: what a file went through since the first version. Their number is the file's ``user_version``. A
+    file of an earlier version is BackendUnavailable until ``migrate``; one without tables is of the present version.
     ``synchronous``: ``normal`` may lose the last commits at power loss (never at a crash of a process); ``full`` not.
     """
 
@@ -36,11 +39,11 @@ class SqliteFile:
         schema: str,
         timeout_s: float,
         synchronous: str,
-        added: Sequence[tuple[str, str, str]] = (),
+        migrations: Sequence[Migration] = (),
     ) -> None:
         if synchronous not in ("normal", "full"):
             raise ConfigurationError(f"synchronous={synchronous!r} is neither normal nor full")
-        self._path, self._schema, self._added = Path(path), schema, added
+        self._path, self._schema, self._migrations = Path(path), schema, migrations
         self._timeout_s, self._synchronous = timeout_s, synchronous
         self._local = threading.local()
         self._writing = threading.Lock()
@@ -65,6 +68,15 @@ class SqliteFile:
                 raise
             connection.commit()
 
+    def migrate(self) -> None:
+        """Bring a file of an earlier version up to date, in one transaction. Idempotent."""
+        with self._errors(), self._lock(), closing(self._open()) as connection:
+            connection.execute("BEGIN IMMEDIATE")  # closing the connection rolls back what is not committed
+            for step in self._migrations[self._version(connection) :]:
+                step(connection)
+            connection.execute(f"PRAGMA user_version={len(self._migrations)}")
+            connection.commit()
+
     def close(self) -> None:
         self._closed = True
         connection = getattr(self._local, "connection", None)
@@ -83,18 +95,40 @@ class SqliteFile:
         return connection
 
     def _connect(self) -> sqlite3.Connection:
+        with self._lock():
+            connection = self._open()
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    def _open(self) -> sqlite3.Connection:
+        if self._closed:
+            raise BackendUnavailable(f"{self._path} was closed")
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(
+        return sqlite3.connect(
             self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False, cached_statements=64
         )
-        with self._lock():
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(f"PRAGMA synchronous={self._synchronous}")
-            connection.executescript(self._schema)
-            for table, column, kind in self._added:
-                if column not in {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}:
-                    connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
-        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Make what is missing in the file; raise BackendUnavailable when it is of another version."""
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={self._synchronous}")
+        if self._version(connection) < len(self._migrations):
+            raise BackendUnavailable(f"{self._path} is of an earlier version of coupon; run: coupon init")
+        connection.executescript(self._schema)
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        """The file's version; raises BackendUnavailable for a later one. A file without tables becomes of this one."""
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > len(self._migrations):
+            raise BackendUnavailable(f"{self._path} is of a later version of coupon ({version})")
+        if not version and not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+            version = len(self._migrations)
+            connection.execute(f"PRAGMA user_version={version}")
+        return int(version)
 
     def _identity(self) -> tuple[int, int, int] | None:
         """Of the process and the file: a connection is worth nothing after a fork or when its file was replaced."""
@@ -156,6 +190,11 @@ def fetch(connection: sqlite3.Connection, statement: str, parameters: Any) -> li
         return connection.execute(statement, parameters).fetchall()
     finally:
         connection.text_factory = str
+
+
+def columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    """The table's columns; none when there is no such table."""
+    return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
 
 
 def _text(data: bytes) -> str | bytes:

@@ -7,9 +7,9 @@ from contextlib import contextmanager, suppress
 from operator import itemgetter
 from typing import Any, Self, cast
 
-from backends.sqlite import SqliteFile, fetch
-from coupon.domain.model import Coupon
-from coupon.domain.serialization import Document, document
+from backends.sqlite import SqliteFile, columns, fetch
+from coupon.domain.model import Coupon, Day
+from coupon.domain.serialization import DOCUMENT_FIELDS, Document, DocumentField, Instant, document
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.search import Query, Rebuild, Search
 from coupon.ports.url import Url
@@ -19,48 +19,49 @@ PRAGMA cache_size = -4000;
 PRAGMA wal_autocheckpoint = 4000;
 """
 PRESENT, NEXT = "documents", "documents_next"
-FIELDS = tuple(Document.__annotations__)
-_HOLDERS = ("userId", "couponCode", *(field for field in FIELDS if field not in ("userId", "couponCode")))
-TABLE = """
-CREATE TABLE {table} (
-    couponCode TEXT PRIMARY KEY,
-    userId TEXT,
-    issued INTEGER NOT NULL,
-    used INTEGER NOT NULL,
-    validFrom TEXT NOT NULL,
-    expireAt TEXT NOT NULL,
-    issuedAt TEXT,
-    usedAt TEXT,
-    createdAt TEXT NOT NULL,
-    modifiedAt TEXT NOT NULL,
-    version INTEGER NOT NULL
-) STRICT
-"""
+FIELDS = tuple(DOCUMENT_FIELDS)
+COLUMNS = ", ".join(FIELDS)
+_TYPES = {str: "TEXT", Day: "TEXT", Instant: "TEXT", int: "INTEGER", bool: "INTEGER"}
+_FLAGS = [name for name, field in DOCUMENT_FIELDS.items() if field.kind is bool]
+
+
+def _column(field: DocumentField) -> str:
+    """The column's declaration. A later field has its default in the rows of earlier versions."""
+    constraint = "" if field.is_optional else " NOT NULL"
+    default = f" DEFAULT {_literal(field.default)}" if field.is_later and field.default is not None else ""
+    return f"{field.name} {_TYPES[field.kind]}{constraint}{default}"
+
+
+def _literal(value: Any) -> str:
+    return str(int(value)) if isinstance(value, int) else "'{}'".format(str(value).replace("'", "''"))
+
+
+_KEY, *_OTHERS = (_column(field) for field in DOCUMENT_FIELDS.values())
+TABLE = f"CREATE TABLE {{table}} ({_KEY} PRIMARY KEY, {', '.join(_OTHERS)}) STRICT"
 # Both bring rows in the order of codes, so a page costs what it holds, however long the list is.
 # The one of holders has the whole row: a user's coupons lie all over the table, a page each.
-HOLDERS = f"""
-CREATE INDEX holders_{{generation}} ON {{table}} ({", ".join(_HOLDERS)}) WHERE userId IS NOT NULL
-"""
-# In a file of an earlier version the one of days has the used coupons too: they are read, and left out.
+_HOLDERS = ("userId", "couponCode", *(field for field in FIELDS if field not in ("userId", "couponCode")))
+HOLDERS = f"CREATE INDEX holders_{{generation}} ON {{table}} ({', '.join(_HOLDERS)}) WHERE userId IS NOT NULL"
 DAYS = "CREATE INDEX days_{generation} ON {table} (expireAt, couponCode) WHERE used = 0"
 PUT = f"""
-INSERT INTO {{table}} VALUES ({", ".join("?" * len(FIELDS))})
+INSERT INTO {{table}} ({COLUMNS}) VALUES ({", ".join("?" * len(FIELDS))})
 ON CONFLICT (couponCode) DO UPDATE SET {", ".join(f"{field} = excluded.{field}" for field in FIELDS[1:])}
 WHERE excluded.version > version
 """  # noqa: S608 - made of names in this file
 # A command never changes a coupon's days, and few change whether it is used: as long as both are the same, their index
 # need not be written.
-CHANGE = """
-UPDATE {table} SET userId = ?, issued = ?, issuedAt = ?, usedAt = ?, modifiedAt = ?, version = ?{used}
-WHERE couponCode = ? AND version < ? AND validFrom = ? AND expireAt = ? AND createdAt = ?{unused}
-"""
+_FIXED = ("validFrom", "expireAt", "createdAt")
+_CHANGING = tuple(field for field in FIELDS if field not in ("couponCode", "used", *_FIXED))
+CHANGE = f"""
+UPDATE {{table}} SET {", ".join(f"{field} = ?" for field in _CHANGING)}{{used}}
+WHERE couponCode = ? AND version < ? AND {" AND ".join(f"{field} = ?" for field in _FIXED)}{{unused}}
+"""  # noqa: S608 - made of names in this file
 _STAYS_UNUSED, _IS_USED = {"used": "", "unused": " AND used = 0"}, {"used": ", used = 1", "unused": ""}
-_CHANGES = itemgetter(
-    *("userId", "issued", "issuedAt", "usedAt", "modifiedAt", "version"),
-    *("couponCode", "version", "validFrom", "expireAt", "createdAt"),
-)
+_CHANGES = itemgetter(*_CHANGING, "couponCode", "version", *_FIXED)
 """The parameters of ``CHANGE``."""
-FIND = "SELECT * FROM documents WHERE {conditions} couponCode > :after ORDER BY couponCode LIMIT :limit"
+FIND = f"""
+SELECT {COLUMNS} FROM documents WHERE {{conditions}} couponCode > :after ORDER BY couponCode LIMIT :limit
+"""  # noqa: S608 - made of names in this file
 # The plus sign keeps SQLite from the index of days, which would read everybody's coupons of that day.
 CONDITIONS = {
     (False, False): "",
@@ -76,7 +77,7 @@ class SqliteSearch(Search):
 
     def __init__(self, path: str, timeout_s: float = 5.0, synchronous: str = "normal") -> None:
         self._path = path
-        self._file = SqliteFile(path, PRAGMAS, timeout_s, synchronous)
+        self._file = SqliteFile(path, PRAGMAS, timeout_s, synchronous, MIGRATIONS)
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
@@ -90,13 +91,16 @@ class SqliteSearch(Search):
         self._file.close()
 
     def create(self) -> None:
+        self._file.migrate()
         with self._file.write() as connection:
             if PRESENT not in _tables(connection):
                 _make(connection, PRESENT)
+            for table in _tables(connection):
+                _add_columns(connection, table)
 
     def index_many(self, coupons: Sequence[Coupon]) -> None:
         documents = [document(coupon) for coupon in coupons]
-        with self._file.write() as connection:
+        with self._file.write() as connection, self._missing_names():
             tables = _tables(connection)
             if PRESENT not in tables:
                 raise self._missing()
@@ -130,13 +134,19 @@ class SqliteSearch(Search):
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._file.read() as connection:
-            try:
-                yield connection
-            except sqlite3.OperationalError as error:
-                if "no such table" in str(error):
-                    raise self._missing() from error
-                raise
+        with self._file.read() as connection, self._missing_names():
+            yield connection
+
+    @contextmanager
+    def _missing_names(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                raise self._missing() from error
+            if "no such column" in str(error) or "has no column" in str(error):
+                raise BackendUnavailable(f"{self._path} lacks a field of this version: run `coupon init`") from error
+            raise
 
     def _missing(self) -> BackendUnavailable:
         return BackendUnavailable(f"{self._path} holds no index: run `coupon init`")
@@ -166,6 +176,34 @@ def _make(connection: sqlite3.Connection, table: str) -> str:
     return generation
 
 
+def _add_columns(connection: sqlite3.Connection, table: str) -> None:
+    """Those that a table of an earlier version lacks. The index of holders has the whole row, so it is made again."""
+    present = columns(connection, table)
+    missing = [field for field in FIELDS if field not in present]
+    for field in missing:
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN {_column(DOCUMENT_FIELDS[field])}")
+    if missing:
+        _make_again(connection, table, "holders", HOLDERS)
+
+
+def _make_again(connection: sqlite3.Connection, table: str, kind: str, statement: str) -> None:
+    """The table's index of that kind, by the present statement."""
+    for (name,) in connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND name LIKE ?", (table, f"{kind}%")
+    ).fetchall():
+        connection.execute(f"DROP INDEX {name}")
+        connection.execute(statement.format(table=table, generation=name.removeprefix(f"{kind}_")))
+
+
+def _days_without_used(connection: sqlite3.Connection) -> None:
+    """Version 0 may have used coupons in its index of days."""
+    for table in _tables(connection):
+        _make_again(connection, table, "days", DAYS)
+
+
+MIGRATIONS = (_days_without_used,)
+
+
 def _check_is_next(connection: sqlite3.Connection, generation: str) -> None:
     index = connection.execute(
         "SELECT 1 FROM sqlite_master WHERE name = ? AND tbl_name = ?", (f"holders_{generation}", NEXT)
@@ -191,5 +229,6 @@ def _put(connection: sqlite3.Connection, table: str, documents: Iterable[Documen
 
 def _document(row: tuple[Any, ...]) -> Document:
     fields = dict(zip(FIELDS, row, strict=True))
-    fields["issued"], fields["used"] = bool(fields["issued"]), bool(fields["used"])
+    for name in _FLAGS:
+        fields[name] = None if fields[name] is None else bool(fields[name])
     return cast(Document, fields)

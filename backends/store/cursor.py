@@ -23,3 +23,19 @@ def checked(cursor: str) -> bytes:
     except ValueError:
         pass
     raise BackendRejected(f"{cursor!r} is not a cursor of this store: it is a code in its stored form")
+
+
+def given_key(key: bytes) -> str:
+    """The cursor behind a record's key: any text may be one."""
+    return NO_CODE + key.hex()
+
+
+def checked_key(cursor: str) -> bytes:
+    """The key behind which a scan of records goes on; raises BackendRejected for what no scan gave."""
+    try:
+        key = bytes.fromhex(cursor.removeprefix(NO_CODE))
+    except ValueError:
+        key = b""
+    if not key or given_key(key) != cursor:
+        raise BackendRejected(f"{cursor!r:.100} is not a cursor of this store")
+    return key

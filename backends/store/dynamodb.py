@@ -1,64 +1,35 @@
-"""The store on DynamoDB: an item a coupon, a condition a write, a transaction for each hundred of them."""
+"""The store on DynamoDB: an item a coupon, a condition a write, a transaction a hundred of them, or a group."""
 
 import math
 import re
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 
-import msgspec
+from pynamodb.constants import PAY_PER_REQUEST_BILLING_MODE
 from pynamodb.exceptions import TableError
 
-from backends.store import rows
+from backends.store import dynamodb_records, rows
 from backends.store.cursor import checked, given
-from backends.store.dynamodb_connection import FAILURES, Cancelled, DynamoConnection, Patience, code_of
-from backends.store.dynamodb_model import Item, coupon, item, size
+from backends.store.dynamodb_connection import FAILURES, DynamoConnection, code_of
+from backends.store.dynamodb_model import Item, coupon, item
 from backends.store.dynamodb_reads import Answer, CoalescedReads
+from backends.store.dynamodb_records import DynamoRecords
+from backends.store.dynamodb_table import READ_KEYS, DynamoTable
+from backends.store.dynamodb_transactions import Put, Transactions, put_of, transactions
 from coupon.domain.model import Coupon
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
-from coupon.ports.store import Page, Store
+from coupon.ports.store import Group, Page, Record, RecordPage, Store, check_groups, check_kind
 from coupon.ports.url import ConfigurationError, Url
 
-TRANSACTION_ITEMS, TRANSACTION_BYTES = 100, 4_000_000
-READ_KEYS = 100
 FEW = 10
 """Reads of up to so many are shared with those of other threads."""
 PING_TIMEOUT_S = 1.0
 TABLE_TIMEOUT_S = 60.0
-CONFLICT = "ConditionalCheckFailed"
-PASSING = {"ProvisionedThroughputExceeded", "ThrottlingError", "TransactionConflict"}
-"""Reasons for which a transaction is cancelled now and applied a moment later."""
-
 Part = TypeVar("Part")
-Answered = TypeVar("Answered")
 Result = TypeVar("Result")
-
-
-class _Keys(msgspec.Struct, rename={"keys": "Keys"}):
-    keys: list[Item]
-
-
-class _Read(msgspec.Struct, rename={"found": "Responses", "left": "UnprocessedKeys"}):
-    """The items that are there, and the keys that DynamoDB has left for later, by table."""
-
-    found: dict[str, list[Item]]
-    left: dict[str, _Keys] = {}
-
-
-class _Text(msgspec.Struct, rename={"text": "S"}):
-    text: str
-
-
-class _Place(msgspec.Struct, rename={"code": "couponCode"}):
-    code: _Text
-
-
-class _Scanned(msgspec.Struct, rename={"items": "Items", "last": "LastEvaluatedKey"}):
-    items: list[Item]
-    last: _Place | None = None
 
 
 class DynamoStore(Store):
@@ -67,6 +38,8 @@ class DynamoStore(Store):
 
     def __init__(self, connection: DynamoConnection, in_flight: int = 5) -> None:
         self._connection = connection
+        self._table, self._records = DynamoTable(connection, connection.table), DynamoRecords(connection)
+        self._transactions = Transactions(connection)
         self._in_flight = in_flight
         self._shared = CoalescedReads(self._ask, self._read, connection.timeout_s)
 
@@ -101,107 +74,74 @@ class DynamoStore(Store):
         return _coupons([item for read in self._at_once(self._items, list(_parts(wanted))) for item in read]).by_code()
 
     def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
-        puts = [_put(self._connection.table, coupon) for coupon in coupons]
-        return set().union(*self._at_once(self._write, list(_transactions(puts))))
+        puts = [self._put(coupon) for coupon in coupons]
+        return set().union(*self._at_once(self._transactions.write_each, list(transactions(puts))))
 
     def scan(self, limit: int, cursor: str | None = None) -> Page:
-        behind = {} if cursor is None else {"ExclusiveStartKey": _key(_text(checked(cursor)))}
-        answer = self._ask_for(
-            _Scanned,
-            "Scan",
-            self._connection.patience(),
-            TableName=self._connection.table,
-            ConsistentRead=True,
-            Limit=limit,
-            **behind,
-        )
-        coupons, unreadable = _coupons(answer.items)
-        return Page(coupons, given(answer.last.code.text.encode()) if answer.last else None, unreadable)
+        behind = None if cursor is None else _key(_text(checked(cursor)))
+        found = self._table.walk("Scan", limit, behind)
+        coupons, unreadable = _coupons(found.items)
+        return Page(coupons, given(found.last["couponCode"]["S"].encode()) if found.last else None, unreadable)
+
+    def get_records(self, kind: str, keys: Iterable[str]) -> dict[str, Record]:
+        check_kind(kind)
+        reads = self._at_once(self._records.table.read, self._records.parts(kind, keys))
+        return dynamodb_records.read(item for read in reads for item in read).by_key()
+
+    def save_groups(self, groups: Sequence[Group]) -> set[int]:
+        check_groups(groups)
+        puts = [[self._put(member) for member in group] for group in groups]
+        written = self._at_once(self._transactions.write_all, puts)
+        return {index for index, is_written in enumerate(written) if not is_written}
+
+    def scan_records(self, kind: str, limit: int, cursor: str | None = None) -> RecordPage:
+        check_kind(kind)
+        return self._records.scan(kind, limit, cursor)
 
     def _create_table(self) -> None:
         model = self._connection.model()
-        try:
-            model.create_table()  # nothing, if it is there
-        except TableError as error:
-            if code_of(error) != "ResourceInUseException":  # another process was quicker
-                raise
+        self._make_table(model.create_table)  # nothing, if it is there
+        records, connection = self._records.table.name, model._get_connection().connection
+        self._make_table(
+            lambda: connection.create_table(
+                records,
+                attribute_definitions=dynamodb_records.ATTRIBUTES,
+                key_schema=dynamodb_records.KEY_SCHEMA,
+                billing_mode=PAY_PER_REQUEST_BILLING_MODE,
+            )
+        )
         deadline = time.monotonic() + TABLE_TIMEOUT_S
-        while model.describe_table()["TableStatus"] != "ACTIVE":
-            if time.monotonic() > deadline:
-                raise BackendUnavailable(f"DynamoDB table {self._connection.table} is still being made")
-            time.sleep(0.2)
+        for table in (self._connection.table, records):
+            while connection.describe_table(table)["TableStatus"] != "ACTIVE":
+                if time.monotonic() > deadline:
+                    raise BackendUnavailable(f"DynamoDB table {table} is still being made")
+                time.sleep(0.2)
+
+    def _make_table(self, make: Callable[[], Any]) -> None:
+        try:
+            make()
+        except TableError as error:
+            if code_of(error) != "ResourceInUseException":  # it is there, or another process was quicker
+                raise
+
+    def _put(self, member: Coupon | Record) -> Put:
+        if isinstance(member, Coupon):
+            return put_of(self._connection.table, item(member), "couponCode", member.revision)
+        return self._records.put(member)
 
     def _read(self, codes: list[str], longest_s: float) -> list[Coupon]:
         return list(_coupons(self._items(codes, longest_s)).by_code().values())
 
     def _items(self, codes: list[str], longest_s: float = math.inf) -> list[Item]:
-        patience, keys, items = self._connection.patience(longest_s), [_key(code) for code in codes], []
-        while keys:
-            read, keys = self._get(keys, patience)
-            items += read
-            if keys:
-                table = self._connection.table
-                patience.pause(BackendUnavailable(f"DynamoDB table {table} left {len(keys)} keys unread"))
-        return items
+        return self._table.read([_key(code) for code in codes], longest_s)
 
     def _ask(self, codes: list[str], longest_s: float) -> Answer:
         patience, answer = self._connection.patience(longest_s), Answer([], set())
         for part in _parts(codes):
-            items, left = self._get([_key(code) for code in part], patience)
+            items, left = self._table.read_once([_key(code) for code in part], patience)
             answer.found.extend(_coupons(items).by_code().values())
             answer.left.update(key["couponCode"]["S"] for key in left)
         return answer
-
-    def _get(self, keys: list[Item], patience: Patience) -> tuple[list[Item], list[Item]]:
-        """One request: the items that are there, and the keys that DynamoDB has left for later."""
-        table = self._connection.table
-        wanted = {table: {"Keys": keys, "ConsistentRead": True}}
-        answer = self._ask_for(_Read, "BatchGetItem", patience, RequestItems=wanted)
-        left = answer.left.get(table)
-        return answer.found.get(table, []), left.keys if left else []
-
-    def _ask_for(self, kind: type[Answered], operation: str, patience: Patience, **request: Any) -> Answered:
-        """The answer, if it is one to that question: else it was somebody else who answered."""
-        answer = self._connection.call(operation, patience, **request)
-        try:
-            return msgspec.convert(answer, kind)
-        except msgspec.ValidationError as error:
-            table = self._connection.table
-            raise BackendUnavailable(f"DynamoDB table {table}: no answer to {operation}: {error}") from error
-
-    def _write(self, puts: list[dict[str, Any]]) -> set[str]:
-        """The codes of those whose condition failed; the others are written. Every round that does not write settles at
-        least one item, or costs patience: so there is an end."""
-        conflicts: set[str] = set()
-        patience = self._connection.patience()
-        while puts:
-            try:
-                self._connection.call(
-                    "TransactWriteItems",
-                    patience,
-                    TransactItems=[{"Put": put} for put in puts],
-                    ClientRequestToken=secrets.token_hex(16),  # one for all attempts: a lost reply is no conflict
-                )
-                break
-            except Cancelled as cancelled:
-                if len(cancelled.reasons) != len(puts):
-                    raise BackendUnavailable(f"DynamoDB table {self._connection.table}: {cancelled}") from cancelled
-                verdicts = list(zip(puts, cancelled.reasons, strict=True))
-                failed = [put for put, reason in verdicts if reason == CONFLICT]
-                puts = [put for put, reason in verdicts if reason != CONFLICT]
-                conflicts |= {put["Item"]["couponCode"]["S"] for put in failed}
-                patience = self._connection.patience() if failed else patience
-                self._wait_for(cancelled, patience)
-        return conflicts
-
-    def _wait_for(self, cancelled: Cancelled, patience: Patience) -> None:
-        """Pause if something passing stood in the way; raise BackendRejected if something that stays."""
-        reasons = {reason for reason in cancelled.reasons if reason} - {CONFLICT}
-        message = f"DynamoDB table {self._connection.table}: {', '.join(sorted(reasons))}"
-        if reasons - PASSING:
-            raise BackendRejected(message) from cancelled
-        if reasons:
-            patience.pause(BackendUnavailable(message))
 
     def _at_once(self, step: Callable[[Part], Result], parts: list[Part]) -> list[Result]:
         """The results of the steps, some at a time. After the first failure none is begun, and none is left behind."""
@@ -223,8 +163,8 @@ class DynamoStore(Store):
 
 
 def _table(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{3,255}", name):
-        raise ConfigurationError(f"table={name!r} is not a name of 3 to 255 letters, digits, dashes, dots, underlines")
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{3,247}", name):  # DynamoDB takes 255; the table of records has a suffix
+        raise ConfigurationError(f"table={name!r} is not a name of 3 to 247 letters, digits, dashes, dots, underlines")
     return name
 
 
@@ -259,32 +199,6 @@ def _key(code: str) -> Item:
     return {"couponCode": {"S": code}}
 
 
-def _put(table: str, coupon: Coupon) -> dict[str, Any]:
-    """The write of a coupon, with its condition."""
-    put: dict[str, Any] = {"TableName": table, "Item": item(coupon)}
-    if coupon.revision == 1:
-        return put | {"ConditionExpression": "attribute_not_exists(couponCode)"}
-    return put | {
-        "ConditionExpression": "revision = :read",
-        "ExpressionAttributeValues": {":read": {"N": str(coupon.revision - 1)}},
-    }
-
-
 def _parts(codes: list[str]) -> Iterator[list[str]]:
     for first in range(0, len(codes), READ_KEYS):
         yield codes[first : first + READ_KEYS]
-
-
-def _transactions(puts: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """The puts in order, in as few transactions as DynamoDB allows."""
-    transaction: list[dict[str, Any]] = []
-    weight = 0
-    for put in puts:
-        size_bytes = size(put["Item"])
-        if transaction and (len(transaction) == TRANSACTION_ITEMS or weight + size_bytes > TRANSACTION_BYTES):
-            yield transaction
-            transaction, weight = [], 0
-        transaction.append(put)
-        weight += size_bytes
-    if transaction:
-        yield transaction

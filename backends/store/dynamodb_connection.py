@@ -114,6 +114,8 @@ class DynamoConnection:
         """The driver's error in our words."""
         details = _answer(error).get("Error", {})
         reason = ": ".join(filter(None, (details.get("Code"), details.get("Message")))) or str(error)
+        if code_of(error) == "ResourceNotFoundException":
+            reason += " (run: coupon init)"
         kind = BackendRejected if code_of(error) in REJECTED else BackendUnavailable
         return kind(f"DynamoDB table {self.table}: {reason}")
 

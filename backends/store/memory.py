@@ -6,18 +6,19 @@ from typing import Self
 
 from coupon.domain.model import Coupon
 from coupon.ports.backend import BackendRejected, BackendUnavailable
-from coupon.ports.store import Page, Store, Unreadable
+from coupon.ports.store import Group, Page, Record, RecordPage, Store, Unreadable, check_groups, check_kind
 from coupon.ports.url import Url
 
 
 class MemoryStore(Store):
-    """A dictionary under a lock. Coupons are never deleted, so the order of their creation is a scan's order, and a
-    place in it the cursor."""
+    """Dictionaries under a lock. Nothing is ever deleted, so a scan's order is that of creation, and an index in it the
+    cursor."""
 
     def __init__(self) -> None:
         self._coupons: dict[str, Coupon] = {}
         self._order: list[str] = []
         self._unreadable: dict[str, str] = {}
+        self._records: dict[str, dict[str, Record]] = {}
         self._lock = threading.Lock()
         self._closed = False
 
@@ -52,12 +53,36 @@ class MemoryStore(Store):
     def scan(self, limit: int, cursor: str | None = None) -> Page:
         self._check_open()
         with self._lock:
-            first = self._place(cursor)
+            first = _index_of(cursor, len(self._order))
             codes = self._order[first : first + limit]
             more = first + len(codes) < len(self._order)
             unreadable = {code: self._unreadable[code] for code in codes if code in self._unreadable}
             coupons = [self._coupons[code] for code in codes if code not in unreadable]
             return Page(coupons, str(first + len(codes)) if more else None, unreadable)
+
+    def get_records(self, kind: str, keys: Iterable[str]) -> dict[str, Record]:
+        self._check_open()
+        check_kind(kind)
+        wanted = list(keys)
+        with self._lock:
+            records = self._records.get(kind, {})
+            return {key: records[key] for key in wanted if key in records}
+
+    def save_groups(self, groups: Sequence[Group]) -> set[int]:
+        self._check_open()
+        check_groups(groups)
+        with self._lock:
+            return {index for index, group in enumerate(groups) if not self._save_whole(group)}
+
+    def scan_records(self, kind: str, limit: int, cursor: str | None = None) -> RecordPage:
+        self._check_open()
+        check_kind(kind)
+        with self._lock:
+            records = list(self._records.get(kind, {}).values())
+        first = _index_of(cursor, len(records))
+        found = records[first : first + limit]
+        more = first + len(found) < len(records)
+        return RecordPage(found, str(first + len(found)) if more else None)
 
     def spoil(self, code: str) -> None:
         """From now on the coupon is there and cannot be read: for tests, as nobody else can write into this store."""
@@ -78,13 +103,32 @@ class MemoryStore(Store):
         self._coupons[coupon.code] = coupon
         return True
 
-    def _place(self, cursor: str | None) -> int:
-        if cursor is None:
-            return 0
-        if not cursor.isdecimal() or int(cursor) > len(self._order):
-            raise BackendRejected(f"{cursor!r} is not a cursor of this store")
-        return int(cursor)
+    def _save_whole(self, group: Group) -> bool:
+        if any(self._revision_of(member) != member.revision - 1 for member in group):
+            return False
+        for member in group:
+            if isinstance(member, Coupon):
+                self._save(member)
+            else:
+                self._records.setdefault(member.kind, {})[member.key] = member
+        return True
+
+    def _revision_of(self, member: Coupon | Record) -> int:
+        """The stored one; 0 when there is none."""
+        if isinstance(member, Coupon):
+            stored: Coupon | Record | None = self._coupons.get(member.code)
+        else:
+            stored = self._records.get(member.kind, {}).get(member.key)
+        return stored.revision if stored else 0
 
     def _check_open(self) -> None:
         if self._closed:
             raise BackendUnavailable("the store in memory was closed")
+
+
+def _index_of(cursor: str | None, length: int) -> int:
+    if cursor is None:
+        return 0
+    if not cursor.isdecimal() or int(cursor) > length:
+        raise BackendRejected(f"{cursor!r} is not a cursor of this store")
+    return int(cursor)

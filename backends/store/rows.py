@@ -1,14 +1,16 @@
-"""Rows of a store and the coupons that they are, or are not: who keeps them may have been written by anybody."""
+"""Rows of a store and what they are, or are not: who keeps them may have been written by anybody."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from coupon.domain.model import Coupon
-from coupon.ports.store import NONE, Unreadable
+from coupon.ports.backend import BackendRejected
+from coupon.ports.store import NONE, Record, Unreadable
 
-NO_COUPON = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What decoding a row raises when it is no coupon's; ``wire.Malformed`` is a ValueError."""
+NOT_OURS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What decoding a row raises when it is no coupon's, or no record's; ``wire.Malformed`` is a ValueError."""
 Row = TypeVar("Row")
+Decoded = TypeVar("Decoded")
 
 
 class Rows(NamedTuple):
@@ -25,16 +27,39 @@ class Rows(NamedTuple):
         return found
 
 
+class RecordRows(NamedTuple):
+    """The records, and why the other rows are none, by key."""
+
+    records: list[Record]
+    unreadable: Mapping[str, str] = NONE
+
+    def by_key(self) -> dict[str, Record]:
+        """Raises BackendRejected when some of them are none."""
+        for key, reason in self.unreadable.items():
+            raise BackendRejected(f"what is stored under {key!r} is no record: {reason}")
+        return {record.key: record for record in self.records}
+
+
 def read(rows: Sequence[Row], decode: Callable[[Row], Coupon], code_of: Callable[[Row], str]) -> Rows:
+    return Rows(*_read(rows, decode, code_of))
+
+
+def read_records(rows: Sequence[Row], decode: Callable[[Row], Record], key_of: Callable[[Row], str]) -> RecordRows:
+    return RecordRows(*_read(rows, decode, key_of))
+
+
+def _read(
+    rows: Sequence[Row], decode: Callable[[Row], Decoded], name_of: Callable[[Row], str]
+) -> tuple[list[Decoded], Mapping[str, str]]:
     """Decode the rows: all at once, as nearly always, or one by one, to see which cannot be."""
     try:
-        return Rows([decode(row) for row in rows])
-    except NO_COUPON:
+        return [decode(row) for row in rows], NONE
+    except NOT_OURS:
         pass
-    coupons, unreadable = [], {}
+    decoded, unreadable = [], {}
     for row in rows:
         try:
-            coupons.append(decode(row))
-        except NO_COUPON as error:
-            unreadable[code_of(row)] = str(error) if isinstance(error, ValueError) else repr(error)
-    return Rows(coupons, unreadable)
+            decoded.append(decode(row))
+        except NOT_OURS as error:
+            unreadable[name_of(row)] = str(error) if isinstance(error, ValueError) else repr(error)
+    return decoded, unreadable

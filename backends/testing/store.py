@@ -1,8 +1,8 @@
 """What every store has to stand.
 
 A subclass gives the fixture ``url``, a fresh and empty store, ``gone_url``, one of the same kind whose server is away,
-with ``timeout_s=1``, and ``spoil``, which makes of a stored coupon what is none. A store that other processes see adds
-``store_processes.StoreAcrossProcesses``.
+with ``timeout_s=1``, and ``spoil``, which makes of a stored coupon what is none. Records are the matter of
+``store_records.StoreRecordsContract``. A store that other processes see adds ``store_processes.StoreAcrossProcesses``.
 """
 
 import threading
@@ -16,7 +16,7 @@ from backends.testing.timing import unavailable_within
 from coupon.domain.model import Coupon, Day
 from coupon.domain.serialization import encode_coupon
 from coupon.ports.backend import BackendRejected, BackendUnavailable
-from coupon.ports.store import Store, Unreadable
+from coupon.ports.store import Record, Store, Unreadable
 from coupon.ports.url import ConfigurationError
 from coupon.runtime.wiring import open_backend
 
@@ -27,6 +27,9 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "get_many": lambda store: store.get_many([NOBODY.code]),
     "save_many": lambda store: store.save_many([NOBODY]),
     "scan": lambda store: store.scan(10),
+    "get_records": lambda store: store.get_records("campaign", ["spring"]),
+    "save_groups": lambda store: store.save_groups([[Record("campaign", "spring", 1, "{}")]]),
+    "scan_records": lambda store: store.scan_records("campaign", 10),
 }
 """A call of each method that asks the server."""
 

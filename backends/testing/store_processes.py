@@ -7,7 +7,7 @@ from typing import Any
 from backends.testing.coupons import after, changed, some_coupons
 from backends.testing.store import opened
 from coupon.domain.model import Coupon
-from coupon.ports.store import Store
+from coupon.ports.store import Record, Store
 
 SPAWN = multiprocessing.get_context("spawn")
 ROUNDS = 50
@@ -35,6 +35,29 @@ class StoreAcrossProcesses:
         winners = [turn.index(True) for turn in zip(*wins, strict=True)]
         found = store.get_many(coupon.code for coupon in coupons)
         assert [found[coupon.code].batch for coupon in coupons] == winners
+
+    def test_of_four_processes_that_write_a_group_one_wins_each_round_and_writes_it_whole(
+        self, url: str, store: Store
+    ) -> None:
+        """Each group has a coupon and two records, in another order in each process."""
+        coupon, barrier = after("created"), SPAWN.Barrier(4)
+        store.save_many([coupon])
+        store.save_groups([[Record("block", key, 1, "nobody") for key in ("0", "1")]])
+        wins = in_processes(race_for_a_group, [(url, me, coupon.code, ROUNDS, barrier) for me in range(4)])
+        assert [sum(turn) for turn in zip(*wins, strict=True)] == [1] * ROUNDS
+        last = str([turn.index(True) for turn in zip(*wins, strict=True)][-1])
+        found = store.get_records("block", ["0", "1"])
+        assert [(record.revision, record.body) for record in found.values()] == [(ROUNDS + 1, last)] * 2
+        stored = store.get_many([coupon.code])[coupon.code]
+        assert (stored.revision, stored.user_id) == (ROUNDS + 1, last)
+
+    def test_of_four_processes_that_create_a_record_one_wins(self, url: str, store: Store) -> None:
+        barrier = SPAWN.Barrier(4)
+        wins = in_processes(race_to_create_a_record, [(url, me, barrier) for me in range(4)])
+        assert [sum(turn) for turn in zip(*wins, strict=True)] == [1] * ROUNDS
+        winners = {str(turn): str(won.index(True)) for turn, won in enumerate(zip(*wins, strict=True))}
+        found = store.get_records("campaign", winners)
+        assert {key: record.body for key, record in found.items()} == winners
 
     def test_a_store_that_was_used_before_a_fork_works_on_both_sides_of_it(self, store: Store) -> None:
         coupons = some_coupons(120)
@@ -87,5 +110,30 @@ def race_to_create(url: str, me: int, coupons: list[Coupon], barrier: Any) -> li
     for coupon in coupons:
         barrier.wait(30)
         wins.append(store.save_many([coupon._replace(batch=me)]) == set())
+    store.close()
+    return wins
+
+
+def race_for_a_group(url: str, me: int, code: str, rounds: int, barrier: Any) -> list[bool]:
+    store, wins = opened(url), []
+    for _ in range(rounds):
+        coupon = changed(store.get_many([code])[code], user=str(me))
+        records = store.get_records("block", ["0", "1"]).values()
+        group: list[Coupon | Record] = [
+            coupon,
+            *(record._replace(revision=record.revision + 1, body=str(me)) for record in records),
+        ]
+        barrier.wait(30)
+        wins.append(store.save_groups([group if me % 2 else group[::-1]]) == set())
+        barrier.wait(30)
+    store.close()
+    return wins
+
+
+def race_to_create_a_record(url: str, me: int, barrier: Any) -> list[bool]:
+    store, wins = opened(url), []
+    for turn in range(ROUNDS):
+        barrier.wait(30)
+        wins.append(store.save_groups([[Record("campaign", str(turn), 1, str(me))]]) == set())
     store.close()
     return wins

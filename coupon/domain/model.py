@@ -102,6 +102,8 @@ class Coupon(NamedTuple):
     ``revision`` counts the writes to the store, one for several commands and rejections too: the store's condition.
     ``batch`` is the number of coupons that were created by the same operation; of an import's marker it may be WHOLE.
     ``settled`` is the highest number of a command that was applied or rejected: what has no higher one is settled.
+
+    A new field is the last one, and has a default: coupons that earlier versions wrote have it.
     """
 
     code: str

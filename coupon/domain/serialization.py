@@ -4,10 +4,13 @@ All of them are JSON. What is decoded is checked, in its types and bounds: a que
 other versions too.
 """
 
+import re
+from collections.abc import Mapping
 from datetime import date, timedelta
 from functools import lru_cache
-from operator import itemgetter
-from typing import Annotated, Any, TypedDict, TypeVar, get_type_hints
+from operator import attrgetter, itemgetter
+from types import NoneType
+from typing import Annotated, Any, NamedTuple, NewType, TypedDict, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -81,45 +84,14 @@ class OtherFormat(Malformed):
     """A message of a known kind that lacks a field: an earlier version's, or a later one's. It is no bad data."""
 
 
-class Document(TypedDict):
-    """A coupon by its wire names, as search returns it. Days are ISO days, instants ISO in UTC with ``Z``."""
-
-    couponCode: str
-    userId: str | None
-    issued: bool
-    used: bool
-    validFrom: str
-    expireAt: str
-    issuedAt: str | None
-    usedAt: str | None
-    createdAt: str
-    modifiedAt: str
-    version: int
+Instant = NewType("Instant", str)
+"""``2026-11-22T15:40:43.123Z``: ISO in UTC, to the millisecond."""
+_DayText = Annotated[Day, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]
+_InstantText = Annotated[Instant, msgspec.Meta(max_length=24)]
 
 
-def document(coupon: Coupon) -> Document:
-    return {
-        "couponCode": coupon.code,
-        "userId": coupon.user_id,
-        "issued": coupon.user_id is not None,
-        "used": coupon.used_at is not None,
-        "validFrom": coupon.valid_from,
-        "expireAt": coupon.expire_at,
-        "issuedAt": instant(coupon.issued_at),
-        "usedAt": instant(coupon.used_at),
-        "createdAt": instant(coupon.created_at) or "",
-        "modifiedAt": instant(coupon.modified_at) or "",
-        "version": coupon.version,
-    }
-
-
-def fault_of_document(value: Any) -> str | None:
-    """Why what an index holds is no coupon's document; None when it is one. More fields than ours are fine."""
-    try:
-        msgspec.convert(value, _DOCUMENT)
-    except msgspec.ValidationError as error:
-        return str(error)
-    return None
+_EPOCH = date(1970, 1, 1)
+_MINUTES = [f"{minute // 60:02d}:{minute % 60:02d}" for minute in range(1_440)]
 
 
 def instant(milliseconds: int | None) -> str | None:
@@ -135,6 +107,89 @@ def instant(milliseconds: int | None) -> str | None:
 def _day_after(days: int) -> str:
     """The day so many days after the epoch, remembered: to make it anew is most of an instant's work."""
     return (_EPOCH + timedelta(days)).isoformat()
+
+
+class Document(TypedDict):
+    """A coupon as search and HTTP show it: the one declaration of its fields, from which the search index, the search
+    table, the HTTP schema and the export follow.
+
+    A field is called as the coupon's attribute, in camel case; only ``couponCode`` is ``code``. Days are ISO days.
+    """
+
+    couponCode: _CODE
+    userId: _NAME | None
+    issued: bool
+    used: bool
+    validFrom: _DayText
+    expireAt: _DayText
+    issuedAt: _InstantText | None
+    usedAt: _InstantText | None
+    createdAt: _InstantText
+    modifiedAt: _InstantText
+    version: Annotated[_VERSION, msgspec.Meta(description="How many commands made it what it is.")]
+
+
+class DocumentField(NamedTuple):
+    """What the declaration says of one field. ``kind`` is ``str``, ``int``, ``bool``, ``Day`` or ``Instant``.
+
+    ``is_later``: the field came after the first version, so that documents of earlier versions lack it; they have its
+    ``default``.
+    """
+
+    name: str
+    attribute: str
+    kind: Any
+    is_optional: bool
+    is_later: bool
+    default: Any
+    description: str | None
+
+
+def wire_name(attribute: str) -> str:
+    """How the coupon's attribute is called outside this process."""
+    if attribute == "code":
+        return "couponCode"
+    return re.sub("_([a-z])", lambda match: match[1].upper(), attribute)
+
+
+def _declared(name: str, hint: Any) -> DocumentField:
+    attribute = "code" if name == "couponCode" else re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name)
+    is_optional = NoneType in get_args(hint)
+    kind = next(part for part in get_args(hint) if part is not NoneType) if is_optional else hint
+    meta = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
+    description = next((each.description for each in meta if each.description), None)
+    base = get_args(kind)[0] if meta else kind
+    default = Coupon._field_defaults.get(attribute)
+    shown = instant(default) if base is Instant else default
+    return DocumentField(name, attribute, base, is_optional, attribute in Coupon._field_defaults, shown, description)
+
+
+_DOCUMENT_HINTS = get_type_hints(Document, include_extras=True)
+DOCUMENT_FIELDS: Mapping[str, DocumentField] = {name: _declared(name, hint) for name, hint in _DOCUMENT_HINTS.items()}
+_LATER = {field.name: field.default for field in DOCUMENT_FIELDS.values() if field.is_later}
+_INSTANTS = [field.name for field in DOCUMENT_FIELDS.values() if field.kind is Instant]
+_attributes = attrgetter(*(field.attribute for field in DOCUMENT_FIELDS.values()))
+
+
+def document(coupon: Coupon) -> Document:
+    fields = dict(zip(DOCUMENT_FIELDS, _attributes(coupon), strict=True))
+    for name in _INSTANTS:
+        fields[name] = instant(fields[name])
+    return cast(Document, fields)
+
+
+def completed(found: Any) -> Any:
+    """What an index holds, with the fields that versions before this one did not write."""
+    return _LATER | found if _LATER and isinstance(found, dict) else found
+
+
+def fault_of_document(value: Any) -> str | None:
+    """Why what an index holds is no coupon's document; None when it is one. More fields than ours are fine."""
+    try:
+        msgspec.convert(value, _DOCUMENT)
+    except msgspec.ValidationError as error:
+        return str(error)
+    return None
 
 
 def dump(value: Any) -> bytes:
@@ -154,7 +209,8 @@ def decode_codes(data: bytes) -> tuple[str, ...]:
 
 
 encode_history = encode_rejections = encode_coupon = dump
-"""What is a tuple is an array."""
+"""What is a tuple is an array: the fields in their order. An array of an earlier version is shorter, because a new
+field is the last one: it has its default there."""
 
 
 def decode_history(data: bytes | str) -> tuple[HistoryEntry, ...]:
@@ -167,7 +223,7 @@ def decode_rejections(data: bytes | str) -> tuple[Rejection, ...]:
     return decoded(_REJECTIONS, data)
 
 
-def decode_coupon(data: bytes) -> Coupon:
+def decode_coupon(data: bytes | str) -> Coupon:
     """Raises Malformed."""
     return _consistent(decoded(_COUPON, data))
 
@@ -284,26 +340,11 @@ def _bounded(kind: type[Decoded], **fields: Any) -> type[Decoded]:
     return type(kind.__name__, (kind,), {"__annotations__": bounds, "__slots__": ()})
 
 
-_DAY = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]
-_TOLD = Annotated[str, msgspec.Meta(max_length=24)]
 _DOCUMENT = msgspec.defstruct(
     "Document",
-    [
-        ("couponCode", _CODE),
-        ("userId", _NAME | None),
-        ("issued", bool),
-        ("used", bool),
-        ("validFrom", _DAY),
-        ("expireAt", _DAY),
-        ("issuedAt", _TOLD | None),
-        ("usedAt", _TOLD | None),
-        ("createdAt", _TOLD),
-        ("modifiedAt", _TOLD),
-        ("version", _VERSION),
-    ],
+    [(name, hint, _LATER[name]) if name in _LATER else (name, hint) for name, hint in _DOCUMENT_HINTS.items()],
+    kw_only=True,
 )
-_EPOCH = date(1970, 1, 1)
-_MINUTES = [f"{minute // 60:02d}:{minute % 60:02d}" for minute in range(1_440)]
 _ENCODER = msgspec.json.Encoder()
 _ANYTHING: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder()
 _KIND = msgspec.json.Decoder(_Kind)

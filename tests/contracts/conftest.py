@@ -3,12 +3,14 @@
 import logging
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from elasticsearch import Elasticsearch
 
 from backends.search import elasticsearch
 from backends.store.dynamodb_model import bind
+from backends.store.dynamodb_records import SUFFIX
 from tests.services import Services
 
 
@@ -19,9 +21,11 @@ def dynamodb_table(services: Services) -> Iterator[str]:
     yield table
     keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
     model = bind(table, host=f"http://{services.dynamodb}", region="local", **keys)
-    if model.exists():
-        model.delete_table()
-    model._get_connection().connection.client.close()
+    client = model._get_connection().connection.client
+    for name in (table, table + SUFFIX):
+        with suppress(client.exceptions.ResourceNotFoundException):
+            client.delete_table(TableName=name)
+    client.close()
 
 
 @pytest.fixture(scope="session")

@@ -64,6 +64,7 @@ class TestSqliteSearch(SearchContract, SearchRebuildContract, SearchAcrossProces
 def test_a_file_of_511aa48_gives_the_unused_coupons_of_a_day_and_takes_changes(tmp_path: Path, layout: str) -> None:
     copied = shutil.copy(DATA / layout / "search.db", tmp_path / "search.db")
     search = opened(f"sqlite:///{copied}")
+    search.create()
     documents = search.find(Query(), 100)
     [used] = [doc for doc in documents if doc["used"]]
     last_day = Query(unused_until=Day(used["expireAt"]))

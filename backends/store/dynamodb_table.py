@@ -1,0 +1,70 @@
+"""Reading a table of DynamoDB's: requests whose answers are checked, until all keys are read or the time is over."""
+
+import math
+from typing import Any, TypeVar
+
+import msgspec
+
+from backends.store.dynamodb_connection import DynamoConnection, Patience
+from backends.store.dynamodb_model import Item
+from coupon.ports.backend import BackendUnavailable
+
+READ_KEYS = 100
+Answered = TypeVar("Answered")
+
+
+class _Keys(msgspec.Struct, rename={"keys": "Keys"}):
+    keys: list[Item]
+
+
+class _Read(msgspec.Struct, rename={"found": "Responses", "left": "UnprocessedKeys"}):
+    """The items that are there, and the keys that DynamoDB has left for later, by table."""
+
+    found: dict[str, list[Item]]
+    left: dict[str, _Keys] = {}
+
+
+class Scanned(msgspec.Struct, rename={"items": "Items", "last": "LastEvaluatedKey"}):
+    """Some items of a scan or a query, and the key of the last one when there may be more."""
+
+    items: list[Item]
+    last: dict[str, dict[str, str]] | None = None
+
+
+class DynamoTable:
+    """One table, by its name."""
+
+    def __init__(self, connection: DynamoConnection, name: str) -> None:
+        self.name = name
+        self._connection = connection
+
+    def read(self, keys: list[Item], longest_s: float = math.inf) -> list[Item]:
+        """The items that are there, of up to READ_KEYS keys."""
+        patience, items = self._connection.patience(longest_s), list[Item]()
+        while keys:
+            some, keys = self.read_once(keys, patience)
+            items += some
+            if keys:
+                patience.pause(BackendUnavailable(f"DynamoDB table {self.name} left {len(keys)} keys unread"))
+        return items
+
+    def read_once(self, keys: list[Item], patience: Patience) -> tuple[list[Item], list[Item]]:
+        """One request: the items that are there, and the keys that DynamoDB has left for later."""
+        wanted = {self.name: {"Keys": keys, "ConsistentRead": True}}
+        answer = self._ask(_Read, "BatchGetItem", patience, RequestItems=wanted)
+        left = answer.left.get(self.name)
+        return answer.found.get(self.name, []), left.keys if left else []
+
+    def walk(self, operation: str, limit: int, behind: Item | None, **request: Any) -> Scanned:
+        """One request of a scan or a query."""
+        start = {"ExclusiveStartKey": behind} if behind else {}
+        named = {"TableName": self.name, "ConsistentRead": True, "Limit": limit}
+        return self._ask(Scanned, operation, self._connection.patience(), **named, **start, **request)
+
+    def _ask(self, kind: type[Answered], operation: str, patience: Patience, **request: Any) -> Answered:
+        """The answer, if it is one to that question: else it was somebody else who answered."""
+        answer = self._connection.call(operation, patience, **request)
+        try:
+            return msgspec.convert(answer, kind)
+        except msgspec.ValidationError as error:
+            raise BackendUnavailable(f"DynamoDB table {self.name}: no answer to {operation}: {error}") from error
