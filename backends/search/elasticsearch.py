@@ -26,7 +26,7 @@ from elasticsearch import ApiError, Elasticsearch, NotFoundError
 from backends.search import elasticsearch_bulk as bulk
 from backends.search.elasticsearch_node import SocketNode
 from coupon.domain.model import Coupon
-from coupon.domain.serialization import Document
+from coupon.domain.serialization import Document, completed
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.search import Query, Rebuild, Search
 from coupon.ports.url import Url
@@ -85,6 +85,7 @@ class ElasticsearchSearch(Search):
     def create(self) -> None:
         with self._errors():
             if self._index_behind(self._present) is not None:
+                self._add_fields()
                 return
             try:
                 self._make(self._present)
@@ -133,7 +134,7 @@ class ElasticsearchSearch(Search):
         )
         hits = _object(found).get("hits", {"hits": []})
         try:
-            return [hit.get("_source") for hit in hits["hits"]]
+            return [completed(hit.get("_source")) for hit in hits["hits"]]
         except (AttributeError, LookupError, TypeError) as error:
             raise _no_answer(hits) from error
 
@@ -192,6 +193,11 @@ class ElasticsearchSearch(Search):
         name = f"{self._present}-{secrets.token_hex(8)}"
         _check_all_know(make_index(self._client, name, alias, self._shards, self._replicas))
         return name
+
+    def _add_fields(self) -> None:
+        from backends.search.elasticsearch_index import add_fields
+
+        _check_all_know(add_fields(self._client, self._present))
 
     def _index_behind(self, alias: str) -> str | None:
         try:

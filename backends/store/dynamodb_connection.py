@@ -12,9 +12,10 @@ from botocore.awsrequest import AWSHTTPConnection, AWSHTTPConnectionPool  # type
 from botocore.exceptions import ConnectionClosedError  # type: ignore[import-untyped]
 from pynamodb.connection.base import BOTOCORE_EXCEPTIONS
 from pynamodb.exceptions import PynamoDBException, VerboseClientError
+from pynamodb.models import Model
 
 from backends.deadline_socket import PromptTlsSocket, prompt
-from backends.store.dynamodb_model import CouponItem, bind
+from backends.store.dynamodb_model import bind
 from coupon.domain import serialization as wire
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 
@@ -75,7 +76,7 @@ class DynamoConnection:
     def __init__(self, table: str, timeout_s: float, **options: Any) -> None:
         self.table, self.timeout_s = table, timeout_s
         self._options = options
-        self._models: dict[int, type[CouponItem]] = {}
+        self._models: dict[int, type[Model]] = {}
         self._opening = threading.Lock()
         self._closed = False
 
@@ -101,7 +102,7 @@ class DynamoConnection:
                     raise failure from error
             patience.pause(failure)
 
-    def model(self) -> type[CouponItem]:
+    def model(self) -> type[Model]:
         """The model bound to this connection."""
         if self._closed:
             raise BackendUnavailable(f"the DynamoDB table {self.table} was closed")
@@ -125,13 +126,13 @@ class DynamoConnection:
         if model is not None:
             model._get_connection().connection.client.close()
 
-    def _open(self) -> type[CouponItem]:
+    def _open(self) -> type[Model]:
         with self._opening:
             if os.getpid() not in self._models:
                 self._models[os.getpid()] = self._bind()
             return self._models[os.getpid()]
 
-    def _bind(self) -> type[CouponItem]:
+    def _bind(self) -> type[Model]:
         model = bind(
             self.table,
             connect_timeout_seconds=min(CONNECT_TIMEOUT_S, self.timeout_s),

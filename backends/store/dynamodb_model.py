@@ -2,15 +2,19 @@
 
 The model is the schema: it makes the table, and any PynamoDB program can read the table with it. For the hot path
 ``item`` and ``coupon`` go between a coupon and DynamoDB's own form of an item in 6 µs instead of the model's 60; a test
-holds them to what the model reads and writes.
+holds them to what the model reads and writes. All three follow from the fields of ``Coupon``.
 
 Instants are numbers (milliseconds since the epoch), days ISO strings, history and rejections compact JSON. ``issued``
-and ``used`` follow from the others; they are written for those who read the table by other means.
+and ``used`` follow from the others; they are written for those who read the table by other means. A field that has a
+default is missing in items of earlier versions.
 """
 
-from typing import Any
+from collections.abc import Callable
+from types import NoneType
+from typing import Any, NamedTuple, get_args, get_type_hints
 
-from pynamodb.attributes import BooleanAttribute, NumberAttribute, UnicodeAttribute
+import msgspec
+from pynamodb.attributes import Attribute, BooleanAttribute, NumberAttribute, UnicodeAttribute
 from pynamodb.constants import PAY_PER_REQUEST_BILLING_MODE
 from pynamodb.models import Model
 
@@ -21,90 +25,115 @@ Item = dict[str, dict[str, Any]]
 """``{"couponCode": {"S": "…"}, …}``."""
 _ABSENT: dict[str, Any] = {}
 _NULL = {"NULL": True}
+_REQUIRED = object()
+_ATTRIBUTES: dict[str, Callable[..., Attribute[Any]]] = {
+    "S": UnicodeAttribute,
+    "N": NumberAttribute,
+    "BOOL": BooleanAttribute,
+}
+_LISTS: dict[str, Callable[[Any], Any]] = {"history": wire.decode_history, "rejections": wire.decode_rejections}
 
 
-class CouponItem(Model):
-    """An item of the table. Not bound to any table yet: see ``bind``."""
+class _Field(NamedTuple):
+    """How a field of ``Coupon`` is kept: ``kind`` is DynamoDB's. What is read is ``decode`` of a value, or the default
+    where the item has none. ``encode`` and ``decode`` are None where the value is kept as it is."""
 
-    code = UnicodeAttribute(hash_key=True, attr_name="couponCode")
-    user_id = UnicodeAttribute(null=True, attr_name="userId")
-    issued = BooleanAttribute()
-    used = BooleanAttribute()
-    valid_from = UnicodeAttribute(attr_name="validFrom")
-    expire_at = UnicodeAttribute(attr_name="expireAt")
-    created_at = NumberAttribute(attr_name="createdAt")
-    modified_at = NumberAttribute(attr_name="modifiedAt")
-    issued_at = NumberAttribute(null=True, attr_name="issuedAt")
-    used_at = NumberAttribute(null=True, attr_name="usedAt")
-    batch = NumberAttribute()
-    version = NumberAttribute()
-    revision = NumberAttribute()
-    history = UnicodeAttribute()
-    rejections = UnicodeAttribute(null=True)
-    settled = NumberAttribute(null=True)
+    attribute: str
+    kind: str
+    encode: Callable[[Any], str] | None
+    decode: Callable[[Any], Any] | None
+    default: Any
 
 
-def bind(table: str, **options: Any) -> type[CouponItem]:
+def _json(value: Any) -> str:
+    return wire.dump(value).decode()
+
+
+def _kept(name: str, hint: Any) -> _Field:
+    default = Coupon._field_defaults.get(name, None if NoneType in get_args(hint) else _REQUIRED)
+    [plain] = {each for each in get_args(hint) if each is not NoneType} if default is None else {hint}
+    attribute = wire.wire_name(name)
+    if plain is bool:
+        return _Field(attribute, "BOOL", None, None, default)
+    if plain is int:
+        return _Field(attribute, "N", str, int, default)
+    if plain in (str, Day):
+        return _Field(attribute, "S", None, None, default)
+    return _Field(attribute, "S", _json, _LISTS.get(name) or msgspec.json.Decoder(hint).decode, default)
+
+
+_FIELDS = {name: _kept(name, hint) for name, hint in get_type_hints(Coupon).items()}
+# Before coupons had numbers, they were settled up to their version: see ``coupon``.
+_FIELDS["settled"] = _FIELDS["settled"]._replace(default=0)
+
+
+def _in_model(field: _Field) -> Attribute[Any]:
+    options = {"hash_key": True} if field.attribute == "couponCode" else {"null": field.default is not _REQUIRED}
+    return _ATTRIBUTES[field.kind](attr_name=field.attribute, **options)
+
+
+_DERIVED = {"issued": BooleanAttribute(), "used": BooleanAttribute()}
+CouponItem: type[Model] = type(
+    "CouponItem", (Model,), {name: _in_model(field) for name, field in _FIELDS.items()} | _DERIVED
+)
+"""An item of the table. Not bound to any table yet: see ``bind``."""
+
+
+def bind(table: str, **options: Any) -> type[Model]:
     """The model bound to one table at one address. PynamoDB keeps the connection with the class, and copies what
     ``Meta`` says when the class is declared: so every backend, and every process of it, gets a class of its own."""
     meta = type("Meta", (), {"table_name": table, "billing_mode": PAY_PER_REQUEST_BILLING_MODE, **options})
     return type("BoundCouponItem", (CouponItem,), {"Meta": meta})
 
 
+def _compiled(source: str) -> Callable[[Any], Any]:
+    """The function ``made``, with the fields' codecs as its globals: a loop over them would cost half as much again."""
+    codecs = {f"encode_{name}": field.encode for name, field in _FIELDS.items()}
+    names: dict[str, Any] = {f"decode_{name}": field.decode for name, field in _FIELDS.items()}
+    names |= codecs | {f"default_{name}": field.default for name, field in _FIELDS.items()} | {"NULL": _NULL}
+    exec(source, names)  # noqa: S102 - made of the names of Coupon's fields
+    made: Callable[[Any], Any] = names["made"]
+    return made
+
+
+def _writing() -> str:
+    """A value that is None, or an empty list that has a default, is no attribute."""
+    lines = [
+        f"def made(coupon):\n    {', '.join(_FIELDS)} = coupon",
+        "    item = {'issued': {'BOOL': user_id is not None}, 'used': {'BOOL': used_at is not None}}",
+    ]
+    for name, field in _FIELDS.items():
+        value = f"encode_{name}({name})" if field.encode else name
+        condition = {None: f"if {name} is not None: ", (): f"if {name}: "}.get(field.default, "")
+        lines.append(f"    {condition}item['{field.attribute}'] = {{'{field.kind}': {value}}}")
+    return "\n".join([*lines, "    return item"])
+
+
+def _reading() -> str:
+    lines = ["def made(item):"]
+    for name, field in _FIELDS.items():
+        found, value = f"item['{field.attribute}']", f"['{field.kind}']"
+        if field.default is not _REQUIRED:
+            lines.append(f"    {name} = item.get('{field.attribute}')")
+            found = name
+        read = f"decode_{name}({found}{value})" if field.decode else f"{found}{value}"
+        default = "" if field.default is _REQUIRED else f"default_{name} if {name} is None or {name} == NULL else "
+        lines.append(f"    {name} = {default}{read}")
+    return "\n".join([*lines, f"    return ({', '.join(_FIELDS)})"])
+
+
+_write, _read = _compiled(_writing()), _compiled(_reading())
+
+
 def item(coupon: Coupon) -> Item:
-    item: Item = {
-        "couponCode": {"S": coupon.code},
-        "issued": {"BOOL": coupon.user_id is not None},
-        "used": {"BOOL": coupon.used_at is not None},
-        "validFrom": {"S": coupon.valid_from},
-        "expireAt": {"S": coupon.expire_at},
-        "createdAt": {"N": str(coupon.created_at)},
-        "modifiedAt": {"N": str(coupon.modified_at)},
-        "batch": {"N": str(coupon.batch)},
-        "version": {"N": str(coupon.version)},
-        "revision": {"N": str(coupon.revision)},
-        "history": {"S": wire.encode_history(coupon.history).decode()},
-        "settled": {"N": str(coupon.settled)},
-    }
-    if coupon.user_id is not None:
-        item["userId"] = {"S": coupon.user_id}
-    if coupon.issued_at is not None:
-        item["issuedAt"] = {"N": str(coupon.issued_at)}
-    if coupon.used_at is not None:
-        item["usedAt"] = {"N": str(coupon.used_at)}
-    if coupon.rejections:
-        item["rejections"] = {"S": wire.encode_rejections(coupon.rejections).decode()}
+    item: Item = _write(coupon)
     return item
 
 
 def coupon(item: Item) -> Coupon:
-    """Raises what ``rows.NO_COUPON`` has for an item that is none's."""
-    issued_at, used_at = _given(item, "issuedAt"), _given(item, "usedAt")
-    user_id, rejections = _given(item, "userId"), _given(item, "rejections")
-    version = int(item["version"]["N"])
-    coupon = Coupon(
-        code=item["couponCode"]["S"],
-        valid_from=Day(item["validFrom"]["S"]),
-        expire_at=Day(item["expireAt"]["S"]),
-        created_at=int(item["createdAt"]["N"]),
-        modified_at=int(item["modifiedAt"]["N"]),
-        batch=int(item["batch"]["N"]),
-        user_id=user_id["S"] if user_id else None,
-        issued_at=int(issued_at["N"]) if issued_at else None,
-        used_at=int(used_at["N"]) if used_at else None,
-        version=version,
-        revision=int(item["revision"]["N"]),
-        history=wire.decode_history(item["history"]["S"]),
-        rejections=wire.decode_rejections(rejections["S"]) if rejections else (),
-        settled=int(item["settled"]["N"]) if "settled" in item else version,  # before coupons had numbers
-    )
-    return wire.checked(coupon)
-
-
-def _given(item: Item, name: str) -> dict[str, Any] | None:
-    """The value of an attribute that may be missing."""
-    value = item.get(name)
-    return None if value == _NULL else value
+    """Raises what ``rows.NOT_OURS`` has for an item that is none's."""
+    coupon = wire.checked(Coupon._make(_read(item)))
+    return coupon if coupon.settled else coupon._replace(settled=coupon.version)
 
 
 def size(item: Item) -> int:

@@ -5,7 +5,8 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from coupon.acceptance.operations import Status
-from coupon.domain.model import Kind
+from coupon.domain.model import Day, Kind
+from coupon.domain.serialization import DOCUMENT_FIELDS, DocumentField, Instant
 from coupon.web.fields import CODE_PATTERN, CouponCode, DayField, UserId, amount
 from coupon.web.problems import TITLES
 
@@ -102,18 +103,26 @@ class Operation(Wire):
     next = fields.String(allow_none=True, metadata={"description": "The `cursor` of the next page of codes."})
 
 
-class Coupon(Wire):
-    coupon_code = _code(required=True)
-    user_id = fields.String(required=True, allow_none=True)
-    issued = fields.Boolean(required=True)
-    used = fields.Boolean(required=True)
-    valid_from = fields.Date(required=True)
-    expire_at = fields.Date(required=True)
-    issued_at = fields.DateTime(required=True, allow_none=True)
-    used_at = fields.DateTime(required=True, allow_none=True)
-    created_at = fields.DateTime(required=True)
-    modified_at = fields.DateTime(required=True)
-    version = fields.Integer(required=True, metadata={"description": "How many commands made it what it is."})
+_FIELDS: dict[Any, type[fields.Field[Any]]] = {
+    str: fields.String,
+    bool: fields.Boolean,
+    int: fields.Integer,
+    Day: fields.Date,
+    Instant: fields.DateTime,
+}
+
+
+def _field(field: DocumentField) -> fields.Field[Any]:
+    """As the coupon's document declares it."""
+    metadata = {"description": field.description} if field.description else {}
+    return _FIELDS[field.kind](required=True, allow_none=field.is_optional or None, metadata=metadata)
+
+
+_OF_COUPON = {name: _field(field) for name, field in DOCUMENT_FIELDS.items()} | {"couponCode": _code(required=True)}
+
+
+class Coupon(Wire.from_dict(_OF_COUPON)):  # type: ignore[misc]
+    """As it is declared in ``serialization.Document``."""
 
 
 class HistoryEntry(Wire):

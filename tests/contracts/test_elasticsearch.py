@@ -13,6 +13,7 @@ from elastic_transport import ConnectionTimeout, HttpHeaders
 from elastic_transport._node import NodeApiResponse
 from elasticsearch import Elasticsearch
 
+from backends.search import elasticsearch_index
 from backends.testing.coupons import changed, some_coupons
 from backends.testing.search import CALLS, SearchContract, held, holds, opened, settles
 from backends.testing.timing import unavailable_within
@@ -195,6 +196,17 @@ def test_it_is_mapped_as_the_queries_need_it(search, raw, index):
     assert found["mappings"] == {"dynamic": "false"}
     settings = found["settings"]["index"]
     assert (settings["number_of_shards"], settings["number_of_replicas"]) == ("1", "0")
+
+
+def test_init_makes_a_later_field_known_to_an_index_that_is_there(search, raw, index, monkeypatch):
+    coupons = held(some_coupons(1), "ann")
+    search.index_many(coupons)
+    monkeypatch.setitem(elasticsearch_index.PROPERTIES, "tier", {"type": "keyword"})
+    search.create()
+    search.create()
+    [found] = raw.indices.get_mapping(index=index).body.values()
+    assert found["mappings"]["properties"]["tier"] == {"type": "keyword"}
+    holds(search, coupons)
 
 
 def test_as_it_is_made_what_was_indexed_is_found_within_two_seconds(services):
