@@ -12,7 +12,7 @@ from coupon.runtime.diagnostics import stranded
 from coupon.runtime.retry import retry_until
 
 
-@click.command("init", short_help="Make the table, the topics and the index.")
+@click.command("init", short_help="Make the tables, the topics and the index, or bring them up to date.")
 @click.option(
     "--wait",
     "wait_s",
@@ -24,7 +24,8 @@ from coupon.runtime.retry import retry_until
 )
 @json_option
 def command(wait_s: float, as_json: bool) -> None:
-    """Make the table, the topics and the index, those that are missing. Nothing that is there is changed."""
+    """Make the tables, the topics and the index, those that are missing, and bring those of earlier versions up to
+    date. No data is lost, and running it again changes nothing."""
     deadline = time.monotonic() + wait_s
     with session() as (settings, backends):
         topics = all_topics(settings.topics)
