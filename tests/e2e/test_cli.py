@@ -284,7 +284,8 @@ def spoilt(cli, tmp_path):
     cli.start_worker()
     cli.coupon("import", str(tmp_path / "rows.csv"))
     with closing(sqlite3.connect(cli.environ["COUPON_STORE_URL"].removeprefix("sqlite:///"))) as file:
-        file.execute("UPDATE coupons SET valid_from = '\x1b[2Kno day' WHERE code = 'CODE000000000000002'")
+        body = "replace(body, '2026-01-01', '\\u001b[2Kno day')"
+        file.execute(f"UPDATE coupons SET body = {body} WHERE code = 'CODE000000000000002'")
         file.commit()
     return "CODE000000000000002"
 
