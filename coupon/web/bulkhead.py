@@ -1,53 +1,61 @@
-"""What keeps a backend that hangs from taking all threads of a web process: of those who would wait for it only some
-may, and once it is known to hang nobody does.
+"""A bulkhead before each backend, so that one that hangs does not hold all threads of a web process.
 
-A backend that fails at once (a refused connection, a throttled write) costs no thread, and is asked each time.
+Only some threads may wait for a backend at a time, and none once it is known to hang. A backend that fails at once (a
+refused connection, a throttled write) costs no thread, and is asked each time.
 """
 
 import threading
 from functools import partial
+from math import ceil
 from typing import Any, TypeVar, cast
 
 import structlog
 
 from coupon.domain.clock import Clock, monotonic_ms
 from coupon.ports.backend import Backend, BackendUnavailable
+from coupon.ports.queue import Queue
+from coupon.ports.search import Search
+from coupon.ports.store import Store
 from coupon.runtime.circuit_breaker import CircuitBreaker
+from coupon.runtime.wiring import Backends
 
 SLOW_MS = 250
-"""A failure that took so long cost a thread."""
+"""A failure that took so long has held a thread."""
 PAUSE_MAX_MS = 2_000
-"""So soon after it is back it is asked again: a trial costs one thread."""
+"""The longest pause between two trials of a backend that hangs: a trial holds one thread."""
+SHARE_FOR_COMMANDS, SHARE_FOR_SEARCH = 3 / 4, 3 / 8
+"""This share of a process's threads may wait for one backend. The rest are left for other requests, and for probes."""
+PATIENCE_FOR_COMMANDS_MS, PATIENCE_FOR_SEARCH_MS = 1_000, 250
 UNGUARDED = {"from_url", "ping", "close"}
 AnyBackend = TypeVar("AnyBackend", bound=Backend)
 log = structlog.get_logger("coupon.guard")
 
 
 class BackendLeftAlone(BackendUnavailable):
-    """The backend was not asked, because others wait for it in vain."""
+    """The backend was not asked, because others wait for it in vain already."""
 
 
 class Bulkhead:
-    """Lets so many threads at a time wait for a backend.
+    """Lets up to ``limit`` threads at a time call a backend.
 
-    Who comes beyond them waits for a place, but not behind somebody who has waited for ``patience_ms`` already: then he
-    is refused at once. A backend of which a call failed after ``SLOW_MS`` or more, and no other ended meanwhile, hangs:
-    all are refused then, but for one at a time who tries it when the circuit lets him.
+    The next thread waits until one of them returns. It is refused at once when the longest call has lasted for
+    ``patience_ms``. A backend hangs when a call fails after ``SLOW_MS`` or more, and no other call ended meanwhile.
+    Then all threads are refused, except one trial at a time when the circuit breaker allows it.
     """
 
     def __init__(self, role: str, limit: int, patience_ms: int, timer: Clock = monotonic_ms) -> None:
         self._role, self._limit, self._patience_ms, self._timer = role, limit, patience_ms, timer
         self._circuit = CircuitBreaker(timer, PAUSE_MAX_MS)
         self._lock = threading.Lock()
-        self._a_place_is_free = threading.Condition(self._lock)
+        self._one_has_left = threading.Condition(self._lock)
         self._waiting = 0
         self._inside: dict[object, int] = {}
-        """Since when each is, the first comer first."""
+        """The calls under way, oldest first, each with its beginning."""
         self._successes = 0
         self._hangs_since: int | None = None
 
     def call(self, backend: Backend, method: str, *arguments: Any, **named: Any) -> Any:
-        """What the backend's method answers; raises BackendLeftAlone without asking."""
+        """Calls the backend's method; raises BackendLeftAlone without calling it."""
         me, hung, successes = object(), False, self._successes
         began = self._enter(me)
         try:
@@ -59,7 +67,7 @@ class Bulkhead:
             self._leave(me, began, successes, hung=hung)
 
     def _enter(self, me: object) -> int:
-        """The moment of it."""
+        """Waits for admission, and returns the time of it."""
         with self._lock:
             while True:
                 now = self._timer()
@@ -73,30 +81,30 @@ class Bulkhead:
                     raise BackendLeftAlone(f"{self._limit} threads wait for the {self._role} already")
                 self._waiting += 1
                 try:
-                    self._a_place_is_free.wait(left_ms / 1000)
+                    self._one_has_left.wait(left_ms / 1000)
                 finally:
                     self._waiting -= 1
 
     def _leave(self, me: object, began: int, successes: int, *, hung: bool) -> None:
-        """``successes``: how many there had been before."""
+        """``successes`` is their number when the call began."""
         with self._lock:
             del self._inside[me]
             if not hung:
                 self._successes += 1
                 if self._hangs_since is not None:
-                    self._hangs_no_longer()
+                    self._mark_recovered()
             elif self._successes == successes:
-                self._hangs(began)
+                self._mark_hanging(began)
             if self._waiting:
-                self._a_place_is_free.notify()
+                self._one_has_left.notify()
 
-    def _hangs_no_longer(self) -> None:
+    def _mark_recovered(self) -> None:
         self._hangs_since = None
         self._circuit.close()
         log.info("backend hangs no longer", role=self._role)
 
-    def _hangs(self, began: int) -> None:
-        """Of those who were inside when it was found to hang, each finds it too: the first one's word is enough."""
+    def _mark_hanging(self, began: int) -> None:
+        """Calls that were under way already fail for the same reason: only the first one counts."""
         if self._hangs_since is None:
             log.warning("backend hangs", role=self._role)
         elif began <= self._hangs_since:
@@ -105,16 +113,34 @@ class Bulkhead:
         self._circuit.open()
 
 
-def guarded(contract: type[AnyBackend], backend: AnyBackend, guard: Bulkhead) -> AnyBackend:
-    """The backend, each method of the contract under the guard."""
-    return cast(AnyBackend, _BehindBulkhead(backend, contract.__abstractmethods__ - UNGUARDED, guard))
+def guard_backends(backends: Backends, threads: int, timer: Clock) -> Backends:
+    """The backends of a process with so many threads, each behind a bulkhead.
+
+    The cache needs none: it hangs for a fifth of a second, and then avoids a silent server by itself.
+    """
+
+    def bulkhead(role: str) -> Bulkhead:
+        return Bulkhead(role, ceil(threads * SHARE_FOR_COMMANDS), PATIENCE_FOR_COMMANDS_MS, timer)
+
+    lists = Bulkhead("search", ceil(threads * SHARE_FOR_SEARCH), PATIENCE_FOR_SEARCH_MS, timer)
+    return Backends(
+        cache=backends.cache,
+        queue=guarded(Queue, backends.queue, bulkhead("queue")),  # type: ignore[type-abstract]
+        store=guarded(Store, backends.store, bulkhead("store")),  # type: ignore[type-abstract]
+        search=guarded(Search, backends.search, lists),  # type: ignore[type-abstract]
+    )
+
+
+def guarded(contract: type[AnyBackend], backend: AnyBackend, bulkhead: Bulkhead) -> AnyBackend:
+    """The backend, with each method of the contract behind the bulkhead."""
+    return cast(AnyBackend, _BehindBulkhead(backend, contract.__abstractmethods__ - UNGUARDED, bulkhead))
 
 
 class _BehindBulkhead:
-    def __init__(self, backend: Backend, methods: frozenset[str], guard: Bulkhead) -> None:
+    def __init__(self, backend: Backend, methods: frozenset[str], bulkhead: Bulkhead) -> None:
         self._backend = backend
         for method in methods:
-            setattr(self, method, partial(guard.call, backend, method))
+            setattr(self, method, partial(bulkhead.call, backend, method))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)

@@ -1,6 +1,6 @@
-"""A chunked body, put together as it comes in, so that gunicorn's parser reads it as one chunk, once it is whole.
+"""A chunked body, joined as it comes in. Once it is complete, gunicorn's parser reads it as one chunk.
 
-By itself the parser waits for each chunk, and spends 8 µs on it: a body of one-byte chunks costs seconds.
+By itself the parser waits for each chunk, and spends 8 µs on it, so a body of one-byte chunks costs seconds.
 """
 
 import re
@@ -10,7 +10,7 @@ from gunicorn.http.body import CHUNK_EXT_RE
 LINE_MAX = 256
 TRAILERS_MAX = 4_096
 RAW_MAX = 8
-"""ChunkedBody may take so many times the bytes that are in them: one-byte chunks take six times."""
+"""The chunks may take so many times the bytes of the body. One-byte chunks take six times."""
 _PLAIN_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _LINE = re.compile(rb"([0-9A-Fa-f]{1,8})" + CHUNK_EXT_RE.pattern + rb"\r\n")
 
@@ -21,12 +21,15 @@ class ChunkedBody:
     def __init__(self, limit: int) -> None:
         self.body = bytearray()
         self.is_sound = True
-        """Whether it keeps the rules, and its limit: else nobody knows where the next request begins."""
+        """Whether it keeps the rules and the limit. Otherwise the beginning of the next request is unknown."""
         self._limit, self._raw_left = limit, RAW_MAX * limit
 
     def take(self, received: bytearray) -> bool:
-        """Take what came from ``received``. When nothing more has to come, put the body there, as a chunk, and say so:
-        then it is whole, or longer than the limit by a byte, or followed by what broke the rules."""
+        """Take the complete chunks out of ``received``; True when nothing more has to come.
+
+        Then ``received`` begins with the body as one chunk. That body is complete, or a byte longer than the limit, or
+        followed by the bytes that break the rules.
+        """
         at = 0
         while (line := _PLAIN_LINE.match(received, at) or _LINE.match(received, at)) is not None:
             size = int(line[1], 16)
@@ -51,13 +54,13 @@ class ChunkedBody:
         return False
 
     def _is_trailer_whole(self, received: bytearray, at: int) -> bool | None:
-        """None when more of it has to come."""
+        """None when more of the trailer has to come."""
         if received.startswith(b"\r\n", at) or received.find(b"\r\n\r\n", at, at + TRAILERS_MAX) >= 0:
             return True
         return None if len(received) - at < TRAILERS_MAX else False
 
     def _end(self, received: bytearray, at: int, is_sound: bool | None) -> bool:
-        """What is left of ``received`` from there on follows the body."""
+        """Put the joined body before the bytes of ``received`` that follow it."""
         if is_sound is None:
             del received[:at]
             return False

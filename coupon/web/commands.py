@@ -1,4 +1,4 @@
-"""The commands: create, issue, use, cancel, cancel-use."""
+"""The commands over HTTP: create coupons; issue, use, cancel a coupon; cancel a use."""
 
 import threading
 import time
@@ -7,145 +7,111 @@ from flask import Response, request
 from marshmallow import Schema
 
 from coupon.acceptance.operations import ChangeRef, CreationRef, Outcome, Status
-from coupon.acceptance.service import CommandService
 from coupon.domain.codes import show
 from coupon.domain.model import Kind, Refused
 from coupon.ports.backend import BackendError
-from coupon.runtime.settings import Settings
 from coupon.web import request_io, schemas
-from coupon.web.openapi import LOCATION, Routes, header_parameters
-from coupon.web.problems import of_refusal
+from coupon.web.problems import refusal
+from coupon.web.services import Services
 
-CODES_IN_ANSWER = 1_000
-"""Up to so many codes are in the answer to a creation; beyond that they are at the operation's address."""
+CODES_MAX = 1_000
+"""A creation of up to so many coupons is answered with all codes. Those of a larger one are at its operation."""
 PAUSE_S, PAUSE_MAX_S, PAUSE_MAX_OF_MANY_S = 0.005, 0.1, 1.0
-"""Between two looks at an outcome: ever longer. A creation of many coupons takes seconds in any case."""
+"""The pauses between two reads of an outcome grow up to a maximum. Many coupons take seconds in any case."""
 WAITING_MAX = 8
 """So many requests of a process wait for an outcome at a time; the next is answered at once, as RFC 7240 allows.
-Waiting takes a thread, and with all threads waiting for a worker that is away no command could be taken."""
+A waiting request holds a thread. Without a bound, an absent worker would leave no thread for new commands."""
+ISSUE, USE, CANCEL = schemas.Issue(), schemas.Use(), schemas.Cancel()
 _waiting = threading.BoundedSemaphore(WAITING_MAX)
-ANY_COMMAND = (
-    "BAD_REQUEST",
-    "INVALID_JSON",
-    "BODY_TOO_LARGE",
-    "UNSUPPORTED_MEDIA_TYPE",
-    "INVALID_FIELD",
-    "IDEMPOTENCY_KEY_REUSED",
-    "UNREADABLE",
-    "UNAVAILABLE",
-)
-ANY_CHANGE = (*ANY_COMMAND, "NOT_FOUND", "BUSY", "RIVAL_WON", "PREDECESSOR_LOST")
-CHANGES: list[tuple[Kind, type[Schema], str, tuple[str, ...]]] = [
-    (Kind.ISSUE, schemas.Issue, "Issue a coupon to a user", ("ALREADY_USED", "ALREADY_ISSUED", "ALREADY_EXPIRED")),
-    (Kind.USE, schemas.Use, "Use a coupon", ("ALREADY_USED", "EXPIRED", "NOT_STARTED", "NOT_ISSUED", "NOT_HOLDER")),
-    (Kind.CANCEL, schemas.Cancel, "Take a coupon back", ("ALREADY_USED", "NOT_ISSUED", "ALREADY_EXPIRED")),
-    (Kind.CANCEL_USE, schemas.Cancel, "Undo the use of a coupon", ("NOT_USED", "EXPIRED")),
-]
 
 
-def commands(service: CommandService, settings: Settings) -> Routes:
-    routes = Routes("commands", __name__, url_prefix="/v1/coupons", description="What changes coupons")
-    parameters = header_parameters(settings.caller_header)
-    creation = schemas.creation(settings.max_amount)
-
-    @routes.serve(
-        "POST",
-        "",
-        body=creation,
-        parameters=parameters,
-        answers={
-            202: (schemas.CreationAccepted, "Accepted: the coupons will be there."),
-            200: (schemas.CreationAccepted, "With `Prefer: wait`: the coupons are there."),
-        },
-        headers=LOCATION,
-        refusals=(*ANY_COMMAND, "TOO_MANY_CREATIONS"),
-    )
-    def create() -> Response:
-        """Create coupons"""
-        environ = request.environ
-        caller = request_io.caller(environ, settings.caller_header)
-        wanted = request_io.body(environ, creation, settings.max_body_bytes)
-        address = service.create(wanted["amount"], wanted["valid_from"], wanted["expire_at"], caller)
-        told: dict[str, object] = {"operationId": service.operations.address(address), "amount": address.amount}
-        if address.amount <= CODES_IN_ANSWER:
-            told["couponCodes"] = [show(code) for code in service.codes(address, 0, CODES_IN_ANSWER)]
-        return _told(service, address, told, request_io.wait_s(environ))
-
-    def change(kind: Kind, schema: Schema) -> Response:
-        environ = request.environ
-        caller = request_io.caller(environ, settings.caller_header)
-        wanted = request_io.body(environ, schema, settings.max_body_bytes)
-        user_id = wanted.get("user_id")
-        try:
-            address = service.change(kind, wanted["coupon_code"], user_id, caller)
-        except Refused as refused:
-            raise of_refusal(refused.reason, refused.coupon, kind, user_id) from refused
-        told: dict[str, object] = {
-            "operationId": service.operations.address(address),
-            "couponCode": show(address.code),
-        }
-        return _told(service, address, told, request_io.wait_s(environ), kind, user_id)
-
-    for kind, schema_class, summary, refusals in CHANGES:
-        schema = schema_class()
-
-        def view(kind: Kind = kind, schema: Schema = schema) -> Response:
-            return change(kind, schema)
-
-        view.__doc__ = summary
-        routes.serve(
-            "PUT",
-            f"/{kind}",
-            endpoint=kind.value,
-            body=schema,
-            parameters=parameters,
-            answers={
-                202: (schemas.Accepted, "Accepted: it will be applied, unless a rival was faster."),
-                200: (schemas.Accepted, "With `Prefer: wait`: applied."),
-            },
-            headers=LOCATION,
-            refusals=(*refusals, *ANY_CHANGE),
-        )(view)
-
-    return routes
+def create_coupons(services: Services) -> Response:
+    """Create coupons"""
+    environ, settings = request.environ, services.settings
+    caller = request_io.caller(environ, settings.caller_header)
+    fields = request_io.load_body(environ, services.creation, settings.max_body_bytes)
+    creation = services.commands.create(fields["amount"], fields["valid_from"], fields["expire_at"], caller)
+    body: dict[str, object] = {
+        "operationId": services.commands.operations.address(creation),
+        "amount": creation.amount,
+    }
+    if creation.amount <= CODES_MAX:
+        body["couponCodes"] = [show(code) for code in services.commands.codes(creation, 0, CODES_MAX)]
+    return _accepted(services, creation, body, request_io.wait_s(environ), Kind.CREATE)
 
 
-def _told(
-    service: CommandService,
-    address: ChangeRef | CreationRef,
-    told: dict[str, object],
+def issue_coupon(services: Services) -> Response:
+    """Issue a coupon to a user"""
+    return _change_coupon(services, Kind.ISSUE, ISSUE)
+
+
+def use_coupon(services: Services) -> Response:
+    """Use a coupon"""
+    return _change_coupon(services, Kind.USE, USE)
+
+
+def cancel_coupon(services: Services) -> Response:
+    """Take a coupon back"""
+    return _change_coupon(services, Kind.CANCEL, CANCEL)
+
+
+def cancel_coupon_use(services: Services) -> Response:
+    """Undo the use of a coupon"""
+    return _change_coupon(services, Kind.CANCEL_USE, CANCEL)
+
+
+def _change_coupon(services: Services, kind: Kind, schema: Schema) -> Response:
+    environ, settings = request.environ, services.settings
+    caller = request_io.caller(environ, settings.caller_header)
+    fields = request_io.load_body(environ, schema, settings.max_body_bytes)
+    user_id = fields.get("user_id")
+    try:
+        change = services.commands.change(kind, fields["coupon_code"], user_id, caller)
+    except Refused as refused:
+        raise refusal(refused.reason, refused.coupon, kind, user_id) from refused
+    body: dict[str, object] = {
+        "operationId": services.commands.operations.address(change),
+        "couponCode": show(change.code),
+    }
+    return _accepted(services, change, body, request_io.wait_s(environ), kind, user_id)
+
+
+def _accepted(
+    services: Services,
+    operation: ChangeRef | CreationRef,
+    body: dict[str, object],
     wait_s: int | None,
-    kind: Kind = Kind.CREATE,
+    kind: Kind,
     user_id: str | None = None,
 ) -> Response:
-    """The answer to an accepted command; of its outcome, if the caller prefers to wait for it."""
-    headers = {"Location": f"/v1/operations/{told['operationId']}"}
+    """The response to an accepted command; it has the outcome if the caller prefers to wait for it."""
+    headers = {"Location": f"/v1/operations/{body['operationId']}"}
     if wait_s is None or not _waiting.acquire(blocking=False):
-        return request_io.json_response(told | {"status": Status.ACCEPTED}, 202, headers)
+        return request_io.json_response(body | {"status": Status.ACCEPTED}, 202, headers)
     headers["Preference-Applied"] = f"wait={wait_s}"
     try:
-        outcome = _outcome_within(service, address, wait_s)
+        outcome = _wait_for_outcome(services, operation, wait_s)
     finally:
         _waiting.release()
     if outcome.reason is not None:
-        problem = of_refusal(outcome.reason, outcome.coupon, kind, user_id)
+        problem = refusal(outcome.reason, outcome.coupon, kind, user_id)
         problem.headers |= headers
         raise problem
     if outcome.created is not None:
-        told["created"] = outcome.created
+        body["created"] = outcome.created
     status = 200 if outcome.status is Status.APPLIED else 202
-    return request_io.json_response(told | {"status": outcome.status}, status, headers)
+    return request_io.json_response(body | {"status": outcome.status}, status, headers)
 
 
-def _outcome_within(service: CommandService, address: ChangeRef | CreationRef, wait_s: int) -> Outcome:
-    """The outcome once it is known; what is known of it when the time has passed."""
+def _wait_for_outcome(services: Services, operation: ChangeRef | CreationRef, wait_s: int) -> Outcome:
+    """The outcome as soon as it is final; after ``wait_s`` the outcome as it is then."""
     deadline, pause = time.monotonic() + wait_s, PAUSE_S
-    is_large = isinstance(address, CreationRef) and address.amount > CODES_IN_ANSWER
+    is_large = isinstance(operation, CreationRef) and operation.amount > CODES_MAX
     pause_max = PAUSE_MAX_OF_MANY_S if is_large else PAUSE_MAX_S
     while True:
         try:
-            outcome = service.operations.outcome(address)
-        except BackendError:  # it was accepted all the same
+            outcome = services.commands.operations.outcome(operation)
+        except BackendError:  # the queue has the command all the same
             return Outcome(Status.ACCEPTED)
         left = deadline - time.monotonic()
         if outcome.status is not Status.ACCEPTED or left <= 0:

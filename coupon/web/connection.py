@@ -1,5 +1,4 @@
-"""A connection of the web side that nobody waits for: what came is taken, what the client takes is sent, and the rest
-is kept until the client goes on."""
+"""A connection on which no call blocks: it reads what has come, sends what the client takes, and keeps the rest."""
 
 import fcntl
 import socket
@@ -18,7 +17,7 @@ from gunicorn.http.unreader import Unreader
 from coupon.web.chunked_body import ChunkedBody
 
 HEAD_MAX = 16_384
-"""Bytes of a request's line and headers."""
+"""The bytes of a request's line and headers."""
 AT_ONCE = 65_536
 PASSED_OVER_MAX = 64
 _RECEIVE = 8_192
@@ -27,7 +26,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Waits(Enum):
-    """What a connection waits for; the values are the words of the log."""
+    """What a connection waits for. The values are the words in the log."""
 
     NEXT = "idle"
     FIRST = "silent"
@@ -35,14 +34,14 @@ class Waits(Enum):
     BODY = "half a body"
     ANSWER = "answer not read"
     END = "ending"
-    """The last answer was sent: the client has to close the connection, or it may lose the end of the answer."""
+    """The last response was sent. Until the client closes the connection, it may lose the end of the response."""
     THREAD = "thread"
     NOTHING = "nothing"
-    """It is over."""
+    """The connection is over."""
 
 
 class Received(Unreader):  # type: ignore[misc]  # gunicorn's types are not installed
-    """What came and was not read yet. For gunicorn's parser that is all that ever comes."""
+    """The bytes that came and were not read yet. gunicorn's parser takes their end for the end of the stream."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -59,14 +58,14 @@ class Received(Unreader):  # type: ignore[misc]  # gunicorn's types are not inst
 
 
 class Outgoing:
-    """What gunicorn takes for the socket. An answer's pieces go out together, as far as the client takes them."""
+    """The socket that gunicorn writes to. It sends the pieces of a response together, as far as the client reads."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._pieces: deque[bytes | memoryview] = deque()
         self._is_full = False
         self.kept = self.sent = 0
-        """Bytes."""
+        """In bytes."""
 
     def sendall(self, data: bytes) -> None:
         self._pieces.append(data)
@@ -77,7 +76,7 @@ class Outgoing:
     send = sendall
 
     def flush(self) -> bool:
-        """Whether all is out. Raises OSError when the client is gone."""
+        """Send what the client takes; True when nothing is left. Raises OSError when the client has hung up."""
         self._is_full = False
         pieces = self._pieces
         if len(pieces) > 1 and self.kept < AT_ONCE:
@@ -96,8 +95,11 @@ class Outgoing:
         return True
 
     def on_the_way(self) -> int:
-        """Bytes that the kernel has, and that did not arrive yet. Without that a client of a few kB a second seems to
-        stand still: one is told that he takes something when he has taken a third of what the kernel keeps."""
+        """The bytes that the kernel has sent or buffered, and that have not arrived.
+
+        Without them a client of a few kB a second seems to stand still: its socket becomes writable only when a third
+        of the kernel's buffer is free.
+        """
         (number,) = struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
         return int(number)
 
@@ -105,16 +107,18 @@ class Outgoing:
         return 0.0
 
     def shutdown(self, _how: int) -> None:
-        """Of an answer that broke off: gunicorn would wait for the client to close."""
+        """gunicorn calls it when a response broke off, and would wait for the client to close."""
         raise OSError("it is closed by the main thread")
 
     def close(self) -> None:
-        """Left to the main thread."""
+        """The main thread closes the socket."""
 
 
 class Connection:
-    """The main thread has it, or one thread of the pool, and never both. ``sock``, ``client`` and ``server`` are
-    gunicorn's names."""
+    """Owned by the main thread or by one thread of the pool, never by both.
+
+    ``sock``, ``client`` and ``server`` are gunicorn's names.
+    """
 
     def __init__(self, accepted: socket.socket, client: Any, server: Any) -> None:
         self.socket, self.client, self.server = accepted, client, server
@@ -130,23 +134,25 @@ class Connection:
         self._passed_over = 0
 
     def receive(self, most: int = _RECEIVE) -> bool:
-        """Take what came; False when the client has sent its last. Raises BlockingIOError when nothing came."""
+        """Read what has come; False when the client has sent its last. Raises BlockingIOError when nothing came."""
         data = self.socket.recv(most, socket.MSG_DONTWAIT)
         self.received.data += data
         return bool(data)
 
     def receive_more(self) -> bool:
-        """As ``receive``, in larger pieces, though not beyond the body that it waits for."""
+        """As ``receive``, in larger pieces, but not beyond the end of the body."""
         return self.receive(min(_MORE_MAX, self._missing() or _MORE_MAX) if self.waits is Waits.BODY else _RECEIVE)
 
     @property
     def is_for_a_thread(self) -> bool:
-        """Whether there is a request to answer, or to refuse."""
+        """Whether a thread has something to do: a request to respond to, or to refuse."""
         return self._is_head_over() if self.request is None else self._is_body_here()
 
     def is_whole(self, cfg: Any, body_max: Any) -> bool:
-        """Whether a request is there: then it is in ``request``. A body that says that it is longer than
-        ``body_max(path)`` is not waited for. Raises what gunicorn's parser has against it."""
+        """Whether ``request`` is complete. Raises the errors of gunicorn's parser.
+
+        A body that announces more than ``body_max(path)`` bytes is not waited for.
+        """
         if self.request is None:
             if not self._is_head_over():
                 return False
@@ -154,7 +160,7 @@ class Connection:
         return self._is_body_here()
 
     def end_request(self) -> bool:
-        """Pass over what the application did not read; False when nobody knows where the next request begins."""
+        """Skip the rest of the body; False when the beginning of the next request is unknown."""
         body, self.request, self._chunks = self.request.body, None, None
         while not body.failed and body.read(AT_ONCE):
             pass
@@ -162,7 +168,7 @@ class Connection:
 
     @property
     def missing(self) -> Waits:
-        """What of a request has to come next."""
+        """The part of a request that has to come next."""
         if self.request is not None:
             return Waits.BODY
         if self.received.data:
@@ -171,25 +177,25 @@ class Connection:
 
     @property
     def after_answer(self) -> Waits:
-        """What it waits for when all of the answer is out."""
+        """What it waits for once the response is sent."""
         if self.is_last:
             return Waits.END
         return Waits.THREAD if self.received.data else Waits.NEXT
 
     def pass_over(self) -> bool:
-        """Read what the client still sends after the last answer; False when it is over, or enough."""
+        """Discard what the client sends after the last response; False at its end, or when it was enough."""
         self._passed_over += 1
         return self._passed_over < PASSED_OVER_MAX and bool(self.socket.recv(AT_ONCE, socket.MSG_DONTWAIT))
 
     def progress(self) -> int:
-        """So many bytes of the body have come, or of the answers have arrived."""
+        """The bytes of the body that have come, or of the responses that have arrived."""
         if self.waits is Waits.ANSWER:
             return self.sock.sent - self.sock.on_the_way()
         return len(self.received.data) + (len(self._chunks.body) if self._chunks else 0)
 
     @property
     def held(self) -> int:
-        """Bytes in memory."""
+        """The bytes in memory."""
         return len(self.received.data) + self.sock.kept + (len(self._chunks.body) if self._chunks else 0)
 
     def _is_head_over(self) -> bool:
@@ -199,7 +205,7 @@ class Connection:
         return data.count(b"\n") != data.count(b"\r\n")  # the parser refuses it
 
     def _begin(self, cfg: Any, body_max: Any) -> None:
-        """Read the head, and see what body it announces."""
+        """Parse the head, and note what body it announces."""
         if not 0 <= self.received.data.find(b"\r\n\r\n") <= HEAD_MAX and len(self.received.data) > HEAD_MAX:
             raise LimitRequestHeaders("limit of the head's size")
         self.number += 1

@@ -1,7 +1,7 @@
 """Pages for people: the OpenAPI document at ``/docs``, the meaning of each problem's code at ``/docs/problems``.
 
-All that they need is served from here, from a package that bundles Swagger UI; the Content-Security-Policy keeps the
-browser from asking anybody else.
+Swagger UI is served from here, out of a package that bundles it. The Content-Security-Policy keeps the browser from
+loading anything from elsewhere.
 """
 
 from functools import lru_cache
@@ -11,33 +11,49 @@ from mimetypes import guess_type
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, make_response, render_template, request
+from flask import Response, current_app, make_response, redirect, render_template, request, url_for
 from werkzeug.exceptions import NotFound
 from werkzeug.security import safe_join
 
 from coupon.web.problems import TITLES
+from coupon.web.request_io import JSON
 
 ONLY_FROM_HERE = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
-pages = Blueprint(
-    "pages",
-    __name__,
-    url_prefix="/docs",
-    template_folder="templates",
-)
+DOCUMENT = "coupon.openapi"
+"""The key of the OpenAPI document among the application's extensions."""
 
 
-@pages.get("")
-def docs() -> Response:
+def redirect_to_docs() -> Any:
+    return redirect(url_for("show_docs"))
+
+
+def show_docs() -> Response:
     return _page("docs.html")
 
 
-@pages.get("/assets/<path:filename>", endpoint="static")
-def asset(filename: str) -> Any:
-    """From memory: a file is read in 170 pieces, and for each of them another thread may be let in first."""
+def get_docs_script() -> Response:
+    return _page("docs.js", mimetype="text/javascript")
+
+
+def show_problems() -> Response:
+    return _page("problems.html", titles=TITLES)
+
+
+def get_openapi() -> Response:
+    return Response(current_app.extensions[DOCUMENT], mimetype=JSON)
+
+
+def get_favicon() -> Response:
+    return get_asset("favicon-32x32.png")
+
+
+def get_asset(filename: str) -> Response:
+    """A file of Swagger UI, from memory: Flask reads it in 170 pieces, and another thread may run before each."""
     content, media_type, tag = _asset(filename)
     response = Response(content, mimetype=media_type)
     response.set_etag(tag)
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 @lru_cache(maxsize=8)
@@ -47,16 +63,6 @@ def _asset(name: str) -> tuple[bytes, str | None, str]:
         raise NotFound
     content = Path(path).read_bytes()
     return content, guess_type(name)[0], blake2b(content, digest_size=8).hexdigest()
-
-
-@pages.get("/docs.js")
-def script() -> Response:
-    return _page("docs.js", mimetype="text/javascript")
-
-
-@pages.get("/problems")
-def meanings() -> Response:
-    return _page("problems.html", titles=TITLES)
 
 
 def _page(template: str, mimetype: str = "text/html", **names: Any) -> Response:

@@ -1,21 +1,15 @@
-"""gunicorn's worker of threads, made to stay with a busy connection, to leave new ones to who has less to do, and to
-wait for no client.
+"""The gunicorn worker of the web side: gthread, whose threads keep a busy connection and never wait for a client.
 
-A thread of the pool gets a request when it is there; what a client has yet to send or to take is waited for elsewhere
-(``coupon/web/parked_connections.py``).
+A thread of the pool gets a request once it is complete. Connections whose client has yet to send or to read are parked
+in the main thread (``coupon/web/parked_connections.py``).
 
-By itself a thread gives each connection back after one answer: the next request on it is found by the main thread, and
-handed to a thread again, with eight calls of the kernel and two switches of threads, as much as a small view costs.
-Here the thread that has answered waits for the next request itself, for a moment, unless others wait for a thread.
-
-By itself the process that wakes up first takes all connections of a crowd that comes at once, and keeps them.
-Here a process with a connection for each of its threads hesitates, so that another one is first.
+Stock gthread returns a keep-alive connection to the main thread after each response. The next request needs eight
+system calls and two thread switches to reach a thread again, as much as a small view costs. Here the thread polls the
+connection for the next request itself, for a moment, unless other requests wait for a thread.
 """
 
 import errno
 import select
-import time
-from typing import Any
 
 import structlog
 from gunicorn.http.errors import NoMoreData
@@ -24,11 +18,9 @@ from coupon.web.connection import Connection, Waits
 from coupon.web.parked_connections import ParkingWorker
 
 KEEPALIVE_POLL_MS = 5
-"""For so long a connection keeps its thread after an answer: no caller waits longer for a thread that lingers."""
+"""A connection keeps its thread for so long after a response. No other caller waits longer for a polling thread."""
 PIECES = 3
-"""A thread lingers for so many pieces of a request."""
-HESITATE_S = 0.001
-"""Longer than it takes another process to wake up."""
+"""A thread polls for so many pieces of one request."""
 GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
 log = structlog.get_logger("coupon.web")
 
@@ -36,13 +28,8 @@ log = structlog.get_logger("coupon.web")
 class KeepAliveThreadWorker(ParkingWorker):
     """``worker_class = "coupon.web.gunicorn_worker.KeepAliveThreadWorker"``."""
 
-    def accept(self, listener: Any) -> None:
-        if self.nr_conns - self.slow >= self.cfg.threads:
-            time.sleep(HESITATE_S)
-        super().accept(listener)
-
     def handle(self, connection: Connection) -> Waits:
-        """Answer requests until the connection ends or is quiet; what it waits for then."""
+        """Respond to requests until the connection ends or is quiet; returns what it waits for then."""
         is_ready = True
         try:
             while self._is_whole(connection, is_ready):
@@ -50,7 +37,7 @@ class KeepAliveThreadWorker(ParkingWorker):
                 if waits is not Waits.NEXT:
                     return waits
                 is_ready = False
-        except (EOFError, NoMoreData, StopIteration):  # the client's last; StopIteration: of an answer that broke off
+        except (EOFError, NoMoreData, StopIteration):  # the client sent its last; StopIteration: a response broke off
             return Waits.NOTHING
         except OSError as error:
             return self._gone(error)
@@ -59,11 +46,11 @@ class KeepAliveThreadWorker(ParkingWorker):
         return connection.missing
 
     def _is_whole(self, connection: Connection, is_ready: bool) -> bool:
-        """Whether a request is there to be answered. Raises EOFError when none will come."""
+        """Whether a complete request has come. Raises EOFError when none will come."""
         for _ in range(PIECES):
             if connection.is_whole(self.cfg, self.body_max):
                 return True
-            if not (is_ready or self._more_is_near(connection)):
+            if not (is_ready or self._more_comes_soon(connection)):
                 return False
             is_ready = False
             try:
@@ -82,7 +69,7 @@ class KeepAliveThreadWorker(ParkingWorker):
         return Waits.NEXT if waits is Waits.THREAD and not self.tpool._work_queue.qsize() else waits
 
     def _refuse(self, connection: Connection, error: Exception) -> Waits:
-        """What cannot be understood, or what went wrong below the application."""
+        """Respond to what is no request, or to an error below the application."""
         connection.is_last = True
         try:
             self.handle_error(connection.request, connection.sock, connection.client, error)
@@ -95,8 +82,8 @@ class KeepAliveThreadWorker(ParkingWorker):
             log.error("connection given up", exc_info=error)
         return Waits.NOTHING
 
-    def _more_is_near(self, connection: Connection) -> bool:
-        """Whether more came on the connection while nobody needs the thread."""
+    def _more_comes_soon(self, connection: Connection) -> bool:
+        """Whether more bytes came on the connection before another request needed the thread."""
         if not self.alive or self.tpool._work_queue.qsize():
             return False
         poll = select.poll()

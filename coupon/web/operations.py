@@ -1,61 +1,52 @@
-"""What became of an operation, at the address that its acceptance gave."""
+"""The outcome of an operation, at the address that the response to its command gave."""
 
 from typing import Any
 
 from flask import Response
 
 from coupon.acceptance.operations import CreationRef, Outcome, Status
-from coupon.acceptance.queries import Cursors, InvalidCursor
-from coupon.acceptance.service import CommandService
+from coupon.acceptance.queries import InvalidCursor
 from coupon.domain.codes import show
-from coupon.web import request_io, schemas
-from coupon.web.openapi import Routes
-from coupon.web.problems import of_refusal
+from coupon.web import request_io
+from coupon.web.problems import refusal
+from coupon.web.services import Services
 
 
-def outcomes(service: CommandService) -> Routes:
-    routes = Routes("outcomes", __name__, url_prefix="/v1/operations", description="What became of commands")
-    cursors = Cursors(service.mint)
-
-    @routes.serve(
-        "GET",
-        "/<address>",
-        query=schemas.PageQuery,
-        answers={200: (schemas.Operation, "What became of it; for a creation also a page of its codes.")},
-        refusals=("NOT_FOUND", "OUTCOME_EXPIRED", "INVALID_FIELD", "INVALID_CURSOR", "UNREADABLE", "UNAVAILABLE"),
-    )
-    def operation(address: str) -> Response:
-        """What became of an operation"""
-        known = service.operations.parse(address)
-        limit, cursor = request_io.page()
-        if isinstance(known, CreationRef):
-            return request_io.json_response(creation(address, known, limit, cursor))
-        if cursor is not None:
-            raise InvalidCursor(cursor)
-        outcome = service.operations.outcome(known)
-        return request_io.json_response(_of(address, outcome) | {"couponCode": show(known.code)})
-
-    def creation(address: str, known: CreationRef, limit: int, cursor: str | None) -> dict[str, Any]:
-        of = f"codes {address}"
-        status, _, place = (cursors.take(of, cursor) if cursor else "accepted.0").partition(".")
-        # Applied is for good: who walks on from there is not charged for counting it again.
-        done = Outcome(Status.APPLIED, created=known.amount)
-        outcome = done if status == Status.APPLIED else service.operations.outcome(known)
-        codes = service.codes(known, int(place), limit)
-        reached = int(place) + len(codes)
-        return _of(address, outcome) | {
-            "amount": known.amount,
-            "created": outcome.created,
-            "couponCodes": [show(code) for code in codes],
-            "next": cursors.give(of, f"{outcome.status}.{reached}") if reached < known.amount else None,
-        }
-
-    return routes
+def get_operation(services: Services, address: str) -> Response:
+    """What became of an operation"""
+    operation = services.commands.operations.parse(address)
+    limit, cursor = request_io.page()
+    if isinstance(operation, CreationRef):
+        return request_io.json_response(_creation(services, address, operation, limit, cursor))
+    if cursor is not None:
+        raise InvalidCursor(cursor)
+    outcome = services.commands.operations.outcome(operation)
+    return request_io.json_response(_operation(address, outcome) | {"couponCode": show(operation.code)})
 
 
-def _of(operation: str, outcome: Outcome) -> dict[str, Any]:
-    told: dict[str, Any] = {"operationId": operation, "status": outcome.status}
+def _creation(
+    services: Services, address: str, creation: CreationRef, limit: int, cursor: str | None
+) -> dict[str, Any]:
+    """The body for a creation, with one page of its codes."""
+    cursors, commands, of = services.cursors, services.commands, f"codes {address}"
+    status, _, text = (cursors.take(of, cursor) if cursor else "accepted.0").partition(".")
+    # A creation that was applied stays so: its further pages need not count the coupons again.
+    applied = Outcome(Status.APPLIED, created=creation.amount)
+    outcome = applied if status == Status.APPLIED else commands.operations.outcome(creation)
+    first = int(text)
+    codes = commands.codes(creation, first, limit)
+    end = first + len(codes)
+    return _operation(address, outcome) | {
+        "amount": creation.amount,
+        "created": outcome.created,
+        "couponCodes": [show(code) for code in codes],
+        "next": cursors.give(of, f"{outcome.status}.{end}") if end < creation.amount else None,
+    }
+
+
+def _operation(address: str, outcome: Outcome) -> dict[str, Any]:
+    body: dict[str, Any] = {"operationId": address, "status": outcome.status}
     if outcome.reason is None:
-        return told
-    problem = of_refusal(outcome.reason, outcome.coupon)
-    return told | {"code": problem.code, "detail": " ".join(filter(None, (problem.title, problem.detail)))}
+        return body
+    problem = refusal(outcome.reason, outcome.coupon)
+    return body | {"code": problem.code, "detail": " ".join(filter(None, (problem.title, problem.detail)))}

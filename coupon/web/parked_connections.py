@@ -1,7 +1,8 @@
-"""Connections that wait for their clients: in the main thread, without a thread of the pool, each for a bounded time.
+"""Connections that wait for their clients are parked in the main thread, each for a bounded time.
 
-gunicorn's own threads read a request as slowly as the client sends it, and write as slowly as the client reads: as many
-slow clients as there are threads are an outage. Its main thread waits for a client to close: two seconds each.
+Stock gunicorn reads a request as slowly as the client sends it, and writes as slowly as the client reads, in a thread
+of the pool. So as many slow clients as there are threads are an outage. Its main thread also waits two seconds for each
+client to close.
 """
 
 import errno
@@ -20,28 +21,32 @@ import structlog
 from gunicorn.errors import ConfigError
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
+from coupon.web import body_limits
+from coupon.web.body_limits import BodyLimits
 from coupon.web.connection import Connection, Waits
-from coupon.web.problems import last_answer
-from coupon.web.slow_clients import CROWDED, SLOW, SlowClients, begin, extend, first_to_go
+from coupon.web.problems import last_response
+from coupon.web.slow_clients import CROWDED, SlowClients, begin, extend, first_to_go
 
 SWEEP_S = 0.5
 BODY_MAX = 65_536
-"""Bytes of a body for an application that does not say what it takes."""
+"""The bytes of a body for an application without limits of its own."""
 HELD_MAX = 128_000_000
-"""Bytes that the connections of a process may hold which wait for their clients."""
+"""The bytes that all parked connections of a process may hold."""
 SEND_BUFFER = 131_072
-"""Bytes that the kernel keeps of what a client does not read; by itself it keeps megabytes."""
+"""The bytes that the kernel buffers for a client that does not read; its default is megabytes."""
 FILES_MAX, FILES_OF_OTHERS = 65_536, 200
-"""File descriptors: of a process, and of these for everything but connections."""
-TOO_LATE, STOPPING = last_answer("REQUEST_TIMEOUT"), last_answer("UNAVAILABLE")
-"""What a client is told whose request has not come as a whole: its time was over, or this process ends."""
+"""The file descriptors of a process, and how many of them are left for other things than connections."""
+TOO_LATE, STOPPING = last_response("REQUEST_TIMEOUT"), last_response("UNAVAILABLE")
+"""The response to an incomplete request whose time is over, or whose process ends."""
 log = structlog.get_logger("coupon.web")
 _AT_ONCE = struct.pack("ii", 1, 0)
 
 
 class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are not installed
-    """gunicorn's main thread. What runs in the pool is ``handle``, which never waits for a client, and says what the
-    connection waits for next."""
+    """gunicorn's main thread. The pool runs ``handle``, which never waits for a client.
+
+    ``handle`` returns what the connection waits for next.
+    """
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -50,19 +55,20 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
         super().check_config(cfg, log)
 
     def init_process(self) -> None:
-        self.cfg.set("sendfile", False)  # it waits for the client
+        self.cfg.set("sendfile", False)  # sendfile would wait for the client
         self.most = min(self.cfg.worker_connections, _files() - FILES_OF_OTHERS)
-        self.worker_connections: int = sys.maxsize  # gunicorn would take no more: ours makes room instead
+        self.worker_connections: int = sys.maxsize  # gunicorn would stop accepting there: here room is made instead
         self.parked: set[Connection] = set()
-        self.held, self.slow, self.swept = 0, 0, 0.0
-        self.slowness = SlowClients()
-        for listener in self.sockets:  # which those have that it accepts
+        self.held, self.swept = 0, 0.0
+        self.slow_clients = SlowClients()
+        for listener in self.sockets:  # accepted connections inherit it
             listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         super().init_process()
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
-        self.body_max = getattr(self.wsgi, "body_max", lambda _: BODY_MAX)
+        limits = getattr(self.wsgi, "extensions", {}).get(body_limits.EXTENSION) or BodyLimits(BODY_MAX)
+        self.body_max = limits.of
 
     def accept(self, listener: Any) -> None:
         if self.nr_conns >= self.most:
@@ -79,7 +85,7 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
         self._park(Connection(accepted, client, listener.getsockname()), Waits.FIRST)
 
     def finish_request(self, connection: Connection, handled: "Future[Waits]") -> None:
-        """A thread has done what it could with the connection."""
+        """A thread of the pool returns the connection."""
         try:
             waits = handled.result()
         except Exception as error:
@@ -94,10 +100,9 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
             return
         self.swept = now
         for connection in [one for one in self.parked if force or self._is_late(one, now)]:
-            self.slowness.closed(connection)
+            self.slow_clients.closed(connection)
             self._cut(connection, STOPPING if connection.deadline > now else TOO_LATE)
-        self.slow = sum(one.waits in SLOW and now - one.since > SWEEP_S for one in self.parked)
-        self.slowness.tell(self.parked)
+        self.slow_clients.log(self.parked)
 
     def _is_late(self, connection: Connection, now: float) -> bool:
         if connection.deadline <= now:
@@ -105,7 +110,7 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
         return connection.deadline <= now
 
     def murder_pending(self) -> None:
-        """All are in one place here."""
+        """``murder_keepalived`` has closed these too."""
 
     def _cap_keepalive(self, deadline: float) -> None:
         for connection in self.parked:
@@ -127,11 +132,11 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
             self._park(connection, waits)
 
     def _park(self, connection: Connection, waits: Waits) -> None:
-        """Keep it until its client goes on."""
+        """Keep the connection until its client goes on."""
         begin(connection, waits, self.cfg.keepalive)
         self.parked.add(connection)
-        wanted = selectors.EVENT_WRITE if waits is Waits.ANSWER else selectors.EVENT_READ
-        self.poller.register(connection.socket, wanted, partial(self._moved, connection))
+        event = selectors.EVENT_WRITE if waits is Waits.ANSWER else selectors.EVENT_READ
+        self.poller.register(connection.socket, event, partial(self._moved, connection))
         self._count(connection)
         if not self.alive:
             self._cap_keepalive(time.monotonic() + STOP_KEEPALIVE_LINGER)
@@ -149,8 +154,8 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
             self._make_room()
 
     def _moved(self, connection: Connection, _socket: Any) -> None:
-        """The client sent something, or takes something, or is gone."""
-        if connection not in self.parked:  # another one that moved at the same time needed its room
+        """The client has sent something, can take more, or has hung up."""
+        if connection not in self.parked:  # it was closed to make room for another in the same round
             return
         try:
             waits = self._after_move(connection)
@@ -178,19 +183,19 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
         return Waits.THREAD if connection.is_for_a_thread else connection.waits
 
     def _make_room(self) -> None:
-        """Close the slowest, a twentieth of all at once: there will be more."""
+        """Close the slowest twentieth of the parked connections, because more clients will come."""
         for connection in heapq.nsmallest(1 + len(self.parked) // 20, self.parked, first_to_go):
-            self.slowness.closed(connection, CROWDED)
+            self.slow_clients.closed(connection, CROWDED)
             self._cut(connection)
 
     def _cut(self, connection: Connection, last: bytes = TOO_LATE) -> None:
-        """Close it, though its client may not be ready."""
+        """Close the connection without waiting for its client."""
         self._unpark(connection)
         try:
             if connection.waits in (Waits.HEAD, Waits.BODY):
                 connection.sock.sendall(last)
                 connection.sock.flush()
-            elif connection.waits is Waits.ANSWER:  # the kernel keeps none of it
+            elif connection.waits is Waits.ANSWER:  # the kernel drops what it has buffered
                 connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         except OSError:
             pass
@@ -202,10 +207,10 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
 
 
 def _files() -> int:
-    """How many file descriptors this process may have: as many as the system lets it, within reason."""
+    """Raise the limit of file descriptors as far as the system allows, up to ``FILES_MAX``, and return it."""
     now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES_MAX if most == resource.RLIM_INFINITY else min(most, FILES_MAX)
-    if now == resource.RLIM_INFINITY or now >= wanted:
+    limit = FILES_MAX if most == resource.RLIM_INFINITY else min(most, FILES_MAX)
+    if now == resource.RLIM_INFINITY or now >= limit:
         return FILES_MAX
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-    return wanted
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+    return limit

@@ -1,4 +1,4 @@
-"""What callers are told when something is wrong: RFC 9457 problems, every one with a stable ``code``."""
+"""The errors that callers see: RFC 9457 problems, each with a stable ``code``."""
 
 import json
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.ports.store import Unreadable
 from coupon.web.bulkhead import BackendLeftAlone
 
-FIELDS_TOLD, NAME_MAX = 20, 100
-"""Of so many wrong fields a caller is told, and of a field's name so many characters: he chose both."""
+ERRORS_MAX, NAME_MAX = 20, 100
+"""So many wrong fields are named in a problem, each with so many characters: the caller chose both."""
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S, RETRY_CREATION_AFTER_S = 1, 10
 log = structlog.get_logger("coupon.web")
@@ -60,7 +60,7 @@ _OF_STATUS = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
 
 class Problem(Exception):
-    """Ends the request with this problem. ``more``: further members, such as ``errors`` by field."""
+    """Ends the request with this problem. ``more`` are further members, such as ``errors`` by field."""
 
     def __init__(
         self, code: str, detail: str | None = None, headers: Mapping[str, str] | None = None, **more: Any
@@ -71,10 +71,10 @@ class Problem(Exception):
 
 
 class InvalidField(Problem):
-    """What is wrong with which field, header or parameter: with the first of them, where there are many."""
+    """Names the wrong fields, headers or parameters with their errors; only the first ones where there are many."""
 
     def __init__(self, errors: Mapping[str, list[str]]) -> None:
-        errors = {_cut(name): said for name, said in islice(errors.items(), FIELDS_TOLD)}
+        errors = {_cut(name): sentences for name, sentences in islice(errors.items(), ERRORS_MAX)}
         super().__init__("INVALID_FIELD", f"wrong: {', '.join(errors)}", errors=errors)
 
 
@@ -83,13 +83,13 @@ def _cut(name: str) -> str:
 
 
 def response(problem: Problem) -> Response:
-    """The answer that tells of the problem."""
+    """The HTTP response of the problem."""
     headers = problem.headers | _retry_after(problem)
     return Response(_body(problem), problem.status, headers, mimetype=MEDIA_TYPE)
 
 
-def last_answer(code: str) -> bytes:
-    """The problem as all that is sent on a connection whose request has not come, before it is closed."""
+def last_response(code: str) -> bytes:
+    """The problem in bytes, for a connection that is closed before its request has come as a whole."""
     problem = Problem(code)
     body = _body(problem).encode()
     headers = _retry_after(problem) | {
@@ -105,7 +105,7 @@ def _body(problem: Problem) -> str:
     body = {"type": f"/docs/problems#{problem.code}", "title": problem.title, "status": problem.status}
     body |= {"detail": problem.detail} if problem.detail else {}
     body |= {"code": problem.code, **problem.more}
-    # Escaped to ASCII: what is echoed of a request may hold what UTF-8 cannot (a lone surrogate).
+    # Escaped to ASCII: parts of the request are echoed, and a lone surrogate has no UTF-8.
     return json.dumps(body)
 
 
@@ -113,15 +113,15 @@ def _retry_after(problem: Problem) -> dict[str, str]:
     return {"Retry-After": str(RETRY_AFTER_S)} if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
 
 
-def of_refusal(
+def refusal(
     reason: Reason, coupon: Coupon | None = None, kind: Kind | None = None, user_id: str | None = None
 ) -> Problem:
-    """What is told of a refused command, as far as the coupon, the command and the user that it named are known."""
+    """The problem of a refused command. The more of the command is known, the more its ``detail`` says."""
     return Problem(reason.value, _detail(reason, coupon, kind, user_id))
 
 
 def _detail(reason: Reason, coupon: Coupon | None, kind: Kind | None, user_id: str | None) -> str | None:
-    """What the reason's title does not say. Never who holds the coupon, when that is another user."""
+    """What the title of the reason does not say. It never names the holder of the coupon to another user."""
     if reason is Reason.ALREADY_USED and kind is Kind.CANCEL:
         return "Undo its use first, with PUT /v1/coupons/cancel-use."
     if coupon is None:
@@ -137,9 +137,9 @@ def _detail(reason: Reason, coupon: Coupon | None, kind: Kind | None, user_id: s
 
 
 def register(app: Flask) -> None:
-    """Answer every exception with a problem, the router's too."""
+    """Let every exception end in a problem, those of the router too."""
     app.register_error_handler(Problem, response)
-    app.register_error_handler(Refused, lambda error: response(of_refusal(error.reason, error.coupon)))
+    app.register_error_handler(Refused, lambda error: response(refusal(error.reason, error.coupon)))
     app.register_error_handler(IdempotencyKeyReused, lambda _: response(Problem("IDEMPOTENCY_KEY_REUSED")))
     app.register_error_handler(OutcomeExpired, lambda _: response(Problem("OUTCOME_EXPIRED")))
     app.register_error_handler(UnknownAddress, lambda _: response(Problem("NOT_FOUND")))
@@ -153,10 +153,17 @@ def register(app: Flask) -> None:
 
 
 def _unavailable(error: BackendError) -> Response:
-    """A backend that refuses for good (there is no such topic) waits for an operator: loud, and not the caller's."""
-    if not isinstance(error, BackendLeftAlone):  # of those there may be thousands a second, and the first one was told
-        told = log.warning if isinstance(error, BackendUnavailable) else log.error
-        told("not taken", method=request.method, path=request.path, error=str(error))
+    """A backend that is unavailable is a warning. One that rejects (a missing topic) needs an operator: an error.
+
+    Neither is the caller's fault.
+    """
+    request_line = {"method": request.method, "path": request.path}
+    if isinstance(error, BackendLeftAlone):
+        pass  # these may be thousands a second, and the failure that they follow was logged
+    elif isinstance(error, BackendUnavailable):
+        log.warning("not taken", **request_line, error=str(error))
+    else:
+        log.error("not taken", **request_line, error=str(error))
     return response(Problem("UNAVAILABLE"))
 
 

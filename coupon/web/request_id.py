@@ -1,4 +1,4 @@
-"""``X-Request-Id``: with a request that has one, it is in every line that is logged for it, and in the answer."""
+"""``X-Request-Id``: a request's id is in every line that is logged for the request, and in the response."""
 
 import re
 from collections.abc import Iterable
@@ -10,24 +10,24 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 HEADER = "X-Request-Id"
-_SANE = re.compile(r"[!-~]{1,128}")
+_VALID = re.compile(r"[!-~]{1,128}")
 
 
 class RequestId:
-    """Goes around the application, and costs a request without the header nothing."""
+    """WSGI middleware. A request without the header costs one look-up."""
 
     def __init__(self, app: "WSGIApplication") -> None:
         self._app = app
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        given = environ.get("HTTP_X_REQUEST_ID")
-        if given is None or not _SANE.fullmatch(given):
+        request_id = environ.get("HTTP_X_REQUEST_ID")
+        if request_id is None or not _VALID.fullmatch(request_id):
             return self._app(environ, start_response)
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
-            return start_response(status, [*headers, (HEADER, given)], *error)
+            return start_response(status, [*headers, (HEADER, request_id)], *error)
 
-        token = logs.request_id.set(given)
+        token = logs.request_id.set(request_id)
         try:
             return self._app(environ, start)
         finally:

@@ -1,7 +1,7 @@
-"""What comes in with a request, read and checked, and what goes out.
+"""Reading and checking requests, and JSON responses.
 
-Lean on purpose: this runs for every command. flask-smorest's own decorators would cost half a Flask request more, and
-Flask's ``request`` is looked up anew each time that it is named.
+This runs for every command, so it is lean: it takes the WSGI environment, because Flask's ``request`` is looked up
+anew at each mention.
 """
 
 import re
@@ -17,7 +17,7 @@ from werkzeug.datastructures import Headers
 from coupon.acceptance.requests import Caller
 from coupon.domain.codes import InvalidCode, parse
 from coupon.domain.serialization import Malformed, dump, load
-from coupon.web.problems import FIELDS_TOLD, InvalidField, Problem
+from coupon.web.problems import ERRORS_MAX, InvalidField, Problem
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -33,60 +33,61 @@ _WAIT = re.compile(r'wait\s*=\s*"?([0-9]{1,9})"?', re.IGNORECASE)
 
 
 class JsonResponse(Response):
-    """Its headers are complete and plain ASCII, so werkzeug need not go over them once more (a sixth of a request)."""
+    """A response whose headers are complete and plain ASCII. Werkzeug would check them again, a sixth of a request."""
 
     def get_wsgi_headers(self, environ: "WSGIEnvironment") -> Headers:  # noqa: ARG002
         return self.headers
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A JSON answer."""
-    sent = dump(body)
-    complete = Headers([("Content-Type", JSON), ("Content-Length", str(len(sent))), *(headers or {}).items()])
-    return JsonResponse([sent], status, complete)
+    data = dump(body)
+    complete = Headers([("Content-Type", JSON), ("Content-Length", str(len(data))), *(headers or {}).items()])
+    return JsonResponse([data], status, complete)
 
 
-def body(environ: "WSGIEnvironment", schema: Schema, max_bytes: int) -> dict[str, Any]:
-    """The request's body, as the schema loads it."""
+def load_body(environ: "WSGIEnvironment", schema: Schema, max_bytes: int) -> dict[str, Any]:
+    """The fields of the request's body, as the schema loads them."""
     if environ.get("CONTENT_TYPE") != JSON and request.mimetype != JSON:
         raise Problem("UNSUPPORTED_MEDIA_TYPE", f"the Content-Type is {request.mimetype!r}")
     try:
-        sent = load(_read_body(environ, max_bytes))
-        if isinstance(sent, dict) and len(sent) > FIELDS_TOLD:
-            raise InvalidField({name: ["Unknown field."] for name in _unknown(sent, schema)})
-        loaded: dict[str, Any] = schema.load(sent)
+        body = load(_read_body(environ, max_bytes))
+        if isinstance(body, dict) and len(body) > ERRORS_MAX:
+            raise InvalidField({name: ["Unknown field."] for name in _unknown_fields(body, schema)})
+        fields: dict[str, Any] = schema.load(body)
     except Malformed as error:
         raise Problem("INVALID_JSON", str(error)) from error
     except ValidationError as error:
         raise InvalidField(_by_field(error)) from error
-    return loaded
+    return fields
 
 
-def _unknown(sent: dict[str, Any], schema: Schema) -> list[str]:
-    """The first members that the schema does not know, of an object that has more than any schema."""
-    known = {field.data_key or name for name, field in schema.fields.items()}
-    return list(islice((name for name in sent if name not in known), FIELDS_TOLD))
+def _unknown_fields(body: dict[str, Any], schema: Schema) -> list[str]:
+    """The first unknown fields of a body that has more fields than any schema: looking at all of them costs seconds."""
+    names = {field.data_key or name for name, field in schema.fields.items()}
+    return list(islice((name for name in body if name not in names), ERRORS_MAX))
 
 
 def _read_body(environ: "WSGIEnvironment", max_bytes: int) -> bytes:
-    """What was sent. Werkzeug's own reading takes a fifth of a request, and of a chunked body that is too long it gives
-    the beginning. A body that says that it is too long is not read: the server did not wait for it."""
+    """The bytes of the body. A body whose length exceeds the limit is not read: the server did not wait for it.
+
+    Werkzeug's own reading costs a fifth of a request, and returns the beginning of a chunked body that is too long.
+    """
     length = environ.get("CONTENT_LENGTH") or None
     if length is None and "wsgi.input_terminated" not in environ:
         return b""
     try:
         size = max_bytes + 1 if length is None else max(int(length), 0)
-        sent: bytes = environ["wsgi.input"].read(size) if length is None or size <= max_bytes else bytes(max_bytes + 1)
+        body: bytes = environ["wsgi.input"].read(size) if length is None or size <= max_bytes else bytes(max_bytes + 1)
     except Exception as error:  # each server has its own for a body that breaks off, or breaks the rules of chunks
         raise Problem("BAD_REQUEST", "the body did not come whole") from error
-    if len(sent) > max_bytes:
+    if len(body) > max_bytes:
         raise Problem("BODY_TOO_LARGE", f"the body has more than {max_bytes} bytes")
-    return sent
+    return body
 
 
 def caller(environ: "WSGIEnvironment", header: str) -> Caller:
-    """Who asks, with the request's ``Idempotency-Key``. ``header`` is the one in which the gateway names the caller."""
-    name, key = environ.get(_in_environ(header)), environ.get("HTTP_IDEMPOTENCY_KEY")
+    """The caller, with the request's ``Idempotency-Key``. The gateway names the caller in ``header``."""
+    name, key = environ.get(_environ_name(header)), environ.get("HTTP_IDEMPOTENCY_KEY")
     if name is not None and not _CALLER.fullmatch(name):
         raise InvalidField({header: ["Has to be 1 to 128 visible ASCII characters."]})
     if key is not None and not _KEY.fullmatch(key):
@@ -95,13 +96,15 @@ def caller(environ: "WSGIEnvironment", header: str) -> Caller:
 
 
 @lru_cache
-def _in_environ(header: str) -> str:
+def _environ_name(header: str) -> str:
     return f"HTTP_{header.upper().replace('-', '_')}"
 
 
 def wait_s(environ: "WSGIEnvironment") -> int | None:
-    """How long the caller would wait for the outcome (``Prefer: wait=N``, RFC 7240); None when he would not.
-    A preference that cannot be read is ignored, as the RFC has it."""
+    """The seconds that the caller would wait for the outcome (``Prefer: wait=N``, RFC 7240), or None.
+
+    A preference that cannot be read is ignored, as the RFC says.
+    """
     preferences = environ.get("HTTP_PREFER")
     if preferences is None:
         return None
@@ -111,21 +114,23 @@ def wait_s(environ: "WSGIEnvironment") -> int | None:
     return None
 
 
-def check_parameters(known: Set[str]) -> None:
-    """Raises InvalidField for a parameter that is not known or given twice. One that would be ignored, such as a filter
-    that there is not, would make the answer another one than was asked for."""
+def check_parameters(names: Set[str]) -> None:
+    """Raises InvalidField for a query parameter that is not among the names, or that is given twice.
+
+    An ignored parameter, such as a filter that does not exist, would return other rows than the caller asked for.
+    """
     errors = {}
     for name, values in request.args.lists():
-        if name not in known:
+        if name not in names:
             errors[name] = ["Unknown parameter."]
         elif len(values) > 1:
-            errors[name] = ["ImportChunk more than once."]
+            errors[name] = ["Given more than once."]
     if errors:
         raise InvalidField(errors)
 
 
 def page() -> tuple[int, str | None]:
-    """The ``limit`` and ``cursor`` that a list was asked for with."""
+    """The query parameters ``limit`` and ``cursor``."""
     text = request.args.get("limit")
     if text is None:
         return LIMIT, request.args.get("cursor")
@@ -135,7 +140,7 @@ def page() -> tuple[int, str | None]:
 
 
 def coupon_code(text: str) -> str:
-    """The code in an address, in its stored form."""
+    """The stored form of a code in an address."""
     try:
         return parse(text)
     except InvalidCode as error:
@@ -143,6 +148,6 @@ def coupon_code(text: str) -> str:
 
 
 def _by_field(error: ValidationError) -> dict[str, list[str]]:
-    """Marshmallow's messages, flat: of the whole body under ``body``."""
+    """Marshmallow's messages by field; those on the whole body are under ``body``."""
     messages: dict[str, list[str]] = error.normalized_messages()  # type: ignore[no-untyped-call]
-    return {"body" if field == "_schema" else field: list(map(str, said)) for field, said in messages.items()}
+    return {"body" if field == "_schema" else field: list(map(str, sentences)) for field, sentences in messages.items()}

@@ -1,4 +1,4 @@
-"""The bodies of requests, which are loaded with these, and of answers, which are documented with them."""
+"""The schemas of bodies: requests are loaded with them, and responses are documented with them."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ from coupon.web.problems import TITLES
 CREATED = "How many are stored for certain: it may lag behind by some, and is the amount when, and only when, all are."
 
 
-class Wire(Schema):
-    """Fields are called ``couponCode`` outside and ``coupon_code`` inside."""
+class CamelCase(Schema):
+    """A field is called ``couponCode`` in a body, and ``coupon_code`` inside."""
 
     def on_bind_field(self, name: str, field: fields.Field[Any]) -> None:
         first, *others = name.split("_")
         field.data_key = first + "".join(map(str.capitalize, others))
 
 
-class Creation(Wire):
-    """Coupons to create, all valid from the start of one day to the end of another."""
+class Creation(CamelCase):
+    """The coupons to create are valid from the start of one day to the end of another."""
 
     valid_from = DayField(required=True)
     expire_at = DayField(required=True)
@@ -34,26 +34,26 @@ class Creation(Wire):
 
 
 def creation(max_amount: int) -> Schema:
-    """The schema of a creation of up to so many coupons."""
+    """The schema of a creation of up to ``max_amount`` coupons."""
     return Creation.from_dict({"amount": amount(max_amount)}, name="Creation")()
 
 
-class Issue(Wire):
+class Issue(CamelCase):
     user_id = UserId(required=True)
     coupon_code = CouponCode(required=True)
 
 
-class Use(Wire):
+class Use(CamelCase):
     coupon_code = CouponCode(required=True)
     user_id = UserId()
 
 
-class Cancel(Wire):
+class Cancel(CamelCase):
     coupon_code = CouponCode(required=True)
 
 
-class PageQuery(Wire):
-    """How lists are asked for."""
+class PageQuery(CamelCase):
+    """The query parameters of a list."""
 
     limit = fields.Integer(load_default=100, validate=validate.Range(1, 1_000))
     cursor = fields.String(metadata={"description": "`next` of the page before."})
@@ -70,13 +70,13 @@ _NEXT = fields.String(
 )
 
 
-class Accepted(Wire):
+class Accepted(CamelCase):
     operation_id = fields.String(required=True)
     coupon_code = _code(required=True)
     status = _STATUS
 
 
-class CreationAccepted(Wire):
+class CreationAccepted(CamelCase):
     operation_id = fields.String(required=True)
     amount = fields.Integer(required=True)
     status = _STATUS
@@ -86,8 +86,8 @@ class CreationAccepted(Wire):
     )
 
 
-class Operation(Wire):
-    """What became of an operation. ``couponCode`` is of a change of one coupon, the rest of a creation."""
+class Operation(CamelCase):
+    """The outcome of an operation. A change of one coupon has ``couponCode``, a creation has the other fields."""
 
     operation_id = fields.String(required=True)
     status = _STATUS
@@ -121,12 +121,12 @@ def _field(field: DocumentField) -> fields.Field[Any]:
 _OF_COUPON = {name: _field(field) for name, field in DOCUMENT_FIELDS.items()} | {"couponCode": _code(required=True)}
 
 
-class Coupon(Wire.from_dict(_OF_COUPON)):  # type: ignore[misc]
+class Coupon(CamelCase.from_dict(_OF_COUPON)):  # type: ignore[misc]
     """As it is declared in ``serialization.Document``."""
 
 
-class HistoryEntry(Wire):
-    """One command that was applied."""
+class HistoryEntry(CamelCase):
+    """One command that was applied to the coupon."""
 
     operation_id = fields.String(required=True)
     command = fields.String(required=True, validate=validate.OneOf(list(Kind)))
@@ -139,16 +139,16 @@ class CouponWithHistory(Coupon):
     history = fields.List(fields.Nested(HistoryEntry), required=True)
 
 
-class Coupons(Wire):
+class Coupons(CamelCase):
     items = fields.List(fields.Nested(Coupon), required=True)
     next = _NEXT
 
 
-class Alive(Wire):
+class Alive(CamelCase):
     status = fields.String(required=True)
 
 
-class Dependency(Wire):
+class Dependency(CamelCase):
     status = fields.String(required=True, validate=validate.OneOf(["up", "down", "unknown"]))
     ms = fields.Float(required=True)
     problems = fields.List(
@@ -156,12 +156,12 @@ class Dependency(Wire):
     )
 
 
-class Ready(Wire):
+class Ready(CamelCase):
     status = fields.String(required=True)
     dependencies = fields.Dict(fields.String(), fields.Nested(Dependency), required=True)
 
 
-class Problem(Wire):
+class Problem(CamelCase):
     """RFC 9457."""
 
     type = fields.String(required=True, metadata={"format": "uri-reference"})

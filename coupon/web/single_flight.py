@@ -1,4 +1,4 @@
-"""One asks, and all who come meanwhile or soon after are told the same."""
+"""One caller computes a result, and callers that come meanwhile or soon after share it."""
 
 import threading
 from collections.abc import Callable
@@ -9,44 +9,47 @@ from coupon.domain.clock import Clock, monotonic_ms
 from coupon.web.bulkhead import SLOW_MS
 
 FRESH_MS = 1_000
-"""An answer that is younger is told without asking."""
-Told = TypeVar("Told")
+"""A result that is younger is returned as it is."""
+Result = TypeVar("Result")
 
 
-class SingleFlight(Generic[Told]):
-    """``ask`` takes up to ``patience_ms``, and one thread at a time is in it. Meanwhile the last answer goes on being
-    told; where there is none, or none so young, others wait for the new one for as long as it may come soon."""
+class SingleFlight(Generic[Result]):
+    """Calls ``compute``, which takes up to ``patience_ms``, in one thread at a time.
 
-    def __init__(self, ask: Callable[[], Told], patience_ms: int, timer: Clock = monotonic_ms) -> None:
-        self._ask, self._patience_ms, self._timer = ask, patience_ms, timer
+    Meanwhile others get the last result, if it is young enough. Otherwise they wait for the new one, up to ``SLOW_MS``
+    after its beginning.
+    """
+
+    def __init__(self, compute: Callable[[], Result], patience_ms: int, timer: Clock = monotonic_ms) -> None:
+        self._compute, self._patience_ms, self._timer = compute, patience_ms, timer
         self._lock = threading.Lock()
-        self._last: tuple[int, Told] | None = None
-        self._asking: tuple[int, Future[Told]] | None = None
+        self._last: tuple[int, Result] | None = None
+        self._pending: tuple[int, Future[Result]] | None = None
 
-    def get(self) -> Told | None:
-        """The answer; None when there is none, and who asks for it has waited for ``SLOW_MS`` already."""
+    def get(self) -> Result | None:
+        """The result; None when it has been computed for ``SLOW_MS`` already and is not there yet."""
         with self._lock:
             now = self._timer()
-            fresh_ms = FRESH_MS if self._asking is None else FRESH_MS + self._patience_ms
+            fresh_ms = FRESH_MS if self._pending is None else FRESH_MS + self._patience_ms
             if self._last is not None and now - self._last[0] < fresh_ms:
                 return self._last[1]
-            others = self._asking
-            since, asking = self._asking = others or (now, Future())
+            others = self._pending
+            since, pending = self._pending = others or (now, Future())
         if others is None:
-            return self._answer(asking)
+            return self._run(pending)
         try:
-            return asking.result(max(since + SLOW_MS - now, 0) / 1000)
+            return pending.result(max(since + SLOW_MS - now, 0) / 1000)
         except TimeoutError:
             return None
 
-    def _answer(self, asking: "Future[Told]") -> Told:
-        """Ask, and tell the others."""
+    def _run(self, pending: "Future[Result]") -> Result:
+        """Compute the result, and hand it to the callers that wait."""
         try:
-            asking.set_result(self._ask())
+            pending.set_result(self._compute())
         except BaseException as error:
-            asking.set_exception(error)
+            pending.set_exception(error)
         with self._lock:
-            self._asking = None
-            if asking.exception() is None:
-                self._last = self._timer(), asking.result()
-        return asking.result()
+            self._pending = None
+            if pending.exception() is None:
+                self._last = self._timer(), pending.result()
+        return pending.result()

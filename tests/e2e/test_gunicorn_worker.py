@@ -1,4 +1,4 @@
-"""gunicorn's threads stay with a busy connection, and starve nobody; its processes share processors and connections."""
+"""gunicorn's threads stay with a busy connection, and starve nobody; its processes may be pinned to CPUs."""
 
 import os
 import selectors
@@ -10,9 +10,8 @@ from types import SimpleNamespace
 import pytest
 import requests
 
-from coupon.web import gunicorn_worker
 from coupon.web.connection import Connection, Waits
-from coupon.web.gunicorn_worker import HESITATE_S, KeepAliveThreadWorker
+from coupon.web.gunicorn_worker import KeepAliveThreadWorker
 from coupon.web.slow_clients import SlowClients
 from tests.e2e.deployment import Deployment, children, embedded, eventually
 
@@ -66,9 +65,9 @@ def test_a_caller_who_hangs_up_costs_no_thread(service):
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a machine with one processor")
-def test_each_process_keeps_to_a_processor_and_who_replaces_it_takes_the_same(tmp_path):
+def test_a_pinned_process_keeps_to_a_cpu_and_who_replaces_it_takes_the_same(tmp_path):
     processors = os.sched_getaffinity(0)
-    with Deployment(embedded(tmp_path), web=len(processors), workers=0) as service:
+    with Deployment(embedded(tmp_path) | {"WEB_PIN_CPU": "1"}, web=len(processors), workers=0) as service:
 
         def kept() -> list[int]:
             return sorted(number for pid in children(service.process.pid) for number in os.sched_getaffinity(pid))
@@ -79,28 +78,18 @@ def test_each_process_keeps_to_a_processor_and_who_replaces_it_takes_the_same(tm
         eventually(lambda: killed not in children(service.process.pid) and kept() == sorted(processors), 20, OSError)
 
 
-def test_with_fewer_processes_than_processors_the_kernel_chooses(tmp_path):
-    with Deployment(embedded(tmp_path), web=1, workers=0) as service:
-        (only,) = children(service.process.pid)
-        assert os.sched_getaffinity(only) == os.sched_getaffinity(0)
-
-
-@pytest.mark.parametrize(("connections", "pauses"), [(3, []), (4, [HESITATE_S])])
-def test_with_a_connection_for_each_thread_others_may_be_first(monkeypatch, connections, pauses):
-    slept = []
-    monkeypatch.setattr(gunicorn_worker, "time", SimpleNamespace(sleep=slept.append))
-    worker = KeepAliveThreadWorker.__new__(KeepAliveThreadWorker)
-    worker.nr_conns, worker.slow, worker.most, worker.cfg = 7 + connections, 7, 100, SimpleNamespace(threads=4)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
-        worker.accept(listener)  # somebody else took it
-    assert (worker.nr_conns, slept) == (7 + connections, pauses)
+@pytest.mark.parametrize(("pin", "web"), [("1", 1), ("0", 2), ("", 2)])
+def test_unless_it_is_chosen_and_there_is_one_for_each_cpu_the_kernel_chooses(tmp_path, pin, web):
+    with Deployment(embedded(tmp_path) | {"WEB_PIN_CPU": pin}, web=web, workers=0) as service:
+        eventually(lambda: len(children(service.process.pid)) == web, 20)
+        for process in children(service.process.pid):
+            assert os.sched_getaffinity(process) == os.sched_getaffinity(0)
 
 
 def test_a_connection_that_made_room_for_one_that_moved_with_it_is_let_alone():
     worker = KeepAliveThreadWorker.__new__(KeepAliveThreadWorker)
     worker.parked, worker.held, worker.nr_conns, worker.alive = set(), 0, 1, True
-    worker.poller, worker.slowness, worker.cfg = (
+    worker.poller, worker.slow_clients, worker.cfg = (
         selectors.DefaultSelector(),
         SlowClients(),
         SimpleNamespace(keepalive=5),

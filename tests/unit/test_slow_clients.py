@@ -9,7 +9,7 @@ from coupon.web.slow_clients import (
     BYTES_A_SECOND,
     CROWDED,
     GRACE_S,
-    SAY_EVERY_S,
+    LOG_INTERVAL_S,
     SlowClients,
     begin,
     extend,
@@ -49,19 +49,19 @@ def connect():
 
 
 def test_one_line_in_five_seconds_counts_what_was_closed_and_what_is_held(clock, connect):
-    told = SlowClients(clock)
+    slow = SlowClients(clock)
     held = [connect(Waits.BODY), connect(Waits.NEXT), connect(Waits.END)]
     with capture_logs() as lines:
         for waits, peer in ((Waits.HEAD, "10.0.0.1"), (Waits.BODY, "10.0.0.2"), (Waits.BODY, "10.0.0.2")):
-            told.closed(connect(waits, peer))
-        told.closed(connect(Waits.NEXT, "10.0.0.3"), CROWDED)
-        told.tell(held)
+            slow.closed(connect(waits, peer))
+        slow.closed(connect(Waits.NEXT, "10.0.0.3"), CROWDED)
+        slow.log(held)
         assert lines == []
-        clock.now += SAY_EVERY_S
-        told.tell(held)
-        told.closed(connect())
-        clock.now += SAY_EVERY_S - 0.1
-        told.tell(held)
+        clock.now += LOG_INTERVAL_S
+        slow.log(held)
+        slow.closed(connect())
+        clock.now += LOG_INTERVAL_S - 0.1
+        slow.log(held)
     assert lines == [
         {
             "event": "slow connections",
@@ -78,13 +78,13 @@ def test_one_line_in_five_seconds_counts_what_was_closed_and_what_is_held(clock,
     ("waits", "number", "is_told"), [(Waits.FIRST, 9, 0), (Waits.FIRST, 10, 1), (Waits.NEXT, 50, 0)]
 )
 def test_what_clients_do_every_day_is_not_told(clock, connect, waits, number, is_told):
-    told = SlowClients(clock)
+    slow = SlowClients(clock)
     with capture_logs() as lines:
         for _ in range(2):
             for _ in range(number):
-                told.closed(connect(waits))
-            clock.now += SAY_EVERY_S
-            told.tell([])
+                slow.closed(connect(waits))
+            clock.now += LOG_INTERVAL_S
+            slow.log([])
     assert len(lines) == 2 * is_told
 
 

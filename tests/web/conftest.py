@@ -1,5 +1,6 @@
 """The application on memory backends, a clock to turn, a worker to step."""
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from backends.cache.memory import MemoryCache
 from coupon.domain.clock import monotonic_ms
 from coupon.domain.model import Coupon
 from coupon.domain.topics import all_topics
@@ -67,6 +69,25 @@ class Api:
         return pages
 
 
+class ForgetfulCache(MemoryCache):
+    """It can lose all its entries, as a restarted memcached does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keys: set[str] = set()
+
+    def add(self, key: str, value: bytes, ttl_s: int) -> int | None:
+        self._keys.add(key)
+        return super().add(key, value, ttl_s)
+
+    def put(self, key: str, value: bytes, ttl_s: int) -> None:
+        self._keys.add(key)
+        super().put(key, value, ttl_s)
+
+    def lose_all(self) -> None:
+        self.delete_many(self._keys)
+
+
 @pytest.fixture
 def environ(tmp_path) -> dict[str, str]:
     """The environment that the settings are read from."""
@@ -91,7 +112,7 @@ def settings(environ) -> Settings:
 
 @pytest.fixture
 def backends(settings) -> Iterator[Backends]:
-    opened = open_backends(settings)
+    opened = dataclasses.replace(open_backends(settings), cache=ForgetfulCache())
     opened.queue.create(all_topics(settings.topics))
     opened.store.create()
     opened.search.create()
@@ -132,6 +153,13 @@ def api(app) -> Api:
 @pytest.fixture
 def worker(settings, backends, clock) -> Worker:
     return Worker(backends, settings, clock=clock)
+
+
+def leave(worker: Worker) -> None:
+    """Let the worker leave its group, as it does when it is stopped."""
+    stop = threading.Event()
+    stop.set()
+    worker.run(stop)
 
 
 @pytest.fixture

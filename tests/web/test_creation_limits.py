@@ -6,7 +6,7 @@ from coupon.domain.topics import CREATION, GROUP
 from coupon.runtime.settings import load
 from coupon.web import create_app
 from coupon.worker.worker import Worker
-from tests.web.conftest import Api, TurnableClock
+from tests.web.conftest import Api, TurnableClock, leave
 from tests.web.problems import problem, refused
 
 TOO_MANY = (429, "TOO_MANY_CREATIONS")
@@ -34,7 +34,7 @@ class Shop:
         worker = Worker(self.backends, self.settings)
         while worker.run_once(poll_s=0):
             pass
-        worker._consumer.close()
+        leave(worker)
         self.later()
 
 
@@ -135,7 +135,7 @@ def test_a_retry_of_what_was_begun_is_not_refused_without_a_cache_either(shop, b
     key = {"Idempotency-Key": "k"}
     assert create(api, 2_000, **key).status_code == 202
     shop.drain()
-    backends.cache.delete_many(list(backends.cache._entries))
+    backends.cache.lose_all()
     assert create(api, 50_000, "bob").status_code == 202
     assert create(api, 2_000, **key).status_code == 202
 

@@ -1,5 +1,7 @@
 import re
 
+import pytest
+
 from coupon.web.problems import TITLES
 
 OUTSIDE = re.compile(r"""(?:https?:)?//[\w.-]+""")
@@ -37,7 +39,16 @@ def test_the_document_tells_of_every_view(app, api):
         for method in views
         if method != "parameters"
     }
-    pages = {"/docs", "/docs/docs.js", "/docs/problems", "/docs/assets/{filename}", "/openapi.json"}
+    pages = {
+        "/",
+        "/docs/",
+        "/favicon.ico",
+        "/docs",
+        "/docs/docs.js",
+        "/docs/problems",
+        "/docs/assets/{filename}",
+        "/openapi.json",
+    }
     served = {
         (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
         for rule in app.url_map.iter_rules()
@@ -62,3 +73,14 @@ def test_the_limits_are_in_the_document(api):
     assert (user_id["minLength"], user_id["maxLength"]) == (1, 128)
     assert schemas["Creation"]["additionalProperties"] is False
     assert sorted(schemas["Issue"]["required"]) == ["couponCode", "userId"]
+
+
+@pytest.mark.parametrize("path", ["/", "/docs/"])
+def test_a_browser_is_led_to_the_page(api, path):
+    answer = api.get(path)
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/docs")
+
+
+def test_a_browser_finds_the_icon_that_it_asks_for(api):
+    with api.get("/favicon.ico") as answer:
+        assert (answer.status_code, answer.mimetype) == (200, "image/png")

@@ -9,12 +9,14 @@ from types import SimpleNamespace
 import pytest
 
 from backends.testing.timing import takes_less_than
-from coupon.web import PART_FOR_COMMANDS, PART_FOR_SEARCH, THREADS
+from coupon.web import server_settings
+from coupon.web.bulkhead import SHARE_FOR_COMMANDS, SHARE_FOR_SEARCH
 from coupon.web.single_flight import FRESH_MS
 from tests.web.problems import refused
 
 CALLERS = 40
-THREADS_FOR_SEARCH, THREADS_FOR_COMMANDS = int(THREADS * PART_FOR_SEARCH), int(THREADS * PART_FOR_COMMANDS)
+THREADS = server_settings.load({}).threads
+THREADS_FOR_SEARCH, THREADS_FOR_COMMANDS = int(THREADS * SHARE_FOR_SEARCH), int(THREADS * SHARE_FOR_COMMANDS)
 LIST = "/v1/users/ann/coupons"
 
 

@@ -6,11 +6,16 @@ import pytest
 from backends.testing.timing import takes_less_than
 from coupon.domain.clock import now_ms
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.topics import all_topics
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Message
+from coupon.runtime.heartbeat import INTERVAL_MS
+from coupon.runtime.wiring import open_backends
 from coupon.runtime.worker_registry import living
+from coupon.web import create_app
 from coupon.web.single_flight import FRESH_MS
 from coupon.worker.worker import Worker
+from tests.web.conftest import Api, leave
 from tests.web.problems import problem, refused
 
 
@@ -110,7 +115,7 @@ def test_topics_without_a_living_worker_are_named(api, backends, settings, worke
     worker.run_once(poll_s=0.01)
     assert problems_of(api, "worker") == []
     timer.ahead_ms += FRESH_MS
-    worker._consumer.close()
+    leave(worker)
     backends.cache.delete_many(living(backends.cache, CodeDeriver(settings.secret)))
     Worker(backends, settings, ["commands"]).run_once(poll_s=0.01)
     answer = api.get("/readyz")
@@ -135,20 +140,25 @@ def test_a_worker_that_never_could_work_is_none(api, backends, worker, timer, mo
     assert api.get("/readyz").json["dependencies"]["worker"]["status"] == "unknown"
 
 
-def test_a_worker_that_ends_at_each_start_is_none(api, backends, worker, monkeypatch):
-    def bug(*_):
-        raise ZeroDivisionError
+def test_a_worker_that_ends_at_each_start_is_none(api, backends, settings, monkeypatch):
+    consumer = backends.queue.consumer
 
-    monkeypatch.setattr(worker._consumer, "poll", bug)
+    def with_a_bug(*arguments):
+        made = consumer(*arguments)
+        made.poll = lambda *_: 1 / 0
+        return made
+
+    monkeypatch.setattr(backends.queue, "consumer", with_a_bug)
     with pytest.raises(ZeroDivisionError):
-        worker.run_once()
+        Worker(backends, settings).run_once()
     assert api.get("/readyz").json["dependencies"]["worker"]["status"] == "down"
 
 
-def test_a_partition_that_is_left_alone_is_named_without_its_reason(api, backends, settings, worker):
+def test_a_partition_that_is_left_alone_is_named_without_its_reason(api, backends, settings, timer):
+    worker = Worker(backends, settings, timer=timer)
     backends.queue.publish([Message("commands", "k", b"{secret")] * settings.dead_letters_in_a_row)
     worker.run_once(poll_s=0.01)
-    worker._heartbeat._last = None
+    timer.ahead_ms += INTERVAL_MS
     worker.run_once(poll_s=0.01)
     (sentence,) = problems_of(api, "worker")
     assert sentence.startswith("commands/")
@@ -172,16 +182,22 @@ def test_the_question_whether_the_store_can_be_written_writes_nothing(api, backe
     assert backends.store.scan(10).coupons == []
 
 
-def test_without_the_topics_of_commands_it_is_not_ready_and_says_so(api, backends, monkeypatch):
-    monkeypatch.setitem(backends.queue._topics, "commands", None)
-    backends.queue._topics.pop("commands")
+def without_topic(settings, topic):
+    """A service whose queue lacks a topic."""
+    backends = open_backends(settings)
+    backends.queue.create(set(all_topics(settings.topics)) - {topic})
+    return Api(create_app(settings, backends).test_client())
+
+
+def test_without_the_topics_of_commands_it_is_not_ready_and_says_so(settings):
+    api = without_topic(settings, "commands")
     answer = api.get("/readyz")
     assert refused(answer) == (503, "UNAVAILABLE")
     assert problem(answer)["dependencies"]["queue"]["problems"] == ["the topic 'commands' is missing: run coupon init"]
 
 
-def test_a_missing_outbox_is_told_and_commands_can_be_taken(api, backends):
-    backends.queue._topics.pop("reindex")
+def test_a_missing_outbox_is_told_and_commands_can_be_taken(settings):
+    api = without_topic(settings, "reindex")
     assert api.get("/readyz").status_code == 200
     assert problems_of(api, "queue") == ["the topic 'reindex' is missing: run coupon init"]
 

@@ -22,17 +22,6 @@ def codes(api, drain) -> list[str]:
     return codes
 
 
-@pytest.fixture
-def lose(backends):
-    """The cache loses all that it has."""
-
-    def wipe() -> None:
-        backends.cache.close()
-        backends.cache._closed = False
-
-    return wipe
-
-
 @pytest.mark.parametrize("other", [{"amount": 3}, {"first": "2026-11-02"}, {"last": "2027-06-30"}])
 @pytest.mark.parametrize("applied", [False, True])
 def test_a_key_of_a_creation_is_of_no_other_creation(api, drain, other, applied):
@@ -46,10 +35,10 @@ def test_a_key_of_a_creation_is_of_no_other_creation(api, drain, other, applied)
 
 
 @pytest.mark.parametrize("other", [{"amount": 3}, {"first": "2026-11-02"}, {"last": "2027-06-30"}])
-def test_with_the_cache_lost_another_creation_with_the_key_makes_coupons_of_its_own(api, drain, lose, other):
+def test_with_the_cache_lost_another_creation_with_the_key_makes_coupons_of_its_own(api, drain, backends, other):
     """In its very words: never is one told applied for what the other one made."""
     first = api.create(amount=2, **KEY)
-    lose()
+    backends.cache.lose_all()
     second = api.create(**{"amount": 2, **other}, **KEY)
     drain()
     assert not set(first.json["couponCodes"]) & set(second.json["couponCodes"])
@@ -159,10 +148,10 @@ def test_of_fifty_requests_at_once_with_one_key_one_is_taken(app, api, drain):
     assert sorted(creation.result().status_code for creation in creations) == [202] + [422] * 49
 
 
-def test_with_the_cache_lost_the_second_user_is_told_so_once_the_first_command_is_applied(api, codes, drain, lose):
+def test_with_the_cache_lost_the_second_user_is_told_so_once_the_first_command_is_applied(api, codes, drain, backends):
     """Until then he is told to try again."""
     api.issue(codes[0], **KEY)
-    lose()
+    backends.cache.lose_all()
     assert refused(api.issue(codes[0], "bob", **KEY)) == (503, "BUSY")
     drain()
     assert refused(api.issue(codes[0], "bob", **KEY)) == REUSED

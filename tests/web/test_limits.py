@@ -6,6 +6,7 @@ import pytest
 
 from backends.testing.timing import TRIES
 from coupon.domain.topics import command_topics
+from coupon.web import body_limits
 from tests.web.problems import problem, refused, wrong_fields
 
 CREATION = {"amount": 1, "validFrom": "2026-11-01", "expireAt": "2026-11-30"}
@@ -231,5 +232,6 @@ def test_the_problem_says_what_is_wrong_with_the_field(api):
 
 
 def test_an_address_may_take_larger_bodies_than_the_others(app):
-    app.larger_bodies["/v1/batch"] = 1_000_000
-    assert (app.body_max("/v1/batch"), app.body_max("/v1/coupons")) == (1_000_000, 65_536)
+    limits = app.extensions[body_limits.EXTENSION]
+    limits.larger["/v1/batch"] = 1_000_000
+    assert (limits.of("/v1/batch"), limits.of("/v1/coupons")) == (1_000_000, 65_536)

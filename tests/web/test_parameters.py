@@ -3,7 +3,7 @@ asked for."""
 
 import pytest
 
-from tests.web.problems import wrong_fields
+from tests.web.problems import problem, wrong_fields
 from tests.web.test_schemathesis import OPERATIONS
 
 PROBES = ("/livez", "/readyz")
@@ -42,6 +42,11 @@ def test_a_parameter_is_given_once_and_none_need_be(api, code, path, made):
         assert api.get(place + query).status_code == 200
     for query, named in (("limit=10&limit=10", "limit"), ("cursor=x&limit=1&cursor=x", "cursor"), ("limit=x", "limit")):
         assert wrong_fields(api.get(f"{place}?{query}")) == {named}
+
+
+def test_the_problem_says_whether_a_parameter_is_unknown_or_given_twice(api):
+    errors = problem(api.get("/v1/coupons/expired/today?used=false&limit=1&limit=2"))["errors"]
+    assert errors == {"used": ["Unknown parameter."], "limit": ["Given more than once."]}
 
 
 @pytest.mark.parametrize("path", PROBES)

@@ -10,7 +10,6 @@ from tests.web.problems import problem, refused
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/v1",
         "/v1/coupons/",
         "/v1//coupons/expired/today",
@@ -22,6 +21,27 @@ from tests.web.problems import problem, refused
 )
 def test_an_unknown_address_is_not_found(api, path):
     assert refused(api.get(path)) == (404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("path", ["//livez", "//v1/coupons/issue", "//evil.example/docs"])
+def test_an_address_that_begins_with_two_slashes_is_not_found(api, path):
+    """A gateway has rules for exact paths, so no other path may lead to the same view."""
+    assert refused(api.client.open("/", environ_overrides={"PATH_INFO": path})) == (404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("host", ["localhost", "example.com:8080", "[::1]", "", "a b", "\xe9", "EXAMPLE.com."])
+def test_an_address_is_the_same_at_any_host(api, host):
+    assert api.client.get("/livez", environ_overrides={"HTTP_HOST": host}).status_code == 200
+
+
+def test_a_host_that_no_name_server_knows_is_a_bad_request(api):
+    answer = api.client.get("/livez", environ_overrides={"HTTP_HOST": "x" * 64})
+    assert refused(answer) == (400, "BAD_REQUEST")
+
+
+def test_an_upgrade_to_a_web_socket_is_a_bad_request(api):
+    answer = api.client.get("/livez", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
+    assert refused(answer) == (400, "BAD_REQUEST")
 
 
 def test_an_address_that_is_no_utf_8_is_nobodys(api):

@@ -11,6 +11,7 @@ from coupon.ports.url import ConfigurationError
 from coupon.web import create_app
 
 ROOT = Path(__file__).parents[2]
+APP_LOAD_ERROR = 4
 
 
 def test_the_application_is_made_from_the_environment_alone(environ, monkeypatch):
@@ -37,15 +38,26 @@ def test_a_wrong_setting_ends_the_start_with_a_sentence_that_names_it(environ, m
         create_app()
 
 
-def test_gunicorn_ends_with_the_sentence_and_no_traceback(environ):
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (
+            {"COUPON_TIMEZONE": "Mars/Olympus"},
+            "COUPON_TIMEZONE='Mars/Olympus': is not a time zone of the IANA database",
+        ),
+        ({"WEB_THREADS": "x"}, "WEB_THREADS='x': is not a whole number from 1 to 1024"),
+        ({"WEB_PIN_CPU": "2"}, "WEB_PIN_CPU='2': is not a whole number from 0 to 1"),
+    ],
+)
+def test_gunicorn_ends_with_the_sentence_and_no_traceback(environ, wrong, sentence):
     gunicorn = subprocess.run(
-        [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:0", "--no-control-socket", "wsgi:app"],
-        env={"PATH": os.environ["PATH"], **environ, "COUPON_TIMEZONE": "Mars/Olympus"},
+        [sys.executable, "-m", "gunicorn", "-c", "conf/gunicorn.conf.py", "-b", "127.0.0.1:0", "wsgi:app"],
+        env={"PATH": os.environ["PATH"], "WEB_CONCURRENCY": "1", **environ, **wrong},
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=30,
     )
-    assert gunicorn.returncode != 0
-    assert gunicorn.stderr.count("COUPON_TIMEZONE='Mars/Olympus': is not a time zone of the IANA database") == 1
+    assert gunicorn.returncode == APP_LOAD_ERROR
+    assert gunicorn.stderr.count(sentence) == 1
     assert "Traceback" not in gunicorn.stderr

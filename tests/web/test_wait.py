@@ -1,4 +1,3 @@
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -128,6 +127,6 @@ def test_who_waits_for_many_coupons_asks_the_store_less_often(api, monkeypatch, 
         now[0] += seconds
 
     its_time = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
-    monkeypatch.setattr(sys.modules["coupon.web.commands"], "time", its_time)
+    monkeypatch.setattr("coupon.web.commands.time", its_time)
     assert api.create(amount=amount, Prefer="wait=10").json["status"] == "accepted"
     assert max(pauses) == longest

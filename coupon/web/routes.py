@@ -1,0 +1,73 @@
+"""The table of all addresses: method, path, view, and the view's part of the OpenAPI document."""
+
+from collections.abc import Callable
+from functools import partial, wraps
+
+from flask import Flask, Response, request
+from marshmallow import Schema
+
+from coupon.web import descriptions, docs_pages
+from coupon.web.commands import cancel_coupon, cancel_coupon_use, create_coupons, issue_coupon, use_coupon
+from coupon.web.health import livez, readyz
+from coupon.web.openapi import Route, document
+from coupon.web.operations import get_operation
+from coupon.web.reads import get_coupon, list_coupons_expiring_today, list_coupons_of_user
+from coupon.web.request_io import check_parameters
+from coupon.web.services import Services
+
+
+def routes(creation: Schema) -> list[Route]:
+    """The addresses for programs. ``creation`` is the body of a creation."""
+    return [
+        Route("POST", "/v1/coupons", create_coupons, descriptions.creation(creation)),
+        Route("PUT", "/v1/coupons/issue", issue_coupon, descriptions.ISSUE),
+        Route("PUT", "/v1/coupons/use", use_coupon, descriptions.USE),
+        Route("PUT", "/v1/coupons/cancel", cancel_coupon, descriptions.CANCEL),
+        Route("PUT", "/v1/coupons/cancel-use", cancel_coupon_use, descriptions.CANCEL_USE),
+        Route("GET", "/v1/coupons/<code>", get_coupon, descriptions.COUPON),
+        Route("GET", "/v1/coupons/expired/today", list_coupons_expiring_today, descriptions.LIST),
+        Route("GET", "/v1/users/<text:user_id>/coupons", list_coupons_of_user, descriptions.LIST),
+        Route("GET", "/v1/operations/<address>", get_operation, descriptions.OPERATION),
+        Route("GET", "/livez", livez, descriptions.LIVEZ),
+        Route("GET", "/readyz", readyz, descriptions.READYZ),
+    ]
+
+
+PAGES: dict[str, Callable[..., Response]] = {
+    "/": docs_pages.redirect_to_docs,
+    "/docs/": docs_pages.redirect_to_docs,
+    "/favicon.ico": docs_pages.get_favicon,
+    "/docs": docs_pages.show_docs,
+    "/docs/docs.js": docs_pages.get_docs_script,
+    "/docs/assets/<path:filename>": docs_pages.get_asset,
+    "/docs/problems": docs_pages.show_problems,
+    "/openapi.json": docs_pages.get_openapi,
+}
+"""The addresses for people, and the document itself. They are no part of the document."""
+
+
+def register(app: Flask, services: Services) -> None:
+    """Serve all addresses on these services."""
+    table = routes(services.creation)
+    for route in table:
+        app.add_url_rule(route.path, route.view.__name__, _bound(route, services), methods=[route.method])
+    for path, view in PAGES.items():
+        app.add_url_rule(path, view.__name__, view)
+    app.extensions[docs_pages.DOCUMENT] = document(table, services.settings.caller_header)
+
+
+def _bound(route: Route, services: Services) -> Callable[..., Response]:
+    """The view with its services, behind the check of the query parameters that its description names."""
+    view, query = route.view, route.description.query
+    if route.description.any_query:
+        return partial(view, services)
+    names = frozenset(str(field.data_key) for field in query().fields.values()) if query else frozenset[str]()
+
+    @wraps(view)
+    def with_known_parameters(**path: str) -> Response:
+        if request.environ["QUERY_STRING"]:
+            check_parameters(names)
+        response: Response = view(services, **path)
+        return response
+
+    return with_known_parameters

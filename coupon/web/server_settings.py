@@ -1,0 +1,37 @@
+"""The settings of the web server, read from the environment by ``conf/gunicorn.conf.py`` and the application."""
+
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from coupon.ports.url import ConfigurationError
+
+
+class ServerSettings(NamedTuple):
+    """``docs/settings.md`` explains each."""
+
+    host: str
+    port: int
+    processes: int
+    threads: int
+    """Of each process."""
+    pin_cpu: bool
+    """Whether each process keeps to a CPU of its own."""
+
+
+def load(environ: Mapping[str, str] = os.environ) -> ServerSettings:
+    """Raises ConfigurationError. An empty variable counts as absent."""
+    return ServerSettings(
+        host=environ.get("HOST") or "127.0.0.1",
+        port=_number(environ, "PORT", 8080, 0, 65_535),
+        processes=_number(environ, "WEB_CONCURRENCY", 2, 1, 1_024),
+        threads=_number(environ, "WEB_THREADS", 16, 1, 1_024),
+        pin_cpu=bool(_number(environ, "WEB_PIN_CPU", 0, 0, 1)),
+    )
+
+
+def _number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = environ.get(name) or str(default)
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and low <= int(text) <= high):
+        raise ConfigurationError(f"{name}={text!r}: is not a whole number from {low} to {high}")
+    return int(text)

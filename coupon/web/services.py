@@ -1,0 +1,41 @@
+"""What the views of one application use. Each view takes it as its first argument."""
+
+from dataclasses import dataclass
+
+from marshmallow import Schema
+
+from coupon.acceptance.queries import Cursors, Queries
+from coupon.acceptance.service import CommandService
+from coupon.domain.clock import Clock
+from coupon.runtime.settings import Settings
+from coupon.runtime.wiring import Backends
+from coupon.web import schemas
+from coupon.web.readiness import PATIENCE_S, Findings, Readiness
+from coupon.web.single_flight import SingleFlight
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The services behind the addresses, made once by ``create_app``."""
+
+    settings: Settings
+    commands: CommandService
+    queries: Queries
+    cursors: Cursors
+    """Of the pages of a creation's codes."""
+    readiness: SingleFlight[Findings]
+    creation: Schema
+    """The body of a creation; its largest amount is a setting."""
+
+
+def open_services(settings: Settings, backends: Backends, guarded: Backends, clock: Clock, timer: Clock) -> Services:
+    """The services on the ``guarded`` backends. Only the readiness check asks the ``backends`` themselves."""
+    commands = CommandService(guarded, settings, clock, timer=timer)
+    return Services(
+        settings=settings,
+        commands=commands,
+        queries=Queries(guarded.search, guarded.store, commands.mint, settings.timezone, clock),
+        cursors=Cursors(commands.mint),
+        readiness=SingleFlight(Readiness(backends, settings).check, int(PATIENCE_S * 1000), timer),
+        creation=schemas.creation(settings.max_amount),
+    )
