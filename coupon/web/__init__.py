@@ -7,6 +7,7 @@ from coupon.runtime import logs
 from coupon.runtime.settings import Settings, load
 from coupon.runtime.wiring import Backends, open_backends
 from coupon.web import body_limits, problems, routes, server_settings
+from coupon.web.application import Application
 from coupon.web.body_limits import BodyLimits
 from coupon.web.bulkhead import guard_backends
 from coupon.web.exact_paths import ExactPaths
@@ -30,7 +31,7 @@ def create_app(
     logs.configure(settings.log_level, settings.log_format)
     guarded = guard_backends(backends, server_settings.load().threads, timer)
 
-    app = Flask(__name__, static_folder=None)
+    app = Application(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a user's id may hold two of them
     app.url_map.converters["text"] = AnyText
     app.extensions["coupon"] = backends

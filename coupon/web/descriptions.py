@@ -39,18 +39,18 @@ USE = _change(commands.USE, "ALREADY_USED", "EXPIRED", "NOT_STARTED", "NOT_ISSUE
 CANCEL = _change(commands.CANCEL, "ALREADY_USED", "NOT_ISSUED", "ALREADY_EXPIRED")
 CANCEL_USE = _change(commands.CANCEL, "NOT_USED", "EXPIRED")
 COUPON = Description(
-    "questions",
+    "reads",
     {200: (schemas.CouponWithHistory, "As the store has it.")},
     ("NOT_FOUND", "INVALID_FIELD", "UNREADABLE", "UNAVAILABLE"),
 )
 LIST = Description(
-    "questions",
+    "reads",
     {200: (schemas.Coupons, "A page.")},
     ("INVALID_FIELD", "INVALID_CURSOR", "UNAVAILABLE"),
     query=schemas.PageQuery,
 )
 OPERATION = Description(
-    "outcomes",
+    "operations",
     {200: (schemas.Operation, "What became of it; for a creation also a page of its codes.")},
     ("NOT_FOUND", "OUTCOME_EXPIRED", "INVALID_FIELD", "INVALID_CURSOR", "UNREADABLE", "UNAVAILABLE"),
     query=schemas.PageQuery,

@@ -25,8 +25,8 @@ DESCRIPTION = (
 )
 TAGS = {
     "commands": "What changes coupons",
-    "questions": "What coupons there are",
-    "outcomes": "What became of commands",
+    "reads": "What coupons there are",
+    "operations": "What became of commands",
     "health": "For probes",
 }
 RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}

@@ -29,19 +29,14 @@ def test_an_address_that_begins_with_two_slashes_is_not_found(api, path):
     assert refused(api.client.open("/", environ_overrides={"PATH_INFO": path})) == (404, "NOT_FOUND")
 
 
-@pytest.mark.parametrize("host", ["localhost", "example.com:8080", "[::1]", "", "a b", "\xe9", "EXAMPLE.com."])
+@pytest.mark.parametrize("host", ["localhost", "example.com:8080", "[::1]", "", "a b", "\xe9", "A.com.", "x" * 64])
 def test_an_address_is_the_same_at_any_host(api, host):
     assert api.client.get("/livez", environ_overrides={"HTTP_HOST": host}).status_code == 200
 
 
-def test_a_host_that_no_name_server_knows_is_a_bad_request(api):
-    answer = api.client.get("/livez", environ_overrides={"HTTP_HOST": "x" * 64})
-    assert refused(answer) == (400, "BAD_REQUEST")
-
-
-def test_an_upgrade_to_a_web_socket_is_a_bad_request(api):
-    answer = api.client.get("/livez", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
-    assert refused(answer) == (400, "BAD_REQUEST")
+def test_the_wish_for_a_web_socket_is_ignored(api):
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    assert api.client.get("/livez", headers=headers).status_code == 200
 
 
 def test_an_address_that_is_no_utf_8_is_nobodys(api):
