@@ -44,6 +44,7 @@ class CommandPerFile(click.Group):
 
 
 @click.group(cls=CommandPerFile, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="coupon")
 def coupon() -> None:
     """The coupon service, for its operators. Settings are read from the file that COUPON_CONF names."""
 

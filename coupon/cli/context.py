@@ -2,17 +2,26 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from coupon.ports.url import ConfigurationError
 from coupon.runtime import logs
 from coupon.runtime.gc_tuning import tune_gc
 from coupon.runtime.settings import Settings, load
 from coupon.runtime.wiring import Backends, open_backends
 
+DURABLE = ("COUPON_QUEUE_URL", "COUPON_STORE_URL")
+"""Only `coupon init` makes their files. Those of the cache and of search may be lost, and are made when needed."""
+
 
 @contextmanager
-def session() -> Iterator[tuple[Settings, Backends]]:
-    """The settings and what they name; raises ConfigurationError."""
-    settings = load()
+def session(*, initialize: bool = False) -> Iterator[tuple[Settings, Backends]]:
+    """The settings and what they name; raises ConfigurationError.
+
+    Without ``initialize`` the secret and the files have to be there: in a wrong directory no empty ones are made."""
+    settings = load(make_secret=initialize)
+    if not initialize:
+        ensure_files(settings)
     logs.configure("warning", "text")
     backends = open_backends(settings)
     tune_gc()
@@ -20,3 +29,25 @@ def session() -> Iterator[tuple[Settings, Backends]]:
         yield settings, backends
     finally:
         backends.close()
+
+
+def ensure_files(settings: Settings) -> None:
+    """Raise ConfigurationError where a file is missing that `coupon init` makes, or the directory of another one."""
+    for setting, file in settings.database_files():
+        needed = file if setting in DURABLE else file.parent
+        if _is_missing(needed):
+            raise ConfigurationError(
+                f"{setting} names {str(file)!r}, and {str(needed)!r} is missing (from {Path.cwd()}):"
+                " run coupon init, or go to the service's directory"
+            )
+
+
+def _is_missing(path: Path) -> bool:
+    """False for a path that cannot be looked at, too: the backend says why."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return False

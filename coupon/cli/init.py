@@ -27,7 +27,7 @@ def command(wait_s: float, as_json: bool) -> None:
     """Make the tables, the topics and the index, those that are missing, and bring those of earlier versions up to
     date. No data is lost, and running it again changes nothing."""
     deadline = time.monotonic() + wait_s
-    with session() as (settings, backends):
+    with session(initialize=True) as (settings, backends):
         topics = all_topics(settings.topics)
         store, queue, search = (str(Url(url)) for url in (settings.store_url, settings.queue_url, settings.search_url))
         retry_until(deadline, backends.store.create, waiting_for("store"))

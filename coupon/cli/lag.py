@@ -13,9 +13,12 @@ from coupon.runtime.wiring import Backends
 
 @click.command(short_help="How much the workers have still to do, and what keeps them from it.")
 @json_option
-def command(as_json: bool) -> None:
-    """The number of messages of each topic that no worker has applied yet, the age of the oldest command among
-    them, and what is wrong. A creation of many coupons is a message for 500 of them."""
+def command(as_json: bool) -> int:
+    """The number of messages of each topic that no worker has applied yet, the age of the oldest command, and problems.
+
+    A creation of many coupons is a message for 500 of them. The exit status is 1 when there is a problem, such as a
+    topic without a living worker.
+    """
     with session() as (settings, backends):
         layout = settings.topics
         topics = [topic for topic in [*command_topics(layout), *OUTBOX] if topic not in missing(backends.queue, layout)]
@@ -32,6 +35,7 @@ def command(as_json: bool) -> None:
     lines += [symptom.whole for symptom in symptoms]
     document = lags | {"oldestSeconds": age_s, "problems": [symptom.whole for symptom in symptoms]}
     result(as_json, document, "\n".join(lines))
+    return 1 if symptoms else 0
 
 
 def _others(backends: Backends, mint: CodeDeriver, layout: str) -> list[Symptom]:

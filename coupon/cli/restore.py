@@ -27,7 +27,7 @@ from coupon.runtime.worker_registry import STALE_S, living
 
 
 class Instant(click.ParamType[int]):
-    """Milliseconds since the epoch, of an ISO instant with its time zone."""
+    """Milliseconds since the epoch, of an ISO instant in the past with its time zone."""
 
     name = "instant"
 
@@ -38,7 +38,9 @@ class Instant(click.ParamType[int]):
             self.fail(f"{value!r} is not an instant such as 2026-11-22T15:40:43Z", param, ctx)
         if moment.tzinfo is None:
             self.fail(f"{value!r} has no time zone: 2026-11-22T15:40:43Z is in UTC", param, ctx)
-        return round(moment.astimezone(UTC).timestamp() * 1000)
+        if moment > datetime.now(UTC):
+            self.fail(f"{value!r} is in the future; a backup was taken before {datetime.now(UTC):%FT%TZ}", param, ctx)
+        return round(moment.timestamp() * 1000)
 
 
 @click.command("restore", short_help="Make the store as it was, from the queue.")

@@ -12,6 +12,8 @@ from coupon.runtime.worker_registry import STALE_S
 @json_option
 def command(as_json: bool) -> int:
     """A probe: exit status 0 when a worker of this machine gave a sign of life lately, else 1."""
-    alive = is_fresh(load().heartbeat_file)
-    result(as_json, {"alive": alive}, f"{'a' if alive else 'no'} worker gave a sign of life in the last {STALE_S} s")
+    file = load(make_secret=False).heartbeat_file
+    alive = is_fresh(file)
+    sentence = f"{'a' if alive else 'no'} worker gave a sign of life in {file} in the last {STALE_S} s"
+    result(as_json, {"alive": alive}, sentence)
     return 0 if alive else 1

@@ -1,5 +1,6 @@
 """One URL a backend: ``scheme://user:password@host:port,host:port/path?option=value``."""
 
+import re
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -19,7 +20,8 @@ class Url:
     def __init__(self, text: str) -> None:
         parts = urlsplit(text)
         if not parts.scheme or "://" not in text:
-            raise ConfigurationError(f"{text!r} is not a URL: expected scheme://…, such as sqlite:///data/store.db")
+            shown = re.sub(r":[^:/]*@", ":***@", text)
+            raise ConfigurationError(f"{shown!r} is not a URL: expected scheme://…, such as sqlite:///data/store.db")
         credentials, _, hosts = parts.netloc.rpartition("@")
         user, _, password = credentials.partition(":")
         self.scheme = parts.scheme
@@ -32,6 +34,8 @@ class Url:
             self.query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
         except ValueError as error:
             raise ConfigurationError(f"the options of {self} are not written as name=value&name=value") from error
+        self.in_force: dict[str, Any] = {}
+        """The options with their defaults, once the backend has asked for them."""
 
     def file(self) -> str:
         """The path of the file that it names on this machine."""
@@ -49,7 +53,8 @@ class Url:
         if unknown:
             accepted = ", ".join(sorted(defaults)) or "none"
             raise ConfigurationError(f"{self} has an unknown option {min(unknown)!r}; accepted: {accepted}")
-        return {name: self._option(name, default) for name, default in defaults.items()}
+        self.in_force = {name: self._option(name, default) for name, default in defaults.items()}
+        return dict(self.in_force)
 
     def _option(self, name: str, default: Any) -> Any:
         if name not in self.query:

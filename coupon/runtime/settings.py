@@ -1,161 +1,213 @@
 """The configuration: environment variables, with the file that ``COUPON_CONF`` names beneath them.
 
-Read and validated once, at start. Anything unknown or impossible is a ConfigurationError that names it.
+``Settings`` declares each setting once, with its type, its range and its default; ``load`` reads and checks them at
+start. Anything unknown or impossible is a ConfigurationError that names the setting, its value and what is accepted.
 """
 
 import os
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 from zoneinfo import ZoneInfo, available_timezones
 
+import msgspec
 from dotenv import dotenv_values
-from marshmallow import RAISE, Schema, ValidationError, post_load, validate
-from marshmallow import fields as f
+from msgspec import Meta
+from msgspec.inspect import IntType, LiteralType, Metadata, StrType, type_info
 
 from coupon.ports.url import ConfigurationError, Url
 
 PREFIX = "COUPON_"
 DEFAULT_CONF = "conf/embedded.env"
 SECRET_MIN = 16
+UTC = ZoneInfo("UTC")
+TimeZone = Annotated[ZoneInfo, Meta(description="a time zone of the IANA database, such as UTC or Asia/Seoul")]
+HeaderName = Annotated[
+    str, Meta(pattern=r"\A[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z", description="a header's name, such as X-Caller")
+]
+BackendUrl = Annotated[str, Meta(description="a URL, such as sqlite:///data/store.db")]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings; the name of each in the environment is ``COUPON_`` and its name in capitals."""
 
-    cache_url: str
-    queue_url: str
-    store_url: str
-    search_url: str
-    secret: str
-    timezone: ZoneInfo
-    topics: str
-    max_amount: int
-    creations_max: int
-    creations_caller_max: int
-    max_body_bytes: int
-    cache_ttl_s: int
-    key_hours: int
-    reservation_ttl_s: int
-    reservation_wait_ms: int
-    batch_max: int
-    predecessor_wait_s: int
-    dead_letters_in_a_row: int
-    heartbeat_file: str
-    caller_header: str
-    log_level: str
-    log_format: str
+    cache_url: BackendUrl
+    queue_url: BackendUrl
+    store_url: BackendUrl
+    search_url: BackendUrl
+    secret: Annotated[str, Meta(min_length=SECRET_MIN)] = ""
+    secret_file: str = ""
+    timezone: TimeZone = UTC
+    topics: Literal["single", "per-command"] = "single"
+    max_amount: Annotated[int, Meta(ge=1, le=10_000_000)] = 1_000_000
+    creations_max: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 20_000_000
+    creations_caller_max: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 10_000_000
+    max_body_bytes: Annotated[int, Meta(ge=1_000, le=1_000_000)] = 65_536
+    cache_ttl_s: Annotated[int, Meta(ge=10, le=30 * 86_400)] = 3_600
+    key_hours: Annotated[int, Meta(ge=1, le=720)] = 24
+    reservation_ttl_s: Annotated[int, Meta(ge=1, le=60)] = 8
+    reservation_wait_ms: Annotated[int, Meta(ge=1, le=4_000)] = 300
+    batch_max: Annotated[int, Meta(ge=1, le=10_000)] = 500
+    predecessor_wait_s: Annotated[int, Meta(ge=1, le=86_400)] = 600
+    dead_letters_in_a_row: Annotated[int, Meta(ge=1, le=1_000_000)] = 20
+    heartbeat_file: str = "data/worker.heartbeat"
+    caller_header: HeaderName = "X-Caller"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] = "json"
 
     def masked(self) -> dict[str, Any]:
         """Every setting by its name in the environment, secrets masked."""
-        shown = {PREFIX + field.name.upper(): getattr(self, field.name) for field in fields(self)}
+        shown = {_variable(field.name): getattr(self, field.name) for field in fields(self)}
         shown["COUPON_SECRET"] = "***"  # noqa: S105 - it is the mask
         shown["COUPON_TIMEZONE"] = self.timezone.key
         return {name: str(Url(v)) if name.endswith("_URL") else v for name, v in shown.items()}
 
-
-def _number(default: int, low: int, high: int) -> f.Integer:
-    return f.Integer(load_default=default, validate=validate.Range(low, high))
-
-
-class SettingsSchema(Schema):
-    """What each setting may be. ``conf/embedded.env`` explains them."""
-
-    class Meta:
-        unknown = RAISE
-
-    error_messages: ClassVar = {"unknown": "There is no such setting."}  # type: ignore[misc]
-
-    cache_url = f.String(required=True)
-    queue_url = f.String(required=True)
-    store_url = f.String(required=True)
-    search_url = f.String(required=True)
-    secret = f.String(validate=validate.Length(min=SECRET_MIN))
-    secret_file = f.String()
-    timezone = f.String(load_default="UTC")
-    topics = f.String(load_default="single", validate=validate.OneOf(["single", "per-command"]))
-    max_amount = _number(1_000_000, 1, 10_000_000)
-    creations_max = _number(20_000_000, 1, 1_000_000_000)
-    creations_caller_max = _number(10_000_000, 1, 1_000_000_000)
-    max_body_bytes = _number(65_536, 1_000, 1_000_000)
-    cache_ttl_s = _number(3_600, 10, 30 * 86_400)
-    key_hours = _number(24, 1, 720)
-    reservation_ttl_s = _number(8, 1, 60)
-    reservation_wait_ms = _number(300, 1, 4_000)
-    batch_max = _number(500, 1, 10_000)
-    predecessor_wait_s = _number(600, 1, 86_400)
-    dead_letters_in_a_row = _number(20, 1, 1_000_000)
-    heartbeat_file = f.String(load_default="data/worker.heartbeat")
-    caller_header = f.String(load_default="X-Caller")
-    log_level = f.String(load_default="info", validate=validate.OneOf(["debug", "info", "warning", "error"]))
-    log_format = f.String(load_default="json", validate=validate.OneOf(["json", "text"]))
-
-    @post_load
-    def build(self, data: dict[str, Any], **_: Any) -> Settings:
-        if data["timezone"] not in available_timezones():
-            raise ValidationError("is not a time zone of the IANA database, such as UTC or Asia/Seoul", "timezone")
-        data["timezone"] = ZoneInfo(data["timezone"])
-        secret_file = data.pop("secret_file", None)
-        if ("secret" in data) == (secret_file is not None):
-            raise ValidationError("set either this or COUPON_SECRET_FILE", "secret")
-        if secret_file is not None:
-            try:
-                data["secret"] = _secret_of(Path(secret_file))
-            except (OSError, UnicodeDecodeError) as error:
-                reason = getattr(error, "strerror", None) or "it is no text"
-                raise ValidationError(f"cannot be read or made by this user: {reason}", "secret_file") from error
-        return Settings(**data)
+    def database_files(self) -> Iterator[tuple[str, Path]]:
+        """The SQLite file of each role that has one, by the name of its setting."""
+        for name in (field.name for field in fields(self) if field.name.endswith("_url")):
+            url = Url(getattr(self, name))
+            if url.scheme == "sqlite":
+                with suppress(ConfigurationError):  # the backend itself says what is wrong with it
+                    yield _variable(name), Path(url.file())
 
 
-def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of this process; raises ConfigurationError. One that is empty is as good as not there, so that the
-    environment can take away what the file has."""
-    environ = os.environ if environ is None else environ
+TYPES = get_type_hints(Settings, include_extras=True)
+"""Of each setting, with what is accepted."""
+_REQUIRED = ("cache_url", "queue_url", "store_url", "search_url")
+
+
+def load(environ: Mapping[str, str] | None = None, *, make_secret: bool = True) -> Settings:
+    """The settings of this process; raises ConfigurationError. A secret file that is missing is made, unless
+    ``make_secret`` is false: then it is an error.
+
+    A setting that is empty counts as not set, so that the environment can take away what the file has."""
+    texts = _texts(os.environ if environ is None else environ)
+    values, wrong = {}, [*_unknown(texts), *_missing(texts)]
+    for name in sorted(texts.keys() & TYPES.keys()):
+        try:
+            values[name] = msgspec.convert(texts[name], TYPES[name], strict=False, dec_hook=_time_zone)
+        except msgspec.ValidationError:
+            wrong.append(f"{_shown(name, texts[name])} is not {accepted(TYPES[name])}")
+    if wrong:
+        raise ConfigurationError("; ".join(wrong))
+    settings = Settings(**values)
+    _ensure_urls(settings)
+    _ensure_own_files(settings)
+    return replace(settings, secret=settings.secret or _read_secret(Path(settings.secret_file), make_secret))
+
+
+def accepted(kind: Any) -> str:
+    """What a setting of that type may be, for the end of a sentence."""
+    match type_info(kind):
+        case Metadata(extra_json_schema={"description": str(description)}):
+            return description
+        case IntType(ge=int(low), le=int(high)):
+            return f"a whole number from {low:,} to {high:,}"
+        case LiteralType():
+            return f"one of {', '.join(get_args(kind))}"
+        case StrType(min_length=int(length)):
+            return f"a text of at least {length} characters"
+    return "a text"
+
+
+def _texts(environ: Mapping[str, str]) -> dict[str, str]:
+    """What the environment and the file beneath it have, by the names of the fields."""
     conf = environ.get("COUPON_CONF", DEFAULT_CONF)
     if not Path(conf).is_file():
         raise ConfigurationError(f"COUPON_CONF={conf!r} is not a file (from {Path.cwd()})")
-    values = {**dotenv_values(conf, interpolate=False), **environ}
-    ours = {
-        name.removeprefix(PREFIX).lower(): value
-        for name, value in values.items()
-        if name.startswith(PREFIX) and name != "COUPON_CONF" and value
+    both = {**dotenv_values(conf, interpolate=False), **environ}
+    return {
+        name.removeprefix(PREFIX).lower(): text
+        for name, text in both.items()
+        if name.startswith(PREFIX) and name != "COUPON_CONF" and text
     }
+
+
+def _unknown(texts: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(texts.keys() - TYPES.keys()):
+        similar = get_close_matches(name, TYPES, 1)
+        hint = f": is {_variable(similar[0])} meant?" if similar else ""
+        yield f"{_shown(name, texts[name])} is not a setting{hint}"
+
+
+def _missing(texts: Mapping[str, str]) -> Iterator[str]:
+    for name in _REQUIRED:
+        if name not in texts:
+            yield f"{_variable(name)} is missing: it is {accepted(TYPES[name])}"
+    if ("secret" in texts) == ("secret_file" in texts):
+        yield f"COUPON_SECRET and COUPON_SECRET_FILE are {'both' if 'secret' in texts else 'not'} set: set one of them"
+
+
+def _time_zone(_: type, name: str) -> ZoneInfo:
+    if name not in available_timezones():
+        raise ValueError(name)
+    return ZoneInfo(name)
+
+
+def _ensure_urls(settings: Settings) -> None:
+    for name in _REQUIRED:
+        try:
+            Url(getattr(settings, name))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{_variable(name)}: {error}") from error
+
+
+def _ensure_own_files(settings: Settings) -> None:
+    """Two settings that name one file would overwrite, or lock, what the other keeps there."""
+    own = [*settings.database_files()]
+    own += [(_variable(name), Path(getattr(settings, name))) for name in ("secret_file", "heartbeat_file")]
+    users: dict[str, str] = {}
+    for name, path in own:
+        other = users.setdefault(os.path.realpath(path), name)
+        if other != name and path.name:
+            raise ConfigurationError(
+                f"{name} names the file {str(path)!r}, as {other} does: each of them needs a file of its own"
+            )
+
+
+def _variable(name: str) -> str:
+    """The field's name in the environment."""
+    return PREFIX + name.upper()
+
+
+def _shown(name: str, text: str) -> str:
+    """The setting and its value, but no secret."""
+    is_secret = "secret" in name and name != "secret_file"
+    return _variable(name) if is_secret or name.endswith("_url") else f"{_variable(name)}={text!r}"
+
+
+def _read_secret(path: Path, make: bool) -> str:
+    """The secret in the file. With ``make`` a missing file is made first."""
+    setting = f"COUPON_SECRET_FILE={str(path)!r}"
     try:
-        settings: Settings = SettingsSchema().load(ours)
-    except ValidationError as error:
-        raise ConfigurationError(_sentences(error, ours)) from error
-    for url in (settings.cache_url, settings.queue_url, settings.store_url, settings.search_url):
-        Url(url)
-    return settings
+        if make and not path.exists():
+            _make_secret(path)
+        secret = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, FileNotFoundError) and not make:
+            raise ConfigurationError(
+                f"{setting} is missing (from {Path.cwd()}): run coupon init, or go to the service's directory"
+            ) from error
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise ConfigurationError(f"{setting} cannot be read or made by this user: {reason}") from error
+    if len(secret) < SECRET_MIN:
+        raise ConfigurationError(f"{setting} holds fewer than {SECRET_MIN} characters")
+    return secret
 
 
-def _sentences(error: ValidationError, given: Mapping[str, str | None]) -> str:
-    """One sentence a setting that is wrong, secrets not shown."""
-    sentences = []
-    for name, problems in sorted(error.messages_dict.items()):
-        value = f"={given[name]!r}" if name in given and name != "secret" else ""
-        sentences.append(f"{PREFIX}{name.upper()}{value}: {' '.join(map(str, problems))}")
-    return "; ".join(sentences)
-
-
-def _secret_of(path: Path) -> str:
-    """The secret in the file, which is made with a random one when it is missing; of several processes that start at
-    once, one makes it."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f"{path.name}.{os.getpid()}")
+def _make_secret(path: Path) -> None:
+    """Write a random secret. Of several processes that start at once, one makes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
         draft.touch(mode=0o600)
         draft.write_text(secrets.token_urlsafe(48) + "\n")
-        try:
+        with suppress(FileExistsError):
             os.link(draft, path)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-    secret = path.read_text().strip()
-    if len(secret) < SECRET_MIN:
-        raise ValidationError(f"{str(path)!r} holds fewer than {SECRET_MIN} characters", "secret_file")
-    return secret
+    finally:
+        draft.unlink(missing_ok=True)

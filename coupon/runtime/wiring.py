@@ -57,33 +57,48 @@ class Backends:
 
 def open_backends(settings: Settings) -> Backends:
     """The backends that the settings name; raises ConfigurationError. Does no I/O."""
+    queue_url = Url(settings.queue_url)
+    queue = open_backend(Queue, queue_url)  # type: ignore[type-abstract]
+    _ensure_a_reservation_outlives_a_publish(settings, queue_url)
     return Backends(
         cache=open_backend(Cache, settings.cache_url),  # type: ignore[type-abstract]
-        queue=open_backend(Queue, settings.queue_url),  # type: ignore[type-abstract]
+        queue=queue,
         store=open_backend(Store, settings.store_url),  # type: ignore[type-abstract]
         search=open_backend(Search, settings.search_url),  # type: ignore[type-abstract]
     )
 
 
-def open_backend(contract: type[AnyBackend], url: str) -> AnyBackend:
+def open_backend(contract: type[AnyBackend], url: str | Url) -> AnyBackend:
     """The backend of that role that the URL names."""
-    role = contract.__name__.lower()
-    setting = f"COUPON_{role.upper()}_URL={Url(url)}"
-    backend = _backend_class(role, Url(url).scheme, setting)
+    role, url = contract.__name__.lower(), Url(url) if isinstance(url, str) else url
+    setting = f"COUPON_{role.upper()}_URL={url}"
+    backend = _backend_class(role, url.scheme, setting)
     if not issubclass(backend, contract):
         raise ConfigurationError(f"{setting}: {backend.__name__} is not a {contract.__name__}")
     try:
-        return backend.from_url(Url(url))
+        return backend.from_url(url)
     except ConfigurationError as error:
         raise ConfigurationError(f"{setting}: {error}") from error
 
 
+def _ensure_a_reservation_outlives_a_publish(settings: Settings, queue_url: Url) -> None:
+    """A reservation that is given up before its publish has ended lets a rival build on the same coupon."""
+    publish_s = queue_url.in_force.get("timeout_s", 0)
+    if settings.reservation_ttl_s < publish_s:
+        raise ConfigurationError(
+            f"COUPON_RESERVATION_TTL_S={settings.reservation_ttl_s} is shorter than a publish may take:"
+            f" at least the timeout_s of COUPON_QUEUE_URL is accepted, {publish_s:g}"
+        )
+
+
 def _backend_class(role: str, scheme: str, setting: str) -> type[Backend]:
-    point = _built_in(role, scheme) or _plugin(role, scheme, setting)
+    built_in = _built_in(role, scheme)
+    point = built_in or _plugin(role, scheme, setting)
     try:
         return cast(type[Backend], point.load())
-    except ImportError as error:
-        raise ConfigurationError(f"{setting}: its driver is missing ({error}); run: make install") from error
+    except (ImportError, AttributeError) as error:
+        remedy = "its driver is missing; run: make install" if built_in else f"{point.value} cannot be loaded"
+        raise ConfigurationError(f"{setting}: {remedy} ({error})") from error
 
 
 def _built_in(role: str, scheme: str) -> EntryPoint | None:

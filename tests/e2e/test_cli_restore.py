@@ -117,3 +117,9 @@ def test_an_instant_has_a_day_a_time_and_a_zone(cli, instant):
     ran = cli.coupon("restore", "--backup-from", instant, check=False)
     assert ran.returncode == 2
     assert "2026-11-22T15:40:43Z" in ran.stderr
+
+
+def test_no_backup_was_taken_in_the_future(cli):
+    ran = cli.coupon("restore", "--backup-from", "2999-01-01T00:00:00Z", check=False)
+    assert ran.returncode == 2
+    assert "is in the future" in ran.stderr

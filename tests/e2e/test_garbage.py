@@ -19,7 +19,7 @@ worker.main([])
 CLI = f"""
 import gc
 from coupon.cli.context import session
-with session():
+with session(initialize=True):
     {TOLD}
 """
 

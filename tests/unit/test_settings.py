@@ -43,12 +43,53 @@ def test_the_environment_wins_over_the_file(environ, tmp_path):
         ("COUPON_MAX_AMOUNT", "a million"),
         ("COUPON_MAX_AMOUNT", "0"),
         ("COUPON_LOG_LEVEL", "loud"),
+        ("COUPON_CALLER_HEADER", "X Caller"),
+        ("COUPON_CALLER_HEADER", "X-Caller:"),
+        ("COUPON_CALLER_HEADER", "X-Caller\n"),
         ("COUPON_SECRET_FILE", "data/secret"),
     ],
 )
 def test_an_unknown_or_impossible_setting_is_named(environ, name, value):
     with pytest.raises(ConfigurationError, match="COUPON_SECRET" if "SECRET" in name else name):
         settings.load({**environ, name: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"COUPON_BATCH_MAX": "0"}, "COUPON_BATCH_MAX='0' is not a whole number from 1 to 10,000"),
+        ({"COUPON_TOPICS": "many"}, "COUPON_TOPICS='many' is not one of single, per-command"),
+        ({"COUPON_TIMEZON": "UTC"}, "COUPON_TIMEZON='UTC' is not a setting: is COUPON_TIMEZONE meant?"),
+        ({"COUPON_STORE_URL": ""}, "COUPON_STORE_URL is missing: it is a URL, such as sqlite:///data/store.db"),
+        ({"COUPON_SECRET": ""}, "COUPON_SECRET and COUPON_SECRET_FILE are not set: set one of them"),
+    ],
+)
+def test_one_sentence_names_the_setting_its_value_and_what_is_accepted(environ, given, sentence):
+    with pytest.raises(ConfigurationError) as refused:
+        settings.load(environ | given)
+    assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("COUPON_STORE_URL", "sqlite:///data/queue.db?timeout_s=1"),
+        ("COUPON_STORE_URL", "sqlite:///data/../data/queue.db"),
+        ("COUPON_HEARTBEAT_FILE", "data/queue.db"),
+        ("COUPON_HEARTBEAT_FILE", "data/secret"),
+    ],
+)
+def test_no_file_serves_two_settings(environ, name, value):
+    files = {"COUPON_QUEUE_URL": "sqlite:///data/queue.db", "COUPON_SECRET": "", "COUPON_SECRET_FILE": "data/secret"}
+    with pytest.raises(ConfigurationError, match="each of them needs a file of its own"):
+        settings.load(environ | files | {name: value})
+
+
+@pytest.mark.parametrize("name", ["COUPON_SECRETS", "COUPON_SECRET", "COUPON_STORE_URL"])
+def test_a_wrong_setting_shows_no_secret(environ, name):
+    with pytest.raises(ConfigurationError) as refused:
+        settings.load(environ | {name: "key:pssst@host"})
+    assert "pssst" not in str(refused.value)
 
 
 def test_a_missing_setting_or_file_is_named(environ):
@@ -82,6 +123,13 @@ def test_the_secret_file_is_made_once_and_for_its_owner_only(environ, tmp_path):
     assert settings.load(environ).secret == secret
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_who_only_reads_makes_no_secret_file(environ, tmp_path):
+    path = tmp_path / "new" / "secret"
+    with pytest.raises(ConfigurationError, match=r"COUPON_SECRET_FILE=.* is missing .*coupon init"):
+        settings.load(environ | {"COUPON_SECRET": "", "COUPON_SECRET_FILE": str(path)}, make_secret=False)
+    assert not path.parent.exists()
 
 
 @pytest.mark.parametrize("kind", ["a folder", "in a file", "no text"])

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+
 import pytest
 
 from coupon.ports.cache import Cache
@@ -6,6 +9,7 @@ from coupon.ports.search import Search
 from coupon.ports.store import Store
 from coupon.ports.url import ConfigurationError
 from coupon.runtime import wiring
+from coupon.runtime.settings import load
 
 ROLES = {"cache": Cache, "queue": Queue, "store": Store, "search": Search}
 
@@ -34,6 +38,23 @@ def test_a_missing_driver_names_what_to_install(monkeypatch):
     monkeypatch.setitem(wiring.BUILT_IN["store"], "cassandra", "backends.store.cassandra:CassandraStore")
     with pytest.raises(ConfigurationError, match="driver is missing"):
         wiring.open_backend(Store, "cassandra://h")
+
+
+def test_a_plugin_that_cannot_be_loaded_is_named(monkeypatch):
+    point = EntryPoint("cassandra", "my_plugin.cassandra:CassandraStore", "coupon.store")
+    monkeypatch.setattr(wiring, "entry_points", lambda group: [point])
+    with pytest.raises(ConfigurationError, match=r"my_plugin\.cassandra:CassandraStore cannot be loaded"):
+        wiring.open_backend(Store, "cassandra://h")
+
+
+@pytest.mark.parametrize(
+    ("queue", "accepted"), [("sqlite:////q.db?timeout_s=9", "9"), ("kafka://h?timeout_s=8.5", "8.5")]
+)
+def test_a_reservation_outlives_a_publish(queue, accepted):
+    loaded = replace(load({"COUPON_CONF": "conf/test.env"}), queue_url=queue)
+    with pytest.raises(ConfigurationError, match=rf"COUPON_RESERVATION_TTL_S=8 is shorter .* accepted, {accepted}"):
+        wiring.open_backends(loaded)
+    wiring.open_backends(replace(loaded, reservation_ttl_s=9)).close()
 
 
 def test_a_backend_of_another_role_is_refused(monkeypatch):

@@ -41,7 +41,8 @@ class Surroundings(NamedTuple):
     @property
     def patient(self) -> dict[str, str]:
         """As ``direct``, for who collects the evidence: on a busy machine a slow answer must not cost the run."""
-        return self.direct | {name: f"{url}&timeout_s=60" for name, url in _urls(self.direct).items()}
+        urls = {name: f"{url}&timeout_s=60" for name, url in _urls(self.direct).items()}
+        return self.direct | urls | {"COUPON_RESERVATION_TTL_S": "60"}
 
     def tell(self, command: str, *names: str) -> None:
         done = self.servers.tell(command, *names)
