@@ -43,7 +43,7 @@ control_socket_disable = True  # it wants a home directory, and nobody here talk
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - signs of life, never waiting for a disk
 
 # With WEB_PIN_CPU=1 and a process for each CPU, each process keeps to its own. A Python process uses one CPU at a time
-# anyway, and threads that wake each other across CPUs cost twice as much (docs/performance.md).
+# anyway, and threads that wake each other across CPUs cost twice as much (docs/performance-diary.md).
 cpus = sorted(os.sched_getaffinity(0)) if settings.pin_cpu and hasattr(os, "sched_getaffinity") else []
 
 
