@@ -11,9 +11,8 @@ import threading
 import click
 import structlog
 
-from coupon.applying.apply import DeploymentError
+from coupon.domain.errors import ConfigurationError, DeploymentError
 from coupon.domain.topics import work_topics
-from coupon.ports.url import ConfigurationError
 from coupon.runtime import logs, settings
 from coupon.runtime.gc_tuning import tune_gc
 from coupon.runtime.wiring import open_backends

@@ -3,7 +3,7 @@
 import atexit
 import sys
 
-from coupon.ports.url import ConfigurationError
+from coupon.domain.errors import ConfigurationError
 from coupon.web import create_app
 
 APP_LOAD_ERROR = 4  # gunicorn's own: with it the master stops, with any other it starts the worker again, indefinitely

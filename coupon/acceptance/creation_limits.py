@@ -17,6 +17,7 @@ import structlog
 from coupon.acceptance.creation_backlog import RECENT_MS, Backlog, Measured
 from coupon.domain.clock import Clock
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import TooManyCreations as TooManyCreations
 from coupon.domain.model import CHUNK
 from coupon.domain.serialization import Malformed, dump
 from coupon.ports.backend import BackendError
@@ -36,10 +37,6 @@ log = structlog.get_logger("coupon.limits")
 Share = list[tuple[int, int, str]]
 """Of each creation: it counts until the workers have committed so many messages; its coupons; its operation."""
 _DECODER = msgspec.json.Decoder(Share)
-
-
-class TooManyCreations(Exception):
-    """The message says how much is outstanding, and whose."""
 
 
 class CreationLimits:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import IdempotencyKeyReused as IdempotencyKeyReused
 from coupon.domain.serialization import Malformed
 from coupon.ports.cache import Cached
 from coupon.runtime.cache_entries import CacheAway, CacheOrAway, opened, sealed
@@ -17,10 +18,6 @@ from coupon.runtime.cache_entries import CacheAway, CacheOrAway, opened, sealed
 ACCEPTED = b"+"
 ATTEMPTS = 20
 _BOUND = re.compile(rb"([a-z0-9]+) ([0-9]{1,9})(\+?)")
-
-
-class IdempotencyKeyReused(Exception):
-    """The key was used before, for another request."""
 
 
 class Binding(NamedTuple):

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from coupon.acceptance.creation_progress import CreationProgress
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import OutcomeExpired as OutcomeExpired
+from coupon.domain.errors import UnknownAddress as UnknownAddress
 from coupon.domain.model import IMPORT, Coupon, Kind, Reason
 from coupon.domain.protocol import AttemptState, AttemptStatus, outcome
 from coupon.ports.store import Store
@@ -19,14 +21,6 @@ class Status(StrEnum):
     ACCEPTED = "accepted"
     APPLIED = "applied"
     REJECTED = "rejected"
-
-
-class UnknownAddress(Exception):
-    """Not an address that this service has given."""
-
-
-class OutcomeExpired(Exception):
-    """The coupon has seen so many commands since that it no longer remembers this one: it was settled long ago."""
 
 
 class ChangeRef(NamedTuple):

@@ -13,6 +13,7 @@ import structlog
 
 from coupon.domain.clock import Clock, day_of, now_ms
 from coupon.domain.codes import CodeDeriver, is_code
+from coupon.domain.errors import InvalidCursor as InvalidCursor
 from coupon.domain.model import Coupon, Day
 from coupon.domain.serialization import Document, fault_of_document
 from coupon.ports.search import Query, Search
@@ -22,10 +23,6 @@ ROUNDS = 10
 AGAIN = 100
 """Rows that are asked for at least where some were none: so many without a code may follow each other."""
 log = structlog.get_logger("coupon.queries")
-
-
-class InvalidCursor(Exception):
-    """Not a cursor that this list gave."""
 
 
 class Page(NamedTuple):

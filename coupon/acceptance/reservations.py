@@ -19,6 +19,7 @@ from coupon.acceptance.cache_losses import Known, Losses
 from coupon.acceptance.fences import Fences
 from coupon.domain.clock import Clock, monotonic_ms
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import CouponBusy as CouponBusy
 from coupon.domain.lineage import extends
 from coupon.domain.model import Coupon, begins_a_chain
 from coupon.domain.serialization import Fence, Malformed
@@ -41,10 +42,6 @@ Sleep = Callable[[float], None]
 SEEN_MAX = 10_000
 """Of so many provisional entries a process remembers since when it has seen them."""
 log = structlog.get_logger("coupon.reservations")
-
-
-class CouponBusy(Exception):
-    """Another command on this coupon is being accepted just now, or the workers have to catch up: try again."""
 
 
 class Again(Enum):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from coupon.applying.safe_reads import read
 from coupon.domain.chunks import codes_of, is_marked
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import DeploymentError as DeploymentError
 from coupon.domain.model import WHOLE, ChangeCoupon, Coupon, CreateCoupons, create
 from coupon.domain.protocol import Verdict, decide
 from coupon.ports.backend import BackendUnavailable
@@ -13,10 +14,6 @@ from coupon.ports.store import Store, fault
 
 ATTEMPTS = 20
 """How often a coupon may have changed between our read and our write before we take a break."""
-
-
-class DeploymentError(Exception):
-    """The processes do not fit together, and going on would do harm: the worker stops and says why."""
 
 
 class Applied(NamedTuple):

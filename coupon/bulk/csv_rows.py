@@ -11,7 +11,9 @@ from functools import lru_cache
 from itertools import count
 from typing import NamedTuple, TextIO
 
-from coupon.domain.codes import InvalidCode, parse
+from coupon.domain.codes import parse
+from coupon.domain.errors import InvalidCode
+from coupon.domain.errors import UnusableFile as UnusableFile
 from coupon.domain.model import Day
 
 COLUMNS = 3
@@ -36,10 +38,6 @@ class BadRow(NamedTuple):
     line: int
     text: str
     reason: str
-
-
-class UnusableFile(Exception):
-    """Not a file of rows at all."""
 
 
 class _Bad(ValueError):

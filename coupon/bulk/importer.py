@@ -16,14 +16,13 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple, Self, TextIO
 
-from coupon.acceptance.creation_limits import TooManyCreations
 from coupon.acceptance.creations import ImportChunk
 from coupon.acceptance.service import CommandService
 from coupon.applying.safe_reads import read
 from coupon.bulk.csv_rows import BadRow, Row, rows
 from coupon.bulk.duplicates import Duplicate, DuplicateFinder
+from coupon.domain.errors import BackendUnavailable, TooManyCreations
 from coupon.domain.model import CHUNK, IMPORT, WHOLE, Day
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store, fault
 from coupon.runtime.retry import retry_for
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from coupon.applying import dead_letters
 from coupon.applying.batch import Place, Task, task
+from coupon.domain.errors import BackendRejected
 from coupon.domain.model import Kind
 from coupon.domain.topics import CREATION, DEAD_LETTERS, GROUP, LAYOUTS, REJECTIONS, is_ordered
-from coupon.ports.backend import BackendRejected
 from coupon.ports.queue import Delivery, Position, Queue
 from coupon.runtime.retry import Retrying, at_once
 

@@ -2,7 +2,8 @@
 
 from coupon.applying.batch import task
 from coupon.bulk.queue_history import Recorded
-from coupon.domain.serialization import INSTANT_MAX, Malformed, decode_loser, load
+from coupon.domain.errors import Malformed
+from coupon.domain.serialization import INSTANT_MAX, decode_loser, load
 from coupon.domain.topics import DEAD_LETTERS, REJECTIONS
 from coupon.ports.queue import Delivery, Position, Queue
 

@@ -10,10 +10,8 @@ from importlib import import_module
 
 import click
 
-from coupon.bulk.csv_rows import UnusableFile
 from coupon.cli.output import say
-from coupon.ports.backend import BackendRejected, BackendUnavailable
-from coupon.ports.url import ConfigurationError
+from coupon.domain.errors import BackendRejected, BackendUnavailable, ConfigurationError, UnusableFile
 
 DONE, IN_PART, UNUSABLE, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
 

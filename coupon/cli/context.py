@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coupon.ports.url import ConfigurationError
+from coupon.domain.errors import ConfigurationError
 from coupon.runtime import logs
 from coupon.runtime.gc_tuning import tune_gc
 from coupon.runtime.settings import Settings, load

@@ -15,8 +15,8 @@ from coupon.bulk.importer import Counts, Importer, RejectedRows, checked_rows, f
 from coupon.cli.context import session
 from coupon.cli.output import json_option, progress, result, say, waiting_for
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.topics import GROUP, command_topics
-from coupon.ports.backend import BackendUnavailable
 from coupon.runtime.heartbeat import worked_lately
 from coupon.runtime.retry import retry_for
 from coupon.runtime.settings import Settings

@@ -5,8 +5,8 @@ import click
 from coupon.cli.context import session
 from coupon.cli.output import json_option, result
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.topics import GROUP, OUTBOX, command_topics
-from coupon.ports.backend import BackendUnavailable
 from coupon.runtime.diagnostics import Symptom, missing, of_age, of_queue, of_store, of_workers, oldest_s
 from coupon.runtime.wiring import Backends
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.serialization import dump
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import fault
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

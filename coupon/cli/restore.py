@@ -15,9 +15,9 @@ from coupon.bulk.scan import pages
 from coupon.cli.context import session
 from coupon.cli.output import Unread, json_option, progress, result, say, waiting_for
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.serialization import instant
 from coupon.domain.topics import all_topics
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store
 from coupon.runtime.heartbeat import is_fresh
 from coupon.runtime.retry import Result, retry_for

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Literal, get_args
 
+from coupon.domain.errors import InvalidCode as InvalidCode
 from coupon.domain.model import KEY_LENGTH
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -18,10 +19,6 @@ SEAL_LENGTH = 8
 _TRIPLES = [a + b + c for a in ALPHABET for b in ALPHABET for c in ALPHABET]
 Purpose = Literal["sign", "cursor"]
 """What a signature is for."""
-
-
-class InvalidCode(ValueError):
-    """Not a coupon code; the message says what is wrong with it."""
 
 
 def parse(text: str) -> str:

@@ -7,6 +7,8 @@ Pure: no I/O and no clock. Instants are milliseconds since the epoch in UTC; day
 from enum import StrEnum
 from typing import NamedTuple, NewType
 
+from coupon.domain.errors import Refused as Refused
+
 Day = NewType("Day", str)
 
 CHUNK = 500
@@ -51,15 +53,6 @@ class Reason(StrEnum):
     RIVAL_WON = "RIVAL_WON"
     PREDECESSOR_LOST = "PREDECESSOR_LOST"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
-
-
-class Refused(Exception):
-    """A rule of the domain forbids the command; nothing was changed. ``coupon`` is the one that it was decided on,
-    where that is to be told."""
-
-    def __init__(self, reason: Reason, coupon: "Coupon | None" = None) -> None:
-        super().__init__(reason.value)
-        self.reason, self.coupon = reason, coupon
 
 
 class HistoryEntry(NamedTuple):

@@ -15,6 +15,8 @@ from typing import Annotated, Any, NamedTuple, NewType, TypedDict, TypeVar, cast
 import msgspec
 
 from coupon.domain.codes import LENGTH, is_code
+from coupon.domain.errors import Malformed as Malformed
+from coupon.domain.errors import OtherFormat as OtherFormat
 from coupon.domain.model import (
     CHUNK,
     HISTORY_MAX,
@@ -74,14 +76,6 @@ BOUNDS = {
 Decoded = TypeVar("Decoded")
 Fence = tuple[tuple[str, int, int], ...]
 """(topic, partition, offset of the next message) of some partitions: the queue's end at some moment."""
-
-
-class Malformed(ValueError):
-    """Not a message of ours, or not of this version; the message says what is wrong."""
-
-
-class OtherFormat(Malformed):
-    """A message of a known kind that lacks a field: an earlier version's, or a later one's. It is no bad data."""
 
 
 Instant = NewType("Instant", str)

@@ -1,27 +1,14 @@
-"""What the four roles share: how a backend is opened, asked and closed, and the two ways in which it fails.
-
-BackendError
-├── BackendUnavailable   no (clear) answer: retrying may help; what was asked may have happened or not
-└── BackendRejected      refused for what it is: too large, malformed, of no topic; retrying never helps
+"""What the four roles share: how a backend is opened, asked and closed. It fails in two ways, BackendUnavailable and
+BackendRejected (``coupon/domain/errors.py``).
 """
 
 from abc import ABC, abstractmethod
 from typing import Self
 
+from coupon.domain.errors import BackendError as BackendError
+from coupon.domain.errors import BackendRejected as BackendRejected
+from coupon.domain.errors import BackendUnavailable as BackendUnavailable
 from coupon.ports.url import Url
-
-
-class BackendError(Exception):
-    """A backend did not do what it was asked. The driver's own error is the ``__cause__``."""
-
-
-class BackendUnavailable(BackendError):
-    """No (clear) answer. Retrying may help; what was asked may have happened or not."""
-
-
-class BackendRejected(BackendError):
-    """Refused for what it is. Retrying never helps; nothing was changed. What an operator can mend while commands wait
-    (a missing table, wrong credentials) is BackendUnavailable."""
 
 
 class Backend(ABC):

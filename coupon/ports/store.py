@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from coupon.domain.errors import BackendRejected
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import encode_coupon
-from coupon.ports.backend import Backend, BackendRejected
+from coupon.ports.backend import Backend
 
 NONE: Mapping[str, str] = MappingProxyType({})
 GROUP_MAX = 100

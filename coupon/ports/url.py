@@ -4,9 +4,7 @@ import re
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-
-class ConfigurationError(Exception):
-    """The configuration cannot work: the message names the setting, the value and what is accepted."""
+from coupon.domain.errors import ConfigurationError as ConfigurationError
 
 
 class Url:

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from coupon.domain.codes import SEAL_LENGTH, CodeDeriver
+from coupon.domain.errors import BackendError, Malformed
+from coupon.domain.errors import CacheAway as CacheAway
 from coupon.domain.model import Coupon
-from coupon.domain.serialization import Fence, Malformed, decode_coupon, decode_fence, dump, encode_coupon
-from coupon.ports.backend import BackendError
+from coupon.domain.serialization import Fence, decode_coupon, decode_fence, dump, encode_coupon
 from coupon.ports.cache import Added, Cache, Cached
 
 Answer = TypeVar("Answer")
@@ -34,10 +35,6 @@ class Claim(NamedTuple):
 
 CacheEntry = Confirmed | Provisional | Claim
 UNFENCED = Claim(None)
-
-
-class CacheAway(Exception):
-    """The cache does not answer, or has no room: nothing can be reserved."""
 
 
 class CacheOrAway:

@@ -2,12 +2,9 @@
 for its time-out once more."""
 
 from coupon.domain.clock import Clock
+from coupon.domain.errors import Away as Away
 
 PAUSE_MS, PAUSE_MAX_MS = 500, 10_000
-
-
-class Away(Exception):
-    """What is owed to a backend could not be done: it stays in the queue, and is delivered again later."""
 
 
 class CircuitBreaker:

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from coupon.domain.clock import Clock, now_ms
 from coupon.domain.codes import LENGTH, CodeDeriver
+from coupon.domain.errors import BackendError, BackendRejected
 from coupon.domain.model import CreateCoupons, Day, create
 from coupon.domain.topics import GROUP, LAYOUTS, OUTBOX, all_topics, command_topics
-from coupon.ports.backend import BackendError, BackendRejected
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Position, Queue
 from coupon.ports.store import Store

@@ -14,7 +14,7 @@ import structlog
 
 from coupon.domain.clock import Clock
 from coupon.domain.codes import CodeDeriver
-from coupon.ports.backend import BackendError
+from coupon.domain.errors import BackendError
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Position
 from coupon.runtime.worker_registry import (

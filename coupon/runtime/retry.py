@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 
 PAUSE_S = 0.5
 AWAY_MAX_S = 30

@@ -19,7 +19,8 @@ from dotenv import dotenv_values
 from msgspec import Meta
 from msgspec.inspect import IntType, LiteralType, Metadata, StrType, type_info
 
-from coupon.ports.url import ConfigurationError, Url
+from coupon.domain.errors import ConfigurationError
+from coupon.ports.url import Url
 
 PREFIX = "COUPON_"
 DEFAULT_CONF = "conf/embedded.env"

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar, cast
 
+from coupon.domain.errors import ConfigurationError
 from coupon.ports.backend import Backend
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Queue
 from coupon.ports.search import Search
 from coupon.ports.store import Store
-from coupon.ports.url import ConfigurationError, Url
+from coupon.ports.url import Url
 from coupon.runtime.settings import Settings
 
 BUILT_IN = {

@@ -16,7 +16,8 @@ from typing import Annotated
 import msgspec
 
 from coupon.domain.codes import CodeDeriver
-from coupon.domain.serialization import Malformed, dump
+from coupon.domain.errors import Malformed
+from coupon.domain.serialization import dump
 from coupon.ports.cache import Cache, Cached
 from coupon.ports.queue import Position
 from coupon.runtime.cache_entries import opened, sealed

@@ -14,6 +14,7 @@ from coupon.applying.outbox import enqueue
 from coupon.applying.safe_reads import read
 from coupon.domain.clock import Clock
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import CacheFailed as CacheFailed
 from coupon.domain.lineage import extends
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import Malformed
@@ -27,10 +28,6 @@ from coupon.runtime.circuit_breaker import Away, CircuitBreaker
 
 ATTEMPTS = 20
 log = structlog.get_logger("coupon.invalidation")
-
-
-class CacheFailed(Exception):
-    """The cache did not do what it was asked."""
 
 
 class CacheInvalidator:

@@ -1,6 +1,7 @@
 import pytest
 
-from coupon.ports.url import ConfigurationError, Url
+from coupon.domain.errors import ConfigurationError
+from coupon.ports.url import Url
 from coupon.runtime import settings
 
 GIVEN = {

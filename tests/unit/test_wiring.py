@@ -3,11 +3,11 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from coupon.domain.errors import ConfigurationError
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Queue
 from coupon.ports.search import Search
 from coupon.ports.store import Store
-from coupon.ports.url import ConfigurationError
 from coupon.runtime import wiring
 from coupon.runtime.settings import load
 

@@ -1,0 +1,114 @@
+"""Every error of ours that crosses a module: who raises it, and what it means.
+
+| raised by  | error                     | meaning                                                                   |
+| ---------- | ------------------------- | ------------------------------------------------------------------------- |
+| backends   | BackendError              | a backend did not do what it was asked                                    |
+|            | ├── BackendUnavailable    | no (clear) answer: retrying may help, and it may have happened            |
+|            | └── BackendRejected       | refused for what it is: retrying never helps                              |
+| runtime    | ConfigurationError        | the configuration cannot work: the start ends                             |
+|            | CacheAway                 | the cache does not answer: the way without a cache is taken               |
+|            | Away                      | search or the cache is left alone: its work stays in the queue            |
+| domain     | Refused                   | a rule forbids the command                                                |
+|            | ValueError                |                                                                           |
+|            | ├── InvalidCode           | the text is no coupon code                                                |
+|            | └── Malformed             | the bytes are no message, entry or row of ours                            |
+|            |     └── OtherFormat       | another version's message: it is no bad data                              |
+| acceptance | CouponBusy                | another command on the coupon is being accepted: try again                |
+|            | IdempotencyKeyReused      | the key belongs to another request                                        |
+|            | TooManyCreations          | too many coupons wait to be created                                       |
+|            | UnknownAddress            | the service never gave this address of an operation                       |
+|            | OutcomeExpired            | the coupon no longer remembers the operation                              |
+|            | InvalidCursor             | the list never gave this cursor                                           |
+| worker     | DeploymentError           | the processes do not fit together: the worker stops                       |
+|            | CacheFailed               | the cache did not do what the worker asked                                |
+| bulk       | UnusableFile              | the file of an import is no file of rows                                  |
+
+``coupon.web.problems.Problem`` is not among them: it is an answer of HTTP, made of one of these.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coupon.domain.model import Coupon, Reason
+
+
+class BackendError(Exception):
+    """A backend did not do what it was asked. The driver's own error is the ``__cause__``."""
+
+
+class BackendUnavailable(BackendError):
+    """No (clear) answer. Retrying may help; what was asked may have happened or not."""
+
+
+class BackendRejected(BackendError):
+    """Refused for what it is. Retrying never helps; nothing was changed. What an operator can mend while commands wait
+    (a missing table, wrong credentials) is BackendUnavailable."""
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot work: the message names the setting, the value and what is accepted."""
+
+
+class CacheAway(Exception):
+    """The cache does not answer, or has no room: nothing can be reserved."""
+
+
+class Away(Exception):
+    """Work for search or the cache could not be done: it stays in the outbox, and is delivered again later."""
+
+
+class Refused(Exception):
+    """A rule of the domain forbids the command; nothing was changed. ``coupon`` is the one that it was decided on,
+    where that is to be told."""
+
+    def __init__(self, reason: "Reason", coupon: "Coupon | None" = None) -> None:
+        super().__init__(reason.value)
+        self.reason, self.coupon = reason, coupon
+
+
+class InvalidCode(ValueError):
+    """Not a coupon code; the message says what is wrong with it."""
+
+
+class Malformed(ValueError):
+    """Not a message of ours, or not of this version; the message says what is wrong."""
+
+
+class OtherFormat(Malformed):
+    """A message of a known kind that lacks a field: an earlier version's, or a later one's. It is no bad data."""
+
+
+class CouponBusy(Exception):
+    """Another command on this coupon is being accepted just now, or the workers have to catch up: try again."""
+
+
+class IdempotencyKeyReused(Exception):
+    """The key was used before, for another request."""
+
+
+class TooManyCreations(Exception):
+    """The message says how much is outstanding, and whose."""
+
+
+class UnknownAddress(Exception):
+    """Not an address that this service has given."""
+
+
+class OutcomeExpired(Exception):
+    """The coupon has seen so many commands since that it no longer remembers this one: it was settled long ago."""
+
+
+class InvalidCursor(Exception):
+    """Not a cursor that this list gave."""
+
+
+class DeploymentError(Exception):
+    """The processes do not fit together, and going on would do harm: the worker stops and says why."""
+
+
+class CacheFailed(Exception):
+    """The cache did not do what it was asked."""
+
+
+class UnusableFile(Exception):
+    """Not a file of rows at all."""
