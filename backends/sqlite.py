@@ -2,7 +2,7 @@
 
 Every write transaction, and the checkpoint that it may bring, is taken under one ``flock``: SQLite before 3.51.3
 can corrupt a WAL file when several connections write or checkpoint at once, and waiting for a lock of the kernel is
-fairer than SQLite's own busy handler. Local disks only: neither WAL nor ``flock`` works over a network.
+fairer than SQLite's own busy handler. Local disks only: neither WAL nor ``flock`` works over a network (decision 6).
 """
 
 import fcntl

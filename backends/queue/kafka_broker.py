@@ -2,7 +2,7 @@
 
 It stands on the driver's connections and not on the driver's producer, of which each message of a web process, alone in
 its partition, costs a batch with all that belongs to it, and a switch of threads there and back
-(docs/decisions/0009-group-commit-to-kafka.md). Nothing is sent again behind the caller's back, so there are no
+(decision 9). Nothing is sent again behind the caller's back, so there are no
 duplicates to be kept out, and what the caller was told is unavailable is not sent later.
 """
 

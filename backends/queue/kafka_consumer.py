@@ -1,4 +1,4 @@
-"""One member of a Kafka consumer group."""
+"""One member of a Kafka consumer group (decision 7)."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence

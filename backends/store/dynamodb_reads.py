@@ -2,7 +2,7 @@
 
 A request costs the same CPU for one coupon as for sixteen, and each thread of a web process asks for a coupon that the
 cache does not know. What is not to be had together, at once, each asks for alone: nobody suffers for another's coupon
-that is throttled, refused or unreadable, nor for a request that got lost.
+that is throttled, refused or unreadable, nor for a request that got lost (decision 10).
 """
 
 import os

@@ -5,7 +5,7 @@ over all: more of them only while it finds some. So a look ends with a marker th
 certainly not complete, or with none left, and then it certainly is.
 
 What is told as created is certain, and may lag behind what is. It never goes back while the cache is there, in which
-the web processes tell each other the most that any has told.
+the web processes tell each other the most that any has told (decision 19).
 """
 
 import threading

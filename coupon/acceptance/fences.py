@@ -1,7 +1,7 @@
 """What the workers have yet to apply, as the queue tells: a fence is the queue's end at some moment.
 
 It is passed when the workers have committed that far. Then all that was accepted before that moment is in the store,
-and a coupon that is read there is not behind what its callers were told.
+and a coupon that is read there is not behind what its callers were told (decision 16).
 """
 
 import threading

@@ -2,7 +2,7 @@
 
 An operation is derived from the caller, the key and the request's words, so another request with the key is another
 operation, whatever is lost. Here the cache binds the key for some hours, so that the second request is refused at once;
-later the coupon's history knows it.
+later the coupon's history knows it (decision 18).
 """
 
 import re

@@ -1,7 +1,7 @@
 """The id of an accepted operation, and what became of it: accepted, applied or rejected, from the store alone.
 
 An id carries all that is needed to answer: the attempt's number and coupon, or a creation's amount. It is signed, so
-that nobody gets an answer for an operation that was never accepted. Clients see this id everywhere.
+that nobody gets an answer for an operation that was never accepted. Clients see this id everywhere (decision 2).
 """
 
 import hmac

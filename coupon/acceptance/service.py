@@ -1,4 +1,5 @@
-"""Accepting a command: validate → reserve → publish → confirm. The web side; it makes the protocol fast."""
+"""Accepting a command: validate → reserve → publish → confirm. The web side; it makes the protocol fast
+(decision 4)."""
 
 import time
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Finds the rows of a file whose code came before, exactly and in flat memory, whatever the size of the file.
 
-The codes are dealt out to temporary files by their hash, so that all occurrences of a code are in the same one, and
-each of these is small enough to be looked through in memory. The files have no name: nothing is left of them, even
-after ``kill -9``. They take about 25 bytes a row in the folder that ``TMPDIR`` names.
+Each code goes to one of many temporary files, chosen by its hash, so all occurrences of a code are in the same file.
+Each file is small enough to be searched in memory. The files have no name: nothing is left of them, even after
+``kill -9``. They take about 25 bytes a row in the folder that ``TMPDIR`` names.
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,10 @@
-"""Importing coupons whose codes are given: rows are published as commands, a window of them at a time, and the worker's
-markers tell what became of them; a chunk of which the worker found some there already is read back. Where a look at
-some of a window finds one that is in the store, or nobody waits for the worker, all of it is compared before, and only
-what is missing is published.
+"""Importing coupons whose codes the file has.
 
-Flat memory: a window is all that is held. Nothing is remembered between runs: a second run finds in the store what the
+Rows are published as commands, a window at a time, and the worker's markers tell what became of them (decision 13).
+A chunk that was partly in the store already is read back row by row. Where a sample of the window is in the store, or
+nobody waits for the worker, the whole window is compared first, and only missing rows are published.
+
+Memory stays flat: only one window is held. Nothing is remembered between runs: a second run finds in the store what the
 first one did.
 """
 
@@ -34,10 +35,10 @@ SAMPLE = 100
 LOOKED_FOR = 500
 """Of the markers that have not arrived, as many are looked for at once, the first ones."""
 READ = 5_000
-"""Coupons that are read at once: of the others no more is held than is looked at."""
+"""Coupons that are read at once. Of each only the fields that an import compares are kept."""
 QUIET_LOOKS = 10
-"""After so many looks that found no other marker, what is to be read back of those that arrived is, so that it is told
-whatever becomes of the rest."""
+"""After so many looks without a new marker, the chunks that did arrive are read back. So their rows are reported even
+if the others never come."""
 
 
 FULL_PAUSE_S = 1.0
@@ -94,8 +95,8 @@ class Importer:
     """Takes rows, once each.
 
     ``reject`` is told each bad row. ``pause`` is called between two looks at the store, with the number of looks in a
-    row that found nothing new; without it, rows count as new once the queue has them. ``waiting_for`` a role gives whom
-    to tell that the backend of that role does not answer and is asked again.
+    row that found nothing new. Without it, rows count as new once the queue has them. ``waiting_for`` takes a role, and
+    returns a function that is called when the backend of that role does not answer.
     """
 
     def __init__(
@@ -166,8 +167,8 @@ class Importer:
     ) -> None:
         """Until the worker has applied them; count their rows.
 
-        A chunk is new as a whole when its marker says so. Others are read back: another import, or one that was
-        interrupted, may have brought some of their rows, with other days even, or the marker before the others came.
+        A chunk is new as a whole when its marker says so. Other chunks are read back. Another import, or an earlier run
+        of this one, may have brought some of their rows, even with other days.
         """
         unmarked, doubtful, quiet = chunks, list[list[Row]](), 0
         while unmarked or doubtful:

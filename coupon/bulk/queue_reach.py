@@ -13,8 +13,9 @@ READ_AT_ONCE = 100
 
 
 def backup_needed_from(queue: Queue, recorded: Recorded) -> int:
-    """Where the queue does not reach back to its beginning: the instant (ms) from which on a backup is young enough; 0
-    when nothing is left that would tell. Whatever was deleted was older than the oldest message that was kept."""
+    """The instant (ms) from which on a backup is young enough, where the queue has lost its beginning.
+
+    0 when no message is left. Whatever was deleted was older than the oldest message that was kept."""
     trimmed = [_oldest(queue, recorded, position) for position in recorded.trimmed()]
     known = [instant for instant in trimmed if instant is not None]
     if len(known) < len(trimmed):  # nothing is left of some: they were deleted before what is left of others

@@ -1,12 +1,12 @@
 """Making every coupon as it was, from the queue alone, on a store that is empty or older than the queue believes.
 
-One process does it, on what the queue has kept, while nobody else works; what the store has is recognised, so it may be
-stopped and run again.
+One process does it while no other works (decision 21). What the store has already is recognised, so a restore that was
+stopped may be run again.
 
 1. All creations, also those that no worker has applied: nothing depends on their order but rival imports.
-2. The changes that workers have committed, in the order in which they were accepted; attempts that are written down as
-   losers are left out. What was not committed is the workers' business, but for what a committed one was built on, and
-   for what is older than a loser of its coupon.
+2. The changes that workers have committed, in the order in which they were accepted. Attempts that are written down as
+   losers are left out. A change that was not committed is left to the workers. Two kinds are applied all the same:
+   what a committed change was built on, and what is older than a loser of its coupon.
 3. The losers, with their reasons.
 """
 
@@ -38,8 +38,8 @@ log = structlog.get_logger("coupon.restore")
 
 @dataclass
 class Counts:
-    """``coupons`` are those of the creations; ``recognised`` commands the store had settled already; ``left`` messages
-    that nothing could be made of: each is logged; ``waiting`` those changes that the workers have yet to commit."""
+    """``coupons`` are those of the creations, ``recognised`` the commands that the store had settled already. ``left``
+    are messages that could not be applied: each is logged. ``waiting`` are changes that no worker has committed."""
 
     messages: int = 0
     coupons: int = 0

@@ -1,7 +1,12 @@
 """The command ``coupon``. A file a command, imported when it is asked for, so that each starts fast.
 
-Exit status: 0 done; 1 done in part, or the answer is no; 2 what was given cannot work (arguments, configuration, a
-file); 3 a backend is unavailable, trying again may help; 130 stopped with Ctrl-C.
+| exit status | meaning                                                        |
+| ----------- | -------------------------------------------------------------- |
+| 0           | done                                                           |
+| 1           | done in part, or the answer is no, or something is wrong       |
+| 2           | what was given cannot work: arguments, configuration, a file   |
+| 3           | a backend is unavailable: trying again may help                |
+| 130         | stopped with Ctrl-C                                            |
 """
 
 import sys
@@ -13,7 +18,7 @@ import click
 from coupon.cli.output import say
 from coupon.domain.errors import BackendRejected, BackendUnavailable, ConfigurationError, UnusableFile
 
-DONE, IN_PART, UNUSABLE, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, PARTIAL, USAGE_ERROR, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class CommandPerFile(click.Group):
@@ -63,9 +68,9 @@ def run(arguments: Sequence[str]) -> int:
     except BackendUnavailable as error:
         return _failed(str(error), UNAVAILABLE)
     except (ConfigurationError, BackendRejected, UnusableFile) as error:
-        return _failed(str(error), UNUSABLE)
+        return _failed(str(error), USAGE_ERROR)
     except OSError as error:
-        return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error), UNUSABLE)
+        return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error), USAGE_ERROR)
 
 
 def _failed(sentence: str, status: int) -> int:

@@ -31,7 +31,7 @@ def command() -> None:
 def list_(as_json: bool) -> int:
     """All letters: id, when, and why. With --json one object a line.
 
-    Messages that are no letters are told of, and passed over; the exit status is 1 then.
+    Messages that are no dead letters are named and left out. The exit status is 1 then.
     """
     count, left_out = 0, LeftOut()
     with session() as (_, backends):
@@ -59,8 +59,8 @@ def show(letter_id: str, as_json: bool) -> None:
 def replay_(ids: tuple[str, ...], every: bool, as_json: bool) -> int:
     """Publish letters again where they came from.
 
-    A letter of a topic that no worker reads, or that was kept in part, is told of and left out; the exit status is 1
-    then.
+    A letter of a topic that no worker reads, or of which only a part was kept, is named and left out. The exit status
+    is 1 then.
     """
     if bool(ids) == every:
         raise click.UsageError("give the ids of letters, or --all")

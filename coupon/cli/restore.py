@@ -48,9 +48,11 @@ class Instant(click.ParamType[int]):
 @click.option("--force", is_flag=True, help="Though a worker gave a sign of life lately.")
 @json_option
 def command(backup_from: int | None, force: bool, as_json: bool) -> int:
-    """Make every coupon as it was, from the queue alone, in a store that is empty or was restored from a backup; then
-    build the search index anew. Stop the web side and all workers before. What the store has is recognised: when it was
-    stopped, run it again. Exit status 1 when something was left over, which is told."""
+    """Make every coupon as it was, from the queue alone; then build the search index again.
+
+    The store is empty, or was restored from a backup. Stop the web side and all workers before. What the store has is
+    recognised: when this command was stopped, run it again. The exit status is 1 when messages were left over.
+    """
     with session() as (settings, backends):
         if not force and _a_worker_lives(settings, backends):
             raise click.ClickException(

@@ -2,7 +2,7 @@
 small messages, and nobody ever holds a million codes.
 
 A chunk's last code is its marker: the worker writes it after all others of the chunk, so a stored marker means
-that the chunk is complete. That is how the progress of a creation is known from the store alone.
+that the chunk is complete. That is how the progress of a creation is known from the store alone (decision 3).
 """
 
 from collections.abc import Iterator

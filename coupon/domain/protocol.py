@@ -17,7 +17,7 @@
 A number is settled when it is not beyond the coupon's ``settled``. So an outcome never changes, however many commands
 and rejections there were since; the recorded rejections tell the reasons of the newest ones.
 
-Pure, as ``model.transition`` is.
+Pure, as ``model.transition`` is (decisions 5 and 17).
 """
 
 from enum import Enum, auto

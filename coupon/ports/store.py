@@ -1,4 +1,4 @@
-"""The store: the truth. Coupons by their code, and records of other kinds by kind and key."""
+"""The store: the truth. Coupons by their code, and records of other kinds by kind and key (decisions 1 and 22)."""
 
 import re
 from abc import abstractmethod

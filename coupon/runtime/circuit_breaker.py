@@ -1,5 +1,7 @@
-"""A backend that failed is left alone for a while, longer each time, until what had failed works again: nobody waits
-for its time-out once more."""
+"""A backend that failed is left alone for a while, longer each time, until what had failed works again.
+
+So a caller does not wait for its time-out once more.
+"""
 
 from coupon.domain.clock import Clock
 from coupon.domain.errors import Away as Away

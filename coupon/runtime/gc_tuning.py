@@ -1,16 +1,15 @@
-"""Python's garbage collector, told what our processes are like: they load much that stays, and there is hardly a cycle
-in what they make afterwards."""
+"""Sets Python's garbage collector for our processes: they load much that stays, and make hardly a cycle afterwards."""
 
 import gc
 
 MANY = 10_000
-"""So many new objects before it looks through them. There is little to find: of a worker that had applied 50,000
-commands 8,000 objects were garbage."""
+"""New objects before a collection. There is little to find: in a worker that had applied 50,000 commands 8,000 objects
+were garbage."""
 
 
 def tune_gc() -> None:
-    """When a process has loaded what it needs: the collector never goes through that again, while every thread waits,
-    and looks at the rest more seldom."""
+    """Call it when a process has loaded what it needs. The collector leaves that alone from then on, and collects the
+    rest more seldom: every thread waits for a collection."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(MANY, 10, 10)

@@ -1,8 +1,8 @@
 """What ``make run`` starts: the web side and the workers, together on one machine, until Ctrl-C.
 
 A worker that ended is started again after a second; when the web side ends, everything ends. Each child leads a process
-group of its own, so that a Ctrl-C reaches this process alone, which stops the children in order and leaves none behind.
-At scale, systemd or Kubernetes does this job.
+group of its own, so a Ctrl-C reaches this process alone. It stops the children, and leaves none behind. At scale,
+systemd or Kubernetes does this job.
 """
 
 import ctypes

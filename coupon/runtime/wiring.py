@@ -1,7 +1,7 @@
 """The composition root: the one place where URLs become backends.
 
-A scheme is looked up in ``BUILT_IN``, then among the entry points of the group ``coupon.<role>``, so a third party's
-backend is chosen by its URL alone. Nothing is imported before it is chosen, nothing is opened before it is used.
+A scheme is looked up in ``BUILT_IN``, then among the entry points of the group ``coupon.<role>``. So the URL alone
+chooses a third party's backend. Nothing is imported before it is chosen, nothing is opened before it is used.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Which workers live, and what they say of themselves: an entry of the cache each, and one that lists them.
 
-Sealed, as all in the cache, and a hint: who is not there may live all the same, while the cache is away or was emptied
-just now, or has another secret.
+The entries are sealed, as all in the cache, and a hint. A worker without one may live all the same: the cache is
+unavailable, was emptied just now, or the worker has another secret.
 """
 
 import itertools
@@ -33,8 +33,8 @@ _Word = Annotated[str, msgspec.Meta(max_length=300)]
 
 
 class Sign(msgspec.Struct, kw_only=True):
-    """A worker's state, ``at`` some second. By ``topic/partition``, ``left_alone`` tells why it is not applied, and
-    ``delivered`` up to which offset all of it was: nothing of that is left but commands that wait."""
+    """A worker's state, ``at`` some second. ``left_alone`` tells by ``topic/partition`` why it is not applied.
+    ``delivered`` is the offset up to which all of a partition was delivered: only waiting commands are left of that."""
 
     host: _Word
     pid: int

@@ -1,7 +1,8 @@
 """What a worker has done in the store, and has yet to tell search and the queue.
 
 Each takes as long as the store takes for a few commands, so several batches are told at once: when nothing more comes,
-and after a quarter of a second at the latest. What was not told is delivered again after a crash, and recognised.
+and after a quarter of a second at the latest. What was not told is delivered again after a crash, and recognised
+(decision 11).
 """
 
 from collections.abc import Collection, Mapping, Sequence

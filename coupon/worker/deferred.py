@@ -2,7 +2,7 @@
 
 All that wait for one coupon are settled together, in the order of their numbers, or, where one topic keeps the order,
 in that. The store is asked about a coupon at once when something is delivered for it, soon after it got on, and
-then ever more rarely.
+then ever more rarely (decision 15).
 """
 
 import random

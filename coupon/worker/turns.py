@@ -3,7 +3,7 @@
 Creations have a topic of their own. What is delivered of it is held back, its partitions are paused, and a small part
 of it is applied after each look for commands. Its partitions hold nothing else and are gone through in their order,
 so what was done of them is committed as always; what is held back when the worker stops, dies or loses a partition is
-delivered again, to it or to another.
+delivered again, to it or to another (decision 14).
 """
 
 from collections import deque
