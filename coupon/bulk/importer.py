@@ -2,7 +2,7 @@
 
 Rows are published as commands, a window at a time, and the worker's markers tell what became of them (decision 13).
 A chunk that was partly in the store already is read back row by row. Where a sample of the window is in the store, or
-nobody waits for the worker, the whole window is compared first, and only missing rows are published.
+nobody waits for the worker, the whole window is compared first. Then only missing rows are published.
 
 Memory stays flat: only one window is held. Nothing is remembered between runs: a second run finds in the store what the
 first one did.
