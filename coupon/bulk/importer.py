@@ -94,7 +94,7 @@ def checked_rows(file: TextIO, duplicates: Iterator[Duplicate]) -> Iterator[Row 
 class Importer:
     """Takes rows, once each.
 
-    ``reject`` is told each bad row. ``pause`` is called between two looks at the store, with the number of looks in a
+    ``reject`` gets each bad row. ``pause`` is called between two looks at the store, with the number of looks in a
     row that found nothing new. Without it, rows count as new once the queue has them. ``waiting_for`` takes a role, and
     returns a function that is called when the backend of that role does not answer.
     """
@@ -111,9 +111,9 @@ class Importer:
         self._tell_bad, self._pause, self._waiting_for = reject, pause, waiting_for
         self.counts = Counts()
 
-    def run(self, given: Iterable[Row | BadRow], on_progress: Callable[[Counts], None]) -> Counts:
+    def run(self, file_rows: Iterable[Row | BadRow], on_progress: Callable[[Counts], None]) -> Counts:
         """Import all rows; raises BackendUnavailable, and then some were imported, which the next run finds done."""
-        remaining = iter(given)
+        remaining = iter(file_rows)
         while window := list(islice(remaining, WINDOW)):
             chunks = _chunks(self._missing(window))
             operation = self._publish(chunks)
@@ -143,19 +143,19 @@ class Importer:
         """Returns the operation that creates them. The queue is waited for when it is away; what it took although it
         failed, it has once more with each try, which changes nothing. So are the workers, when too much is queued."""
         operation = self._service.mint.operation(IMPORT, None)
-        given = [
+        import_chunks = [
             ImportChunk(tuple(row.code for row in chunk), chunk[0].valid_from, chunk[0].expire_at) for chunk in chunks
         ]
-        publish = partial(self._service.import_chunks, operation, given, IMPORT)
-        told = False
+        publish = partial(self._service.import_chunks, operation, import_chunks, IMPORT)
+        reported = False
         while True:
             try:
                 retry_for(publish, self._waiting_for("queue"))
                 return operation
             except TooManyCreations as error:
-                if not told:
+                if not reported:
                     self._waiting_for("workers")(BackendUnavailable(str(error)))
-                told = True
+                reported = True
                 time.sleep(FULL_PAUSE_S)
 
     def _wait_for(

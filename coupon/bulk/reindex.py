@@ -1,4 +1,4 @@
-"""Building the search index anew from the store, while the service runs."""
+"""Rebuilding the search index from the store, while the service runs."""
 
 from collections.abc import Callable, Iterable
 

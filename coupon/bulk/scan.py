@@ -8,15 +8,18 @@ from coupon.ports.store import Store, Unreadable
 PAGE = 1_000
 
 
-def pages(store: Store, tell: Callable[[Mapping[str, str]], None] | None = None) -> Iterator[list[Coupon]]:
-    """Every coupon that is there all the time, exactly once; in flat memory. ``tell`` is told what is stored and is no
-    coupon, by its code, with the reason; without it, that raises Unreadable."""
+def pages(store: Store, on_unreadable: Callable[[Mapping[str, str]], None] | None = None) -> Iterator[list[Coupon]]:
+    """Every coupon that is there all the time, exactly once, in flat memory.
+
+    ``on_unreadable`` gets what is stored and is no coupon, by its code, with the reason. Without it, that raises
+    Unreadable.
+    """
     page = store.scan(PAGE)
     while True:
-        if page.unreadable and tell is None:
+        if page.unreadable and on_unreadable is None:
             raise Unreadable(page.unreadable, {})
-        if page.unreadable and tell is not None:
-            tell(page.unreadable)
+        if page.unreadable and on_unreadable is not None:
+            on_unreadable(page.unreadable)
         yield page.coupons
         if page.next is None:
             return

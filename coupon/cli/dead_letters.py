@@ -97,10 +97,10 @@ class LeftOut:
 
 
 def _find(queue: Queue, ids: Iterable[str]) -> list[DeadLetter]:
-    """The letters with these ids, all of them, or an error. What is no letter is nobody's concern here."""
-    wanted = set(ids)
-    found = [letter for letter in browse(queue, lambda *_: None) if letter.id in wanted]
-    missing = wanted - {letter.id for letter in found}
+    """The dead letters with these ids, all of them, or an error. Other messages are passed over."""
+    requested = set(ids)
+    found = [letter for letter in browse(queue, lambda *_: None) if letter.id in requested]
+    missing = requested - {letter.id for letter in found}
     if missing:
         raise click.ClickException(f"no dead letter has the id {', '.join(sorted(missing))}")
     return found

@@ -20,14 +20,14 @@ from coupon.cli.output import Unread, json_option, progress, say
 def command(file: str, as_json: bool) -> int:
     """Write all coupons to FILE, or to standard output: as CSV, or with --json as one JSON object a line.
 
-    Coupons that change meanwhile are written as they were before or after. What cannot be read is told by its code, and
-    all others are written; the exit status is 1 then.
+    Coupons that change meanwhile are written as they were before or after. What cannot be read is named by its code,
+    and all others are written. The exit status is 1 then.
     """
     unread = Unread()
     with session() as (_, backends), _opened(file) as out, progress("exporting", None) as exported:
         count = export(pages(backends.store, unread), (json_writer if as_json else csv_writer)(out), exported)
         out.flush()
-    say(f"{count:,} coupons exported{unread.told()}")
+    say(f"{count:,} coupons exported{unread.suffix()}")
     return 1 if unread.count else 0
 
 

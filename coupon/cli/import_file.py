@@ -46,7 +46,7 @@ def command(file: str, no_wait: bool, as_json: bool) -> int:
             CommandService(backends, settings),
             backends.store,
             lambda row: _reject(row, rejected, importer.counts),
-            None if no_wait else Patience(backends, settings),
+            None if no_wait else WorkerWait(backends, settings),
             waiting_for,
         )
         _run(importer, text)
@@ -74,7 +74,7 @@ def _reject(row: BadRow, rejected: RejectedRows, counts: Counts) -> None:
         say(f"line {row.line}: {row.reason}")
 
 
-class Patience:
+class WorkerWait:
     """What to do until the worker has caught up: sleep, and say so when there seems to be no worker. Ends the import
     when nothing is left to be waited for: what did not arrive was given up."""
 
@@ -82,7 +82,7 @@ class Patience:
         self._cache, self._mint, self._queue = backends.cache, CodeDeriver(settings.secret), backends.queue
         self._heartbeat_file, self._topics = settings.heartbeat_file, command_topics(settings.topics)
         self._quiet_since = time.monotonic()
-        self._told = self._drained = False
+        self._warned = self._drained = False
 
     def __call__(self, quiet: int) -> None:
         if quiet == 0:
@@ -96,11 +96,11 @@ class Patience:
             raise click.ClickException("the workers gave up some of the rows: coupon dead-letters list tells why")
         lag = partial(self._queue.lag, self._topics, GROUP)
         self._drained = retry_for(lag, waiting_for("queue")) == 0
-        if not self._told and not self._drained and not self._worker_is_alive():
+        if not self._warned and not self._drained and not self._worker_is_alive():
             say(
                 "waiting for a worker: none gives a sign of life (python worker.py starts one); what was read is queued"
             )
-            self._told = True
+            self._warned = True
 
     def _worker_is_alive(self) -> bool:
         try:

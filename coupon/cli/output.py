@@ -49,19 +49,19 @@ class Unread:
             say(in_line(fault(code, reason)))
         self.count += len(unreadable)
 
-    def told(self) -> str:
+    def suffix(self) -> str:
         """For the end of a sentence."""
         return f"; {self.count:,} cannot be read" if self.count else ""
 
 
 def waiting_for(role: str) -> Callable[[BackendUnavailable], None]:
-    """What to say when the backend of that role is away and waited for."""
+    """What to say when the backend of that role is unavailable and waited for."""
     return lambda error: say(f"waiting for the {role}: {error}")
 
 
 @contextmanager
 def progress(what: str, total: int | None, unit: str = "coupons") -> Iterator[Callable[[int], None]]:
-    """A bar, or a count where the total is not known; it is told how many are done."""
+    """A bar, or a count where the total is not known; it takes how many are done."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return

@@ -10,17 +10,17 @@ from coupon.cli.context import session
 from coupon.cli.output import Unread, json_option, progress, result
 
 
-@click.command("reindex", short_help="Build the search index anew.")
+@click.command("reindex", short_help="Rebuild the search index.")
 @json_option
 def command(as_json: bool) -> int:
-    """Build the search index anew from the store. The service may run meanwhile, and answers from the present index.
+    """Rebuild the search index from the store. The service may run meanwhile, and answers from the present index.
 
-    What cannot be read is told by its code, and all others are indexed; the exit status is 1 then.
+    What cannot be read is named by its code, and all others are indexed; the exit status is 1 then.
     """
     started, unread = time.monotonic(), Unread()
     with session() as (_, backends), progress("indexing", None) as indexed:
         count = reindex(pages(backends.store, unread), backends.search, indexed)
     seconds = time.monotonic() - started
     document = {"indexed": count, "unreadable": unread.count, "seconds": round(seconds, 3)}
-    result(as_json, document, f"{count:,} coupons indexed in {seconds:.1f} s{unread.told()}")
+    result(as_json, document, f"{count:,} coupons indexed in {seconds:.1f} s{unread.suffix()}")
     return 1 if unread.count else 0

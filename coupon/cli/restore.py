@@ -59,16 +59,18 @@ def command(backup_from: int | None, force: bool, as_json: bool) -> int:
                 f"a worker gave a sign of life in the last {STALE_S} s: stop the web side and all workers, and wait for"
                 " as long; or --force"
             )
-        recorded = Recorded(backends.queue, all_topics(settings.topics), _patiently)
+        recorded = Recorded(backends.queue, all_topics(settings.topics), _with_retries)
         _check_reach(backends, recorded, backup_from)
         started = time.monotonic()
-        with progress("restoring", len(recorded), "messages") as told:
-            restore = Restore(backends.queue, backends.store, CodeDeriver(settings.secret), recorded, told, _patiently)
+        with progress("restoring", len(recorded), "messages") as on_progress:
+            restore = Restore(
+                backends.queue, backends.store, CodeDeriver(settings.secret), recorded, on_progress, _with_retries
+            )
             counts = restore.run()
         seconds = time.monotonic() - started
         unread = Unread()
-        with progress("indexing", None) as told:
-            indexed = reindex(pages(backends.store, unread), backends.search, told)
+        with progress("indexing", None) as on_progress:
+            indexed = reindex(pages(backends.store, unread), backends.search, on_progress)
     _report(as_json, counts, indexed, seconds, unread)
     return 1 if counts.left or unread.count else 0
 
@@ -113,12 +115,12 @@ def _report(as_json: bool, counts: Counts, indexed: int, seconds: float, unread:
         f"{counts.applied:,} commands applied, {counts.rejected:,} rejected, {counts.recognised:,} recognised, on the"
         f" {counts.coupons:,} coupons of all creations; {counts.waiting:,} changes are left to the workers;\n"
         f"{counts.messages:,} messages in {seconds:.1f} s, {rate:,} a second; {indexed:,} coupons indexed"
-        f"{unread.told()}"
+        f"{unread.suffix()}"
     )
     result(as_json, document, sentence)
     if counts.left:
         say(f"{counts.left:,} messages were left over: they are logged above")
 
 
-def _patiently(step: Callable[[], Result], /) -> Result:
+def _with_retries(step: Callable[[], Result], /) -> Result:
     return retry_for(step, waiting_for("backend"))

@@ -65,8 +65,8 @@ class Url:
             if isinstance(value, int | float) and (value < 0 or (value == 0 and default != 0)):
                 raise ValueError(text)
         except (KeyError, ValueError) as error:
-            wanted = {bool: "true or false", int: "a whole number above 0", float: "a number above 0"}[type(default)]
-            raise ConfigurationError(f"{name}={text!r} in {self} is not {wanted}") from error
+            accepted = {bool: "true or false", int: "a whole number above 0", float: "a number above 0"}[type(default)]
+            raise ConfigurationError(f"{name}={text!r} in {self} is not {accepted}") from error
         return value
 
     def _address(self, host: str, default_port: int) -> tuple[str, int]:

@@ -40,8 +40,8 @@ def missing(queue: Queue, layout: str) -> set[str]:
 def of_queue(queue: Queue, layout: str) -> list[Symptom]:
     """Topics that are missing, and messages that wait where no worker of this layout reads. Raises
     BackendUnavailable."""
-    told = [Symptom(f"the topic {topic!r} is missing: run coupon init") for topic in sorted(missing(queue, layout))]
-    return told + [Symptom(sentence) for sentence in stranded(queue, layout)]
+    symptoms = [Symptom(f"the topic {topic!r} is missing: run coupon init") for topic in sorted(missing(queue, layout))]
+    return symptoms + [Symptom(sentence) for sentence in stranded(queue, layout)]
 
 
 def stranded(queue: Queue, layout: str) -> list[str]:
@@ -71,18 +71,18 @@ def of_store(store: Store) -> list[Symptom]:
 def of_workers(cache: Cache, mint: CodeDeriver, layout: str) -> list[Symptom]:
     """What the workers say of themselves, and topics that none of them reads. Raises BackendUnavailable."""
     signs = living(cache, mint)
-    told = [Symptom(f"no living worker reads the topic {topic!r}") for topic in unread(cache, mint, layout)]
+    symptoms = [Symptom(f"no living worker reads the topic {topic!r}") for topic in unread(cache, mint, layout)]
     for sign in signs.values():
-        told += [
-            Symptom(f"{place} is left alone by its worker", f"{reason} ({_name(sign)})")
-            for place, reason in sorted(sign.left_alone.items())
+        symptoms += [
+            Symptom(f"{partition} is left alone by its worker", f"{reason} ({_name(sign)})")
+            for partition, reason in sorted(sign.left_alone.items())
         ]
         if sign.failure:
-            told.append(Symptom("a worker cannot go on", f"{sign.failure} ({_name(sign)})"))
+            symptoms.append(Symptom("a worker cannot go on", f"{sign.failure} ({_name(sign)})"))
     versions = sorted({sign.version for sign in signs.values()})
     if len(versions) > 1:
-        told.append(Symptom(f"workers of several versions are alive: {', '.join(versions)}"))
-    return told
+        symptoms.append(Symptom(f"workers of several versions are alive: {', '.join(versions)}"))
+    return symptoms
 
 
 def unread(cache: Cache, mint: CodeDeriver, layout: str) -> list[str]:

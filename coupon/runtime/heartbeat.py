@@ -24,9 +24,9 @@ from coupon.runtime.worker_registry import (
     new_name,
     package_version,
     positions,
+    publish_sign,
     read_sign,
     show,
-    tell,
 )
 
 INTERVAL_MS = 2_000
@@ -34,7 +34,7 @@ log = structlog.get_logger("coupon.heartbeat")
 
 
 class Heartbeat:
-    """Beats at most every ``INTERVAL_MS``; a cache that is away is no reason to stop beating into the file."""
+    """Beats at most every ``INTERVAL_MS``; an unavailable cache is no reason to stop beating into the file."""
 
     def __init__(
         self, cache: Cache, mint: CodeDeriver, path: str, clock: Clock, timer: Clock, topics: Sequence[str]
@@ -79,7 +79,7 @@ class Heartbeat:
             log.error("heartbeat file not written", error=str(error))
         if self.works:
             try:
-                tell(self._cache, self._mint, self._name, sign)
+                publish_sign(self._cache, self._mint, self._name, sign)
             except BackendError as error:
                 log.warning("cache unavailable", error=str(error))
 
@@ -89,7 +89,7 @@ class Heartbeat:
             self.works, self._last = True, None
 
     def delivered_to_others(self) -> Mapping[Position, int]:
-        """How far the other workers say that they are; nothing while the cache is away."""
+        """How far the other workers say that they are; nothing while the cache is unavailable."""
         try:
             signs = living(self._cache, self._mint)
         except BackendError:

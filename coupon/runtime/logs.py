@@ -39,8 +39,8 @@ def configure(level: str, form: str) -> None:
 
 
 def _with_request_id(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    if (given := request_id.get()) is not None:
-        event["request_id"] = given
+    if (current := request_id.get()) is not None:
+        event["request_id"] = current
     return event
 
 

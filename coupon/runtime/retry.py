@@ -1,4 +1,4 @@
-"""Waiting for a backend that is away, where nobody is there who would rather know at once."""
+"""Retrying while a backend is unavailable, for callers who would rather wait than fail at once."""
 
 import time
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from typing import Protocol, TypeVar
 from coupon.domain.errors import BackendUnavailable
 
 PAUSE_S = 0.5
-AWAY_MAX_S = 30
-"""How long a backend is waited for that was there before."""
+UNAVAILABLE_MAX_S = 30
+"""How long to wait for a backend that answered before."""
 Result = TypeVar("Result")
 
 
@@ -19,25 +19,25 @@ class Retrying(Protocol):
 
 
 def at_once(step: Callable[[], Result], /) -> Result:
-    """Without any patience."""
+    """Without a retry."""
     return step()
 
 
-def retry_for(step: Callable[[], Result], tell: Callable[[BackendUnavailable], None]) -> Result:
-    """``until``, of a backend that was there before."""
-    return retry_until(time.monotonic() + AWAY_MAX_S, step, tell)
+def retry_for(step: Callable[[], Result], on_retry: Callable[[BackendUnavailable], None]) -> Result:
+    """``retry_until``, for a backend that answered before."""
+    return retry_until(time.monotonic() + UNAVAILABLE_MAX_S, step, on_retry)
 
 
-def retry_until(deadline: float, step: Callable[[], Result], tell: Callable[[BackendUnavailable], None]) -> Result:
-    """Try until it works or the deadline (of ``time.monotonic``) has passed; ``tell`` is told why, once."""
-    told = False
+def retry_until(deadline: float, step: Callable[[], Result], on_retry: Callable[[BackendUnavailable], None]) -> Result:
+    """Try until it works or the deadline (of ``time.monotonic``) has passed. ``on_retry`` gets the first error only."""
+    reported = False
     while True:
         try:
             return step()
         except BackendUnavailable as error:
             if time.monotonic() >= deadline:
                 raise
-            if not told:
-                tell(error)
-                told = True
+            if not reported:
+                on_retry(error)
+                reported = True
         time.sleep(PAUSE_S)

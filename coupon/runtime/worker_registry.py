@@ -27,7 +27,7 @@ LIST_S = 86_400
 STALE_S = 15
 """A worker that gave no sign for so long is expelled (or stuck)."""
 TRIES = 5
-"""How often a list is written anew that others are writing, before the next sign."""
+"""How often a list is written again that others are writing, before the next sign."""
 _NUMBERS = itertools.count(1)
 _Word = Annotated[str, msgspec.Meta(max_length=300)]
 
@@ -64,7 +64,7 @@ def new_name() -> str:
     return f"worker:{host}:{os.getpid()}:{next(_NUMBERS)}"
 
 
-def tell(cache: Cache, mint: CodeDeriver, name: str, sign: Sign) -> None:
+def publish_sign(cache: Cache, mint: CodeDeriver, name: str, sign: Sign) -> None:
     """Leave the sign for ``STALE_S``. Raises BackendUnavailable."""
     cache.put(name, sealed(mint, name, msgspec.json.encode(sign)), STALE_S)
     for _ in range(TRIES):
@@ -97,10 +97,10 @@ def show(position: Position) -> str:
     return f"{position.topic}/{position.partition}"
 
 
-def positions(told: Mapping[str, int]) -> dict[Position, int]:
+def positions(offsets: Mapping[str, int]) -> dict[Position, int]:
     """By position, what a sign tells by its name."""
     found = {}
-    for name, offset in told.items():
+    for name, offset in offsets.items():
         topic, _, partition = name.rpartition("/")
         if partition.isdecimal():
             found[Position(topic, int(partition))] = offset

@@ -23,9 +23,9 @@ from tests.e2e.deployment import ROOT, Deployment, embedded, eventually, rss_pea
 COUPON = str(Path(sys.executable).parent / "coupon")
 IMPATIENT = """
 from coupon import cli
-from coupon.runtime import retry as patience
+from coupon.runtime import retry
 from coupon.cli import import_file
-import_file.QUIET_S, patience.AWAY_MAX_S = 0.5, 0.5
+import_file.QUIET_S, retry.UNAVAILABLE_MAX_S = 0.5, 0.5
 cli.main()
 """
 """A ``coupon`` that looks for a worker when half a second was quiet, and not five; nor waits longer for who is away."""

@@ -17,8 +17,7 @@ from coupon.domain.model import CHUNK, Day, Kind
 from coupon.domain.serialization import decode_command
 from coupon.domain.topics import CREATION, all_topics
 from coupon.ports.backend import BackendUnavailable
-from coupon.runtime import retry as patience
-from coupon.runtime import settings
+from coupon.runtime import retry, settings
 from coupon.runtime.wiring import Backends, open_backends
 from coupon.worker.worker import Worker
 from tests.coupons import a_coupon
@@ -305,11 +304,11 @@ def test_an_import_that_was_stopped_is_completed_by_the_next(desk, monkeypatch):
 def test_a_store_that_is_away_for_a_moment_is_waited_for_and_for_long_ends_the_import(desk, monkeypatch):
     """As DynamoDB is when it throttles, or when others write more than it can take."""
     desk.backends = replace(desk.backends, store=(store := Faulty(desk.backends.store)))
-    monkeypatch.setattr(patience, "PAUSE_S", 0.001)
+    monkeypatch.setattr(retry, "PAUSE_S", 0.001)
     store.before["get_many"] = failures = [away() for _ in range(3)]
     assert desk.run(f"{code(1)}, {DAYS}") == Counts(new=1)
     assert (failures, desk.away) == ([], [("store", "injected")])
-    monkeypatch.setattr(patience, "AWAY_MAX_S", 0)
+    monkeypatch.setattr(retry, "UNAVAILABLE_MAX_S", 0)
     failures.append(away())
     with pytest.raises(BackendUnavailable):
         desk.run()
@@ -319,7 +318,7 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for_and_for_long_ends_the_i
 def test_a_queue_that_is_away_for_a_moment_is_waited_for_and_rows_are_counted_once(desk, monkeypatch, moment):
     queue = Faulty(desk.backends.queue)
     desk.service = CommandService(replace(desk.backends, queue=queue), desk.loaded)
-    monkeypatch.setattr(patience, "PAUSE_S", 0.001)
+    monkeypatch.setattr(retry, "PAUSE_S", 0.001)
     failures = [away() for _ in range(3)]
     getattr(queue, moment)["publish"] = failures
     lines = [f"{code(number)}, {DAYS}" for number in range(CHUNK + 2)]
@@ -332,16 +331,16 @@ def test_a_queue_that_is_away_for_a_moment_is_waited_for_and_rows_are_counted_on
 def test_a_queue_that_is_away_while_one_looks_for_what_was_given_up_is_waited_for(desk, monkeypatch, capsys):
     queue = Faulty(desk.backends.queue)
     queue.before["lag"] = failures = [away(), away()]
-    monkeypatch.setattr(patience, "PAUSE_S", 0.001)
+    monkeypatch.setattr(retry, "PAUSE_S", 0.001)
     monkeypatch.setattr(import_file, "QUIET_S", 0)
-    pause = import_file.Patience(replace(desk.backends, queue=queue), desk.loaded)
+    pause = import_file.WorkerWait(replace(desk.backends, queue=queue), desk.loaded)
     pause(1)
     assert failures == []
     assert capsys.readouterr().err == "waiting for the queue: injected\n"
 
 
 def test_a_queue_that_is_away_for_long_ends_the_import(desk, monkeypatch):
-    monkeypatch.setattr(patience, "AWAY_MAX_S", 0)
+    monkeypatch.setattr(retry, "UNAVAILABLE_MAX_S", 0)
     desk.write(f"{code(1)}, {DAYS}")
     desk.backends.queue.close()
     with pytest.raises(BackendUnavailable):

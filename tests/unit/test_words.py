@@ -32,6 +32,9 @@ ABANDONED = [
     r"\bFORGOTTEN\b",
     r"\b[Aa]ilments?\b",
     r"TOLD_WITHIN",
+    r"\bIN_PART\b",
+    r"\bUNUSABLE\b",
+    r"\bSettingsSchema\b",
 ]
 PATTERN, NEWLINE = re.compile("|".join(ABANDONED)), "\n"
 READ = ["coupon", "backends", "docs", "tests", "conf", "README.md", "CONTRIBUTING.md", "wsgi.py", "worker.py"]

@@ -10,7 +10,7 @@ from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import Kind
 from coupon.domain.serialization import encode_command
 from coupon.ports.queue import Message
-from coupon.runtime.worker_registry import Sign, living, tell
+from coupon.runtime.worker_registry import Sign, living, publish_sign
 from tests.coupons import a_command
 from tests.worker.conftest import FIRST, LAST, SHOP, a_world
 
@@ -64,7 +64,7 @@ def test_a_planted_sign_puts_no_accepted_command_aside(early, secret):
         cache.put(NAME, msgspec.json.encode(sign), 86_400)
     else:
         cache.delete_many(["workers"])
-        tell(cache, CodeDeriver(secret), NAME, sign)
+        publish_sign(cache, CodeDeriver(secret), NAME, sign)
     assert NAME not in living(cache, world.service.mint)
     assert look_five_times(world) == []
     world.a_worker("creation").run_once(poll_s=0)
@@ -76,8 +76,8 @@ def test_a_planted_sign_puts_no_accepted_command_aside(early, secret):
 def test_a_sign_of_another_name_is_none(early):
     world, _ = early
     cache = world.backends.cache
-    tell(cache, world.service.mint, NAME, a_sign(creation=1))
-    tell(cache, world.service.mint, "worker:third:1:1", a_sign())
+    publish_sign(cache, world.service.mint, NAME, a_sign(creation=1))
+    publish_sign(cache, world.service.mint, "worker:third:1:1", a_sign())
     cache.put("worker:third:1:1", cache.get(NAME).value, 86_400)
     assert "worker:third:1:1" not in living(cache, world.service.mint)
 
@@ -85,11 +85,11 @@ def test_a_sign_of_another_name_is_none(early):
 def test_no_worker_is_believed_to_have_got_what_is_not_there(early):
     """Its topic was recreated, for one."""
     world, _ = early
-    tell(world.backends.cache, world.service.mint, NAME, a_sign(creation=2, commands=1))
+    publish_sign(world.backends.cache, world.service.mint, NAME, a_sign(creation=2, commands=1))
     assert look_five_times(world) == []
 
 
 def test_a_worker_is_believed_what_it_got(early):
     world, _ = early
-    tell(world.backends.cache, world.service.mint, NAME, a_sign(creation=1, commands=1))
+    publish_sign(world.backends.cache, world.service.mint, NAME, a_sign(creation=1, commands=1))
     assert [letter.reason for letter in look_five_times(world)] == ["the store has no such coupon"]
