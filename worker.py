@@ -16,7 +16,7 @@ from coupon.domain.topics import work_topics
 from coupon.runtime import logs, settings
 from coupon.runtime.gc_tuning import tune_gc
 from coupon.runtime.wiring import open_backends
-from coupon.worker.worker import Worker
+from coupon.worker.worker import Worker, join
 
 log = structlog.get_logger("coupon.worker")
 
@@ -36,7 +36,7 @@ def main(topics: str) -> None:
         sys.stderr.write(f"worker.py: {error}\n")
         sys.exit(2)
     logs.configure(configuration.log_level, configuration.log_format)
-    worker = Worker(backends, configuration, chosen)
+    worker = Worker(backends, configuration, join(backends, configuration, chosen), chosen)
     tune_gc()
     log.info("started", topics=chosen or "all")
     try:

@@ -1,1 +1,1 @@
-"""Applying a batch of commands to the store: what the worker and a restore have in common."""
+"""Applying a batch of commands to the store, for the worker and for a restore."""

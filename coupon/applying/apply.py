@@ -1,4 +1,4 @@
-"""Applying commands to the store: read, decide, save on condition. What lost its condition is decided again."""
+"""Applying commands to the store: read, decide, save on condition. After a conflict the command is decided again."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -17,8 +17,8 @@ ATTEMPTS = 20
 
 
 class Applied(NamedTuple):
-    """What became of a batch. ``verdicts`` has one for each command, in their order: None where the store has no such
-    coupon, or cannot read it. ``coupons`` are as they are now; ``unreadable`` says why one cannot be read, by code."""
+    """The result of a batch. ``verdicts`` has one for each command, in order: None where the store has no such coupon,
+    or cannot read it. By code, ``coupons`` has the coupons as they are now, ``unreadable`` why one is unreadable."""
 
     verdicts: list[Verdict | None]
     coupons: dict[str, Coupon]
@@ -26,8 +26,8 @@ class Applied(NamedTuple):
 
 
 def apply_changes(store: Store, commands: Sequence[ChangeCoupon], may_wait: Callable[[int], bool]) -> Applied:
-    """Apply the commands in their order. ``may_wait`` gets the index of one whose predecessor is missing: False has it
-    rejected."""
+    """Apply the commands in their order. ``may_wait`` gets the index of a command whose predecessor is missing, and
+    returns False when that command is to be rejected."""
 
     def decide_one(index: int, coupon: Coupon) -> tuple[Verdict, Coupon]:
         verdict, after = decide(coupon, commands[index], wait=True)
@@ -44,7 +44,7 @@ def apply_each(
     """Decide on the coupons in this order, and save those that changed.
 
     ``decide_one`` gets an index of ``codes`` and the coupon as it is by then, perhaps several times. It returns the
-    very same coupon when nothing changes. Several decisions on one coupon are one write.
+    same object when nothing changes. Several decisions on one coupon are one write.
     """
     verdicts: list[Verdict | None] = [None] * len(codes)
     coupons: dict[str, Coupon] = {}
@@ -70,14 +70,14 @@ def apply_each(
     raise BackendUnavailable(f"{codes[left[0]]} changed {ATTEMPTS} times between our read and our write")
 
 
-def apply_creations(store: Store, chunks: Sequence[CreateCoupons], mint: CodeDeriver) -> dict[str, Coupon]:
-    """Create what is not there; an existing coupon is left as it is. The markers are written last; an imported chunk's
-    marker says whether the chunk is wholly its operation's. Returns all of the chunks' coupons as they are now, without
-    those that cannot be read."""
+def apply_creations(store: Store, chunks: Sequence[CreateCoupons], code_deriver: CodeDeriver) -> dict[str, Coupon]:
+    """Create the coupons that do not exist; existing ones stay as they are. The markers are written last. The marker of
+    an imported chunk tells whether its operation made the whole chunk. Returns all of the chunks' coupons as they are
+    now, without the unreadable ones."""
     coupons: dict[str, Coupon] = {}
     marked: dict[str, CreateCoupons] = {}
     for chunk in chunks:
-        codes = codes_of(chunk, mint)
+        codes = codes_of(chunk, code_deriver)
         if is_marked(chunk):
             marked.setdefault(codes[-1], chunk)  # a chunk may be there twice
         for code in codes:
@@ -95,8 +95,8 @@ def apply_creations(store: Store, chunks: Sequence[CreateCoupons], mint: CodeDer
 
 
 def _saved(store: Store, coupons: dict[str, Coupon]) -> dict[str, Coupon]:
-    """The new coupons, or those that were there before."""
+    """The coupons that were created, and those that existed before."""
     if not coupons:
         return {}
-    there = store.save_many(list(coupons.values()))
-    return {code: coupon for code, coupon in coupons.items() if code not in there} | read(store, there).coupons
+    existing = store.save_many(list(coupons.values()))
+    return {code: coupon for code, coupon in coupons.items() if code not in existing} | read(store, existing).coupons

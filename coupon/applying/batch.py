@@ -1,4 +1,4 @@
-"""What a worker polled, decoded and cut into parts that are small enough to be applied at once."""
+"""Decoding the records that were polled, and splitting them into parts that are small enough to be applied at once."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,65 +15,72 @@ COMMANDS_A_COUPON_MAX = HISTORY_MAX // 2
 """Commands on one coupon in a part: one write of it. Those of one write are in the coupon's history together."""
 
 
-Place = tuple[Position, int]
-"""Where a message is: partition and offset. No two have the same."""
+class RecordId(NamedTuple):
+    """The partition and the offset of a record. No two records have the same."""
+
+    position: Position
+    offset: int
 
 
 class OutboxEntry(NamedTuple):
-    """Coupons whose documents have to be indexed again, or whose cache entries have to be looked at."""
+    """Coupons whose documents have to be indexed again, or whose cache entries have to be checked."""
 
     topic: str
     codes: tuple[str, ...]
 
 
 class BadMessage(NamedTuple):
-    """What can never be applied, and why."""
+    """A message that can never be applied, and why."""
 
     reason: str
 
 
 class OtherVersion(NamedTuple):
-    """What another version wrote, and why it cannot be read."""
+    """A message that another version of Coupon wrote, and why it cannot be read."""
 
     reason: str
 
 
+Payload = ChangeCoupon | CreateCoupons | OutboxEntry | OtherVersion | BadMessage
+
+
 class Task(NamedTuple):
-    """A delivery, where it is, and what it asks for."""
+    """A delivery with its record id and its decoded payload."""
 
     delivery: Delivery
-    place: Place
-    wanted: ChangeCoupon | CreateCoupons | OutboxEntry | OtherVersion | BadMessage
-    goes_on: bool = False
-    """Whether this is only the first part of what the delivery asks for: it is not done yet."""
+    record_id: RecordId
+    payload: Payload
+    is_partial: bool = False
+    """Whether the payload is only the first part of the delivery's: then the delivery is not done yet."""
 
     @property
     def position(self) -> Position:
-        return self.place[0]
+        return self.record_id[0]
 
     @property
     def command(self) -> ChangeCoupon:
-        """What it asks for, where it is known to be a command."""
-        assert isinstance(self.wanted, ChangeCoupon)  # noqa: S101
-        return self.wanted
+        """The payload, where it is known to be a change."""
+        assert isinstance(self.payload, ChangeCoupon)  # noqa: S101
+        return self.payload
 
     @property
     def weight(self) -> int:
-        """How many coupons it is about."""
-        match self.wanted:
+        """The number of coupons that the payload is about."""
+        match self.payload:
             case CreateCoupons():
-                return self.wanted.size
+                return self.payload.size
             case OutboxEntry():
-                return len(self.wanted.codes)
+                return len(self.payload.codes)
         return 1
 
 
 def task(delivery: Delivery) -> Task:
-    """The delivery, decoded; never raises."""
-    return Task(delivery, (Position(delivery.topic, delivery.partition), delivery.offset), _wanted(delivery))
+    """The delivery, decoded. Never raises."""
+    record_id = RecordId(Position(delivery.topic, delivery.partition), delivery.offset)
+    return Task(delivery, record_id, _payload(delivery))
 
 
-def _wanted(delivery: Delivery) -> ChangeCoupon | CreateCoupons | OutboxEntry | OtherVersion | BadMessage:
+def _payload(delivery: Delivery) -> Payload:
     try:
         if delivery.topic in OUTBOX:
             return OutboxEntry(delivery.topic, decode_codes(delivery.value))
@@ -85,11 +92,11 @@ def _wanted(delivery: Delivery) -> ChangeCoupon | CreateCoupons | OutboxEntry | 
 
 
 def split(tasks: Iterable[Task]) -> Iterator[list[Task]]:
-    """The tasks in their order, cut so that no part is about too many coupons or too often about one."""
+    """The tasks in their order, in parts. No part is about too many coupons, or too often about one."""
     part: list[Task] = []
     weight, commands = 0, Counter[str]()
     for item in tasks:
-        code = item.wanted.code if isinstance(item.wanted, ChangeCoupon) else ""
+        code = item.payload.code if isinstance(item.payload, ChangeCoupon) else ""
         if part and (weight + item.weight > PART_MAX or (code and commands[code] >= COMMANDS_A_COUPON_MAX)):
             yield part
             part, weight, commands = [], 0, Counter()

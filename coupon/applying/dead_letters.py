@@ -1,4 +1,4 @@
-"""Messages that can never be applied, kept with their place, the reason and every byte, to be replayed."""
+"""Dead letters: messages that can never be applied, kept whole, with their record id and the reason, for a replay."""
 
 import base64
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -12,7 +12,7 @@ from coupon.domain.topics import DEAD_LETTERS
 from coupon.ports.queue import Delivery, Message, Queue
 
 VALUE_MAX = 600_000
-"""A body that is longer is kept in part: with its place and its reason it has to fit into a message (1 MB)."""
+"""Only the first bytes of a longer body are kept: with its record id and its reason it has to fit into a message."""
 REASON_MAX = 1_000
 TOPIC_MAX = 249
 """Characters; Kafka's own bound."""
@@ -20,8 +20,7 @@ log = structlog.get_logger("coupon.dead_letters")
 
 
 class DeadLetter(NamedTuple):
-    """``value`` is the message's body, byte for byte (its beginning, if not ``whole``); ``at`` is when it was given up,
-    in milliseconds."""
+    """``value`` is the message's body, or its beginning if not ``whole``. ``at`` is when it was dead-lettered, ms."""
 
     topic: str
     partition: int
@@ -34,7 +33,7 @@ class DeadLetter(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Where the message was: ``topic/partition/offset``. A message given up twice has one id."""
+        """``topic/partition/offset`` of the message. A message that was dead-lettered twice has one id."""
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
@@ -54,7 +53,7 @@ def encode(delivery: Delivery, reason: str, at: int) -> Message:
 
 
 class _Form(msgspec.Struct):
-    """What a letter's message has to be: anybody may have written into the topic."""
+    """The form of a dead letter: others may have written into the topic."""
 
     topic: Annotated[str, msgspec.Meta(min_length=1, max_length=TOPIC_MAX)]
     partition: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
@@ -73,33 +72,34 @@ def _log(delivery: Delivery, reason: str) -> None:
     log.warning("not a dead letter", partition=delivery.partition, offset=delivery.offset, error=reason)
 
 
-def browse(queue: Queue, tell: Callable[[Delivery, str], None] = _log) -> Iterator[DeadLetter]:
-    """All dead letters, each id once: one that was given up again after a redelivery is the same letter. ``tell`` is
-    told of each message that is none, and why."""
+def browse(queue: Queue, on_malformed: Callable[[Delivery, str], None] = _log) -> Iterator[DeadLetter]:
+    """All dead letters, each id once. ``on_malformed`` is called with each message that is none, and why."""
     seen: set[str] = set()
-    for letter in letters_of(queue.browse(DEAD_LETTERS), tell):
-        if letter.id not in seen:
-            seen.add(letter.id)
-            yield letter
+    for dead_letter in decode_all(queue.browse(DEAD_LETTERS), on_malformed):
+        if dead_letter.id not in seen:
+            seen.add(dead_letter.id)
+            yield dead_letter
 
 
-def letters_of(deliveries: Iterable[Delivery], tell: Callable[[Delivery, str], None] = _log) -> Iterator[DeadLetter]:
-    """The letters in these messages of the topic."""
+def decode_all(
+    deliveries: Iterable[Delivery], on_malformed: Callable[[Delivery, str], None] = _log
+) -> Iterator[DeadLetter]:
+    """The dead letters in these messages of the topic."""
     for delivery in deliveries:
         try:
             yield DeadLetter(*msgspec.structs.astuple(decoded(_FORM, delivery.value)))
         except Malformed as error:
-            tell(delivery, str(error))
+            on_malformed(delivery, str(error))
 
 
-def fault(letter: DeadLetter, topics: Collection[str]) -> str | None:
-    """Why the letter cannot be replayed, while the workers read these topics; None when it can."""
-    if letter.topic not in topics:
-        return f"{letter.topic!r} is none of the topics that workers read: {', '.join(sorted(topics))}"
-    return None if letter.whole else f"only the first {len(letter.value):,} bytes of the message were kept"
+def fault(dead_letter: DeadLetter, topics: Collection[str]) -> str | None:
+    """Why the message cannot be replayed, while the workers read these topics; None when it can."""
+    if dead_letter.topic not in topics:
+        return f"{dead_letter.topic!r} is none of the topics that workers read: {', '.join(sorted(topics))}"
+    return None if dead_letter.whole else f"only the first {len(dead_letter.value):,} bytes of the message were kept"
 
 
-def replay(queue: Queue, letters: list[DeadLetter]) -> None:
-    """Publish the messages again where they came from. Replaying twice is safe: what was applied is recognised.
-    Of a letter that has a ``fault`` that cannot be said."""
-    queue.publish([Message(letter.topic, letter.key, letter.value) for letter in letters])
+def replay(queue: Queue, dead_letters: list[DeadLetter]) -> None:
+    """Publish the messages again to their topics; none of them may have a ``fault``. A second replay is safe: a command
+    that was applied is recognised."""
+    queue.publish([Message(it.topic, it.key, it.value) for it in dead_letters])

@@ -1,4 +1,4 @@
-"""What is owed to search or to the cache while it is away: codes, written down durably in a topic of their own."""
+"""The outbox: topics in which coupon codes wait, durably, for a search or a cache that is unavailable."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,13 @@ from coupon.ports.queue import Message, Queue
 CODES_A_MESSAGE = 500
 
 
+class StillUnavailable(Exception):
+    """An entry of the outbox could not be processed: it stays in the queue, and is delivered again later."""
+
+
 def enqueue(queue: Queue, topic: str, codes: Sequence[str]) -> None:
-    """Write the codes down. Raises BackendUnavailable, also for a topic that an operator has yet to make: what was done
-    for these coupons must not be taken for undoable."""
+    """Put the codes into the outbox. Raises BackendUnavailable, also for a topic that an operator has yet to make: the
+    commands on these coupons must not be dead-lettered for it."""
     try:
         queue.publish(messages(topic, codes))
     except BackendRejected as error:
@@ -19,6 +23,6 @@ def enqueue(queue: Queue, topic: str, codes: Sequence[str]) -> None:
 
 
 def messages(topic: str, codes: Sequence[str]) -> list[Message]:
-    """One for some hundred codes."""
+    """A message for each ``CODES_A_MESSAGE`` codes."""
     starts = range(0, len(codes), CODES_A_MESSAGE)
     return [Message(topic, codes[start], dump(codes[start : start + CODES_A_MESSAGE])) for start in starts]

@@ -1,4 +1,4 @@
-"""Reading coupons of which some may be none: one row that cannot be read is told, and holds up no other."""
+"""Reading coupons where some rows may be unreadable: such a row is logged, and holds up no other."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class Reading(NamedTuple):
 
 
 def read(store: Store, codes: Iterable[str]) -> Reading:
-    """As ``Store.get_many``; what cannot be read is logged and left out. Raises BackendUnavailable."""
+    """As ``Store.get_many``, but an unreadable row is logged and left out. Raises BackendUnavailable."""
     try:
         return Reading(store.get_many(codes))
     except Unreadable as error:

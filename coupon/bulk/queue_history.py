@@ -5,7 +5,7 @@ from heapq import merge
 from typing import NamedTuple
 
 from coupon.applying import dead_letters
-from coupon.applying.batch import Place, Task, task
+from coupon.applying.batch import RecordId, Task, task
 from coupon.domain.errors import BackendRejected
 from coupon.domain.model import Kind
 from coupon.domain.topics import CREATION, DEAD_LETTERS, GROUP, LAYOUTS, REJECTIONS, is_ordered
@@ -95,15 +95,15 @@ class Recorded:
                     yield item
             begin = found[-1].offset + 1 if found else span.end
 
-    def _letters(self) -> dict[Place, bytes]:
+    def _letters(self) -> dict[RecordId, bytes]:
         """Where the dead letters come from, and how they begin: a topic may have been deleted and recreated since."""
         if not self.has(DEAD_LETTERS):
             return {}
         letters = dead_letters.browse(self._queue)
-        return {(Position(letter.topic, letter.partition), letter.offset): letter.value[:200] for letter in letters}
+        return {RecordId(Position(it.topic, it.partition), it.offset): it.value[:200] for it in letters}
 
     def _is_dead_lettered(self, item: Task) -> bool:
-        return self._dead_lettered.get(item.place) == item.delivery.value[:200]
+        return self._dead_lettered.get(item.record_id) == item.delivery.value[:200]
 
 
 def _may_create(delivery: Delivery) -> bool:
@@ -113,4 +113,4 @@ def _may_create(delivery: Delivery) -> bool:
 
 def _accepted_at(item: Task) -> int:
     """What cannot be read is told at once."""
-    return getattr(item.wanted, "accepted_at", 0)
+    return getattr(item.payload, "accepted_at", 0)

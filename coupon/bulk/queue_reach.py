@@ -46,4 +46,4 @@ def _instant(delivery: Delivery) -> int | None:
             return at if isinstance(at, int) and 0 <= at <= INSTANT_MAX else None
     except (Malformed, TypeError, KeyError):
         return None
-    return getattr(task(delivery).wanted, "accepted_at", None)
+    return getattr(task(delivery).payload, "accepted_at", None)

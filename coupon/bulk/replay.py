@@ -11,7 +11,7 @@ from typing import NamedTuple
 import structlog
 
 from coupon.applying.apply import apply_each
-from coupon.applying.batch import Place, Task
+from coupon.applying.batch import RecordId, Task
 from coupon.bulk.queue_history import ORDERED
 from coupon.domain.model import ChangeCoupon, Coupon
 from coupon.domain.protocol import Verdict, decide
@@ -27,7 +27,7 @@ class Item(NamedTuple):
     """A command, and where it is. ``numbered``: it was written with its number."""
 
     command: ChangeCoupon
-    place: Place
+    record_id: RecordId
     numbered: bool
 
     @property
@@ -40,11 +40,11 @@ class Item(NamedTuple):
 
     @property
     def is_ordered(self) -> bool:
-        return self.place[0].topic in ORDERED
+        return self.record_id[0].topic in ORDERED
 
 
 def item_of(task: Task, command: ChangeCoupon) -> Item:
-    return Item(command, task.place, b'"number":' in task.delivery.value)
+    return Item(command, task.record_id, b'"number":' in task.delivery.value)
 
 
 class Replay:
@@ -113,7 +113,7 @@ class Replay:
             if verdict is None:
                 self.strays += 1
                 reason = unreadable.get(item.command.code, "there is no such coupon")
-                log.warning("left over", place=item.place, code=item.command.code, reason=reason)
+                log.warning("left over", record_id=item.record_id, code=item.command.code, reason=reason)
             elif verdict is not Verdict.DEFERRED:
                 self.verdicts[verdict] += 1
             elif item.command.code in got_on:

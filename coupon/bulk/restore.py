@@ -18,8 +18,8 @@ from typing import TypeVar
 import structlog
 
 from coupon.applying.apply import apply_creations, apply_each
-from coupon.applying.batch import BadMessage, OtherVersion, Task
-from coupon.applying.lost_attempts import written_down
+from coupon.applying.batch import BadMessage, OtherVersion, RecordId, Task
+from coupon.applying.lost_attempts import browse_losers
 from coupon.bulk.queue_history import Recorded
 from coupon.bulk.replay import Attempt, Item, Replay, item_of
 from coupon.domain.codes import CodeDeriver
@@ -94,7 +94,7 @@ class Restore:
             replay.take_what_is_built_on(_items(self._recorded.waiting_changes()))
         if self._recorded.trimmed():
             for item in replay.left():
-                self._leave(item.place, "what it builds on is neither in the store nor in the queue")
+                self._leave(item.record_id, "what it builds on is neither in the store nor in the queue")
         else:
             replay.give_up()
         self._counts.applied += replay.verdicts[Verdict.APPLIED]
@@ -104,9 +104,9 @@ class Restore:
 
     def _creations(self) -> Iterator[CreateCoupons]:
         for task in self._counted(self._recorded.creations()):
-            chunk = task.wanted
+            chunk = task.payload
             if isinstance(chunk, OtherVersion | BadMessage) and task.position.topic == CREATION:
-                self._leave(task.place, chunk.reason)
+                self._leave(task.record_id, chunk.reason)
             elif isinstance(chunk, CreateCoupons):
                 if chunk.codes or chunk.mint == self._mint.fingerprint:
                     yield chunk
@@ -115,13 +115,13 @@ class Restore:
 
     def _changes(self, tasks: Iterator[Task]) -> Iterator[Item]:
         for task in self._counted(tasks):
-            if isinstance(task.wanted, OtherVersion | BadMessage):
-                self._leave(task.place, task.wanted.reason)
-            elif isinstance(task.wanted, ChangeCoupon):
-                yield item_of(task, task.wanted)
+            if isinstance(task.payload, OtherVersion | BadMessage):
+                self._leave(task.record_id, task.payload.reason)
+            elif isinstance(task.payload, ChangeCoupon):
+                yield item_of(task, task.payload)
 
     def _losers(self) -> Iterable[Loser]:
-        return written_down(self._queue) if self._recorded.has(REJECTIONS) else ()
+        return browse_losers(self._queue) if self._recorded.has(REJECTIONS) else ()
 
     def _record(self, losers: list[Loser]) -> None:
         """Their rejections, where the store does not have them; of those that were applied as another attempt there is
@@ -157,20 +157,20 @@ class Restore:
                 self._on_progress(self._counts.messages)
             yield task
 
-    def _leave(self, place: object, reason: str) -> None:
+    def _leave(self, record_id: RecordId, reason: str) -> None:
         self._counts.left += 1
-        log.warning("left over", place=place, reason=reason)
+        log.warning("left over", record_id=record_id, reason=reason)
 
     def _leave_alien(self, task: Task, chunk: CreateCoupons) -> None:
         self._counts.left += 1
         if chunk.operation not in self._aliens:  # a large creation is many messages
             self._aliens.add(chunk.operation)
             reason = f"accepted with another COUPON_SECRET, whose fingerprint is {chunk.mint:.20}"
-            log.warning("left over", place=task.place, operation=chunk.operation, reason=reason)
+            log.warning("left over", record_id=task.record_id, operation=chunk.operation, reason=reason)
 
 
 def _items(tasks: Iterator[Task]) -> Iterator[Item]:
-    return (item_of(task, task.wanted) for task in tasks if isinstance(task.wanted, ChangeCoupon))
+    return (item_of(task, task.payload) for task in tasks if isinstance(task.payload, ChangeCoupon))
 
 
 def _batches(things: Iterable[Thing]) -> Iterator[list[Thing]]:

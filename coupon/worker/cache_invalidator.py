@@ -1,16 +1,18 @@
-"""Taking coupons out of the cache that the store proves wrong: a command that was accepted on them lost, or one was
-accepted without the cache's knowledge. Whoever goes on with such a coupon loses too, so it has to go even when the
-cache is away just now: then the codes go into the ``invalidate`` topic, durably, and are looked at when it is back.
+"""Evicting cache entries that contradict the store. Such an entry builds on a command that was rejected, or misses one
+that was accepted without the cache.
 
-In the place of what is wrong comes a claim: the store may be behind what was accepted on another entry, so it is
-believed only once the workers have passed the queue's end as it is then.
+Every command that builds on such an entry is rejected. So if the cache is unavailable, the codes go into the topic
+``invalidate``, which is an outbox, and are checked when the cache is available again.
+
+A claim replaces the entry: the store may be behind what was accepted on another entry. So the store is believed only
+once the workers have passed the end that the queue has then.
 """
 
 from collections.abc import Sequence
 
 import structlog
 
-from coupon.applying.outbox import enqueue
+from coupon.applying.outbox import StillUnavailable, enqueue
 from coupon.applying.safe_reads import read
 from coupon.domain.clock import Clock
 from coupon.domain.codes import CodeDeriver
@@ -24,38 +26,41 @@ from coupon.ports.cache import Cache
 from coupon.ports.queue import Queue
 from coupon.ports.store import Store
 from coupon.runtime.cache_entries import UNFENCED, Claim, Entries, cache_key
-from coupon.runtime.circuit_breaker import Away, CircuitBreaker
+from coupon.runtime.circuit_breaker import CircuitBreaker
 
 ATTEMPTS = 20
 log = structlog.get_logger("coupon.invalidation")
 
 
 class CacheInvalidator:
-    """Removes what is wrong, or notes what is owed. After a failure, the cache is left alone for a while; then the next
-    entries are the trial."""
+    """Evicts wrong entries, or enqueues their codes in the outbox. After a failure its circuit breaker is open for a
+    while."""
 
-    def __init__(self, cache: Cache, store: Store, queue: Queue, mint: CodeDeriver, ttl_s: int, timer: Clock) -> None:
+    def __init__(
+        self, cache: Cache, store: Store, queue: Queue, code_deriver: CodeDeriver, ttl_s: int, timer: Clock
+    ) -> None:
         self._cache, self._store, self._queue = cache, store, queue
-        self._entries, self._ttl_s = Entries(mint), ttl_s
-        self._circuit = CircuitBreaker(timer)
+        self._entries, self._ttl_s = Entries(code_deriver), ttl_s
+        self._circuit_breaker = CircuitBreaker(timer)
 
-    def is_away(self) -> bool:
-        """Whether the cache failed last time, and it is not yet time to try again."""
-        return self._circuit.is_open()
+    def is_unavailable(self) -> bool:
+        """Whether the cache failed the last time, and it is not yet time to try again."""
+        return self._circuit_breaker.is_open()
 
     def invalidate(self, codes: Sequence[str]) -> None:
-        """Afterwards no entry of these coupons is wrong, or looking at it is owed durably; raises BackendUnavailable
-        when the store or the queue does not answer."""
-        if codes and not self._is_done(codes):
+        """Afterwards no entry of these coupons is wrong, or its code is in the outbox. Raises BackendUnavailable when
+        the store or the queue is unavailable."""
+        if codes and not self._were_checked(codes):
             enqueue(self._queue, INVALIDATE, codes)
 
     def catch_up(self, codes: Sequence[str]) -> None:
-        """Look at what was owed; raises Away when it is owed as before, BackendUnavailable as ``invalidate`` does."""
-        if codes and not self._is_done(codes):
-            raise Away("cache")
+        """Check codes of the outbox. Raises StillUnavailable when they have to stay there, and BackendUnavailable as
+        ``invalidate`` does."""
+        if codes and not self._were_checked(codes):
+            raise StillUnavailable("cache")
 
-    def _is_done(self, codes: Sequence[str]) -> bool:
-        if self.is_away():
+    def _were_checked(self, codes: Sequence[str]) -> bool:
+        if self.is_unavailable():
             return False
         stored = read(self._store, codes).coupons
         try:
@@ -63,13 +68,13 @@ class CacheInvalidator:
                 self._claim_if_wrong(code, stored.get(code))
         except CacheFailed as error:
             log.warning("cache unavailable", error=str(error))
-            self._circuit.open()
+            self._circuit_breaker.open()
             return False
-        self._circuit.close()
+        self._circuit_breaker.close()
         return True
 
     def _claim_if_wrong(self, code: str, stored: Coupon | None) -> None:
-        """An entry that changes while it is looked at is looked at again: it may have been confirmed just now."""
+        """An entry that changes during the check is checked again: it may have been confirmed just now."""
         for _ in range(ATTEMPTS):
             try:
                 cached = self._cache.get(cache_key(code))
@@ -84,7 +89,7 @@ class CacheInvalidator:
         raise CacheFailed(f"the entry of {code} changed {ATTEMPTS} times between our read and our write")
 
     def _is_wrong(self, code: str, value: bytes, stored: Coupon | None) -> bool:
-        """A claim with a fence is taken for wrong: it may be of a time before the command that we are here for."""
+        """A claim with a fence counts as wrong: the fence may be older than the command that this check is for."""
         try:
             entry = self._entries.decode(code, value)
         except Malformed:

@@ -1,10 +1,9 @@
-"""What becomes of messages that cannot be applied: no message may stop all those behind it, and no bad deployment
-may put good messages aside.
+"""Which messages are dead-lettered: none may stop those behind it, and no bad deployment may dead-letter good ones.
 
-- What can never be applied is dead-lettered, once each.
-- A partition with many such messages in a row, or with messages of another version, is no bad data but a bad
-  deployment: it is left alone, loudly, until the worker is started again. The others go on.
-- What builds on a dead-lettered command is dead-lettered, too: a replay of both, in their order, brings both back.
+- A message that can never be applied is dead-lettered once.
+- Many such messages in a row, or messages of another version, are no bad data but a bad deployment. Their partition is
+  left alone, with a critical log line, until the worker is started again. The other partitions go on.
+- A command that builds on a dead-lettered command is dead-lettered, too. A replay of both, in order, applies both.
 """
 
 from collections import Counter, OrderedDict
@@ -14,7 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from coupon.applying import dead_letters
-from coupon.applying.batch import Place, Task
+from coupon.applying.batch import RecordId, Task
 from coupon.domain.clock import Clock
 from coupon.domain.model import ChangeCoupon
 from coupon.domain.serialization import Malformed, decode_command
@@ -22,10 +21,10 @@ from coupon.domain.topics import DEAD_LETTERS
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Position, Queue
 
-PLACES_MAX = 100_000
-"""So many of those that were dead-lettered are known again when they are redelivered."""
+RECORDS_MAX = 100_000
+"""So many dead-lettered records are recognised when they are delivered again."""
 OPERATIONS_MAX = 100_000
-"""So many of the newest letters are known by their operation, this worker's and those of others."""
+"""So many operations of the newest dead letters, this worker's and those of others, are remembered."""
 READ_AT_ONCE = 500
 log = structlog.get_logger("coupon.worker")
 
@@ -37,12 +36,15 @@ class Failure(NamedTuple):
     is_poison: bool = True
 
 
+Failures = dict[RecordId, Failure]
+
+
 class DeadLetterPolicy:
-    """Of one worker."""
+    """The policy of one worker."""
 
     def __init__(self, queue: Queue, clock: Clock, in_a_row_max: int) -> None:
         self._queue, self._clock, self._in_a_row_max = queue, clock, in_a_row_max
-        self._known: OrderedDict[Place, None] = OrderedDict()
+        self._known: OrderedDict[RecordId, None] = OrderedDict()
         self._in_a_row: Counter[Position] = Counter()
         self._left_alone: dict[Position, str] = {}
         self._operations: OrderedDict[str, None] = OrderedDict()
@@ -51,46 +53,46 @@ class DeadLetterPolicy:
 
     @property
     def left_alone(self) -> Mapping[Position, str]:
-        """The partitions that are, and why."""
+        """The partitions that are left alone, and why."""
         return self._left_alone
 
     def leave_alone(self, task: Task, reason: str) -> None:
-        """Nothing of its partition is applied any more, from this message on."""
+        """From this message on, no message of its partition is applied any more."""
         if task.position not in self._left_alone:
-            self._left_alone[task.position] = f"offset {task.place[1]}: {reason}"
-            log.critical("partition left alone", place=task.place, reason=reason)
+            self._left_alone[task.position] = f"offset {task.record_id.offset}: {reason}"
+            log.critical("partition left alone", record_id=task.record_id, reason=reason)
 
-    def dead_letter(self, part: list[Task], letters: Mapping[Place, Failure]) -> list[Task]:
-        """Publish the letters; returns what of the part is done with, in order. The others are of partitions that are
-        left alone from there on. Raises BackendUnavailable."""
-        in_a_row, given_up, done = self._in_a_row.copy(), list[Task](), list[Task]()
+    def dead_letter(self, part: list[Task], failures: Mapping[RecordId, Failure]) -> list[Task]:
+        """Dead-letter the tasks that failed. Returns the tasks that are done, in order: all but those of partitions
+        that are left alone from there on. Raises BackendUnavailable."""
+        in_a_row, failed, done = self._in_a_row.copy(), list[Task](), list[Task]()
         stopped: dict[Position, tuple[Task, str]] = {}
         for task in part:
-            letter = letters.get(task.place)
+            failure = failures.get(task.record_id)
             if task.position in stopped or task.position in self._left_alone:
                 continue
-            if letter is None:
+            if failure is None:
                 in_a_row[task.position] = 0
-            elif task.place not in self._known:
-                in_a_row[task.position] += letter.is_poison
-                if letter.is_poison and in_a_row[task.position] >= self._in_a_row_max:
-                    stopped[task.position] = task, f"{in_a_row[task.position]} dead letters in a row: {letter.reason}"
+            elif task.record_id not in self._known:
+                in_a_row[task.position] += failure.is_poison
+                if failure.is_poison and in_a_row[task.position] >= self._in_a_row_max:
+                    stopped[task.position] = task, f"{in_a_row[task.position]} dead letters in a row: {failure.reason}"
                     continue
-                given_up.append(task)
+                failed.append(task)
             done.append(task)
-        self._publish(given_up, letters)
+        self._publish(failed, failures)
         self._in_a_row = in_a_row
         for task, reason in stopped.values():
             self.leave_alone(task, reason)
         return done
 
-    def look_again(self) -> None:
-        """Others may have put something aside meanwhile: the next question finds it."""
+    def mark_stale(self) -> None:
+        """Other workers may have dead-lettered commands meanwhile: the next lookup reads them."""
         self._is_up_to_date = False
 
     def was_dead_lettered(self, operation: str) -> bool:
-        """Whether a command of that operation is among the dead letters, this worker's or another's, of those that were
-        there at the last ``look_again``. Raises BackendUnavailable."""
+        """Whether a command of that operation was among the dead letters, this worker's or another's, when
+        ``mark_stale`` was last called. Raises BackendUnavailable."""
         if operation not in self._operations and not self._is_up_to_date:
             try:
                 self._read_new()
@@ -100,13 +102,13 @@ class DeadLetterPolicy:
         return operation in self._operations
 
     def _read_new(self) -> None:
-        """The letters that came since the last time; at first, the newest."""
+        """Remember the operations of the dead letters since the last call; at the first, of the newest."""
         ends = self._queue.ends([DEAD_LETTERS])
         for position, end in ends.items():
             begin = self._read_to.get(position, 0)
             begin = max(0 if begin > end else begin, end - OPERATIONS_MAX // len(ends))  # it may have been recreated
             while begin < end and (messages := self._queue.read(position, begin, READ_AT_ONCE)):
-                self._remember(_operation_of(letter.value) for letter in dead_letters.letters_of(messages))
+                self._remember(_operation_of(it.value) for it in dead_letters.decode_all(messages))
                 begin = messages[-1].offset + 1
             self._read_to[position] = max(begin, end)
 
@@ -115,20 +117,20 @@ class DeadLetterPolicy:
         while len(self._operations) > OPERATIONS_MAX:
             self._operations.popitem(last=False)
 
-    def _publish(self, tasks: list[Task], letters: Mapping[Place, Failure]) -> None:
+    def _publish(self, tasks: list[Task], failures: Mapping[RecordId, Failure]) -> None:
         at = self._clock()
-        self._queue.publish([dead_letters.encode(task.delivery, letters[task.place].reason, at) for task in tasks])
+        self._queue.publish([dead_letters.encode(it.delivery, failures[it.record_id].reason, at) for it in tasks])
         for task in tasks:
-            self._known[task.place] = None
-            if isinstance(task.wanted, ChangeCoupon):
-                self._remember([task.wanted.operation])
-            log.error("dead letter", place=task.place, reason=letters[task.place].reason)
-        while len(self._known) > PLACES_MAX:
+            self._known[task.record_id] = None
+            if isinstance(task.payload, ChangeCoupon):
+                self._remember([task.payload.operation])
+            log.error("dead letter", record_id=task.record_id, reason=failures[task.record_id].reason)
+        while len(self._known) > RECORDS_MAX:
             self._known.popitem(last=False)
 
 
 def _operation_of(value: bytes) -> str:
-    """None of ours is empty."""
+    """The operation of the command; empty, as none of ours is, when it cannot be decoded."""
     try:
         return decode_command(value).operation
     except Malformed:

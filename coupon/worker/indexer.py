@@ -1,65 +1,65 @@
-"""Keeping search up with the store, without letting search hold up money.
+"""Indexing coupons in search, without letting search hold up the commands.
 
-While search is away the worker goes on applying: the codes whose documents are owed go into the ``reindex`` topic,
-durably, and are indexed when search is back. They go there once: what came from there and fails again stays there.
+While search is unavailable the worker goes on applying. The codes of the coupons that are to be indexed go into the
+topic ``reindex``, which is an outbox, and are indexed when search is available again. Each goes there once: an entry of
+the outbox that fails again stays in the outbox.
 """
 
 from collections.abc import Iterable
 
 import structlog
 
-from coupon.applying.outbox import enqueue
+from coupon.applying.outbox import StillUnavailable, enqueue
 from coupon.domain.clock import Clock
 from coupon.domain.model import Coupon
 from coupon.domain.topics import REINDEX
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Queue
 from coupon.ports.search import Search
-from coupon.runtime.circuit_breaker import Away, CircuitBreaker
+from coupon.runtime.circuit_breaker import CircuitBreaker
 
 log = structlog.get_logger("coupon.indexing")
 
 
 class Indexer:
-    """Indexes, or notes what is owed. After a failure, search is left alone for a while; then the next documents are
-    the trial."""
+    """Indexes coupons, or enqueues them in the outbox. After a failure its circuit breaker is open for a while."""
 
     def __init__(self, search: Search, queue: Queue, timer: Clock) -> None:
         self._search, self._queue = search, queue
-        self._circuit = CircuitBreaker(timer)
+        self._circuit_breaker = CircuitBreaker(timer)
 
     def index(self, coupons: Iterable[Coupon]) -> None:
-        """Afterwards each document is written, or owed durably; raises BackendUnavailable when neither was possible."""
+        """Afterwards each coupon is indexed, or in the outbox. Raises BackendUnavailable when neither was possible."""
         coupons = list(coupons)
-        if coupons and not self._is_done(coupons):
+        if coupons and not self._was_indexed(coupons):
             enqueue(self._queue, REINDEX, [coupon.code for coupon in coupons])
 
     def catch_up(self, coupons: Iterable[Coupon]) -> None:
-        """Index what was owed; raises Away when it is owed as before."""
+        """Index coupons of the outbox. Raises StillUnavailable when they have to stay there."""
         coupons = list(coupons)
-        if coupons and not self._is_done(coupons):
-            raise Away("search")
+        if coupons and not self._was_indexed(coupons):
+            raise StillUnavailable("search")
 
-    def is_away(self) -> bool:
-        """Whether search failed last time, and it is not yet time to try again."""
-        return self._circuit.is_open()
+    def is_unavailable(self) -> bool:
+        """Whether search failed the last time, and it is not yet time to try again."""
+        return self._circuit_breaker.is_open()
 
-    def _is_done(self, coupons: list[Coupon]) -> bool:
-        if self.is_away():
+    def _was_indexed(self, coupons: list[Coupon]) -> bool:
+        if self.is_unavailable():
             return False
         try:
             self._index(coupons)
         except BackendUnavailable as error:
             log.warning("search unavailable", error=str(error))
-            self._circuit.open()
+            self._circuit_breaker.open()
             return False
-        if self._circuit.close():
+        if self._circuit_breaker.close():
             log.info("search is back")
         return True
 
     def _index(self, coupons: list[Coupon]) -> None:
-        """Whatever search makes of a document, its command was applied: one that it refuses for what it is, or
-        stumbles over, found by halving, is told and left out until ``coupon reindex``."""
+        """The commands are applied already, so a bad document must not fail the others. Bisection finds the documents
+        that search rejects or crashes on. They are logged, and skipped until the next ``coupon reindex``."""
         try:
             self._search.index_many(coupons)
         except BackendUnavailable:

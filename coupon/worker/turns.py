@@ -1,9 +1,9 @@
-"""Commands first, and creations in turn with them: a million coupons must not hold up the one that somebody waits for.
+"""Commands and creations take turns: a large creation must not hold up a command for which a caller waits.
 
-Creations have a topic of their own. What is delivered of it is held back, its partitions are paused, and a small part
-of it is applied after each look for commands. Its partitions hold nothing else and are gone through in their order,
-so what was done of them is committed as always; what is held back when the worker stops, dies or loses a partition is
-delivered again, to it or to another (decision 14).
+Creations have a topic of their own. Deliveries of it are held back, its partitions are paused, and a small portion is
+applied after each poll for commands. Its partitions hold nothing else and are applied in their order, so their offsets
+are committed as usual. What is held back when the worker stops, dies or loses a partition is delivered again
+(decision 14).
 """
 
 from collections import deque
@@ -15,71 +15,72 @@ from coupon.domain.topics import CREATION
 from coupon.ports.queue import Delivery, Position
 
 PORTION, PORTION_MIN = CHUNK, CHUNK // 10
-"""Coupons that are created between two looks for commands; fewer of them where the store is slow."""
+"""Coupons that are created between two polls for commands; fewer of them where the store is slow."""
 SLOW_MS, QUICK_MS = 100, 25
-"""A portion that takes longer is halved the next time, one that takes less is doubled."""
+"""After a portion that takes longer, the next one is half as large. After a quicker one it is twice as large."""
 
 
 class Turns:
-    """What was delivered and is not anybody's turn yet. It is as much as one poll delivers. ``fingerprint`` is of the
-    secret that creations are applied with."""
+    """The creations that are held back: at most what one poll delivers. ``secret_fingerprint`` is the worker's."""
 
-    def __init__(self, fingerprint: str) -> None:
-        self._fingerprint = fingerprint
+    def __init__(self, secret_fingerprint: str) -> None:
+        self._secret_fingerprint = secret_fingerprint
         self._held: deque[Delivery] = deque()
         self._rest: Task | None = None
         self._portion = PORTION
 
     @property
     def are_due(self) -> bool:
-        """Whether creations are held back: then nobody should wait for messages."""
+        """Whether creations are held back: then a poll must not wait for messages."""
         return bool(self._held) or self._rest is not None
 
     @property
     def paused(self) -> set[str | Position]:
-        """What need not be delivered meanwhile."""
+        """The topics that are paused meanwhile."""
         return {CREATION} if self.are_due else set()
 
     def hold(self, deliveries: Sequence[Delivery]) -> list[Task]:
-        """Keep the creations of them; the others, decoded, to be applied at once. A creation in a topic of commands
-        is among these: earlier versions put it there, and commands behind it must not be committed before it."""
+        """Hold the creations back. Returns the other deliveries, decoded. A creation in a topic of commands is among
+        these: earlier versions published it there, and commands behind it must not be committed before it."""
         self._held += [delivery for delivery in deliveries if delivery.topic == CREATION]
         return [task(delivery) for delivery in deliveries if delivery.topic != CREATION]
 
     def portion(self) -> list[Task]:
-        """The next creations, of few coupons together; empty when none is held back. One of more goes on the next time:
-        its last coupon, the marker, comes last all the same."""
+        """The next creations, several small ones together; empty when none is held back. A larger one is continued the
+        next time: its last coupon, the marker, is still created last."""
         taken: list[Task] = []
-        left = self._portion
-        while self.are_due and left > 0:
+        space_left = self._portion
+        while self.are_due and space_left > 0:
             item = self._rest or task(self._held.popleft())
-            now, self._rest = self._cut(item, left)
-            if taken and now.weight > left:
+            first, self._rest = self._cut(item, space_left)
+            if taken and first.weight > space_left:
                 self._rest = item
                 break
-            taken.append(now)
-            left -= now.weight
+            taken.append(first)
+            space_left -= first.weight
         return taken
 
     def took(self, ms: int) -> None:
-        """How long the last portion did."""
+        """The last portion took so long: adapt the size of the next one."""
         if ms > SLOW_MS:
             self._portion = max(self._portion // 2, PORTION_MIN)
         elif ms < QUICK_MS:
             self._portion = min(self._portion * 2, PORTION)
 
-    def forget(self) -> None:
-        """It is delivered again."""
+    def clear(self) -> None:
+        """Everything is delivered again."""
         self._held.clear()
         self._rest = None
 
     def _cut(self, item: Task, size: int) -> tuple[Task, Task | None]:
-        """The first coupons of a chunk whose codes we derive, and the rest. Given codes stay together: their marker
-        tells of the whole chunk."""
-        chunk = item.wanted
-        if not isinstance(chunk, CreateCoupons) or chunk.codes or chunk.mint != self._fingerprint or chunk.size <= size:
+        """The first coupons of a chunk whose codes this worker derives, and the rest. Imported codes stay together:
+        their marker tells of the whole chunk."""
+        chunk = item.payload
+        if not isinstance(chunk, CreateCoupons) or chunk.codes or chunk.size <= size:
+            return item, None
+        if chunk.mint != self._secret_fingerprint:
             return item, None
         return (
-            item._replace(wanted=chunk._replace(size=size), goes_on=True),
-            item._replace(wanted=chunk._replace(first=chunk.first + size, size=chunk.size - size)),
+            item._replace(payload=chunk._replace(size=size), is_partial=True),
+            item._replace(payload=chunk._replace(first=chunk.first + size, size=chunk.size - size)),
         )

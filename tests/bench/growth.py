@@ -23,7 +23,7 @@ from coupon.domain.model import Coupon, Day, HistoryEntry, Kind
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
 from coupon.web import create_app
-from coupon.worker.worker import Worker
+from coupon.worker.worker import Worker, join
 from tests.bench.figure import ROUNDS, Figure
 from tests.bench.place import Place, opened, quiet
 from tests.bench.web_cpu import wsgi_environ
@@ -87,7 +87,7 @@ class Site:
 
     def __init__(self, loaded: Settings, backends: Backends) -> None:
         self._backends = backends
-        self._app, self._worker = create_app(loaded, backends), Worker(backends, loaded)
+        self._app, self._worker = create_app(loaded, backends), Worker(backends, loaded, join(backends, loaded))
         self._mint = CodeDeriver(loaded.secret)
         self._random = random.Random(1)
         self._size = 0

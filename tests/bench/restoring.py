@@ -14,7 +14,7 @@ from coupon.domain.serialization import encode_command
 from coupon.domain.topics import GROUP, LAYOUTS, work_topics
 from coupon.ports.queue import Message
 from coupon.runtime.wiring import Backends
-from coupon.worker.worker import Worker
+from coupon.worker.worker import Worker, join
 from tests.bench.figure import Figure
 from tests.bench.place import Place, opened, quiet
 from tests.bench.processes import FLAT, coupon
@@ -42,7 +42,9 @@ def restored(environ: dict[str, str], coupons: int, where: str) -> tuple[Figure,
         f"coupons, created and issued, restored of {coupons:,} on {where}", "/s", "one worker, before", at_least=0.5
     )
     with opened(environ) as (loaded, backends):
-        figure.against = [lived(CommandService(backends, loaded), Worker(backends, loaded), backends, coupons)]
+        figure.against = [
+            lived(CommandService(backends, loaded), Worker(backends, loaded, join(backends, loaded)), backends, coupons)
+        ]
     peaks = []
     for round_ in range(ROUNDS):
         lost = {**environ, "COUPON_STORE_URL": f"{environ['COUPON_STORE_URL']}-{round_}"}

@@ -16,7 +16,7 @@ from coupon.acceptance.service import CommandService
 from coupon.domain.model import Kind
 from coupon.domain.topics import GROUP
 from coupon.runtime.settings import Settings
-from coupon.worker.worker import Worker
+from coupon.worker.worker import Worker, join
 from tests.bench.bare_sqlite import BareFile, Rows, batches, path_of, rows_of
 from tests.bench.figure import ROUNDS, Figure
 from tests.bench.place import Place, opened, quiet
@@ -33,7 +33,7 @@ def figures(place: Place) -> list[Figure]:
     wall = Figure("issues in the worker on SQLite", "/s", YARDSTICK, at_least=0.3)
     with quiet(), opened(place.embedded()) as (loaded, backends):
         codes = coupons(loaded, backends, ROUNDS * COMMANDS)
-        service, worker = CommandService(backends, loaded), Worker(backends, loaded)
+        service, worker = CommandService(backends, loaded), Worker(backends, loaded, join(backends, loaded))
         drain_of_nothing(worker)
         bare = Bare(place.folder, loaded)
         for _ in range(ROUNDS):

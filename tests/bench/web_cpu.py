@@ -16,7 +16,7 @@ from coupon.domain.model import Day
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
 from coupon.web import create_app
-from coupon.worker.worker import Worker
+from coupon.worker.worker import Worker, join
 from tests.bench.figure import ROUNDS, Figure, cpu_us
 from tests.bench.place import Place, opened, quiet
 
@@ -61,7 +61,7 @@ def bare_app() -> Flask:
 
 def coupons(loaded: Settings, backends: Backends, amount: int) -> Iterator[str]:
     """The codes of so many new coupons, which the store has."""
-    service, worker = CommandService(backends, loaded), Worker(backends, loaded)
+    service, worker = CommandService(backends, loaded), Worker(backends, loaded, join(backends, loaded))
     creation = service.create(amount, FIRST, LAST, Caller("bench"))
     while worker.run_once(poll_s=0):
         pass

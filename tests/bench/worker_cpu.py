@@ -15,7 +15,7 @@ from backends.store.dynamodb_model import bind
 from coupon.acceptance.requests import Caller
 from coupon.acceptance.service import CommandService
 from coupon.domain.model import Kind
-from coupon.worker.worker import Worker
+from coupon.worker.worker import Worker, join
 from tests.bench.figure import ROUNDS, Figure, cpu_us
 from tests.bench.place import Place, opened, quiet
 from tests.bench.web_cpu import FIRST, LAST, coupons
@@ -32,7 +32,7 @@ def figures(place: Place) -> list[Figure]:
     save = saver(place.services.dynamodb)
     with quiet(), opened(place.in_memory()) as (loaded, backends):
         codes = coupons(loaded, backends, ROUNDS * COMMANDS)
-        service, worker = CommandService(backends, loaded), Worker(backends, loaded)
+        service, worker = CommandService(backends, loaded), Worker(backends, loaded, join(backends, loaded))
         for round_ in range(ROUNDS):
             for code in islice(codes, COMMANDS):
                 service.change(Kind.ISSUE, code, "ann", Caller("bench"))

@@ -27,12 +27,12 @@ def test_no_task_makes_no_part():
 
 
 def test_what_cannot_be_read_is_told_apart():
-    assert isinstance(task(Delivery("commands", 0, 0, "k", b"{")).wanted, BadMessage)
-    assert isinstance(task(Delivery("reindex", 0, 0, "k", b"{")).wanted, BadMessage)
+    assert isinstance(task(Delivery("commands", 0, 0, "k", b"{")).payload, BadMessage)
+    assert isinstance(task(Delivery("reindex", 0, 0, "k", b"{")).payload, BadMessage)
     for codes in ([1], ["a b"], ["A" * 20], ["A" * 19] * (CHUNK + 1)):
-        assert isinstance(task(Delivery("reindex", 0, 0, "k", dump(codes))).wanted, BadMessage)
+        assert isinstance(task(Delivery("reindex", 0, 0, "k", dump(codes))).payload, BadMessage)
     for topic in ("reindex", "invalidate"):
         (message,) = messages(topic, ["A" * 19, "B" * 19])
-        assert task(Delivery(topic, 0, 0, message.key, message.value)).wanted == OutboxEntry(
+        assert task(Delivery(topic, 0, 0, message.key, message.value)).payload == OutboxEntry(
             topic, ("A" * 19, "B" * 19)
         )

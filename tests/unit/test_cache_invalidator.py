@@ -110,9 +110,9 @@ def test_what_cannot_be_removed_is_owed_and_the_cache_left_alone_until_it_answer
     assert place.cache.calls == []
     assert place.owed() == [b'["%s","%s"]' % (ONE.encode(), OTHER.encode()), b'["%s"]' % ONE.encode()]
     place.cache.down = False
-    assert place.invalidation.is_away()
+    assert place.invalidation.is_unavailable()
     place.now = 500
-    assert not place.invalidation.is_away()
+    assert not place.invalidation.is_unavailable()
 
 
 def test_a_topic_that_is_yet_to_be_made_is_waited_for(place):

@@ -19,7 +19,7 @@ from coupon.domain.topics import CREATION, all_topics
 from coupon.ports.backend import BackendUnavailable
 from coupon.runtime import retry, settings
 from coupon.runtime.wiring import Backends, open_backends
-from coupon.worker.worker import Worker
+from coupon.worker.worker import Worker, join
 from tests.coupons import a_coupon
 from tests.worker.faults import Faulty, away
 
@@ -36,7 +36,7 @@ class Desk:
     def __init__(self, loaded: settings.Settings, backends: Backends, tmp_path) -> None:
         self.loaded, self.backends, self.path = loaded, backends, tmp_path / "rows.csv"
         self.service = CommandService(backends, loaded)
-        self.worker = Worker(backends, loaded)
+        self.worker = Worker(backends, loaded, join(backends, loaded))
         self.bad: list[BadRow] = []
         self.away: list[tuple[str, str]] = []
         self.turns = 0
@@ -150,7 +150,7 @@ def test_only_a_chunk_of_which_another_import_brought_some_is_read_back(desk, mo
 
 
 def test_progress_is_told_while_a_window_is_applied(desk):
-    desk.worker = Worker(desk.backends, replace(desk.loaded, batch_max=7))
+    desk.worker = Worker(desk.backends, replace(desk.loaded, batch_max=7), join(desk.backends, desk.loaded))
     lines, seen = [f"{code(n)}, 202601{n % 28 + 1:02d}, 20991231" for n in range(280)], list[int]()
     assert desk.run(*lines, on_progress=lambda counts: seen.append(counts.rows)) == Counts(new=280)
     assert seen == sorted(seen)

@@ -14,10 +14,11 @@ from backends.cache.memory import MemoryCache
 from coupon.domain.clock import monotonic_ms
 from coupon.domain.model import Coupon
 from coupon.domain.topics import all_topics
+from coupon.ports.queue import Consumer
 from coupon.runtime.settings import Settings, load
 from coupon.runtime.wiring import Backends, open_backends
 from coupon.web import create_app
-from coupon.worker.worker import Worker
+from coupon.worker.worker import Worker, join
 
 NOON = 1_795_348_800_000
 """2026-11-22T12:00:00Z, in ms."""
@@ -151,15 +152,14 @@ def api(app) -> Api:
 
 
 @pytest.fixture
-def worker(settings, backends, clock) -> Worker:
-    return Worker(backends, settings, clock=clock)
+def consumer(settings, backends) -> Consumer:
+    """The worker's."""
+    return join(backends, settings)
 
 
-def leave(worker: Worker) -> None:
-    """Let the worker leave its group, as it does when it is stopped."""
-    stop = threading.Event()
-    stop.set()
-    worker.run(stop)
+@pytest.fixture
+def worker(settings, backends, consumer, clock) -> Worker:
+    return Worker(backends, settings, consumer, clock=clock)
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 from coupon.domain.topics import CREATION, GROUP
 from coupon.runtime.settings import load
 from coupon.web import create_app
-from coupon.worker.worker import Worker
-from tests.web.conftest import Api, TurnableClock, leave
+from coupon.worker.worker import Worker, join
+from tests.web.conftest import Api, TurnableClock
 from tests.web.problems import problem, refused
 
 TOO_MANY = (429, "TOO_MANY_CREATIONS")
@@ -31,10 +31,11 @@ class Shop:
         return len(list(self.backends.queue.browse(CREATION)))
 
     def drain(self):
-        worker = Worker(self.backends, self.settings)
+        consumer = join(self.backends, self.settings)
+        worker = Worker(self.backends, self.settings, consumer)
         while worker.run_once(poll_s=0):
             pass
-        leave(worker)
+        consumer.close()
         self.later()
 
 

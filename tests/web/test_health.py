@@ -14,8 +14,8 @@ from coupon.runtime.wiring import open_backends
 from coupon.runtime.worker_registry import living
 from coupon.web import create_app
 from coupon.web.single_flight import FRESH_MS
-from coupon.worker.worker import Worker
-from tests.web.conftest import Api, leave
+from coupon.worker.worker import Worker, join
+from tests.web.conftest import Api
 from tests.web.problems import problem, refused
 
 
@@ -111,13 +111,13 @@ def problems_of(api, role):
     return told["dependencies"][role]["problems"]
 
 
-def test_topics_without_a_living_worker_are_named(api, backends, settings, worker, timer):
+def test_topics_without_a_living_worker_are_named(api, backends, settings, worker, consumer, timer):
     worker.run_once(poll_s=0.01)
     assert problems_of(api, "worker") == []
     timer.ahead_ms += FRESH_MS
-    leave(worker)
+    consumer.close()
     backends.cache.delete_many(living(backends.cache, CodeDeriver(settings.secret)))
-    Worker(backends, settings, ["commands"]).run_once(poll_s=0.01)
+    Worker(backends, settings, join(backends, settings, ["commands"]), ["commands"]).run_once(poll_s=0.01)
     answer = api.get("/readyz")
     assert answer.json["dependencies"]["worker"]["status"] == "down"
     assert problems_of(api, "worker") == [
@@ -140,22 +140,18 @@ def test_a_worker_that_never_could_work_is_none(api, backends, worker, timer, mo
     assert api.get("/readyz").json["dependencies"]["worker"]["status"] == "unknown"
 
 
-def test_a_worker_that_ends_at_each_start_is_none(api, backends, settings, monkeypatch):
-    consumer = backends.queue.consumer
+def test_a_worker_that_ends_at_each_start_is_none(api, backends, worker, consumer, monkeypatch):
+    def bug(*_):
+        raise ZeroDivisionError
 
-    def with_a_bug(*arguments):
-        made = consumer(*arguments)
-        made.poll = lambda *_: 1 / 0
-        return made
-
-    monkeypatch.setattr(backends.queue, "consumer", with_a_bug)
+    monkeypatch.setattr(consumer, "poll", bug)
     with pytest.raises(ZeroDivisionError):
-        Worker(backends, settings).run_once()
+        worker.run_once()
     assert api.get("/readyz").json["dependencies"]["worker"]["status"] == "down"
 
 
 def test_a_partition_that_is_left_alone_is_named_without_its_reason(api, backends, settings, timer):
-    worker = Worker(backends, settings, timer=timer)
+    worker = Worker(backends, settings, join(backends, settings), timer=timer)
     backends.queue.publish([Message("commands", "k", b"{secret")] * settings.dead_letters_in_a_row)
     worker.run_once(poll_s=0.01)
     timer.ahead_ms += INTERVAL_MS

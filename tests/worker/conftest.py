@@ -1,6 +1,7 @@
 """A whole service in one process on memory backends, with a clock that stands still until it is moved."""
 
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import pytest
 
@@ -8,13 +9,16 @@ from coupon.acceptance.operations import ChangeRef, CreationRef
 from coupon.acceptance.requests import Caller, change_request, command_of
 from coupon.acceptance.service import CommandService
 from coupon.domain.model import Coupon, Day, Kind
-from coupon.domain.topics import OUTBOX, all_topics, command_topics
+from coupon.domain.topics import OUTBOX, all_topics, command_topics, work_topics
 from coupon.ports.backend import BackendUnavailable
+from coupon.ports.queue import Consumer
 from coupon.runtime import settings
 from coupon.runtime.cache_entries import Claim, Entries, cache_key
 from coupon.runtime.wiring import Backends, open_backends
-from coupon.worker.worker import Worker
+from coupon.runtime.worker_registry import Sign, living
+from coupon.worker.worker import Worker, join
 from tests.coupons import NOW
+from tests.worker.faults import WatchedConsumer
 
 SHOP = Caller("shop")
 FIRST, LAST = Day("2026-11-01"), Day("2026-11-30")
@@ -22,14 +26,14 @@ FIRST, LAST = Day("2026-11-01"), Day("2026-11-30")
 
 @dataclass
 class World:
-    """``worker`` is driven by hand, also by a service that waits for it; ``now`` is everybody's clock, and the worker's
-    wall clock is off by ``skew``."""
+    """``worker`` is driven by hand, also by a service that waits for it. ``now`` is everybody's clock, and the worker's
+    wall clock is off by ``skew``. ``consumers`` has the consumer of each worker."""
 
     settings: settings.Settings
     backends: Backends
     now: int = NOW
     waited_ms: int = 0
-    workers: list[Worker] = field(default_factory=list)
+    consumers: dict[Worker, WatchedConsumer] = field(default_factory=dict)
     skew: int = 0
 
     def __post_init__(self) -> None:
@@ -43,26 +47,44 @@ class World:
 
     def _wait(self, seconds: float) -> None:
         self.waited_ms += max(1, round(seconds * 1000))
-        for worker in self.workers:
+        for worker in list(self.consumers):
             try:
                 worker.run_once(poll_s=0)
             except BackendUnavailable:  # its consumer was closed, or another member has its partitions now
                 worker.rewind()
 
-    def a_worker(self, *topics: str) -> Worker:
+    def a_worker(self, *topics: str, **changes: int) -> Worker:
+        """With settings of its own, if need be."""
+        settings = replace(self.settings, **changes)
+        consumer = WatchedConsumer(join(self.backends, settings, topics), topics)
         worker = Worker(
             self.backends,
-            self.settings,
+            settings,
+            cast(Consumer, consumer),
             topics,
             clock=lambda: self.now + self.skew,
             timer=lambda: self.now + self.waited_ms,
         )
-        self.workers.append(worker)
+        self.consumers[worker] = consumer
         return worker
+
+    @property
+    def consumer(self) -> WatchedConsumer:
+        return self.consumers[self.worker]
+
+    def leave(self, worker: Worker | None = None) -> None:
+        """The worker dies: others get its partitions."""
+        self.consumers[worker or self.worker].close()
+
+    def sign(self, *topics: str) -> Sign:
+        """What the newest worker with these topics tells of itself."""
+        of_topics = list(topics) or work_topics(self.settings.topics)
+        signs = sorted(living(self.backends.cache, self.service.mint).items(), key=lambda it: int(it[0].split(":")[-1]))
+        return [sign for _, sign in signs if sign.topics == of_topics][-1]
 
     def but(self, **backends) -> "World":
         """The same world with some backends exchanged."""
-        return World(self.settings, replace(self.backends, **backends), self.now, workers=self.workers)
+        return World(self.settings, replace(self.backends, **backends), self.now, consumers=self.consumers)
 
     def drain(self, worker: Worker | None = None) -> None:
         worker = worker or self.worker

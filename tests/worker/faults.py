@@ -1,9 +1,10 @@
 """Backends that fail on demand, at any of their methods: what a driver's edge does when its server is away."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from coupon.ports.backend import BackendUnavailable
+from coupon.ports.queue import Consumer, Delivery, Position
 
 
 class Faulty:
@@ -32,6 +33,22 @@ class Faulty:
             return answer
 
         return call
+
+
+class WatchedConsumer(Faulty):
+    """A consumer that remembers how long it was last asked to wait, and of which partitions it delivered."""
+
+    def __init__(self, consumer: Consumer, topics: Sequence[str]) -> None:
+        super().__init__(consumer)
+        self.topics = list(topics)
+        self.timeout_s: float | None = None
+        self.positions: set[Position] = set()
+
+    def poll(self, max_messages: int, timeout_s: float) -> list[Delivery]:
+        self.timeout_s = timeout_s
+        deliveries: list[Delivery] = self._guarded("poll", self._backend.poll)(max_messages, 0)
+        self.positions |= {Position(delivery.topic, delivery.partition) for delivery in deliveries}
+        return deliveries
 
 
 def _raise_next(errors: list[Exception | None] | None) -> None:

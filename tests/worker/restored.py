@@ -20,8 +20,7 @@ def coupons_of(store: Store) -> dict[str, Coupon]:
 def copied(store: Store) -> MemoryStore:
     """A backup."""
     copy = MemoryStore()
-    copy._coupons = coupons_of(store)
-    copy._order = list(copy._coupons)
+    copy.save_many([coupon._replace(revision=1) for coupon in coupons_of(store).values()])
     return copy
 
 

@@ -14,7 +14,7 @@ from coupon.domain.model import Kind
 from coupon.domain.topics import OUTBOX, all_topics, command_topics
 from coupon.runtime import settings
 from coupon.runtime.wiring import open_backends
-from coupon.worker.worker import Worker
+from coupon.worker.worker import Worker, join
 from tests.worker.restored import restore
 
 DATA = Path(__file__).parents[1] / "data"
@@ -65,7 +65,7 @@ def house(folder, layout, tmp_path):
 @pytest.fixture
 def drained(house, layout):
     loaded, backends = house
-    worker = Worker(backends, loaded)
+    worker = Worker(backends, loaded, join(backends, loaded))
     topics = [*command_topics(layout), *OUTBOX]
     for _ in range(300):
         worker.run_once(0.02)

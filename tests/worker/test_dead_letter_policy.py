@@ -15,6 +15,7 @@ from coupon.domain.serialization import encode_command
 from coupon.domain.topics import CREATION
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Delivery, Message
+from coupon.worker.dead_letter_policy import DeadLetterPolicy
 from tests.coupons import a_command
 from tests.worker.conftest import FIRST, LAST, SHOP, World, a_world
 from tests.worker.faults import Faulty, away
@@ -65,7 +66,7 @@ def test_a_partition_full_of_poison_is_left_alone_loudly_and_the_others_go_on(wo
 def test_an_operator_gets_past_the_poison_with_a_higher_limit(world, poisoned):
     code, limit = poisoned
     world.drain()
-    world.worker._consumer.close()
+    world.leave()
     World(replace(world.settings, dead_letters_in_a_row=1_000), world.backends, world.now).drain()
     assert world.stored(code).issued
     assert world.lag() == 0
@@ -75,7 +76,7 @@ def test_an_operator_gets_past_the_poison_with_a_higher_limit(world, poisoned):
 def test_each_start_gets_past_all_but_one_of_what_is_in_a_row(world, poisoned):
     code, _ = poisoned
     world.drain()
-    world.worker._consumer.close()
+    world.leave()
     world.drain(world.a_worker())
     assert world.stored(code).issued
 
@@ -105,9 +106,7 @@ def test_bad_messages_of_several_partitions_make_no_row(environ):
 
 def test_one_bad_message_while_commits_fail_is_dead_lettered_once(world):
     (code,) = world.coupons()
-    consumer = Faulty(world.worker._consumer)
-    world.worker._consumer = world.worker._checkpoint._consumer = consumer
-    consumer.before["commit"] = [away()] * 40
+    world.consumer.before["commit"] = [away()] * 40
     world.backends.queue.publish([Message("commands", code, b"{")])
     failures = 0
     for _ in range(200):
@@ -125,7 +124,7 @@ def test_one_bad_message_while_commits_fail_is_dead_lettered_once(world):
 
 def test_letters_that_could_not_be_dead_lettered_are_not_counted_again(world):
     queue = Faulty(world.backends.queue)
-    world.worker._consumer.close()
+    world.leave()
     shaken = world.but(queue=queue)
     world.backends.queue.publish([Message("commands", "k", b"{")] * 5)
     queue.before["publish"] = [away()] * 20
@@ -161,11 +160,11 @@ def test_creations_of_another_secret_are_dead_lettered_and_stop_nothing(world):
 def test_a_replay_brings_a_creation_of_another_secret_back_once_the_secret_is_right(world):
     """The workers have the wrong secret, the web side the right one."""
     wrong = replace(world.settings, secret="another secret of the tests")
-    world.worker._consumer.close()
+    world.leave()
     address = world.service.create(3, FIRST, LAST, SHOP)
-    worker = World(wrong, world.backends, world.now).worker
-    world.drain(worker)
-    worker._consumer.close()
+    mistaken = World(wrong, world.backends, world.now)
+    mistaken.drain()
+    mistaken.leave()
     assert world.service.operations.outcome(address).status is Status.ACCEPTED
     dead_letters.replay(world.backends.queue, letters(world))
     world.drain(world.a_worker())
@@ -176,10 +175,10 @@ def test_a_replay_brings_a_creation_of_another_secret_back_once_the_secret_is_ri
 def test_creations_of_two_secrets_are_all_applied_by_two_workers_in_turn(world):
     """What operations.md has for it: no round leaves more to do than the one before."""
     other = World(replace(world.settings, secret="another secret of the tests"), world.backends, world.now)
-    other.worker._consumer.close()
+    other.leave()
     addresses = [(one, one.service.create(3, FIRST, LAST, SHOP)) for one in (world, other) for _ in range(30)]
     world.drain()
-    world.worker._consumer.close()
+    world.leave()
     dead_letters.replay(world.backends.queue, letters(world))
     world.drain(other.a_worker())
     assert {one.service.operations.outcome(address).status for one, address in addresses} == {Status.APPLIED}
@@ -203,7 +202,9 @@ def test_messages_of_another_version_are_left_alone_and_not_dead_lettered(world)
     assert world.stored(codes[0]).issued
     assert not world.stored(codes[0]).used
     assert all(world.stored(code).issued for code in codes if code not in behind)
-    assert "missing required field `day`" in world.worker._dead_letter_policy.left_alone[position_of(world, codes[0])]
+    world.look(world.worker, after_ms=5_000)
+    topic, partition = position_of(world, codes[0])
+    assert "missing required field `day`" in world.sign().left_alone[f"{topic}/{partition}"]
     assert world.lag() >= 2
 
 
@@ -222,7 +223,7 @@ def test_what_builds_on_a_command_that_was_dead_lettered_comes_back_with_it(worl
     world.backends.store.save_many = refuse
     world.drain()
     world.backends.store.save_many = save_many
-    world.worker._consumer.close()
+    world.leave()
     assert [letter.reason for letter in letters(world)] == ["too large", *["what it builds on was dead-lettered"] * 2]
     dead_letters.replay(world.backends.queue, letters(world))
     world.drain(world.a_worker())
@@ -236,29 +237,31 @@ def test_another_worker_knows_what_was_dead_lettered_before_it(world):
     world.change(Kind.USE, code)
     issue, use = [d for d in world.backends.queue.browse("commands") if d.key == code][-2:]
     world.backends.queue.publish([dead_letters.encode(issue, "too large", 0)])
-    world.worker._consumer.close()
+    world.leave()
     world.backends.queue.consumer(["commands"], "worker")
     other = world.a_worker()
-    other._consumer.poll(1_000, 0)
-    other._consumer.commit({position_of(world, code): use.offset})
-    other._consumer.close()
+    world.consumers[other].poll(1_000, 0)
+    world.consumers[other].commit({position_of(world, code): use.offset})
+    world.leave(other)
     world.drain(world.a_worker())
     assert letters(world)[-1].value == use.value
     assert world.stored(code).rejections == ()
 
 
 def test_a_worker_that_read_the_letters_just_now_knows_of_those_that_came_since(world):
-    """Another put the predecessor aside, and this one is given the follower a moment later."""
-    (code,) = world.coupons()
-    worker = world.worker
-    assert not worker._dead_letter_policy.was_dead_lettered("another")
+    """Another dead-lettered the predecessor, and this one is given the follower a moment later."""
+    code, other = world.coupons(2)
+    follower = a_command(Kind.USE, "u", "nobody's", 5, code=other)
+    world.backends.queue.publish([Message("commands", other, encode_command(follower))])
+    world.drain()
+    assert world.stored(other).rejections
     world.change(Kind.ISSUE, code, "ann")
     world.change(Kind.USE, code)
     issue, use = [d for d in world.backends.queue.browse("commands") if d.key == code][-2:]
     world.backends.queue.publish([dead_letters.encode(issue, "too large", 0)])
-    worker._consumer.poll(1, 0)
-    worker._consumer.commit({position_of(world, code): use.offset})
-    worker.rewind()
+    world.consumer.poll(1, 0)
+    world.consumer.commit({position_of(world, code): use.offset})
+    world.worker.rewind()
     world.drain()
     assert letters(world)[-1].value == use.value
     assert world.stored(code).rejections == ()
@@ -267,8 +270,7 @@ def test_a_worker_that_read_the_letters_just_now_knows_of_those_that_came_since(
 def test_only_new_letters_are_read_and_only_the_newest_are_remembered(world, monkeypatch):
     monkeypatch.setattr("coupon.worker.dead_letter_policy.OPERATIONS_MAX", 20)
     queue = Faulty(world.backends.queue)
-    monkeypatch.setattr(world.worker._dead_letter_policy, "_queue", queue)
-    dead_letter_policy = world.worker._dead_letter_policy
+    policy = DeadLetterPolicy(queue, lambda: 0, 20)
 
     def dead_lettered_by_another(number):
         command = encode_command(a_command(Kind.ISSUE, f"op{number}", code="A" * 19))
@@ -276,23 +278,23 @@ def test_only_new_letters_are_read_and_only_the_newest_are_remembered(world, mon
 
     for number in range(100):
         dead_lettered_by_another(number)
-        dead_letter_policy.look_again()
-        assert dead_letter_policy.was_dead_lettered(f"op{number}")
-        assert not dead_letter_policy.was_dead_lettered("another")
+        policy.mark_stale()
+        assert policy.was_dead_lettered(f"op{number}")
+        assert not policy.was_dead_lettered("another")
     assert queue.calls.count("read") == 100
-    assert len(dead_letter_policy._operations) == 20
-    assert not dead_letter_policy.was_dead_lettered("op79")
-    assert dead_letter_policy.was_dead_lettered("op80")
+    assert not policy.was_dead_lettered("op79")
+    assert policy.was_dead_lettered("op80")
 
 
 def test_letters_of_a_topic_that_was_recreated_are_read_from_its_beginning(world):
-    dead_letter_policy, queue = world.worker._dead_letter_policy, world.backends.queue
+    queue = world.backends.queue
+    policy = DeadLetterPolicy(queue, lambda: 0, 20)
     for name in ("one", "two"):
         command = encode_command(a_command(Kind.ISSUE, name, code="A" * 19))
         letter = dead_letters.encode(Delivery("commands", 0, 0, "k", command), "bad", 0)
         queue.publish([letter] * (3 if name == "one" else 1))
-        dead_letter_policy.look_again()
-        assert dead_letter_policy.was_dead_lettered(name)
+        policy.mark_stale()
+        assert policy.was_dead_lettered(name)
         for position in queue.ends(["dead-letters"]):
             queue.logs[position] = []
 

@@ -33,8 +33,8 @@ def reads_and_lines(world, worker, ms):
     world.backends.store.get_many = counted
     with capture_logs() as lines:
         while world.now < end:
-            worker.run_once(poll_s=0)
-            world.now += max(1, round(worker._poll_s(0.5) * 1000))
+            worker.run_once()
+            world.now += max(1, round(world.consumers[worker].timeout_s * 1000))
     world.backends.store.get_many = get_many
     return read, [line["event"] for line in lines]
 
@@ -42,7 +42,7 @@ def reads_and_lines(world, worker, ms):
 def test_what_waits_costs_next_to_nothing_while_nothing_happens(per_command):
     world = per_command
     codes = world.coupons(200)
-    world.worker._consumer.close()
+    world.leave()
     uses = world.a_worker("use")
     for code in codes:
         world.change(Kind.ISSUE, code, "ann")
@@ -57,7 +57,7 @@ def test_what_waits_is_looked_at_soon_when_its_coupon_gets_on(per_command):
     """However long it has waited: a link of the chain may take as long as the other worker takes, and little more."""
     world = per_command
     (code,) = world.coupons()
-    world.worker._consumer.close()
+    world.leave()
     issues, cancels = world.a_worker("issue"), world.a_worker("cancel")
     for number in range(40):
         world.change(Kind.CANCEL if number % 2 else Kind.ISSUE, code, None if number % 2 else "ann")
@@ -75,7 +75,7 @@ def test_what_waits_is_looked_at_soon_when_its_coupon_gets_on(per_command):
 def test_what_is_delivered_behind_a_waiting_command_is_settled_with_it_in_one_step(per_command):
     world = per_command
     (code,) = world.coupons()
-    world.worker._consumer.close()
+    world.leave()
     world.change(Kind.ISSUE, code, "ann")
     for number in range(3 * HISTORY_MAX):
         world.change(Kind.CANCEL_USE if number % 2 else Kind.USE, code)
@@ -93,7 +93,7 @@ def test_one_coupon_with_many_waiting_commands_holds_up_no_other_of_its_partitio
         hot, cold = world.coupons(2)
         world.change(Kind.ISSUE, cold, "ann")
         world.drain()
-        world.worker._consumer.close()
+        world.leave()
         for number in range(200):
             world.change(Kind.CANCEL if number % 2 else Kind.ISSUE, hot, None if number % 2 else "ann")
         world.change(Kind.CANCEL, cold)
@@ -107,15 +107,14 @@ def test_a_partition_with_too_much_waiting_is_left_alone_until_it_gets_on(per_co
     monkeypatch.setattr("coupon.worker.deferred.BYTES_MAX", 3_000)
     world = per_command
     codes = world.coupons(100)
-    world.worker._consumer.close()
-    issues, uses = world.a_worker("issue"), world.a_worker("use")
+    world.leave()
+    issues, uses = world.a_worker("issue"), world.a_worker("use", batch_max=4)
     for code in codes:
         world.change(Kind.ISSUE, code, "ann")
         world.change(Kind.USE, code)
-    uses._batch_max = 4
     for _ in range(60):
         world.look(uses)
-    assert len(uses._waiting) < 100
+    assert 0 < world.sign("use").waiting < 100
     world.drain(issues)
     for _ in range(60):
         world.look(uses)
@@ -125,7 +124,7 @@ def test_a_partition_with_too_much_waiting_is_left_alone_until_it_gets_on(per_co
 def test_the_wait_for_a_predecessor_does_not_begin_anew_at_a_rewind(per_command):
     world = per_command
     (code,) = world.coupons()
-    world.worker._consumer.close()
+    world.leave()
     world.change(Kind.ISSUE, code, "ann")
     use = world.change(Kind.USE, code)
     uses = world.a_worker("use")
@@ -142,7 +141,7 @@ def test_the_wait_for_a_predecessor_does_not_begin_anew_at_a_rewind(per_command)
 def test_a_wall_clock_that_is_put_forward_lets_nothing_wait_in_vain(per_command):
     world = per_command
     codes = world.coupons(100)
-    world.worker._consumer.close()
+    world.leave()
     uses = world.a_worker("use")
     for code in codes:
         world.change(Kind.ISSUE, code, "ann")
@@ -159,16 +158,15 @@ def test_the_wait_for_a_predecessor_goes_on_while_what_it_may_be_in_is_being_del
     """As in a restore: the other topic is hours behind, and gets on."""
     world = per_command
     codes = world.coupons(30)
-    world.worker._consumer.close()
+    world.leave()
     for code in codes:
         world.change(Kind.ISSUE, code, "ann")
     uses = [world.change(Kind.USE, code) for code in codes]
-    worker, issues = world.a_worker("use"), world.a_worker("issue")
-    issues._batch_max = 1
+    worker, issues = world.a_worker("use"), world.a_worker("issue", batch_max=1)
     for _ in codes:
         world.look(worker, after_ms=world.settings.predecessor_wait_s * 600)
         issues.run_once(poll_s=0)
-        issues._tell()
+        issues.flush()
     world.look(worker)
     assert {world.service.operations.outcome(use).status for use in uses} == {Status.APPLIED}
 
@@ -216,7 +214,7 @@ def restored(world):
 def test_a_lost_store_is_recreated_from_the_queue_without_a_stop(lost, workers):
     world, before = lost
     again = restored(world)
-    again.worker._consumer.close()
+    again.leave()
     many = [again.a_worker() for _ in range(workers)]
     for _ in range(300):
         for worker in many:
@@ -284,13 +282,15 @@ def test_a_command_whose_coupon_does_not_come_is_dead_lettered_when_all_before_i
 
 @pytest.fixture
 def two(world):
-    """Two workers that share the partitions, each with one; what is theirs."""
+    """Two workers that share the partitions, and a partition of each."""
     workers = [world.worker, world.a_worker()]
     for _ in range(3):
-        for worker in workers:
-            worker.run_once(poll_s=0)
-    owned = [sorted(p.partition for p in w._consumer._holdings if p.topic == "commands") for w in workers]
-    return workers, [mine[0] for mine in owned]
+        world.look(*workers)
+    for partition in range(4):
+        publish(world, birth(str(partition) * LENGTH), partition)
+    for _ in range(3):
+        world.look(*workers)
+    return workers, [min(world.consumers[worker].positions).partition for worker in workers]
 
 
 def test_two_workers_whose_commands_wait_for_nothing_do_not_wait_for_each_other(world, two):

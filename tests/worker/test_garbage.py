@@ -74,7 +74,7 @@ def test_what_waits_for_a_coupon_that_cannot_be_read_any_more_is_dead_lettered(p
     """And does not end each round of the worker before it begins."""
     world = per_command
     spoilt, other = world.coupons(2)
-    world.worker._consumer.close()
+    world.leave()
     for code in (spoilt, other):
         world.change(Kind.ISSUE, code, "ann")
         world.change(Kind.USE, code)

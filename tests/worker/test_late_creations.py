@@ -39,7 +39,7 @@ def test_thousands_of_commands_wait_for_creations_that_come_last(environ, tmp_pa
                 for command in commands(code)
             ]
         )
-        world.worker._consumer.close()
+        world.leave()
         worker = world.a_worker(*[topic for topic in command_topics(layout) if topic != CREATION])
         for _ in range(30):
             world.look(worker)

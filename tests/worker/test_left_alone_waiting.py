@@ -4,10 +4,13 @@ import json
 
 import pytest
 
+from backends.store.memory import MemoryStore
 from coupon.applying import dead_letters
+from coupon.applying.batch import RecordId
 from coupon.domain.model import Kind
 from coupon.domain.serialization import encode_command
 from coupon.ports.queue import Message, Position
+from coupon.runtime.cache_entries import cache_key
 from coupon.worker import horizons
 from tests.coupons import a_command
 from tests.worker.conftest import a_world
@@ -42,11 +45,11 @@ def test_accepted_commands_are_not_lost_with_the_store(one_partition):
     codes = world.coupons(30)
     for code in codes:
         world.change(Kind.ISSUE, code, "ann")
-    world.backends.store._coupons.clear()
-    world.backends.store._order.clear()
+    world.leave()
+    world = world.but(store=MemoryStore())
     for _ in range(40):
         world.look(world.worker, after_ms=30_000)
-    assert world.worker._dead_letter_policy.left_alone
+    assert world.sign().left_alone
     assert len(list(dead_letters.browse(world.backends.queue))) == world.settings.dead_letters_in_a_row - 1
     assert lost(world, range(30)) == set()
 
@@ -58,7 +61,7 @@ def test_what_waited_when_its_partition_was_left_alone_is_delivered_after_a_rest
             world.look(world.worker, after_ms=60_000)
         assert lost(world, offsets) == set()
         for _ in range(10):
-            world.worker._consumer.close()
+            world.leave()
             worker = world.a_worker()
             for _ in range(5):
                 world.look(worker, after_ms=60_000)
@@ -76,12 +79,12 @@ def test_what_waits_in_a_partition_that_is_left_alone_goes_on_waiting_when_patie
     world.backends.queue.publish([Message("commands", "A" * 19, json.dumps(other).encode())])
     for _ in range(20):
         world.look(world.worker, after_ms=60_000)
-    assert world.worker._waiting.places() == {(COMMANDS, offset)}
+    assert world.sign().waiting == 1
     assert lost(world, [offset]) == set()
-    world.worker._consumer.close()
+    world.leave()
     worker = world.a_worker()
     world.look(worker)
-    assert worker._waiting.places() == {(COMMANDS, offset)}
+    assert world.sign().waiting == 1
 
 
 def test_what_goes_on_waiting_though_it_is_hopeless_is_not_asked_for_all_the_time(environ):
@@ -89,8 +92,9 @@ def test_what_goes_on_waiting_though_it_is_hopeless_is_not_asked_for_all_the_tim
         published(world, "A")
         for _ in range(5):
             world.look(world.worker, after_ms=60_000)
-        assert world.worker._dead_letter_policy.left_alone
-        assert world.worker._waiting.due_in_ms() > 0
+        assert world.sign().left_alone
+        world.worker.run_once()
+        assert world.consumer.timeout_s > 0
 
 
 def test_one_by_one_nothing_is_lost_that_waits_in_a_partition_that_is_left_alone(one_partition, monkeypatch):
@@ -99,20 +103,23 @@ def test_one_by_one_nothing_is_lost_that_waits_in_a_partition_that_is_left_alone
     offsets = [published(world, letter) for letter in "AB"]
     world.look(world.worker)
     world.backends.queue.publish([Message("commands", "A", json.dumps({"kind": "issue"}).encode())])
-    monkeypatch.setattr(world.worker._dead_letter_policy, "_left_alone", {COMMANDS: "a test"})
+    get = world.backends.cache.get
 
-    def fail(_):
-        raise ValueError("a bug")
+    def stumble(key):
+        if key in {cache_key(letter * 19) for letter in "AB"}:
+            raise ValueError("a bug")
+        return get(key)
 
-    monkeypatch.setattr(world.worker._checkpoint, "stored", fail)
+    monkeypatch.setattr(world.backends.cache, "get", stumble)
     for _ in range(5):
         world.look(world.worker, after_ms=60_000)
-    assert world.worker._waiting.places() == {(COMMANDS, offset) for offset in offsets}
+    assert world.sign().left_alone
+    assert world.sign().waiting == 2
     assert lost(world, offsets) == set()
 
 
 def test_patience_ends_for_each_of_more_commands_than_are_remembered_beside_those_that_wait(environ, monkeypatch):
-    monkeypatch.setattr(horizons, "PLACES_MAX", 5)
+    monkeypatch.setattr(horizons, "RECORDS_MAX", 5)
     for world in a_world(environ | ONE_PARTITION | {"COUPON_DEAD_LETTERS_IN_A_ROW": "1000"}):
         for letter in "ABCDEFGHIJKLMNOPQRST":
             published(world, letter)
@@ -122,14 +129,12 @@ def test_patience_ends_for_each_of_more_commands_than_are_remembered_beside_thos
         assert world.lag() == 0
 
 
-def test_the_first_sight_of_what_waits_no_longer_is_forgotten_in_the_end(environ, monkeypatch):
-    """It is delivered to others, after a rewind."""
-    monkeypatch.setattr(horizons, "PLACES_MAX", 5)
-    for world in a_world(environ | ONE_PARTITION):
-        for letter in "ABCDEFGHIJKLMNOPQRST":
-            published(world, letter)
-            world.look(world.worker)
-        world.worker._waiting.forget()
-        published(world, "U")
-        world.look(world.worker)
-        assert len(world.worker._horizons._horizons) <= 5 + 1
+def test_of_records_that_wait_no_longer_few_horizons_are_kept(world, monkeypatch):
+    """They are delivered to others, after a rewind."""
+    monkeypatch.setattr(horizons, "RECORDS_MAX", 5)
+    kept = horizons.Horizons(world.backends.queue, ["commands"], lambda: world.now, dict)
+    record_ids = [RecordId(COMMANDS, offset) for offset in range(20)]
+    for record_id in record_ids:
+        kept.start([record_id], [record_id])
+    world.now += 1
+    assert 1 <= sum(kept.stalled_ms(record_id) > 0 for record_id in record_ids) <= 5 + 1

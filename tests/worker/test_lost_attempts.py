@@ -2,7 +2,7 @@
 
 import pytest
 
-from coupon.applying.lost_attempts import write_down, written_down
+from coupon.applying.lost_attempts import browse_losers, publish_losers
 from coupon.domain.model import Kind, Loser, Reason
 from coupon.domain.topics import REJECTIONS
 from coupon.ports.backend import BackendRejected, BackendUnavailable
@@ -26,10 +26,10 @@ def sent(world, kind, code):
     return found
 
 
-def test_a_loser_is_written_down_with_its_reason_before_its_offset_is_committed(per_command):
+def test_a_loser_is_browse_losers_with_its_reason_before_its_offset_is_committed(per_command):
     code, winner, loser = lost_use(per_command)
     per_command.worker.run_once(poll_s=0)
-    (found,) = written_down(per_command.backends.queue)
+    (found,) = browse_losers(per_command.backends.queue)
     (rejection,) = per_command.stored(code).rejections
     assert per_command.lag() > 0
     assert (found.code, found.operation, found.number) == (code, loser.operation, loser.number)
@@ -37,7 +37,7 @@ def test_a_loser_is_written_down_with_its_reason_before_its_offset_is_committed(
     assert winner.operation in [entry.operation for entry in per_command.stored(code).history]
 
 
-def test_a_loser_that_could_not_be_written_down_is_delivered_again_and_is_then(per_command):
+def test_a_loser_that_could_not_be_browse_losers_is_delivered_again_and_is_then(per_command):
     queue = Faulty(per_command.backends.queue)
     shaken = per_command.but(queue=queue)
     code, _, _ = lost_use(shaken)
@@ -45,40 +45,40 @@ def test_a_loser_that_could_not_be_written_down_is_delivered_again_and_is_then(p
     with pytest.raises(BackendUnavailable):
         shaken.worker.run_once(poll_s=0)
     assert len(shaken.stored(code).rejections) == 1
-    assert list(written_down(queue)) == []
+    assert list(browse_losers(queue)) == []
     shaken.worker.rewind()
     shaken.drain()
-    assert len(list(written_down(queue))) == 1
+    assert len(list(browse_losers(queue))) == 1
     assert shaken.lag() == 0
 
 
-def test_another_attempt_of_an_operation_that_was_applied_is_written_down_without_a_reason(per_command):
+def test_another_attempt_of_an_operation_that_was_applied_is_browse_losers_without_a_reason(per_command):
     (code,) = per_command.coupons()
     address = per_command.rival(Kind.ISSUE, code, "ann")
     again = per_command.rival(Kind.ISSUE, code, "ann", number=address.number + 7, operation=address.operation)
     per_command.drain()
-    (found,) = written_down(per_command.backends.queue)
+    (found,) = browse_losers(per_command.backends.queue)
     assert (found.operation, found.number, found.reason) == (address.operation, again.number, None)
 
 
-def test_what_was_applied_is_not_written_down_however_often_it_is_delivered(per_command):
+def test_what_was_applied_is_not_browse_losers_however_often_it_is_delivered(per_command):
     (code,) = per_command.coupons()
     per_command.change(Kind.ISSUE, code, "ann")
     message = sent(per_command, Kind.ISSUE, code)
     per_command.drain()
     per_command.backends.queue.publish([Message("issue", code, message.value)])
     per_command.drain()
-    assert list(written_down(per_command.backends.queue)) == []
+    assert list(browse_losers(per_command.backends.queue)) == []
 
 
-def test_with_one_topic_nothing_is_written_down(world):
+def test_with_one_topic_nothing_is_browse_losers(world):
     (code,) = world.coupons()
     world.rival(Kind.ISSUE, code, "ann")
     world.rival(Kind.ISSUE, code, "bob")
     world.drain()
     assert len(world.stored(code).rejections) == 1
     with pytest.raises(BackendRejected):
-        list(written_down(world.backends.queue))
+        list(browse_losers(world.backends.queue))
 
 
 def test_without_its_topic_a_worker_waits_for_an_operator(per_command, monkeypatch):
@@ -91,5 +91,5 @@ def test_without_its_topic_a_worker_waits_for_an_operator(per_command, monkeypat
 def test_what_is_no_loser_in_their_topic_is_passed_over(per_command):
     good = Loser("A" * 19, "operation", 1, 5, None, 7)
     per_command.backends.queue.publish([Message(REJECTIONS, "A", b"[1]"), Message(REJECTIONS, "A", b"")])
-    write_down(per_command.backends.queue, [good])
-    assert list(written_down(per_command.backends.queue)) == [good]
+    publish_losers(per_command.backends.queue, [good])
+    assert list(browse_losers(per_command.backends.queue)) == [good]

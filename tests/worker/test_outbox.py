@@ -37,7 +37,7 @@ def written(world, topic):
 def full_search(world):
     """A world whose search takes nothing while three coupons are issued, one after the other."""
     search = ReadOnly(world.backends.search, "index_many")
-    world.worker._consumer.close()
+    world.leave()
     shaken = world.but(search=search)
     codes = shaken.coupons(3)
     search.is_full = True
@@ -104,7 +104,7 @@ def test_commands_go_on_while_search_takes_nothing_and_are_owed_once_each(full_s
 
 def test_a_cache_that_takes_nothing_is_owed_once(world):
     cache = ReadOnly(world.backends.cache, "replace")
-    world.worker._consumer.close()
+    world.leave()
     shaken = world.but(cache=cache)
     (code,) = shaken.coupons()
     shaken.change(Kind.ISSUE, code, "ann")

@@ -5,7 +5,7 @@ import pytest
 from coupon.bulk.queue_history import Recorded
 from coupon.bulk.queue_reach import CLOCKS_MS, backup_needed_from
 from coupon.domain.model import Kind
-from coupon.domain.topics import CREATION, DEAD_LETTERS, REJECTIONS, all_topics
+from coupon.domain.topics import CREATION, DEAD_LETTERS, LAYOUTS, REJECTIONS, all_topics
 from coupon.ports.queue import Message, Position
 from tests.worker.conftest import a_world
 
@@ -70,7 +70,7 @@ def test_of_a_partition_of_which_nothing_is_left_the_others_tell(shop):
 
 def test_what_cannot_be_read_tells_nothing(shop):
     (code,) = shop.coupons()
-    topic = shop.service._topics[Kind.ISSUE]
+    topic = LAYOUTS[shop.settings.topics][Kind.ISSUE]
     shop.backends.queue.publish([Message(topic, "k", b"[")] * 250)
     shop.backends.queue.publish([Message(DEAD_LETTERS, "k", b'{"at":"x"}'), Message(DEAD_LETTERS, "k", b'{"at":1e17}')])
     shop.now += 60_000

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from backends.store.memory import MemoryStore
 from coupon.applying import dead_letters
-from coupon.applying.lost_attempts import written_down
+from coupon.applying.lost_attempts import browse_losers
 from coupon.domain.model import HISTORY_MAX, REJECTIONS_MAX, CreateCoupons, Kind, transition
 from coupon.domain.serialization import dump, encode_command
 from coupon.domain.topics import CREATION, LAYOUTS, command_topics
@@ -106,7 +106,7 @@ def test_what_was_dead_lettered_stays_aside_and_what_was_replayed_is_applied(hou
     one, other = house.world.coupons(2)
     store = Faulty(house.world.backends.store)
     world = house.world.but(store=store)
-    house.world.worker._consumer.close()
+    house.world.leave()
     for code in (one, other):
         world.change(Kind.ISSUE, code, "ann")
         store.before["save_many"] = [BackendRejected("no"), BackendRejected("no"), BackendRejected("no")]
@@ -181,7 +181,7 @@ def test_the_messages_of_both_layouts_are_read(environ):
         world.drain()
         world.backends.queue.create(["commands"])
         single = World(replace(world.settings, topics="single"), world.backends, world.now + 60_000)
-        world.worker._consumer.close()
+        world.leave()
         single.change(Kind.USE, code)
         single.rival(Kind.USE, code)
         Shop(single).drain()
@@ -219,7 +219,7 @@ def test_what_is_older_than_a_loser_is_not_lost_to_its_number(per_command):
     per_command.rival(Kind.USE, code)
     per_command.rival(Kind.CANCEL, code)
     house.drain()
-    assert len(list(written_down(house.queue))) == 1
+    assert len(list(browse_losers(house.queue))) == 1
     for position in house.queue.ends(["issue", "use", "cancel"]):
         house.queue.group("worker").next[position] = 0
     store = MemoryStore()

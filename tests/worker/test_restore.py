@@ -24,7 +24,7 @@ def shop(request, environ):
 def workers_of(world, random):
     """Which share the topics in one way or another."""
     topics = command_topics(world.settings.topics)
-    world.worker._consumer.close()
+    world.leave()
     if len(topics) == 2:
         return [world.a_worker(), world.a_worker()]
     return [world.a_worker(topic) for topic in random.sample(topics, len(topics))]
@@ -57,8 +57,8 @@ def live(world, seed, steps=STEPS):
         if random.random() < 0.005:
             index = random.randrange(len(workers))
             dead = workers[index]
-            topics = sorted(dead._consumer._topics)
-            dead._consumer.close()
+            topics = sorted(world.consumers[dead].topics)
+            world.leave(dead)
             workers[index] = world.a_worker(*topics)
         if step % 250 == 200:
             backups.append(copied(world.backends.store))

@@ -14,6 +14,8 @@ from tests.worker.conftest import FIRST, LAST, SHOP, a_world
 from tests.worker.faults import Faulty, away
 
 CHUNKS = 20
+SLOW_AMOUNT = 5 * CHUNK
+"""After so many coupons a slow store gets the smallest portions."""
 
 
 @pytest.fixture(params=["single", "per-command"])
@@ -73,9 +75,9 @@ def test_small_creations_are_applied_together(world):
 def test_what_is_held_back_is_not_committed_and_another_worker_applies_it(shop):
     address = large(shop)
     shop.worker.run_once(poll_s=0)
-    shop.worker._tell()
+    shop.worker.flush()
     assert lag(shop) == CHUNKS - 1
-    shop.worker._consumer.close()
+    shop.leave()
     shop.drain(shop.a_worker())
     assert created(shop, address) == address.amount
     assert lag(shop) == 0
@@ -105,7 +107,7 @@ def test_a_creation_that_an_earlier_version_left_among_the_commands_is_applied(w
 
 
 @pytest.fixture
-def slow(world):
+def slow(world, monkeypatch):
     """A store that takes 300 ms for each write."""
     save_many = world.backends.store.save_many
 
@@ -113,13 +115,13 @@ def slow(world):
         world.now += 300
         return save_many(coupons)
 
-    world.backends.store.save_many = slowly
+    monkeypatch.setattr(world.backends.store, "save_many", slowly)
     return world
 
 
 def test_a_slow_store_gets_fewer_coupons_between_two_looks_for_commands(slow):
     address = large(slow)
-    while slow.worker._turns._portion > PORTION_MIN:
+    for _ in range(5):
         slow.worker.run_once(poll_s=0)
     before = created(slow, address)
     slow.worker.run_once(poll_s=0)
@@ -130,25 +132,27 @@ def test_a_slow_store_gets_fewer_coupons_between_two_looks_for_commands(slow):
 
 
 def test_a_chunk_that_was_applied_in_part_is_not_committed_and_has_no_marker(slow):
-    slow.worker._turns._portion = PORTION_MIN
+    slow.coupons(SLOW_AMOUNT)
     address = slow.service.create(CHUNK, FIRST, LAST, SHOP)
     for parts_done in range(1, CHUNK // PORTION_MIN):
         slow.worker.run_once(poll_s=0)
-        slow.worker._tell()
+        slow.worker.flush()
         assert created(slow, address) == parts_done * PORTION_MIN
         assert lag(slow) == 1
         assert slow.service.operations.outcome(address).created == 0
-    slow.worker._consumer.close()
+    slow.leave()
     slow.drain(slow.a_worker())
     assert created(slow, address) == CHUNK
     assert slow.service.operations.outcome(address).status is Status.APPLIED
 
 
-def test_a_quick_store_gets_more_again(world):
-    world.worker._turns._portion = PORTION_MIN
-    large(world)
-    world.drain()
-    assert world.worker._turns._portion == PORTION
+def test_a_quick_store_gets_more_again(slow, monkeypatch):
+    slow.coupons(SLOW_AMOUNT)
+    monkeypatch.undo()
+    slow.coupons(SLOW_AMOUNT)
+    address = large(slow)
+    slow.worker.run_once(poll_s=0)
+    assert created(slow, address) == PORTION
 
 
 def test_small_and_large_creations_are_cut_to_a_portion(world):
@@ -162,11 +166,10 @@ def test_small_and_large_creations_are_cut_to_a_portion(world):
     assert lag(world) == 0
 
 
-def test_a_part_of_a_chunk_that_has_no_marker_is_one_write(world):
-    store = Faulty(world.backends.store)
-    counted = world.but(store=store)
-    counted.worker._turns._portion = PORTION_MIN
-    counted.service.create(CHUNK, FIRST, LAST, SHOP)
-    counted.worker.run_once(poll_s=0)
-    assert store.calls.count("save_many") == 1
-    assert len(counted.backends.store.scan(1_000).coupons) == PORTION_MIN
+def test_a_part_of_a_chunk_that_has_no_marker_is_one_write(slow, monkeypatch):
+    slow.coupons(SLOW_AMOUNT)
+    sizes, save_many = [], slow.backends.store.save_many
+    monkeypatch.setattr(slow.backends.store, "save_many", lambda new: sizes.append(len(new)) or save_many(new))
+    slow.service.create(CHUNK, FIRST, LAST, SHOP)
+    slow.worker.run_once(poll_s=0)
+    assert sizes == [PORTION_MIN]

@@ -18,8 +18,10 @@ from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
 from coupon.ports.search import Query
 from coupon.runtime.cache_entries import Confirmed, Entries, cache_key
+from coupon.worker.backoff import PAUSE_S
+from coupon.worker.cache_invalidator import CacheInvalidator
 from coupon.worker.checkpoint import FLUSH_INTERVAL_MS
-from coupon.worker.worker import IDLE_S, PAUSE_S, POLL_S
+from coupon.worker.worker import IDLE_S, POLL_S
 from tests.coupons import a_command, a_creation
 from tests.worker.conftest import FIRST, LAST, SHOP, a_world
 from tests.worker.faults import Faulty, away
@@ -58,9 +60,7 @@ def test_a_failure_before_or_after_any_step_loses_and_doubles_nothing(world, rol
     shaken = world.but(store=store, search=search)
     (code,) = shaken.coupons()
     addresses = the_chain(shaken, code)
-    consumer = Faulty(shaken.worker._consumer)
-    shaken.worker._consumer = shaken.worker._checkpoint._consumer = consumer
-    faulty = {"store": store, "search": search, "consumer": consumer}[role]
+    faulty = {"store": store, "search": search, "consumer": shaken.consumer}[role]
     getattr(faulty, moment)[method] = [away(), away()]
     for _ in range(10):
         try:
@@ -78,10 +78,10 @@ def test_a_failure_before_or_after_any_step_loses_and_doubles_nothing(world, rol
 def test_a_worker_that_died_before_its_commit_changes_nothing_the_second_time(world):
     (code,) = world.coupons()
     the_chain(world, code)
-    world.worker._consumer.commit = lambda positions: None
+    world.consumer.commit = lambda positions: None
     world.drain()
     before = world.stored(code)
-    world.worker._consumer.close()
+    world.leave()
     world.drain(world.a_worker())
     assert world.stored(code) == before
     assert world.lag() == 0
@@ -144,13 +144,10 @@ def test_a_batch_that_is_enough_for_search_is_told_at_once_and_committed_later(e
         assert world.lag() == 0
 
 
-def test_a_poll_waits_no_longer_than_until_there_is_something_to_tell(world, steps, monkeypatch):
+def test_a_poll_waits_no_longer_than_until_a_flush_is_due(world, steps):
     def asked_s():
-        asked = []
-        with monkeypatch.context() as patch:
-            patch.setattr(world.worker._consumer, "poll", lambda _, timeout_s: asked.append(timeout_s) or [])
-            world.worker.run_once()
-        return asked.pop()
+        world.worker.run_once()
+        return world.consumer.timeout_s
 
     steps()
     assert [asked_s(), asked_s()] == [IDLE_S, POLL_S]
@@ -175,8 +172,7 @@ def test_who_is_told_to_stop_commits_what_was_done(world, steps):
 
 def test_who_cannot_commit_when_told_to_stop_leaves_all_the_same_and_it_is_done_again(world, steps):
     steps()
-    world.worker._checkpoint._consumer = consumer = Faulty(world.worker._consumer)
-    consumer.before["commit"] = [away()]
+    world.consumer.before["commit"] = [away()]
     stop = threading.Event()
     stop.set()
     world.worker.run(stop)
@@ -303,7 +299,7 @@ def test_search_that_is_away_is_left_alone_until_it_answers_a_ping(world):
 def test_with_search_and_queue_away_nothing_is_committed(world):
     search, queue = Faulty(world.backends.search), Faulty(world.backends.queue)
     (code,) = world.coupons()
-    world.worker._consumer.close()
+    world.leave()
     shaken = world.but(search=search, queue=queue)
     shaken.change(Kind.ISSUE, code, "ann")
     search.down = True
@@ -348,7 +344,7 @@ def test_a_dead_letter_replayed_is_applied_once(world):
     (code,) = world.coupons()
     message = encode_command(a_command(Kind.ISSUE, "i", previous=world.stored(code).last_operation, code=code))
     store = Faulty(world.backends.store)
-    world.worker._consumer.close()
+    world.leave()
     shaken = world.but(store=store)
     store.before["save_many"] = [BackendRejected("too large")] * 2
     world.backends.queue.publish([Message("commands", code, message)])
@@ -431,7 +427,7 @@ def test_a_key_is_free_again_when_its_request_is_refused_without_the_cache(world
     codes = world.coupons(2)
     world.change(Kind.ISSUE, codes[0], "bob")
     world.drain()
-    world.worker._consumer.close()
+    world.leave()
     cache = Faulty(world.backends.cache)
     shaken = world.but(cache=cache)
     shaken.backends.cache.delete_many([cache_key(codes[0])])
@@ -448,13 +444,14 @@ def test_a_key_is_free_again_when_its_request_is_refused_without_the_cache(world
 def test_a_request_that_was_held_up_for_too_long_reserves_nothing(world, monkeypatch):
     """Its caller has asked again, and may have gone on since."""
     (code,) = world.coupons()
-    read = world.service._reservations.read
+    get = world.backends.cache.get
 
-    def slowly(*asked):
-        world.waited_ms += REQUEST_MAX_MS
-        return read(*asked)
+    def slowly(key):
+        if key == cache_key(code):
+            world.waited_ms += REQUEST_MAX_MS
+        return get(key)
 
-    monkeypatch.setattr(world.service._reservations, "read", slowly)
+    monkeypatch.setattr(world.backends.cache, "get", slowly)
     before = len(world.waiting())
     with pytest.raises(CouponBusy):
         world.change(Kind.ISSUE, code, "ann")
@@ -465,7 +462,7 @@ def test_a_request_that_was_held_up_for_too_long_reserves_nothing(world, monkeyp
 def test_a_publish_that_nobody_answered_for_leaves_the_coupon_to_its_retry_and_then_to_others(world):
     """It may be in the queue: who builds on the store before it is known, builds on the past."""
     queue = Faulty(world.backends.queue)
-    world.worker._consumer.close()
+    world.leave()
     shaken = world.but(queue=queue)
     (code,) = shaken.coupons()
     queue.before["publish"] = [away()]
@@ -510,7 +507,7 @@ def test_an_accepted_command_is_not_forgotten_by_a_refusal_before_it_is_applied(
 def test_a_command_on_another_topic_waits_for_its_predecessor(per_command):
     world = per_command
     (code,) = world.coupons()
-    world.worker._consumer.close()
+    world.leave()
     issue, use = world.change(Kind.ISSUE, code, "ann"), world.change(Kind.USE, code)
     uses, issues = world.a_worker("use"), world.a_worker("issue")
     for _ in range(3):
@@ -529,7 +526,7 @@ def test_a_predecessor_whose_topic_has_no_worker_is_waited_for_so_long_and_then_
     letter is replayed."""
     world = per_command
     (code,) = world.coupons()
-    world.worker._consumer.close()
+    world.leave()
     issue, use = world.change(Kind.ISSUE, code, "ann"), world.change(Kind.USE, code)
     uses = world.a_worker("use")
     uses.run_once(poll_s=0)
@@ -547,7 +544,7 @@ def test_a_predecessor_whose_topic_has_no_worker_is_waited_for_so_long_and_then_
 def test_what_waits_holds_back_only_its_own_offset(per_command):
     world = per_command
     codes = world.coupons(30)
-    world.worker._consumer.close()
+    world.leave()
     issues, uses = world.a_worker("issue"), world.a_worker("use")
     for code in codes:
         world.change(Kind.ISSUE, code, "ann")
@@ -665,7 +662,7 @@ def test_what_is_no_dead_letter_of_ours_does_not_hide_the_others(world):
 
 def test_a_worker_that_died_between_a_rejection_and_the_cache_forgets_it_the_second_time(world):
     cache = Faulty(world.backends.cache)
-    world.worker._consumer.close()
+    world.leave()
     shaken = world.but(cache=cache)
     (code,) = shaken.coupons()
     shaken.change(Kind.ISSUE, code, "ann")
@@ -674,7 +671,7 @@ def test_a_worker_that_died_between_a_rejection_and_the_cache_forgets_it_the_sec
     cache.before["replace"] = [KeyboardInterrupt()]
     with pytest.raises(KeyboardInterrupt):
         shaken.drain()
-    shaken.worker._consumer.close()
+    shaken.leave()
     shaken.drain(shaken.a_worker())
     assert world.is_claimed(code)
 
@@ -682,7 +679,7 @@ def test_a_worker_that_died_between_a_rejection_and_the_cache_forgets_it_the_sec
 def test_an_attempt_that_lost_is_forgotten_though_a_later_one_of_the_same_operation_won(world):
     """The worker dies after it saved both, and before it told the cache of the first."""
     cache = Faulty(world.backends.cache)
-    world.worker._consumer.close()
+    world.leave()
     shaken = world.but(cache=cache)
     (code,) = shaken.coupons()
     born = shaken.stored(code)
@@ -698,7 +695,7 @@ def test_an_attempt_that_lost_is_forgotten_though_a_later_one_of_the_same_operat
     cache.before["replace"] = [KeyboardInterrupt()]
     with pytest.raises(KeyboardInterrupt):
         shaken.drain()
-    shaken.worker._consumer.close()
+    shaken.leave()
     assert not shaken.is_claimed(code)
     shaken.drain(shaken.a_worker())
     assert shaken.stored(code).entry_at(4).operation == first.operation
@@ -709,7 +706,7 @@ def test_an_attempt_that_lost_is_forgotten_though_a_later_one_of_the_same_operat
 def a_loser_in_the_cache(world):
     """A world whose cache holds a command that lost, and whose cache is away while that is applied."""
     cache = Faulty(world.backends.cache)
-    world.worker._consumer.close()
+    world.leave()
     shaken = world.but(cache=cache)
     (code,) = shaken.coupons()
     shaken.change(Kind.ISSUE, code, "ann")
@@ -732,7 +729,7 @@ def test_what_lost_while_the_cache_was_away_is_forgotten_when_it_is_back(a_loser
 
 def test_what_lost_while_the_cache_was_away_is_forgotten_by_the_next_worker(a_loser_in_the_cache):
     world, cache, code = a_loser_in_the_cache
-    world.worker._consumer.close()
+    world.leave()
     cache.down = False
     world.drain(world.a_worker())
     assert world.is_claimed(code)
@@ -775,16 +772,17 @@ def test_a_command_accepted_without_the_cache_takes_what_is_past_out_of_it(world
 def test_what_was_accepted_since_stays_in_the_cache(world):
     """The cache is looked at before it forgets: what leads on from the store is right."""
     (code,) = world.coupons()
-    world.worker._consumer.close()
+    world.leave()
     cut_off = Faulty(world.backends.cache)
     cut_off.down = True
     world.but(cache=cut_off).change(Kind.ISSUE, code, "ann")
     cached = world.but(cache=world.backends.cache)
     cached.change(Kind.USE, code)
-    cached.worker._invalidation.invalidate([code])
+    backends, mint = cached.backends, cached.service.mint
+    CacheInvalidator(backends.cache, backends.store, backends.queue, mint, 100, lambda: 0).invalidate([code])
     with pytest.raises(Refused, match="ALREADY_USED"):
         cached.change(Kind.CANCEL, code)
-    for worker in world.workers[1:]:
+    for worker in list(world.consumers)[1:]:
         world.drain(worker)
     assert world.stored(code).used
 
@@ -877,7 +875,7 @@ def test_what_waits_is_not_committed_when_the_store_goes_away_behind_it(per_comm
     """Neither what waited before nor what has begun to, when a bug has the part applied one by one."""
     world, get_many = per_command, per_command.backends.store.get_many
     codes = world.coupons(3)
-    world.worker._consumer.close()
+    world.leave()
     issues, uses = world.a_worker("issue"), world.a_worker("use")
     for code in codes:
         world.change(Kind.ISSUE, code, "ann")
@@ -897,30 +895,33 @@ def test_what_waits_is_not_committed_when_the_store_goes_away_behind_it(per_comm
         patch.setattr(world.backends.store, "get_many", failing)
         with pytest.raises(BackendUnavailable):
             uses.run_once(poll_s=0)
-    uses._consumer.close()
+    world.leave(uses)
     world.drain(issues)
     world.drain(world.a_worker("use"))
     assert [world.service.operations.outcome(address).status for address in waiting] == [Status.APPLIED] * 3
 
 
 def test_what_had_waited_is_not_committed_when_its_part_fails_at_the_end(per_command):
-    """It is in the store already, and search does not know of it."""
-    world = per_command
+    """It is in the store already, and search does not know of it. A rival lost to it, so the cache is to be checked."""
+    store = Faulty(per_command.backends.store)
+    world = per_command.but(store=store)
     (code,) = world.coupons()
-    world.worker._consumer.close()
+    per_command.leave()
+    world.leave()
     issues, uses = world.a_worker("issue"), world.a_worker("use")
-    world.change(Kind.ISSUE, code, "ann")
-    world.change(Kind.USE, code)
+    issue = world.change(Kind.ISSUE, code, "ann")
+    use = world.change(Kind.USE, code)
+    builds_on = {"previous": issue.operation, "previous_version": 2, "previous_number": issue.number}
+    world.rival(Kind.USE, code, key="k", number=use.number + 1, **builds_on)
     uses.run_once(poll_s=0)
     world.drain(issues)
 
-    uses._settling._invalidation = invalidation = Faulty(uses._invalidation)
-    invalidation.before["invalidate"] = [away()]
+    store.before["get_many"] = [None, None, away()]  # to see whether it is ready, to apply it, and to check the cache
     world.now += 1_000
     with pytest.raises(BackendUnavailable):
         uses.run_once(poll_s=0)
     assert world.stored(code).used
-    assert world.backends.queue.lag(["use"], "worker") == 1
+    assert world.backends.queue.lag(["use"], "worker") == 2
     uses.rewind()
     world.drain(uses)
     assert world.backends.queue.lag(["use"], "worker") == 0

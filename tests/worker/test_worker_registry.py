@@ -38,8 +38,8 @@ def one_partition(environ):
 def early(one_partition):
     """A world in which nobody has applied the creation, but a worker waits with a command on its coupon."""
     world = one_partition
-    world.worker._consumer.close()
-    world.workers.clear()
+    world.leave()
+    world.consumers.clear()
     world.worker = world.a_worker("commands")
     address = world.service.create(1, FIRST, LAST, SHOP)
     (code,) = world.service.codes(address, 0, 1)

@@ -32,7 +32,7 @@ from coupon.runtime.cache_entries import Confirmed, Entries, cache_key
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
 from coupon.worker import worker as drain
-from coupon.worker.worker import Worker
+from coupon.worker.worker import Worker, join
 from tests.proof.checker import NOT_YET_KEPT, Violation, violations
 from tests.proof.record import Evidence, Observed, Request
 from tests.proof.simulation.clients import Client, Web, outcome_of
@@ -218,7 +218,8 @@ class World:
         process = Process(
             f"worker {number}", self.scheduler, self.faults, self.backends, self.skews[-1 - number], web=False
         )
-        worker = Worker(process.backends, self.settings, clock=process.clock, timer=process.timer)
+        consumer = join(process.backends, self.settings)
+        worker = Worker(process.backends, self.settings, consumer, clock=process.clock, timer=process.timer)
         stop = self.stops[number] = Stop(process)
         process.spawn("", lambda: worker.run(stop))  # type: ignore[arg-type]
         return process

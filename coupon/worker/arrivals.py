@@ -1,0 +1,55 @@
+"""Whether a command's coupon, or its predecessor, may still arrive: as long as it may, the command is deferred."""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from coupon.applying.batch import RecordId, Task
+from coupon.worker.deferred import DeferredCommands
+from coupon.worker.horizons import Horizons
+
+
+class Arrival(NamedTuple):
+    """Whether a command's ``coupon`` or ``predecessor`` may still arrive. ``is_late``: the predecessor may, but the
+    command has waited for long enough. To reject it would settle the predecessor's number, too."""
+
+    coupon: bool
+    predecessor: bool
+    is_late: bool = False
+
+
+class Arrivals:
+    """The arrivals of one worker. ``ordered``: a coupon's commands arrive in order, so none waits for a predecessor."""
+
+    def __init__(self, horizons: Horizons, deferred: DeferredCommands, wait_max_ms: int, *, ordered: bool) -> None:
+        self._horizons, self._deferred = horizons, deferred
+        self._wait_max_ms, self._ordered = wait_max_ms, ordered
+
+    def of_all(self, tasks: Collection[Task]) -> list[Arrival]:
+        """For each command of a part, which is behind the others before it. Raises BackendUnavailable."""
+        record_ids = {task.record_id for task in tasks}
+        self._horizons.refresh(record_ids)
+        arrivals: list[Arrival] = []
+        last_of: dict[str, Arrival] = {}
+        for task in tasks:
+            before = last_of.get(task.command.code) or self._before(task, record_ids)
+            own = self.of(task)
+            arrival = Arrival(before.coupon or own.coupon, before.predecessor or own.predecessor, own.is_late)
+            last_of[task.command.code] = arrival
+            arrivals.append(arrival)
+        return arrivals
+
+    def of(self, task: Task) -> Arrival:
+        """For a command by itself."""
+        may_wait = self._horizons.stalled_ms(task.record_id) < self._wait_max_ms
+        is_open = not self._ordered and not self._horizons.is_settled(task.record_id)
+        return Arrival(
+            coupon=may_wait and not self._horizons.is_delivered(task.record_id),
+            predecessor=may_wait and is_open,
+            is_late=not may_wait and is_open,
+        )
+
+    def _before(self, task: Task, record_ids: Collection[RecordId]) -> Arrival:
+        """Behind a deferred command that is not in the part, both may arrive."""
+        first = self._deferred.first_of(task.command.code)
+        is_behind = first is not None and first not in record_ids
+        return Arrival(is_behind, is_behind)

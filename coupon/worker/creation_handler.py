@@ -1,0 +1,52 @@
+"""The handler of creations, which are never deferred."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import structlog
+
+from coupon.applying.apply import apply_creations
+from coupon.applying.batch import Task
+from coupon.domain.codes import CodeDeriver
+from coupon.domain.model import CreateCoupons
+from coupon.ports.store import Store
+from coupon.worker.checkpoint import Checkpoint
+from coupon.worker.dead_letter_policy import Failure, Failures
+from coupon.worker.deferred import DeferredCommands
+
+OTHER_SECRET = "accepted with another COUPON_SECRET, whose fingerprint is {}"  # noqa: S105 - a sentence
+log = structlog.get_logger("coupon.worker")
+
+
+class CreationHandler:
+    """The handler of one worker. Its secret derives the codes of the coupons."""
+
+    def __init__(
+        self, store: Store, code_deriver: CodeDeriver, deferred: DeferredCommands, checkpoint: Checkpoint
+    ) -> None:
+        self._store, self._code_deriver = store, code_deriver
+        self._deferred, self._checkpoint = deferred, checkpoint
+
+    def handle(self, tasks: Sequence[Task]) -> Failures:
+        """Returns why some can never be applied: a creation that was accepted with another secret is dead-lettered
+        until the secret is right. Raises BackendUnavailable: then some may be applied all the same."""
+        failures: Failures = {}
+        chunks = []
+        for task in tasks:
+            chunk = task.payload
+            if isinstance(chunk, CreateCoupons) and (chunk.codes or chunk.mint == self._code_deriver.fingerprint):
+                chunks.append(chunk)
+            elif isinstance(chunk, CreateCoupons):
+                failures[task.record_id] = Failure(OTHER_SECRET.format(chunk.mint[:20]), is_poison=False)
+        if chunks:
+            self._apply(chunks)
+        return failures
+
+    def _apply(self, chunks: Sequence[CreateCoupons]) -> None:
+        coupons = apply_creations(self._store, chunks, self._code_deriver)
+        self._deferred.make_due(coupons)
+        sizes: Counter[str] = Counter()
+        for chunk in chunks:
+            sizes[chunk.operation] += chunk.size
+        log.info("created", operations=sizes)
+        self._checkpoint.stored(coupons)
