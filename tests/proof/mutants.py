@@ -111,7 +111,7 @@ MUTANTS = [
         "coupon/acceptance/service.py",
         "if snapshot is not None and self._reservations.is_behind(snapshot):",
         "if False:",
-        "tests/worker/test_worker.py::test_a_stale_cache_never_refuses_what_the_store_allows",
+        "tests/worker/test_cache_unavailable.py::test_a_stale_cache_never_refuses_what_the_store_allows",
     ),
     Mutant(
         "a confirmation is of one's own reservation",
@@ -131,14 +131,14 @@ MUTANTS = [
         "coupon/worker/change_handler.py",
         "if verdict is not Verdict.APPLIED or not command.reserved:",
         "if verdict is Verdict.REJECTED or not command.reserved:",
-        "tests/worker/test_worker.py::test_a_worker_that_died_between_a_rejection_and_the_cache_forgets_it_the_second_time",
+        "tests/worker/test_cache_unavailable.py::test_a_worker_that_died_between_a_rejection_and_the_cache_forgets_it_the_second_time",
     ),
     Mutant(
         "what was accepted without the cache is looked at",
         "coupon/worker/change_handler.py",
         "if verdict is not Verdict.APPLIED or not command.reserved:",
         "if verdict is not Verdict.APPLIED:",
-        "tests/worker/test_worker.py::test_a_command_accepted_without_the_cache_takes_what_is_past_out_of_it",
+        "tests/worker/test_cache_unavailable.py::test_a_command_accepted_without_the_cache_takes_what_is_past_out_of_it",
     ),
     Mutant(
         "an entry with what was rejected is wrong",
@@ -158,7 +158,7 @@ MUTANTS = [
         "coupon/worker/cache_invalidator.py",
         "enqueue(self._queue, INVALIDATE, codes)",
         "pass",
-        "tests/worker/test_worker.py::test_what_lost_while_the_cache_was_away_is_forgotten_by_the_next_worker",
+        "tests/worker/test_cache_unavailable.py::test_what_lost_while_the_cache_was_away_is_forgotten_by_the_next_worker",
     ),
     Mutant(
         "an offset waits for a waiting command",
@@ -190,7 +190,7 @@ MUTANTS = [
         "coupon/worker/step.py",
         "        except BackendError:\n            self._defer_again(deferred)\n",
         "        except BackendError:\n            pass\n",
-        "tests/worker/test_worker.py::test_what_had_waited_is_not_committed_when_its_part_fails_at_the_end",
+        "tests/worker/test_predecessors.py::test_what_had_waited_is_not_committed_when_its_part_fails_at_the_end",
     ),
     Mutant(
         "what came from the outbox is not put into it again",

@@ -19,20 +19,21 @@ from tests.coupons import NOW, a_coupon
 ISSUED = a_coupon("B" * 19, user_id='=Müller, "Ann"', issued_at=NOW + 1)
 
 
+def in_memory(role):
+    backend = open_backend(role, "memory://")
+    backend.create()
+    yield backend
+    backend.close()
+
+
 @pytest.fixture
 def store():
-    store = open_backend(Store, "memory://")
-    store.create()
-    yield store
-    store.close()
+    yield from in_memory(Store)
 
 
 @pytest.fixture
 def search():
-    search = open_backend(Search, "memory://")
-    search.create()
-    yield search
-    search.close()
+    yield from in_memory(Search)
 
 
 def ignore(_: int) -> None:

@@ -12,6 +12,7 @@ from coupon.domain.model import Coupon, Day, Kind
 from coupon.domain.topics import OUTBOX, all_topics, command_topics, work_topics
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Consumer
+from coupon.ports.search import Query
 from coupon.runtime import settings
 from coupon.runtime.cache_entries import Claim, Entries, cache_key
 from coupon.runtime.wiring import Backends, open_backends
@@ -22,6 +23,7 @@ from tests.worker.faults import WatchedConsumer
 
 SHOP = Caller("shop")
 FIRST, LAST = Day("2026-11-01"), Day("2026-11-30")
+CHAIN = [(Kind.ISSUE, "ann"), (Kind.USE, None), (Kind.CANCEL_USE, None), (Kind.CANCEL, None), (Kind.ISSUE, "bob")]
 
 
 @dataclass
@@ -115,6 +117,14 @@ class World:
         self.service.publish(command)
         return ChangeRef(wish.operation, command.number, code)
 
+    def contested(self) -> str:
+        """A coupon that ann has been issued, but for the cache, which has bob's command: that will lose."""
+        (code,) = self.coupons()
+        self.change(Kind.ISSUE, code, "ann")
+        self.backends.cache.delete_many([cache_key(code)])
+        self.change(Kind.ISSUE, code, "bob")
+        return code
+
     def is_claimed(self, code: str) -> bool:
         """Whether the cache has nothing of the coupon but a claim."""
         cached = self.backends.cache.get(cache_key(code))
@@ -122,6 +132,10 @@ class World:
 
     def stored(self, code: str) -> Coupon:
         return self.backends.store.get_many([code])[code]
+
+    def documents(self, user_id: str) -> list[str]:
+        """The codes of the user's coupons, as search has them."""
+        return [document["couponCode"] for document in self.backends.search.find(Query(user_id=user_id), 100)]
 
     def waiting(self) -> list[bytes]:
         """The messages of all commands in the queue, applied or not."""

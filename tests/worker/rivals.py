@@ -17,7 +17,7 @@ class Rivals:
 
     def __init__(self, world: World, random: Random) -> None:
         self._world, self._random = world, random
-        self._topics = LAYOUTS[world.settings.topics]
+        self.topics = LAYOUTS[world.settings.topics]
         self._ideas: dict[str, list[Coupon]] = {}
         self.sent: list[ChangeCoupon] = []
 
@@ -35,7 +35,7 @@ class Rivals:
             accepted_at=self._world.now,
             actor="shop",
         )
-        self._publish(CREATION, operation, chunk)
+        self.publish(CREATION, operation, chunk)
         return list(mint.codes(operation, 0, size))
 
     def change(self, code: str) -> None:
@@ -56,7 +56,7 @@ class Rivals:
         ideas += [after, coupon] if random.random() < 0.15 else [after]
         del ideas[:-3]
         for _ in range(2 if random.random() < 0.05 else 1):
-            self._publish(self._topics[command.kind], code, command)
+            self.publish(self.topics[command.kind], code, command)
         self.sent.append(command)
 
     def _command(self, coupon: Coupon, *, fresh: bool) -> ChangeCoupon:
@@ -77,5 +77,5 @@ class Rivals:
             previous_number=coupon.number_at(coupon.version),
         )
 
-    def _publish(self, topic: str, key: str, command: ChangeCoupon | CreateCoupons) -> None:
+    def publish(self, topic: str, key: str, command: ChangeCoupon | CreateCoupons) -> None:
         self._world.backends.queue.publish([Message(topic, key, encode_command(command))])

@@ -39,14 +39,23 @@ def reads_and_lines(world, worker, ms):
     return read, [line["event"] for line in lines]
 
 
-def test_what_waits_costs_next_to_nothing_while_nothing_happens(per_command):
-    world = per_command
-    codes = world.coupons(200)
-    world.leave()
-    uses = world.a_worker("use")
+def issue_and_use(world, codes):
     for code in codes:
         world.change(Kind.ISSUE, code, "ann")
         world.change(Kind.USE, code)
+
+
+def deferred_uses(world, amount):
+    """Coupons that are to be used before they are issued, and the worker that has to wait."""
+    codes = world.coupons(amount)
+    world.leave()
+    issue_and_use(world, codes)
+    return codes, world.a_worker("use")
+
+
+def test_what_waits_costs_next_to_nothing_while_nothing_happens(per_command):
+    world = per_command
+    _, uses = deferred_uses(world, 200)
     reads_and_lines(world, uses, 2_000)
     read, lines = reads_and_lines(world, uses, 10_000)
     assert read / 10 <= 200 * 3
@@ -109,9 +118,7 @@ def test_a_partition_with_too_much_waiting_is_left_alone_until_it_gets_on(per_co
     codes = world.coupons(100)
     world.leave()
     issues, uses = world.a_worker("issue"), world.a_worker("use", batch_max=4)
-    for code in codes:
-        world.change(Kind.ISSUE, code, "ann")
-        world.change(Kind.USE, code)
+    issue_and_use(world, codes)
     for _ in range(60):
         world.look(uses)
     assert 0 < world.sign("use").waiting < 100
@@ -140,12 +147,7 @@ def test_the_wait_for_a_predecessor_does_not_begin_anew_at_a_rewind(per_command)
 
 def test_a_wall_clock_that_is_put_forward_lets_nothing_wait_in_vain(per_command):
     world = per_command
-    codes = world.coupons(100)
-    world.leave()
-    uses = world.a_worker("use")
-    for code in codes:
-        world.change(Kind.ISSUE, code, "ann")
-        world.change(Kind.USE, code)
+    codes, uses = deferred_uses(world, 100)
     world.look(uses)
     world.skew = 700_000
     world.look(uses)

@@ -7,8 +7,6 @@ from coupon.domain.model import Kind
 from coupon.domain.topics import INVALIDATE, REINDEX
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Message
-from coupon.ports.search import Query
-from coupon.runtime.cache_entries import cache_key
 from tests.worker.faults import Faulty
 
 
@@ -67,26 +65,27 @@ def test_search_that_takes_nothing_is_tried_ever_more_rarely_though_it_answers_a
     assert tried[-1] - tried[-2] == 10
 
 
-def test_search_that_takes_documents_again_is_caught_up_with(full_search):
-    world, search, codes = full_search
+def catch_up(world, search):
+    """After a minute in which search goes on taking nothing."""
     for _ in range(60):
         world.look(world.worker)
     search.is_full = False
     for _ in range(20):
         world.look(world.worker)
-    assert sorted(d["couponCode"] for d in search.find(Query(user_id="ann"), 10)) == sorted(codes)
+
+
+def test_search_that_takes_documents_again_is_caught_up_with(full_search):
+    world, search, codes = full_search
+    catch_up(world, search)
+    assert sorted(world.documents("ann")) == sorted(codes)
     assert world.lag() == 0
 
 
 def test_what_is_owed_outlives_a_message_behind_it_that_nobody_can_read(full_search):
     world, search, codes = full_search
     world.backends.queue.publish([Message(REINDEX, code, b"null") for code in codes])
-    for _ in range(60):
-        world.look(world.worker)
-    search.is_full = False
-    for _ in range(20):
-        world.look(world.worker)
-    assert sorted(d["couponCode"] for d in search.find(Query(user_id="ann"), 10)) == sorted(codes)
+    catch_up(world, search)
+    assert sorted(world.documents("ann")) == sorted(codes)
     assert len(list(dead_letters.browse(world.backends.queue))) == 3
     assert world.lag() == 0
 
@@ -106,10 +105,7 @@ def test_a_cache_that_takes_nothing_is_owed_once(world):
     cache = ReadOnly(world.backends.cache, "replace")
     world.leave()
     shaken = world.but(cache=cache)
-    (code,) = shaken.coupons()
-    shaken.change(Kind.ISSUE, code, "ann")
-    shaken.backends.cache.delete_many([cache_key(code)])
-    shaken.change(Kind.ISSUE, code, "bob")
+    code = shaken.contested()
     cache.is_full = True
     for _ in range(300):
         shaken.look(shaken.worker)

@@ -121,7 +121,7 @@ def test_what_was_settled_by_another_attempt_of_what_was_applied_is_as_it_was(sh
         rivals.change(code)
     again = rivals.sent[0]._replace(number=rivals.sent[0].number + 1_000)
     for attempt in (rivals.sent[0], again):
-        rivals._publish(rivals._topics[attempt.kind], code, attempt)
+        rivals.publish(rivals.topics[attempt.kind], code, attempt)
         shop.drain()
     assert shop.stored(code).settled == again.number
     store = MemoryStore()
