@@ -1,18 +1,20 @@
 """What all tests share: the real servers (``tests/services.py``), and a plain word about those that were not there."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
 import structlog
 
 from tests.services import Services
+from tests.swallowed import ErrorLog
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # no test fails because another program runs
 hypothesis.settings.load_profile("any machine")
 pytest.register_assert_rewrite("backends.testing")
 
 SERVICES = pytest.StashKey[Services]()
+ERRORS = ErrorLog()
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +36,26 @@ def _logs_can_be_captured() -> None:
 def _logs_are_as_at_the_start() -> None:
     """An application or a command line of an earlier test has set them as it likes."""
     structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _errors_are_seen() -> Iterator[None]:
+    with ERRORS.listening():
+        yield
+
+
+def pytest_runtest_setup() -> None:
+    ERRORS.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """A test in which an error was logged and swallowed fails, unless it is marked with ``logs_error(event, …)``."""
+    result = yield
+    expected = {event for mark in item.iter_markers("logs_error") for event in mark.args}
+    if unexpected := ERRORS.other_than(expected):
+        pytest.fail(f"logged as an error, and no logs_error of the test expects it: {unexpected}", pytrace=False)
+    return result
 
 
 @pytest.fixture(autouse=True)

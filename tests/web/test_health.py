@@ -150,6 +150,7 @@ def test_a_worker_that_ends_at_each_start_is_none(api, backends, worker, consume
     assert api.get("/readyz").json["dependencies"]["worker"]["status"] == "down"
 
 
+@pytest.mark.logs_error("dead letter", "partition left alone")
 def test_a_partition_that_is_left_alone_is_named_without_its_reason(api, backends, settings, timer):
     worker = Worker(backends, settings, join(backends, settings), timer=timer)
     backends.queue.publish([Message("commands", "k", b"{secret")] * settings.dead_letters_in_a_row)

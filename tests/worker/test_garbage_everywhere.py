@@ -69,6 +69,7 @@ def spoil(path, table, key, column, value):
         file.commit()
 
 
+@pytest.mark.logs_error("dead letter", "unreadable", "partition left alone", "document refused")
 @pytest.mark.parametrize("planted", ["store", "search", "cache", "queue"])
 @settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
