@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The worker: ``python worker.py [--topics commands,reindex]``. Drains the queue until it is told to stop.
+"""The worker: ``python worker.py [--topics commands,reindex]``. Applies what is queued until it is told to stop.
 
 Exit status: 0 after SIGTERM or SIGINT, 1 when going on would do harm, 2 for a configuration that cannot work.
 """
@@ -24,7 +24,7 @@ log = structlog.get_logger("coupon.worker")
 @click.command()
 @click.option("--topics", default="", help="Only these, separated by commas (default: all commands, and reindex).")
 def main(topics: str) -> None:
-    """Drain the queue until SIGTERM: the batch in flight is finished, committed, and the group is left."""
+    """Apply what is queued until SIGTERM: then finish and commit the part in flight, and leave the group."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

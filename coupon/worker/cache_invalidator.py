@@ -1,8 +1,8 @@
 """Evicting cache entries that contradict the store. Such an entry builds on a command that was rejected, or misses one
 that was accepted without the cache.
 
-Every command that builds on such an entry is rejected. So if the cache is unavailable, the codes go into the topic
-``invalidate``, which is an outbox, and are checked when the cache is available again.
+Every command that builds on such an entry is rejected. So if the cache is unavailable, the codes go into the outbox
+``invalidate``. They are checked when the cache is available again.
 
 A claim replaces the entry: the store may be behind what was accepted on another entry. So the store is believed only
 once the workers have passed the end that the queue has then.

@@ -1,9 +1,8 @@
 """How long a deferred command waits for a record that may never come: by offsets, not by time.
 
 The records that a command needs were published before it. A command's horizon is the end of the command topics when the
-worker first saw it. Once everything before the horizon was delivered, to this worker or to others, a record that the
-store does not know of does not come any more. Time decides only where no partition moves: a topic has no worker, or two
-commands wait for each other.
+worker first saw it. Once everything before the horizon was delivered, to any worker, a record that the store lacks will
+never come. Time decides only where no partition moves: a topic has no worker, or two commands wait for each other.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

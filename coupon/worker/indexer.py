@@ -1,8 +1,7 @@
 """Indexing coupons in search, without letting search hold up the commands.
 
-While search is unavailable the worker goes on applying. The codes of the coupons that are to be indexed go into the
-topic ``reindex``, which is an outbox, and are indexed when search is available again. Each goes there once: an entry of
-the outbox that fails again stays in the outbox.
+While search is unavailable the worker goes on applying. The codes of the coupons go into the outbox ``reindex``, and are
+indexed when search is available again. Each goes there once: an entry of the outbox that fails again stays there.
 """
 
 from collections.abc import Iterable
