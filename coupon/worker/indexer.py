@@ -1,7 +1,7 @@
 """Indexing coupons in search, without letting search hold up the commands.
 
-While search is unavailable the worker goes on applying. The codes of the coupons go into the outbox ``reindex``, and are
-indexed when search is available again. Each goes there once: an entry of the outbox that fails again stays there.
+While search is unavailable the worker goes on applying. The codes of the coupons go into the outbox ``reindex``. They
+are indexed when search is available again. An entry of the outbox that fails again stays there: it is never copied.
 """
 
 from collections.abc import Iterable
