@@ -61,7 +61,7 @@ def test_another_method_is_told_which_are_allowed(api, method, path, allowed):
     assert set(answer.headers["Allow"].split(", ")) == allowed
 
 
-@pytest.mark.logs_error("[", "'", "u", "n", "e", "x", "p", "c", "t", "d", " ", "r", "o", "]")
+@pytest.mark.logs_error("unexpected error")
 def test_a_bug_is_told_without_its_details_and_logged_with_them(api, backends, monkeypatch):
     def buggy(codes):
         raise ZeroDivisionError("the secret of the bug")

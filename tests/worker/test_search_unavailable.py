@@ -58,7 +58,7 @@ def test_with_search_and_queue_away_nothing_is_committed(world):
     assert world.backends.queue.lag(["commands", REINDEX], "worker") == 1  # the code, durably
 
 
-@pytest.mark.logs_error("[", "'", "d", "o", "c", "u", "m", "e", "n", "t", " ", "r", "f", "s", "]")
+@pytest.mark.logs_error("document refused")
 @pytest.mark.parametrize("culprit", ["index_many", "ping"])
 def test_search_that_refuses_us_does_not_stop_money_nor_make_dead_letters(world, culprit):
     search = Faulty(world.backends.search)
@@ -74,7 +74,7 @@ def test_search_that_refuses_us_does_not_stop_money_nor_make_dead_letters(world,
     assert list(dead_letters.browse(world.backends.queue)) == []
 
 
-@pytest.mark.logs_error("[", "'", "d", "o", "c", "u", "m", "e", "n", "t", " ", "r", "f", "s", "]")
+@pytest.mark.logs_error("document refused")
 @pytest.mark.parametrize("error", [BackendRejected("mapping"), OverflowError("int too big to convert")])
 def test_one_document_that_search_refuses_or_stumbles_over_costs_no_other_and_no_command(world, monkeypatch, error):
     codes = world.coupons(9)
