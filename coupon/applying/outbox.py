@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 
+from coupon.domain.errors import StillUnavailable as StillUnavailable
 from coupon.domain.serialization import dump
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message, Queue
 
 CODES_A_MESSAGE = 500
-
-
-class StillUnavailable(Exception):
-    """An entry of the outbox could not be processed: it stays in the queue, and is delivered again later."""
 
 
 def enqueue(queue: Queue, topic: str, codes: Sequence[str]) -> None:

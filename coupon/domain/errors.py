@@ -7,7 +7,7 @@
 |            | └── BackendRejected       | refused for what it is: retrying never helps                              |
 | runtime    | ConfigurationError        | the configuration cannot work: the start ends                             |
 |            | CacheAway                 | the cache does not answer: the way without a cache is taken               |
-|            | Away                      | search or the cache is left alone: its work stays in the queue            |
+|            | StillUnavailable          | search or the cache is left alone: its work stays in the outbox           |
 | domain     | Refused                   | a rule forbids the command                                                |
 |            | ValueError                |                                                                           |
 |            | ├── InvalidCode           | the text is no coupon code                                                |
@@ -53,7 +53,7 @@ class CacheAway(Exception):
     """The cache does not answer, or has no room: nothing can be reserved."""
 
 
-class Away(Exception):
+class StillUnavailable(Exception):
     """Work for search or the cache could not be done: it stays in the outbox, and is delivered again later."""
 
 

@@ -4,7 +4,6 @@ So a caller does not wait for its time-out once more.
 """
 
 from coupon.domain.clock import Clock
-from coupon.domain.errors import Away as Away
 
 PAUSE_MS, PAUSE_MAX_MS = 500, 10_000
 
