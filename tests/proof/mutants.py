@@ -152,6 +152,7 @@ MUTANTS = [
         "coupon/domain/lineage.py",
         "if theirs is None or (ours is not None and not _is_same(theirs, ours)):",
         "if theirs is None:",
+        "tests/worker/test_lost_entries.py::test_who_lost_to_a_command_without_the_cache_goes_on_with_what_won",
     ),
     Mutant(
         "what the cache is owed is written down",
@@ -212,6 +213,14 @@ MUTANTS = [
         "elif verdict is None and not arrivals[index].coupon:",
         "elif verdict is None:",
         "tests/worker/test_deferred.py::test_commands_wait_for_their_coupon_in_their_order",
+    ),
+    Mutant(
+        "what is behind one that waits, waits",
+        "coupon/worker/settling.py",
+        "return _Hope(is_behind, is_behind)",
+        "return _Hope(False, False)",
+        "tests/worker/test_a_coupon_that_comes_late.py::"
+        "test_what_waits_behind_another_is_not_rejected_when_the_coupon_comes_before_it_is_looked_at",
     ),
     Mutant(
         "what others delivered counts",
@@ -279,6 +288,7 @@ MUTANTS = [
         "coupon/acceptance/reservations.py",
         "return self._put(code, None, UNFENCED) if epoch is None",
         "return self._put(code, None, Claim(self._fences.of(code))) if epoch is None",
+        "tests/worker/test_lost_entries.py::test_a_claim_knows_of_all_that_was_accepted_before_it_was_there",
     ),
     Mutant(
         "one's own reservation is looked at again",
@@ -305,12 +315,14 @@ MUTANTS = [
         "coupon/acceptance/cache_losses.py",
         "if not self._passed(epoch.fence):",
         "if False:",
+        "tests/worker/test_lost_entries.py::test_none_of_several_coupons_is_believed_to_be_as_the_store_has_it[wipe]",
     ),
     Mutant(
         "an eviction ends an epoch",
         "coupon/acceptance/cache_losses.py",
         "if epoch.evicted is None or epoch.evicted == self._cache.evicted(epoch.name):",
         "if True:",
+        "tests/worker/test_lost_entries.py::test_none_of_several_coupons_is_believed_to_be_as_the_store_has_it[evict]",
     ),
     Mutant(
         "a miss is no proof while workers are behind for an entry's life",
@@ -376,7 +388,7 @@ MUTANTS = [
         "coupon/domain/model.py",
         "return (self.settled // ROUND + self.version + 1) * ROUND if fresh else self.settled + 1",
         "return self.settled + 1",
-        "tests/unit/test_protocol.py::test_a_chain_that_begins_from_the_store_has_numbers_beyond_those_of_any_that_began_before",
+        "tests/unit/test_protocol.py::test_a_late_command_of_an_old_chain_takes_no_fresh_chain_with_it",
     ),
     Mutant(
         "rejections are kept by number",
@@ -425,18 +437,6 @@ MUTANTS = [
         "tests/unit/test_reservations.py::test_an_entry_of_one_coupon_is_none_of_another",
     ),
     Mutant(
-        "what lost is written down",
-        "coupon/worker/change_handler.py",
-        "publish_losers(self._queue, losers(commands, applied))",
-        "pass",
-    ),
-    Mutant(
-        "a restore leaves out what lost",
-        "coupon/bulk/restore.py",
-        "losers.add((loser.code, loser.operation, loser.number))",
-        "pass",
-    ),
-    Mutant(
         "a restore applies only what was committed",
         "coupon/bulk/restore.py",
         "self._changes(self._recorded.committed_changes())",
@@ -461,14 +461,14 @@ MUTANTS = [
         "coupon/worker/change_handler.py",
         "publish_losers(self._queue, losers(commands, applied))",
         "pass",
-        "tests/worker/test_restore.py",
+        "tests/worker/test_restored_rivals.py::test_who_was_accepted_first_and_came_last_does_not_win_in_a_restore",
     ),
     Mutant(
-        "what is written down is left out of a restore",
+        "a restore leaves out what lost",
         "coupon/bulk/replay.py",
         "if item.attempt not in self._losers:",
         "if True:",
-        "tests/worker/test_restore.py",
+        "tests/worker/test_restored_rivals.py::test_who_was_accepted_first_and_came_last_does_not_win_in_a_restore",
     ),
     Mutant(
         "what is older than a loser is applied before it",

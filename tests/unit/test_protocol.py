@@ -131,14 +131,16 @@ def test_a_number_that_was_settled_is_refused_even_when_it_would_be_its_turn():
     assert decide(coupon, fresh, wait=False)[0] is Verdict.APPLIED
 
 
-def test_a_chain_that_begins_from_the_store_has_numbers_beyond_those_of_any_that_began_before():
-    stub = a_command(Kind.ISSUE, "stub", number=COUPON.next_number(fresh=True))
-    coupon, begun = COUPON, [stub.number]
-    for kind in (Kind.ISSUE, Kind.USE, Kind.CANCEL_USE):
-        command = a_command(kind, kind.value, coupon.last_operation, coupon.version)
-        coupon = transition(coupon, command._replace(number=coupon.next_number(fresh=False)))
-        begun.append(coupon.next_number(fresh=True))
-    assert sorted(set(begun)) == begun
+def test_a_late_command_of_an_old_chain_takes_no_fresh_chain_with_it():
+    """It is rejected before the fresh chain's first command is looked at, and settles all that is not beyond it."""
+    number = COUPON.next_number(fresh=True)
+    stub = transition(COUPON, a_command(Kind.ISSUE, "stub", number=number))
+    late = a_command(Kind.USE, "late", "stub", stub.version, number=stub.next_number(fresh=False))
+    _, coupon = decide(COUPON, a_command(Kind.ISSUE, "won", user_id="bob", number=number), wait=False)
+    fresh = a_command(Kind.CANCEL, "fresh", "won", coupon.version, number=coupon.next_number(fresh=True))
+    verdict, coupon = decide(coupon, late, wait=False)
+    assert verdict is Verdict.REJECTED
+    assert decide(coupon, fresh, wait=False)[0] is Verdict.APPLIED
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -1,0 +1,98 @@
+"""A client who was told yes is not contradicted, however the cache lost what it knew of the command that still waits."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from coupon.acceptance.reservations import CouponBusy
+from coupon.domain.model import Kind, Refused
+from coupon.runtime.cache_entries import cache_key
+from tests.proof.simulation.witnesses import WitnessCache
+from tests.worker.conftest import World
+
+
+@pytest.fixture
+def stalled(world: World) -> World:
+    """A service whose cache may lose what it holds, and whose worker applies only what a test tells it to."""
+    stalled = world.but(cache=WitnessCache(lambda: 0.0, servers=1))
+    world.workers.clear()
+    return stalled
+
+
+def wipe(cache: WitnessCache) -> None:
+    cache.wipe("0")
+
+
+def evict(cache: WitnessCache) -> None:
+    """The coupons, not the epoch."""
+    for key in [key for key in cache.entries() if key.startswith(cache_key(""))]:
+        cache.evict(key)
+
+
+@pytest.mark.parametrize("lose", [wipe, evict])
+def test_none_of_several_coupons_is_believed_to_be_as_the_store_has_it(stalled, lose):
+    """Whoever asks for the first one begins the next epoch, and another one must not end there."""
+    codes = stalled.coupons(5)
+    for code in codes:
+        stalled.change(Kind.ISSUE, code, "ann")
+    lose(stalled.backends.cache)
+    for code in codes:
+        with pytest.raises(CouponBusy):
+            stalled.change(Kind.USE, code)
+    stalled.drain()
+    for code in codes:
+        stalled.change(Kind.USE, code)
+    stalled.drain()
+    assert all(stalled.stored(code).used for code in codes)
+
+
+class Between:
+    """A queue whose caller is held up once, behind its question for the end of a coupon's partition."""
+
+    def __init__(self, queue: Any, meanwhile: Callable[[], None]) -> None:
+        self._queue, self._meanwhile = queue, [meanwhile]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._queue, name)
+
+    def ends(self, topics: list[str], key: str | None = None) -> Any:
+        ends = self._queue.ends(topics, key)
+        if key is not None and self._meanwhile:
+            self._meanwhile.pop()()
+        return ends
+
+
+def test_a_claim_knows_of_all_that_was_accepted_before_it_was_there(stalled):
+    """Its process is held up, another one accepts, the cache is wiped, and then the claim is written."""
+    (code,) = stalled.coupons()
+
+    def meanwhile() -> None:
+        stalled.change(Kind.ISSUE, code, "ann")
+        wipe(stalled.backends.cache)
+
+    late = stalled.but(queue=Between(stalled.backends.queue, meanwhile))
+    stalled.workers.clear()
+    with suppress(CouponBusy, Refused):
+        late.change(Kind.CANCEL, code)
+    with pytest.raises(CouponBusy):
+        stalled.change(Kind.USE, code)
+    stalled.drain()
+    stalled.change(Kind.USE, code)
+    stalled.drain()
+    assert stalled.stored(code).used
+
+
+def test_who_lost_to_a_command_without_the_cache_goes_on_with_what_won(stalled):
+    """The cache has as many commands as the store, and another one last."""
+    (code,) = stalled.coupons()
+    stalled.change(Kind.ISSUE, code, "ann")
+    stalled.drain()
+    stalled.rival(Kind.CANCEL, code, reserved=False)
+    stalled.change(Kind.USE, code)
+    stalled.drain()
+    assert not stalled.stored(code).issued
+    stalled.change(Kind.ISSUE, code, "bob")
+    stalled.drain()
+    assert stalled.stored(code).user_id == "bob"
