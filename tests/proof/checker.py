@@ -18,7 +18,7 @@ from coupon.domain.serialization import document
 from coupon.ports.store import Store
 from tests.proof.keys import key_violations, words_of
 from tests.proof.lineage import Lineage, Violation, as_the_queue_has_it, is_settled, made_by
-from tests.proof.losers import Losers, contradictions, was_cut_off
+from tests.proof.losers import Losers, contradictions, unknown_to_the_cache
 from tests.proof.outcomes import outcomes_never_flip
 from tests.proof.record import CALLER, FIRST, Evidence, Observed, Request
 
@@ -182,19 +182,20 @@ class Judge:
         commands = list(self.commands.get(code, ()))
         created = create(creation, code)
         yield from lineage.violations(created, coupon, commands)
-        cut_off = was_cut_off(code, commands, self.evidence.owed_to_the_cache)
-        yield from self.losers(lineage, commands, cut_off=cut_off).violations(coupon)
-        if not cut_off:
-            yield from contradictions(created, (r for rs in lineage.asked.values() for r in rs if r.code))
+        unknown = unknown_to_the_cache(code, commands, self.evidence.owed_to_the_cache)
+        yield from self.losers(lineage, commands, unknown).violations(coupon)
+        until = min((r.sent for operation in unknown for r in lineage.asked.get(operation, ())), default=float("inf"))
+        asked = (r for requests in lineage.asked.values() for r in requests if r.code and r.sent <= until)
+        yield from contradictions(created, asked)
         if self.evidence.ordered:
             yield from as_the_queue_has_it(created, coupon, commands, self.evidence.remembered)
 
-    def losers(self, lineage: Lineage, commands: list[ChangeCoupon], *, cut_off: bool) -> Losers:
+    def losers(self, lineage: Lineage, commands: list[ChangeCoupon], unknown: set[str]) -> Losers:
         def address(command: ChangeCoupon) -> str:
             return self.operations.address(ChangeRef(command.operation, command.number, command.code))
 
         seen = self.evidence
-        return Losers(lineage.asked, commands, seen.landed, seen.applied, seen.holds, cut_off, address)
+        return Losers(lineage.asked, commands, seen.landed, seen.applied, seen.holds, unknown, address)
 
     def _sort_by_code(self) -> dict[str, Lineage]:
         """What the clients saw of each coupon."""

@@ -32,7 +32,7 @@ class Losers:
     """Of one coupon: ``asked`` by operation, what the queue holds, when each message reached it (empty: unknown), and
     when the store had each operation.
 
-    A reservation ``holds`` for so long. ``cut_off``: see ``was_cut_off``.
+    A reservation ``holds`` for so long. ``unknown``: see ``unknown_to_the_cache``.
     """
 
     asked: Mapping[str, list[Request]]
@@ -40,12 +40,11 @@ class Losers:
     landed: Mapping[ChangeCoupon | CreateCoupons, float]
     applied: Mapping[str, float]
     holds: float
-    cut_off: bool
+    unknown: Container[str]
     address: Callable[[ChangeCoupon], str]
 
     def violations(self, stored: Coupon) -> Iterator[Violation]:
-        """Nothing of a coupon that was cut off."""
-        for command in () if self.cut_off else self.commands:
+        for command in self.commands:
             if (
                 stored.entry(command.operation) is None
                 and self._was_accepted(command)
@@ -68,12 +67,17 @@ class Losers:
             if self._is_a_surprise(entry.operation) or (not is_ours and span.overlaps(self._span(entry.operation))):
                 return True
         return any(
-            command.previous not in seen
-            and stored.entry(command.previous) is None
-            and self._is_excused(command.previous, stored, seen)
+            self._builds_on_the_past(command, stored)
+            if stored.entry(command.previous)
+            else command.previous not in seen and self._is_excused(command.previous, stored, seen)
             for command in self.commands
             if command.operation == operation
         )
+
+    def _builds_on_the_past(self, command: ChangeCoupon, stored: Coupon) -> bool:
+        """Its place was taken by a command that the cache did not know of."""
+        winner = stored.entry_at(command.previous_version + 1)
+        return winner is not None and winner.operation in self.unknown
 
     def _owners(self, operation: str) -> set[str]:
         return {request.client for request in self.asked.get(operation, ())}
@@ -104,11 +108,11 @@ class Losers:
         return False
 
 
-def was_cut_off(code: str, commands: Iterable[ChangeCoupon], owed_to_the_cache: Container[str]) -> bool:
-    """The other excuse: a command was accepted by a process that could not reach the cache, and the worker that applied
-    it could not reach it either, so what the cache holds of the coupon is past. The worker has written down that it
-    owes a look at it, and has to go on; until that look the next one believes what is past."""
-    return code in owed_to_the_cache and any(not command.reserved for command in commands)
+def unknown_to_the_cache(code: str, commands: Iterable[ChangeCoupon], owed_to_the_cache: Container[str]) -> set[str]:
+    """The other excuse: operations that were accepted by a process that could not reach the cache, when the worker that
+    applied them could not reach it either. What the cache holds of the coupon is past then. The worker has written down
+    that it owes a look at it, and has to go on; until that look, who believes the cache loses to these."""
+    return {command.operation for command in commands if not command.reserved} if code in owed_to_the_cache else set()
 
 
 def contradictions(created: Coupon, requests: Iterable[Request]) -> Iterator[Violation]:

@@ -47,8 +47,8 @@ def publish(world, *commands: ChangeCoupon | CreateCoupons) -> None:
 
 
 def test_what_waits_behind_another_is_not_rejected_when_the_coupon_comes_before_it_is_looked_at(environ):
-    """The first command is dead-lettered, since its coupon did not come, and the next ones wait. Then an operator brings
-    the coupon back, and at last all of its commands."""
+    """The first command is dead-lettered, since its coupon did not come, and the next ones wait. Then the coupon comes,
+    and at last an operator replays the letters."""
     first, *others = chain()
     for world in a_world(environ):
         world = world.but(store=ComesBetween(world.backends.store, reads=4))

@@ -1,4 +1,4 @@
-"""A client who was told yes is not contradicted, however the cache lost what it knew of the command that still waits."""
+"""A client who was told yes is not contradicted, however the cache lost what it knew of a command that waits."""
 
 from collections.abc import Callable
 from contextlib import suppress
