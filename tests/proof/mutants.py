@@ -216,9 +216,9 @@ MUTANTS = [
     ),
     Mutant(
         "what is behind one that waits, waits",
-        "coupon/worker/settling.py",
-        "return _Hope(is_behind, is_behind)",
-        "return _Hope(False, False)",
+        "coupon/worker/arrivals.py",
+        "return Arrival(is_behind, is_behind)",
+        "return Arrival(False, False)",
         "tests/worker/test_a_coupon_that_comes_late.py::"
         "test_what_waits_behind_another_is_not_rejected_when_the_coupon_comes_before_it_is_looked_at",
     ),
