@@ -11,12 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Self, TypeVar
-from weakref import WeakSet
 
 from kafka import KafkaAdminClient, errors
-from kafka.net.compat import KafkaNetClient
-from kafka.net.inet import KafkaNetSocket
 
+from backends.queue.kafka_fixes import ClosingClient
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.url import Url
 
@@ -81,7 +79,7 @@ class Cluster:
         connections: list[Any] = []
 
         def connect(**configuration: Any) -> Any:
-            connections.append(_Connections(**configuration))
+            connections.append(ClosingClient(**configuration))
             return connections[-1]
 
         defaults = {
@@ -89,7 +87,6 @@ class Cluster:
             "bootstrap_timeout_ms": int(within_s * 1000),
             "kafka_client": connect,
             "client_id": "coupon",
-            "proxy_url": "direct://",
             "reconnect_backoff_max_ms": 1_000,
             "metadata_max_age_ms": 60_000,
         }
@@ -128,41 +125,6 @@ class Cluster:
             partitions = sorted(described["partitions"], key=itemgetter("partition_index"))
             leaders[described["name"].removeprefix(self.prefix)] = [each["leader_id"] for each in partitions]
         return leaders
-
-
-class _Connections(KafkaNetClient):  # type: ignore[misc]
-    """Closed, it has no thread and no socket left, also when closing fails. The driver closes its connections while its
-    own thread is at work on them, and ends that thread whatever is still on its way there."""
-
-    def __init__(self, **configuration: Any) -> None:
-        super().__init__(**configuration)
-        self._net.sockets = WeakSet()
-
-    def close(self, node_id: Any = None) -> None:
-        if node_id is not None:
-            super().close(node_id)
-            return
-        self._net.stop()
-        try:
-            super().close()
-        finally:
-            self._net.close()
-            for sock in self._net.sockets:
-                sock.close()
-
-
-class _Direct(KafkaNetSocket):  # type: ignore[misc]
-    """Closes a socket that could not connect. The driver leaves it to the garbage collector, and an outage is long."""
-
-    SCHEMES = ("direct",)
-
-    async def sock_connect(self, net: Any, sock: Any, sockaddr: Any, timeout_at: float | None = None) -> Any:
-        net.sockets.add(sock)
-        try:
-            return await super().sock_connect(net, sock, sockaddr, timeout_at=timeout_at)
-        except BaseException:
-            sock.close()
-            raise
 
 
 def verified(client: Any, **expected: Any) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
-from backends.queue import kafka_coordinator, kafka_fetcher
 from backends.queue.kafka_assignor import FairAssignor
 from backends.queue.kafka_client import Cluster, driver_errors, verified
+from backends.queue.kafka_fixes import apply_fixes
 from backends.queue.kafka_reader import delivery
 from backends.queue.partitions import POLL_BYTES_MAX, POLL_GAP_MAX_S, AssignedPartitions
 from coupon.ports.backend import BackendUnavailable
@@ -100,8 +100,7 @@ class KafkaQueueConsumer(Consumer):
             **safety,
         )
         verified(self._consumer, **safety)
-        kafka_coordinator.apply_fix(self._consumer)
-        kafka_fetcher.apply_fix(self._consumer)
+        apply_fixes(self._consumer)
         self._consumer.subscribe(self._topics, listener=_Rebalance(self._apply_pauses, self._lost))
         self._topic_ids = {}
         self._heard_at = self._polled_at = time.monotonic()

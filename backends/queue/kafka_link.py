@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from kafka import errors
-from kafka.net.compat import KafkaNetClient
+from kafka.net import KafkaNetClient
 
 from backends.queue.kafka_client import Cluster
 

@@ -12,7 +12,7 @@ from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
 
 from backends.queue.kafka_assignor import FairAssignor
 from backends.queue.kafka_consumer import ASSIGNORS
-from backends.queue.kafka_coordinator import JoinResultFix
+from backends.queue.kafka_fixes import JoinResultFix
 from backends.queue.partitions import fair_share
 
 TOPICS = ["commands", "reindex"]

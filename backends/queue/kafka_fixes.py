@@ -1,0 +1,132 @@
+"""What we mend in kafka-python 3.0.12: all of its private names that we patch are in this module.
+
+``ClosingClient`` leaves no thread and no socket behind.
+    The driver closes its connections while its own thread works on them. A socket that could not connect is left to
+    the garbage collector. Without the fix an outage costs a file descriptor a second. Not fixed on the driver's main
+    branch (seen on 2026-08-17), and not reported there.
+
+``JoinResultFix`` lets a member into its group although its polls are shorter than a join.
+    A join goes on in the driver's own thread when a poll ends before it. Unless a flag asked for the join (a change
+    of the topics' metadata does not set it), the next poll does not look for its outcome: the member has no partitions,
+    indefinitely. A join that ended between two polls is thrown away, and another one makes all members join again.
+    Without the fix 8 of 25 joins hung with polls of 20 ms (docs/decisions/0007-a-repaired-kafka-coordinator.md). Not
+    fixed on the main branch, and not reported there.
+
+    The fix also reports the partitions that the member owns. The driver reports those that its assignor assigned last:
+    none when another assignor was in use, and stale ones when the group expelled the member. Two members may get a
+    partition that is not reported, and one that is reported by mistake stays with a member that does not have it. A
+    member that was expelled while it joined reports nothing.
+
+``ResumeFix`` lets a partition go on that was paused before all of its fetched messages were delivered.
+    The driver keeps the messages of paused partitions (its pull request 2981). But it also keeps the last batch that
+    it delivered, now empty, and takes it for undelivered messages. Without the fix the partition stays paused. Not
+    fixed on the main branch, and not reported there.
+"""
+
+import errno
+import socket
+from typing import Any
+from weakref import WeakSet
+
+from kafka import errors
+from kafka.consumer.fetcher import Fetcher
+from kafka.coordinator.consumer import ConsumerCoordinator
+from kafka.net import KafkaNetClient
+from kafka.structs import MemberState
+
+try:
+    from kafka.net import NetworkSelector
+except ImportError:  # the driver's main branch
+    from kafka.net.backend.selector import NetworkSelector
+
+
+class _ClosingSelector(NetworkSelector):  # type: ignore[misc]  # kafka-python has no types
+    """The driver's event loop. It closes a socket that could not connect."""
+
+    def __init__(self, **configuration: Any) -> None:
+        super().__init__(**configuration)
+        self.sockets: WeakSet[Any] = WeakSet()
+
+    async def wait_write(self, fileobj: Any, timeout_at: float | None = None) -> None:
+        """The driver waits here for a new socket to connect, with a time limit, and later for a full one without."""
+        if timeout_at is None:
+            return await super().wait_write(fileobj)  # type: ignore[no-any-return]
+        self.sockets.add(fileobj)
+        try:
+            await super().wait_write(fileobj, timeout_at=timeout_at)
+            error = fileobj.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                raise errors.KafkaConnectionError(f"{error} {errno.errorcode.get(error, 'UNKNOWN')}")
+        except BaseException:
+            fileobj.close()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        for connection in self.sockets:
+            connection.close()
+
+
+class ClosingClient(KafkaNetClient):  # type: ignore[misc]
+    """The driver's connections. Closed, it has no thread and no socket left, also when closing fails."""
+
+    def __init__(self, **configuration: Any) -> None:
+        self._selector = _ClosingSelector(**configuration)
+        super().__init__(**(configuration | {"net": self._selector}))
+
+    def close(self, node_id: Any = None) -> None:
+        if node_id is not None:
+            super().close(node_id)
+            return
+        self._selector.stop()
+        try:
+            super().close()
+        finally:
+            self._selector.close()
+
+
+class JoinResultFix(ConsumerCoordinator):  # type: ignore[misc]
+    """Keeps the outcome of a join until a poll takes it, and reports the partitions that the member owns."""
+
+    _outcome: tuple[int, bytes] | None = None
+    """The generation that was joined, and the partitions assigned in it."""
+
+    def group_protocols(self) -> list[tuple[str, Any]]:
+        is_member = self._generation.has_member_id()
+        owned = sorted(self._subscription.assigned_partitions()) if is_member else []
+        for assignor in self._assignors.values():
+            assignor.member_assignment = owned
+        protocols: list[tuple[str, Any]] = super().group_protocols()
+        return protocols
+
+    async def _do_join_and_sync_async(self) -> bytes:
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None and self.state is MemberState.REBALANCING:
+            generation, assigned = outcome
+            if generation == self._generation.generation_id:
+                return assigned
+        self.request_rejoin()
+        assignment: bytes = await super()._do_join_and_sync_async()
+        self._outcome = self._generation.generation_id, assignment
+        return assignment
+
+    async def _on_join_complete_async(self, *joined: Any) -> None:
+        self._outcome = None
+        await super()._on_join_complete_async(*joined)
+
+
+class ResumeFix(Fetcher):  # type: ignore[misc]
+    """Forgets the batch in delivery when that is empty."""
+
+    _next_partition_records: Any
+
+    def fetched_records(self, *arguments: Any, **options: Any) -> Any:
+        if not self._next_partition_records:
+            self._next_partition_records = None
+        return super().fetched_records(*arguments, **options)
+
+
+def apply_fixes(consumer: Any) -> None:
+    """The driver has no option for another coordinator or another fetcher."""
+    consumer._coordinator.__class__ = JoinResultFix
+    consumer._fetcher.__class__ = ResumeFix

@@ -1,0 +1,69 @@
+"""An outage of Kafka costs no file descriptors, also while nothing collects garbage."""
+
+import gc
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+from kafka import errors
+
+from backends.queue.kafka_fixes import ClosingClient
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture
+def silent_address() -> Iterator[str]:
+    """Of a listener whose backlog is full: it does not let itself be connected to."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.socket() as first, socket.socket() as second:
+        for filler in (first, second):
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        yield f"127.0.0.1:{full.getsockname()[1]}"
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def cannot_connect(address: str) -> None:
+    client = ClosingClient(bootstrap_servers=[address], reconnect_backoff_ms=10)
+    try:
+        with pytest.raises(errors.KafkaError):
+            client.get_broker_version(timeout_ms=300)
+    finally:
+        client.close()
+
+
+def test_a_refused_connection_leaves_no_socket(no_collections: None) -> None:
+    cannot_connect("127.0.0.1:9")
+    before = open_files()
+    for _ in range(3):
+        cannot_connect("127.0.0.1:9")
+    assert open_files() == before
+
+
+def test_sockets_that_were_refused_are_closed_while_their_client_lives(no_collections: None) -> None:
+    client = ClosingClient(bootstrap_servers=["127.0.0.1:9"], reconnect_backoff_ms=1, reconnect_backoff_max_ms=10)
+    before = open_files()
+    try:
+        with pytest.raises(errors.KafkaError):
+            client.get_broker_version(timeout_ms=500)
+        assert open_files() <= before + 1
+    finally:
+        client.close()
+
+
+def test_a_connection_that_nobody_accepts_leaves_no_socket(no_collections: None, silent_address: str) -> None:
+    cannot_connect(silent_address)
+    before = open_files()
+    for _ in range(3):
+        cannot_connect(silent_address)
+    assert open_files() == before
