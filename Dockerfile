@@ -1,8 +1,10 @@
 # Coupon in a container: the web side by default, the worker with `python worker.py`, the CLI with `coupon …`.
 # Checked for syntax only: there was no Docker engine where this was written.
 FROM python:3.12-slim AS build
+COPY constraints.txt /source/
+RUN pip install --no-cache-dir --prefix=/installed --require-hashes --requirement /source/constraints.txt
 COPY . /source
-RUN pip install --no-cache-dir --prefix=/installed /source
+RUN pip install --no-cache-dir --prefix=/installed --no-deps /source
 
 FROM python:3.12-slim
 RUN useradd --uid 10001 --create-home coupon

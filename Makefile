@@ -5,10 +5,11 @@ PYTHON ?= $(shell for it in python3 python3.14 python3.13 python3.12 python3.11;
 BIN := .venv/bin
 STAMP := .venv/installed
 LOAD_STAMP := .venv/installed-load
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test simulate chaos mutants bench bench-check load check test-parts test-whole lint format services services-down services-status clean
+.PHONY: help install constraints run test simulate chaos mutants bench bench-check load check test-parts test-whole lint format services services-down services-status clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -21,12 +22,24 @@ help: ## list the targets
 
 install: $(STAMP) ## make .venv with Coupon and what its development needs (only when needed)
 
-$(STAMP): setup.cfg pyproject.toml
+$(STAMP): setup.cfg pyproject.toml constraints-dev.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed, and there is none on the PATH; PYTHON=/path/to/python3 make names one" >&2; exit 1; }
 	@echo "installing into .venv with $$($(PYTHON) --version) (a minute the first time)"
 	@$(PYTHON) -m venv .venv || { echo "make: no virtual environment could be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(PIP) --require-hashes --requirement constraints-dev.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# Each file holds all of the one before it, and adds one extra of setup.cfg.
+UV_COMPILE = $(UV) pip compile setup.cfg --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make constraints"
+UV ?= build/uv/bin/uv
+
+constraints: ## renew constraints*.txt: the newest versions that setup.cfg allows, with the hashes of their files
+	@test -x $(UV) || { $(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet --disable-pip-version-check uv; }
+	@$(UV_COMPILE) --output-file constraints.txt
+	@$(UV_COMPILE) --extra dev --constraints constraints.txt --output-file constraints-dev.txt
+	@$(UV_COMPILE) --extra dev --extra load --constraints constraints-dev.txt --output-file constraints-load.txt
 
 run: $(STAMP) ## start the service on 127.0.0.1:8080 until Ctrl-C, its data under data/
 	@$(BIN)/coupon init
@@ -47,8 +60,8 @@ mutants: $(STAMP) ## take out each guard of the protocol, one at a time, and see
 load: $(LOAD_STAMP) ## mixed traffic by Locust, with ramps and a spike, and a report with its charts under build/load/
 	@$(BIN)/python -m tests.load $(ARGS)
 
-$(LOAD_STAMP): $(STAMP)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[load]'
+$(LOAD_STAMP): $(STAMP) constraints-load.txt
+	@$(PIP) --require-hashes --requirement constraints-load.txt
 	@touch $@
 
 bench: $(STAMP) ## every figure beside its yardstick from the same run, on real servers (needs wrk)
