@@ -3,18 +3,16 @@
 import math
 import os
 import random
-import socket
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
-from botocore.awsrequest import AWSHTTPConnection, AWSHTTPConnectionPool  # type: ignore[import-untyped]
-from botocore.exceptions import ConnectionClosedError  # type: ignore[import-untyped]
-from pynamodb.connection.base import BOTOCORE_EXCEPTIONS
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError  # type: ignore[import-untyped]
+from pynamodb.connection import Connection
 from pynamodb.exceptions import PynamoDBException, VerboseClientError
 from pynamodb.models import Model
 
-from backends.deadline_socket import PromptTlsSocket, prompt
+from backends.store.dynamodb_fixes import FastPath, limit_answers
 from backends.store.dynamodb_model import bind
 from coupon.domain import serialization as wire
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
@@ -34,10 +32,8 @@ TRANSIENT = {
 REJECTED = {"ItemCollectionSizeLimitExceededException", "SerializationException", "ValidationException"}
 """Errors that lie in what was sent. Everything else lies in the deployment (a missing table, expired credentials, a
 missing permission), which an operator repairs: no command may be given up for it."""
-FAILURES = (*BOTOCORE_EXCEPTIONS, PynamoDBException, wire.Malformed)
+FAILURES = (BotoCoreError, ClientError, PynamoDBException, wire.Malformed)
 """What a request raises; a body that is no JSON is one within which the connection broke."""
-_READ_TIMEOUT = "read_timeout"
-_REQUEST = "coupon.request"
 
 
 class Cancelled(Exception):
@@ -76,7 +72,7 @@ class DynamoConnection:
     def __init__(self, table: str, timeout_s: float, **options: Any) -> None:
         self.table, self.timeout_s = table, timeout_s
         self._options = options
-        self._models: dict[int, type[Model]] = {}
+        self._by_process: dict[int, _Opened] = {}
         self._opening = threading.Lock()
         self._closed = False
 
@@ -89,9 +85,11 @@ class DynamoConnection:
     def call(self, operation: str, patience: Patience, **request: Any) -> dict[str, Any]:
         """The answer. Raises Cancelled, BackendUnavailable or BackendRejected."""
         while True:
-            request |= {_READ_TIMEOUT: patience.left_s(), "ReturnConsumedCapacity": "NONE"}
             try:
-                answer: dict[str, Any] = self.model()._get_connection().connection.dispatch(operation, dict(request))
+                opened = self._opened()
+                whole = request | {"ReturnConsumedCapacity": "NONE"}
+                to_send = opened.fast_path.request(whole, patience.left_s())
+                answer: dict[str, Any] = opened.connection.dispatch(operation, to_send)
                 return answer
             except FAILURES as error:
                 if code_of(error) == "TransactionCanceledException":
@@ -104,10 +102,13 @@ class DynamoConnection:
 
     def model(self) -> type[Model]:
         """The model bound to this connection."""
+        return self._opened().model
+
+    def _opened(self) -> "_Opened":
         if self._closed:
             raise BackendUnavailable(f"the DynamoDB table {self.table} was closed")
         try:
-            return self._models.get(os.getpid()) or self._open()
+            return self._by_process.get(os.getpid()) or self._open()
         except FAILURES as error:
             raise self.failure(error) from error
 
@@ -122,17 +123,17 @@ class DynamoConnection:
 
     def close(self) -> None:
         self._closed = True
-        model = self._models.pop(os.getpid(), None)
-        if model is not None:
-            model._get_connection().connection.client.close()
+        opened = self._by_process.pop(os.getpid(), None)
+        if opened is not None:
+            opened.connection.client.close()
 
-    def _open(self) -> type[Model]:
+    def _open(self) -> "_Opened":
         with self._opening:
-            if os.getpid() not in self._models:
-                self._models[os.getpid()] = self._bind()
-            return self._models[os.getpid()]
+            if os.getpid() not in self._by_process:
+                self._by_process[os.getpid()] = self._bind()
+            return self._by_process[os.getpid()]
 
-    def _bind(self) -> type[Model]:
+    def _bind(self) -> "_Opened":
         model = bind(
             self.table,
             connect_timeout_seconds=min(CONNECT_TIMEOUT_S, self.timeout_s),
@@ -141,55 +142,20 @@ class DynamoConnection:
             max_pool_connections=64,  # more threads than that, and urllib3 warns
             **self._options,
         )
-        client = model._get_connection().connection.client
-        if client._request_signer._credentials is None:  # PynamoDB would make a new client for every request
+        connection = model._get_connection().connection
+        if connection.session.get_credentials() is None:  # PynamoDB would make a new client for every request
             raise BackendUnavailable(f"DynamoDB table {self.table}: no AWS credentials found")
-        _shorten_the_way(client.meta.events)
-        _hurry(client._endpoint.http_session)
-        return model
+        client = connection.client
+        limit_answers(client)
+        return _Opened(model, connection, FastPath(client))
 
 
-class _PromptConnection(AWSHTTPConnection):  # type: ignore[misc]  # botocore has no types
-    def _new_conn(self) -> socket.socket:
-        return prompt(super()._new_conn())
+class _Opened(NamedTuple):
+    """What belongs to one process."""
 
-
-class _PromptPool(AWSHTTPConnectionPool):  # type: ignore[misc]
-    ConnectionCls = _PromptConnection
-
-
-def _hurry(session: Any) -> None:
-    """The timeout is for an answer as a whole."""
-    session._pool_classes_by_scheme["http"] = _PromptPool
-    session._manager.connection_pool_kw["ssl_context"].sslsocket_class = PromptTlsSocket
-
-
-def _shorten_the_way(events: Any) -> None:
-    """botocore walks every value by its shape, in and out, to come from dictionaries to JSON and back, which for our
-    requests are the same. Without that, a coupon costs 19 µs to read instead of 54 and 41 to write instead of 64."""
-    events.register("provide-client-params.dynamodb", _set_aside)
-    events.register("before-call.dynamodb", _write_json)
-    events.register("before-parse.dynamodb", _read_json)
-
-
-def _set_aside(params: dict[str, Any], context: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """What botocore is left to work on: every value empty."""
-    context["read_timeout"] = params.pop(_READ_TIMEOUT, None)
-    context[_REQUEST] = params
-    return {name: type(value)() for name, value in params.items()}
-
-
-def _write_json(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
-    params["body"] = wire.dump(context.pop(_REQUEST))
-
-
-def _read_json(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    if response_dict["status_code"] < 300:
-        loaded = wire.load(response_dict["body"])
-        if not isinstance(loaded, dict):
-            raise wire.Malformed(f"not an object: {loaded!r:.100}")
-        customized_response_dict |= loaded
-        response_dict["body"] = b""
+    model: type[Model]
+    connection: Connection
+    fast_path: FastPath
 
 
 def _answer(error: BaseException | None) -> dict[str, Any]:
