@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from backends.cache.limits import check_entry, check_key
-from backends.cache.memcached_client import StrictClient
+from backends.cache.memcached_client import StrictClient, can_pipeline
 from backends.cache.memcached_evictions import Evictions
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.cache import Added, Cache, Cached
@@ -32,9 +32,10 @@ class MemcachedCache(Cache):
             raise ConfigurationError(f"prefix={prefix!r} is not up to 50 printable ASCII characters without spaces")
         self._prefix = prefix
         try:
-            self._talk: StrictClient | None = StrictClient(servers, timeout_s, silent_until={})
+            client = StrictClient(servers, timeout_s, silent_until={}, pipelines=can_pipeline())
         except ValueError as error:
             raise ConfigurationError(f"not a host and port: {error}") from error
+        self._open_client: StrictClient | None = client
         self._evictions = Evictions(self._server_of, self._statistics, EVICTIONS_STEPS * timeout_s)
 
     @classmethod
@@ -53,7 +54,7 @@ class MemcachedCache(Cache):
 
     def close(self) -> None:
         # Each thread's connection closes with the client, as soon as no call uses it.
-        self._talk = None
+        self._open_client = None
 
     def get(self, key: str) -> Cached | None:
         name = self._name(key)
@@ -112,7 +113,7 @@ class MemcachedCache(Cache):
         return f"{self._prefix}{key}".encode()
 
     def _client(self) -> StrictClient:
-        client = self._talk
+        client = self._open_client
         if client is None:
             raise BackendUnavailable("memcached: the cache was closed")
         return client

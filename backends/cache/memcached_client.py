@@ -1,8 +1,14 @@
-"""python-memcached, made to say when it fails.
+"""What we mend in python-memcached 1.62: all of its private names that we use are in this module.
 
-By itself it answers "missing" or "not stored" when a server is away, asks another server instead, ignores the first
-one for 30 s, sends a command again when its reply was lost, and unpickles what it reads. Here a failure is raised, a
-key has one server whatever happens, a command is sent once, and nothing is unpickled.
+``StrictClient`` raises when memcached fails.
+    By itself the driver answers "missing" or "not stored" when a server is unavailable. It asks another server instead,
+    whose copy grows old, and ignores the first one for 30 s. It sends a command again when its reply was lost, and it
+    unpickles what it reads. Here a failure is raised, a key has one server, a command is sent once, and nothing is
+    unpickled. The promises of the cache rest on it, so there is nothing to fall back to: a driver without these names
+    fails at the start.
+
+``store_and_get`` takes one round trip where the driver takes two.
+    Where the driver has another connection, two round trips are taken, and one warning is logged.
 """
 
 import os
@@ -13,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, Self
 
 import memcache
+import structlog
 
 from backends.cache.limits import VALUE_MAX
 from backends.deadline_socket import DeadlineSocket
@@ -35,20 +42,41 @@ OURS = 0
 """The flags of a value that was written here: bytes as they are."""
 FOREIGN = b""
 """In the place of a value that somebody else wrote: of other flags, or too long."""
-GONE = 0
+NO_SUCH_TOKEN = 0
 """An id that no entry has: memcached counts from 1."""
+HOOKS = ("send_cmd", "recv", "close_socket")
+"""What several commands in one round trip use of the driver's connection."""
 ANSWER_MAX = 1024 * 1024
 """Bytes of an answer: twice what we store."""
 TOO_LARGE = b"SERVER_ERROR object too large"
+FAILURES = (memcache._Error, OSError)
+"""What the driver's connection raises."""
+log = structlog.get_logger("coupon.cache")
+
+
+def can_pipeline() -> bool:
+    """Whether two commands can go in one round trip. Warns when they cannot."""
+    missing = [hook for hook in HOOKS if not hasattr(_Server, hook)]
+    if missing:
+        log.warning("memcached with two round trips for one", missing=missing)
+    return not missing
+
+
+def _token_of(value: bytes, found: Cached | None) -> int:
+    """The id of the entry, if it is still the one with that value."""
+    return found.token if found is not None and found.value == value else NO_SUCH_TOKEN
 
 
 class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached has no types
-    """A thread-local: ``__init__`` runs once a thread, which has connections of its own; ``silent_until`` is the one
-    thing that threads share. Each use is a ``with`` block, which ends with no reply under way and no compare-and-set
-    id left, or with no connection."""
+    """A thread-local: ``__init__`` runs once a thread, which has connections of its own. ``silent_until`` is shared.
 
-    def __init__(self, servers: Sequence[str], timeout_s: float, silent_until: dict[Any, float]) -> None:
-        self._silent_until = silent_until
+    Each use is a ``with`` block. It ends with no reply under way and no compare-and-set id left, or with no connection.
+    """
+
+    def __init__(
+        self, servers: Sequence[str], timeout_s: float, silent_until: dict[Any, float], *, pipelines: bool
+    ) -> None:
+        self._silent_until, self._pipelines = silent_until, pipelines
         super().__init__(
             servers,
             socket_timeout=timeout_s,
@@ -62,61 +90,79 @@ class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached h
 
     def set_servers(self, servers: Sequence[str]) -> None:
         self.servers = [_Server(address, self.socket_timeout, self._silent_until) for address in servers]
-        self._init_buckets()
+        self.buckets = self.servers
 
     def store_and_get(
         self, command: bytes, name: bytes, value: bytes, ttl_s: int, token: int | None = None
     ) -> int | None:
-        """``add``, or ``cas`` of the token, and ``gets`` of what is there then, in one go: memcached tells of a new
-        entry's id only who asks for it. None when it was not stored; an id that nothing has when it was, and the entry
-        is another one already."""
-        head = b"%s %s 0 %d %d" % (command, name, ttl_s, len(value))
-        head += b"" if token is None else b" %d" % token
-        return self._store_and_get(name, head, value, [name])[0]
+        """``add``, or ``cas`` of the token, and then ``gets``, in one round trip: memcached returns the id of a new
+        entry to ``gets`` only. None when the value was not stored. ``NO_SUCH_TOKEN`` when it was, and the entry is
+        another one already."""
+        return self._store_and_get(command, name, value, ttl_s, token, [name])[0]
 
     def add_and_get(self, name: bytes, value: bytes, ttl_s: int, other: bytes) -> Added:
-        """``add`` as ``store_and_get`` has it, and ``gets`` of another key of the same server, in one go."""
-        token, found = self._store_and_get(name, b"add %s 0 %d %d" % (name, ttl_s, len(value)), value, [name, other])
-        return Added(token, found)
+        """``add`` as in ``store_and_get``, and ``gets`` of another key of the same server, in one round trip."""
+        return Added(*self._store_and_get(b"add", name, value, ttl_s, None, [name, other]))
 
     def _store_and_get(
-        self, name: bytes, head: bytes, value: bytes, asked: Sequence[bytes]
+        self, command: bytes, name: bytes, value: bytes, ttl_s: int, token: int | None, asked: Sequence[bytes]
     ) -> tuple[int | None, Cached | None]:
-        """Store, and ``gets`` each that is asked for: the token of the first, and the last."""
-        server: _Server = self._get_server(name)[0]
+        """Store, and ``gets`` of each key that is asked for: the token of the first, and the entry of the last."""
+        if not self._pipelines:
+            return self._store_then_get(command, name, value, ttl_s, token, asked)
+        server = self._connected(name)
+        head = b"%s %s 0 %d %d" % (command, name, ttl_s, len(value))
+        head += b"" if token is None else b" %d" % token
         try:
             server.send_cmd(b"\r\n".join((head, value, *(b"gets " + each for each in asked))))
             is_stored = server.expect(b"STORED") == b"STORED"
             found = [self._found(server, each) for each in asked]
-        except (memcache._Error, OSError) as error:
+        except FAILURES as error:
             server.mark_dead(error)
-        if not is_stored:
-            return None, found[-1]
-        mine = found[0]
-        return mine.token if mine is not None and mine.value == value else GONE, found[-1]
+        return _token_of(value, found[0]) if is_stored else None, found[-1]
+
+    def _store_then_get(
+        self, command: bytes, name: bytes, value: bytes, ttl_s: int, token: int | None, asked: Sequence[bytes]
+    ) -> tuple[int | None, Cached | None]:
+        """The same in a round trip for each, by what the driver documents."""
+        if token is not None:
+            self.cas_ids[name] = token
+        is_stored = self.add(name, value, ttl_s) if command == b"add" else self.cas(name, value, ttl_s)
+        found = [self.get_one(each) for each in asked]
+        return _token_of(value, found[0]) if is_stored else None, found[-1]
 
     def get_one(self, name: bytes) -> Cached | None:
         """The entry with its id, None when it is missing; ``FOREIGN`` where it was not written here."""
-        server: _Server = self._get_server(name)[0]
+        if not self._pipelines:
+            value = self.gets(name)
+            return None if value is None else Cached(value, self.cas_ids[name])
+        server = self._connected(name)
         try:
             server.send_cmd(b"gets " + name)
             return self._found(server, name)
-        except (memcache._Error, OSError) as error:
+        except FAILURES as error:
             server.mark_dead(error)
 
     def _found(self, server: "_Server", name: bytes) -> Cached | None:
         """What the server answers to ``gets``. Of a value that is longer than any of ours nothing is read."""
-        found, flags, size, token = self._expect_cas_value(server)
-        if found is None:
+        line = server.expect(b"VALUE")
+        if line == b"END":
             return None
+        _, found, flags, length, token = line.split()
         if found != name:
             raise BackendUnavailable(f"memcached at {server} answered for {found[:100]!r}")
+        size = int(length)
         if not 0 <= size <= VALUE_MAX:
             server.close_socket()
-            return Cached(FOREIGN, token)
+            return Cached(FOREIGN, int(token))
         value = server.recv(size + 2)[:-2]
         server.expect(b"END")
-        return Cached(value if flags == OURS else FOREIGN, token)
+        return Cached(value if int(flags) == OURS else FOREIGN, int(token))
+
+    def _connected(self, name: bytes) -> "_Server":
+        server = self.server_of(name)
+        server.connect()
+        return server
 
     def server_of(self, name: bytes) -> "_Server":
         """Which one has the key. No I/O."""
@@ -126,14 +172,14 @@ class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached h
     def statistics(self, name: bytes) -> dict[str, str]:
         """What the key's server counts, and how it is set (``setting …``), which a connection asks for once: a server
         that was restarted with other settings has another connection."""
-        server: _Server = self._get_server(name)[0]
+        server = self._connected(name)
         try:
             if server.settings is None:
                 server.send_cmd(b"stats settings")
                 server.settings = {f"setting {name}": value for name, value in _statistics(server)}
             server.send_cmd(b"stats")
             return server.settings | dict(_statistics(server))
-        except (memcache._Error, OSError) as error:
+        except FAILURES as error:
             server.mark_dead(error)
 
     def __enter__(self) -> Self:
@@ -193,8 +239,8 @@ class _Server(memcache._Host):  # type: ignore[misc]  # python-memcached has no 
         return self.socket
 
     def _is_clear(self) -> bool:
-        """True when the connection is this process's own (not its parent's), and holds neither the reply to an
-        earlier question nor the end of a server that has gone."""
+        """True when the connection belongs to this process, not to its parent, and nothing is there to be read. What is
+        there would be the reply to an earlier command, or the end of the connection."""
         return self._owner == os.getpid() and not self.buffer and not self._readable.poll(0)
 
     def _open(self) -> None:

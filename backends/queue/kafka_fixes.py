@@ -71,18 +71,18 @@ class ClosingClient(KafkaNetClient):  # type: ignore[misc]
     """The driver's connections. Closed, it has no thread and no socket left, also when closing fails."""
 
     def __init__(self, **configuration: Any) -> None:
-        self._selector = _ClosingSelector(**configuration)
-        super().__init__(**(configuration | {"net": self._selector}))
+        self._event_loop = _ClosingSelector(**configuration)
+        super().__init__(**(configuration | {"net": self._event_loop}))
 
     def close(self, node_id: Any = None) -> None:
         if node_id is not None:
             super().close(node_id)
             return
-        self._selector.stop()
+        self._event_loop.stop()
         try:
             super().close()
         finally:
-            self._selector.close()
+            self._event_loop.close()
 
 
 class JoinResultFix(ConsumerCoordinator):  # type: ignore[misc]
@@ -117,8 +117,6 @@ class JoinResultFix(ConsumerCoordinator):  # type: ignore[misc]
 
 class ResumeFix(Fetcher):  # type: ignore[misc]
     """Forgets the batch in delivery when that is empty."""
-
-    _next_partition_records: Any
 
     def fetched_records(self, *arguments: Any, **options: Any) -> Any:
         if not self._next_partition_records:

@@ -6,9 +6,9 @@ from contextlib import suppress
 from typing import Any
 
 from kafka import errors
-from kafka.net import KafkaNetClient
 
 from backends.queue.kafka_client import Cluster
+from backends.queue.kafka_fixes import ClosingClient
 
 READY_S = 0.5
 """For so long those who wait are held up by a broker that does not let itself be connected to."""
@@ -21,10 +21,10 @@ class Link:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._client: KafkaNetClient | None = None
+        self._client: ClosingClient | None = None
         self._nodes: set[int] = set()
 
-    def client(self, nodes: Iterable[int], deadline: float) -> KafkaNetClient:
+    def client(self, nodes: Iterable[int], deadline: float) -> ClosingClient:
         """Connections that have not ended since. Those to the nodes may not be ready yet."""
         if self._client is not None:
             self._client.poll(timeout_ms=0)
@@ -65,7 +65,7 @@ class Link:
                 client.close()
 
 
-def _ready(client: KafkaNetClient, node: int | None) -> int | None:
+def _ready(client: ClosingClient, node: int | None) -> int | None:
     if node is not None and not client.is_ready(node):
         raise errors.NodeNotReadyError(f"broker {node}")
     return node
@@ -75,8 +75,8 @@ def left_ms(deadline: float) -> int:
     return max(1, int((deadline - time.monotonic()) * 1000))
 
 
-def _bootstrapped(kafka_client: Any, bootstrap_timeout_ms: int, **configuration: Any) -> KafkaNetClient:
+def _bootstrapped(kafka_client: Any, bootstrap_timeout_ms: int, **configuration: Any) -> ClosingClient:
     """The driver's connections, which have spoken to a broker."""
-    client: KafkaNetClient = kafka_client(**configuration)
+    client: ClosingClient = kafka_client(**configuration)
     client.get_broker_version(timeout_ms=bootstrap_timeout_ms)
     return client

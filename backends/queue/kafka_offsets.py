@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from kafka import TopicPartition, errors
-from kafka.protocol.consumer import IsolationLevel, ListOffsetsRequest, OffsetFetchRequest, OffsetSpec
+from kafka import IsolationLevel, OffsetSpec, TopicPartition, errors
+from kafka.protocol.consumer import ListOffsetsRequest, OffsetFetchRequest
 from kafka.protocol.metadata import FindCoordinatorRequest
 
 from backends.group_commit import GroupCommit

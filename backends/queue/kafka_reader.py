@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kafka import TopicPartition, errors
-from kafka.protocol.consumer import FetchRequest, IsolationLevel, OffsetSpec
+from kafka import IsolationLevel, OffsetSpec, TopicPartition, errors
+from kafka.protocol.consumer import FetchRequest
 from kafka.record.memory_records import MemoryRecords
 
 from backends.queue.kafka_client import Cluster

@@ -126,7 +126,7 @@ def test_a_value_longer_than_any_of_ours_is_not_read_and_can_be_replaced(size):
 
 def test_a_write_is_not_taken_for_the_long_value_that_came_after_it():
     with scripted(b"STORED\r\nVALUE coupon:k 0 2000000000 9\r\n" + bytes(100_000), FOUND, FOUND) as (cache, _):
-        assert cache.add("k", b"v", 60) == memcached_client.GONE
+        assert cache.add("k", b"v", 60) == memcached_client.NO_SUCH_TOKEN
         assert value_of(cache, "k") == b"v"
 
 
