@@ -21,7 +21,6 @@ from elastic_transport import (
     NodeConfig,
     TlsError,
 )
-from elastic_transport._node import NodeApiResponse  # not exported, but what a node has to return
 from elastic_transport.client_utils import DEFAULT, DefaultType
 
 from backends.deadline_socket import ANSWER_MAX, PromptTlsSocket, prompt
@@ -43,14 +42,14 @@ class SocketNode(BaseNode):
         self._process = os.getpid()
         self._closed = False
 
-    def perform_request(
+    def perform_request(  # type: ignore[override]  # the client's own tuple of the same two is not exported
         self,
         method: str,
         target: str,
         body: bytes | None = None,
         headers: HttpHeaders | None = None,
         request_timeout: DefaultType | float | None = DEFAULT,
-    ) -> NodeApiResponse:
+    ) -> "_Answer":
         timeout = self.config.request_timeout if isinstance(request_timeout, DefaultType) else request_timeout
         started = time.monotonic()
         try:
@@ -68,7 +67,7 @@ class SocketNode(BaseNode):
             duration=time.monotonic() - started,
             node=self.config,
         )
-        return NodeApiResponse(meta, response.body)
+        return _Answer(meta, response.body)
 
     def close(self) -> None:
         self._closed = True
@@ -108,6 +107,11 @@ class SocketNode(BaseNode):
                 return connection
             connection.close()
         return None
+
+
+class _Answer(NamedTuple):
+    meta: ApiResponseMeta
+    body: bytes
 
 
 def _closed(connections: "list[_Connection]") -> "list[_Connection]":
