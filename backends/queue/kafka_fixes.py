@@ -118,6 +118,8 @@ class JoinResultFix(ConsumerCoordinator):  # type: ignore[misc]
 class ResumeFix(Fetcher):  # type: ignore[misc]
     """Forgets the batch in delivery when that is empty."""
 
+    _next_partition_records: Any
+
     def fetched_records(self, *arguments: Any, **options: Any) -> Any:
         if not self._next_partition_records:
             self._next_partition_records = None

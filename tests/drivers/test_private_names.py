@@ -8,9 +8,9 @@ import pytest
 
 from tests.drivers.private_names import ROOT, exists, uses
 
-LINES_MAX = 30
+LINES_MAX = 40
 """With a name that begins with an underscore."""
-UNDOCUMENTED_LINES_MAX = 107
+UNDOCUMENTED_LINES_MAX = 110
 """With such a name, or with one of a module that its driver does not document."""
 
 KAFKA_FIXES = "backends/queue/kafka_fixes.py"
