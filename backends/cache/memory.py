@@ -111,8 +111,8 @@ class MemoryCache(Cache):
         return token
 
     def _sweep(self, now: float) -> None:
-        """Look at the next few entries in turn and drop what has expired: the cache forgets faster than it grows,
-        and no write pays for many."""
+        """Look at the next few entries in turn, and drop those that have expired. The cache forgets faster than it
+        grows, and no write pays for many."""
         for key in list(islice(self._entries, SWEPT_PER_WRITE)):
             if self._entries[key].expires_at <= now:
                 del self._entries[key]

@@ -24,7 +24,7 @@ CREATE INDEX IF NOT EXISTS living_by_expiry ON living (boot, expires_at);
 DROP TABLE IF EXISTS entries;
 """
 """Times are seconds since the machine was booted, for the boot that is named. Version 511aa48 kept ``entries`` by the
-time of the day, so that they lived for hours when the clock was set back: they are dropped, as any cache may be."""
+time of the day, and they lived for hours when the clock was set back. So they are dropped."""
 LIVES = "boot = :boot AND written_at <= :now AND expires_at > :now"
 GET = f"SELECT value, token FROM living WHERE key = :key AND {LIVES}"  # noqa: S608 - of constants
 ROW = "(key, value, token, boot, written_at, expires_at) VALUES (:key, :value, :token, :boot, :now, :now + :ttl_s)"
@@ -47,7 +47,7 @@ class SqliteCache(Cache):
     grows, and no write pays for many.
 
     ``timer`` tells seconds since the boot that ``boot`` names, the same in all processes, and is never set. Where the
-    machine has no name for its boots, an entry may live once more after one, for as long as it was given at most.
+    machine has no name for its boots, an entry may live once more after a boot, for its lifetime at most.
     """
 
     def __init__(

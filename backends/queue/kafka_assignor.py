@@ -1,7 +1,7 @@
 """Who gets which partitions of a Kafka group, by the rule of all our queues: each topic is shared out by itself.
 
 The driver's own assignors count the partitions of all topics together. A worker may then have every partition of a
-topic with nothing in it, and no commands at all, for as long as it lives (decision 12).
+topic with nothing in it, and no commands at all, while it lives (decision 12).
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,10 @@
-"""The connection to one broker, and those who wait to send to it: their messages go out in one request.
+"""The connection to one broker, and the callers that wait to send to it: their messages go out in one request.
 
-It stands on the driver's connections and not on the driver's producer, of which each message of a web process, alone in
-its partition, costs a batch with all that belongs to it, and a switch of threads there and back
-(decision 9). Nothing is sent again behind the caller's back, so there are no
-duplicates to be kept out, and what the caller was told is unavailable is not sent later.
+It uses the driver's connections, not its KafkaProducer (decision 9). A web process sends one message for each request,
+nearly always to another partition. KafkaProducer would build one batch and switch threads twice for each message.
+
+Nothing is sent again without the caller. So there are no duplicates to be kept out, and a message that failed with
+BackendUnavailable is not sent later.
 """
 
 import time
@@ -45,12 +46,12 @@ RoutedMessage = tuple[TopicPartition, Message]
 class SendCall:
     """Messages that one caller wants sent, and what became of them."""
 
-    __slots__ = ("acknowledged", "again", "failures", "todo")
+    __slots__ = ("acknowledged", "failures", "to_retry", "todo")
 
     def __init__(self, messages: Iterable[RoutedMessage]) -> None:
         self.todo = list(messages)
         self.acknowledged = 0
-        self.again: list[RoutedMessage] = []
+        self.to_retry: list[RoutedMessage] = []
         """What was surely not written, and may be sent again."""
         self.failures: list[Exception] = []
 
@@ -59,18 +60,18 @@ class SendCall:
         """All of it, for good."""
         return not self.acknowledged and all(isinstance(failure, REFUSALS) for failure in self.failures)
 
-    def settle(self, addressed: RoutedMessage, outcome: Exception | None) -> None:
+    def settle(self, routed: RoutedMessage, outcome: Exception | None) -> None:
         """None: it is acknowledged."""
         if outcome is None:
             self.acknowledged += 1
         elif isinstance(outcome, RETRIABLE):
-            self.again.append(addressed)
+            self.to_retry.append(routed)
         else:
             self.failures.append(outcome)
 
     def fail_the_rest(self, error: Exception) -> None:
         """What was not settled is in doubt."""
-        settled = self.acknowledged + len(self.again) + len(self.failures)
+        settled = self.acknowledged + len(self.to_retry) + len(self.failures)
         self.failures += [error] * (len(self.todo) - settled)
 
 
@@ -86,33 +87,33 @@ class Broker:
         self._link = Link(cluster)
         self._closed = False
 
-    def send(self, order: SendCall, deadline: float) -> None:
-        """Afterwards each message of the order is settled."""
+    def send(self, call: SendCall, deadline: float) -> None:
+        """Afterwards each message of the call is settled."""
         try:
-            self._group.do(order, deadline)
+            self._group.do(call, deadline)
         except TimeoutError:
-            order.fail_the_rest(errors.KafkaTimeoutError("no answer in time"))
+            call.fail_the_rest(errors.KafkaTimeoutError("no answer in time"))
 
     def close(self) -> None:
         """Whoever is sending finishes, and disconnects."""
         self._closed = True
         self.send(SendCall([]), time.monotonic() + 1.0)
 
-    def _send(self, orders: Sequence[SendCall], deadline: float) -> None:
+    def _send(self, calls: Sequence[SendCall], deadline: float) -> None:
         try:
-            self._work_off(_batches(orders), deadline)
+            self._send_all(_batches(calls), deadline)
         except Exception as error:  # of the driver, which throws anything
-            for order in orders:
-                order.fail_the_rest(error)
-        if self._closed or any(order.failures and not order.is_refused for order in orders):
+            for call in calls:
+                call.fail_the_rest(error)
+        if self._closed or any(call.failures and not call.is_refused for call in calls):
             self._link.disconnect()
 
-    def _work_off(self, backlog: dict[TopicPartition, deque[_Batch]], deadline: float) -> None:
+    def _send_all(self, backlog: dict[TopicPartition, deque[_Batch]], deadline: float) -> None:
         """In rounds, each of a batch of each partition."""
         while backlog:
-            outcomes = self._produce({place: batches[0] for place, batches in backlog.items()}, deadline)
-            for place, batches in backlog.items():
-                batch, outcome = batches.popleft(), outcomes[place]
+            outcomes = self._produce({partition: batches[0] for partition, batches in backlog.items()}, deadline)
+            for partition, batches in backlog.items():
+                batch, outcome = batches.popleft(), outcomes[partition]
                 if isinstance(outcome, TOO_LARGE) and len(batch) > 1:
                     half = len(batch) // 2
                     batches.extendleft([batch[half:], batch[:half]])
@@ -120,9 +121,9 @@ class Broker:
                 if isinstance(outcome, RETRIABLE):  # with all behind it: their order stays
                     batch = [item for later in (batch, *batches) for item in later]
                     batches.clear()
-                for order, addressed in batch:
-                    order.settle(addressed, outcome)
-            backlog = {place: batches for place, batches in backlog.items() if batches}
+                for call, routed in batch:
+                    call.settle(routed, outcome)
+            backlog = {partition: batches for partition, batches in backlog.items() if batches}
 
     def _produce(self, batches: Mapping[TopicPartition, _Batch], deadline: float) -> dict[TopicPartition, Any]:
         """One request; what became of each batch, None when it is written and acknowledged."""
@@ -135,27 +136,27 @@ class Broker:
         return dict.fromkeys(batches, failure) | _outcomes(future.value)
 
 
-def _batches(orders: Iterable[SendCall]) -> dict[TopicPartition, deque[_Batch]]:
+def _batches(calls: Iterable[SendCall]) -> dict[TopicPartition, deque[_Batch]]:
     """The messages of each partition in their order, cut into batches."""
     backlog: dict[TopicPartition, deque[_Batch]] = defaultdict(deque)
     space_left: dict[TopicPartition, int] = {}
-    for order in orders:
-        for addressed in order.todo:
-            place, message = addressed
-            left = space_left.get(place, -1) - len(message.value) - len(message.key)
+    for call in calls:
+        for routed in call.todo:
+            partition, message = routed
+            left = space_left.get(partition, -1) - len(message.value) - len(message.key)
             if left < 0:
-                backlog[place].append([])
+                backlog[partition].append([])
                 left = BATCH_BYTES
-            space_left[place] = left
-            backlog[place][-1].append((order, addressed))
+            space_left[partition] = left
+            backlog[partition][-1].append((call, routed))
     return backlog
 
 
 def _request(batches: Mapping[TopicPartition, _Batch], timeout_ms: int) -> Any:
     topic_data, partition_data = ProduceRequest.TopicProduceData, ProduceRequest.TopicProduceData.PartitionProduceData
     topics: dict[str, list[Any]] = defaultdict(list)
-    for place, batch in batches.items():
-        topics[place.topic].append(partition_data(index=place.partition, records=_records(batch)))
+    for partition, batch in batches.items():
+        topics[partition.topic].append(partition_data(index=partition.partition, records=_records(batch)))
     return ProduceRequest(
         transactional_id=None,
         acks=ACKS_ALL,
@@ -179,14 +180,14 @@ def _outcomes(response: Any) -> dict[TopicPartition, Any]:
     says nothing when there was no answer."""
     outcomes: dict[TopicPartition, Any] = {}
     for topic in response.responses if response is not None else ():
-        for partition in topic.partition_responses:
-            place = TopicPartition(topic.name, partition.index)
-            outcomes[place] = outcomes.get(place) or _outcome(partition)
+        for answer in topic.partition_responses:
+            partition = TopicPartition(topic.name, answer.index)
+            outcomes[partition] = outcomes.get(partition) or _outcome(answer)
     return outcomes
 
 
-def _outcome(partition: Any) -> Exception | None:
-    if partition.error_code == 0 and partition.base_offset >= 0:
+def _outcome(answer: Any) -> Exception | None:
+    if answer.error_code == 0 and answer.base_offset >= 0:
         return None
-    failure: Exception = errors.for_code(partition.error_code or UNKNOWN)(partition.error_message or "")
+    failure: Exception = errors.for_code(answer.error_code or UNKNOWN)(answer.error_message or "")
     return failure

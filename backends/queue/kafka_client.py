@@ -1,8 +1,8 @@
 """The driver's edge: how a client of kafka-python is made, and what its errors mean.
 
-Anything is thrown at this edge: the driver's own errors, the socket's, the RuntimeError of an I/O loop that has ended,
-an AttributeError of one that lost a race with itself. All are BackendUnavailable, and a client that threw is replaced;
-but for the few that say that it will never be done.
+The driver raises anything here. Its own errors were seen, the socket's, the RuntimeError of an I/O loop that has ended,
+and the AttributeError of a race of the loop with itself. A few of them say that a request will never succeed: these
+become BackendRejected. All others become BackendUnavailable, and the client that raised is replaced.
 """
 
 import time
@@ -32,7 +32,7 @@ REFUSALS = (
     errors.InvalidSessionTimeoutError,
     errors.KafkaConfigurationError,
 )
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -43,12 +43,12 @@ def driver_errors() -> Iterator[None]:
     except BackendError:
         raise
     except REFUSALS as error:
-        raise BackendRejected(f"Kafka refused: {said(error)}") from error
+        raise BackendRejected(f"Kafka refused: {error_text(error)}") from error
     except Exception as error:
-        raise BackendUnavailable(f"Kafka is unavailable: {said(error)}") from error
+        raise BackendUnavailable(f"Kafka is unavailable: {error_text(error)}") from error
 
 
-def said(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     return str(error) if isinstance(error, errors.KafkaError) else repr(error)
 
 
@@ -97,7 +97,7 @@ class Cluster:
                 connection.close()
             raise
 
-    def ask(self, question: Callable[[Any], Answer], within_s: float) -> Answer:
+    def ask(self, question: Callable[[Any], Result], within_s: float) -> Result:
         """The answer to an administrator's question, asked again while the cluster is not ready for it."""
         deadline = time.monotonic() + within_s
         with driver_errors():

@@ -31,7 +31,7 @@ class KafkaQueueConsumer(Consumer):
         self._cluster = cluster
         self._topics = [cluster.prefix + topic for topic in topics]
         self._group = cluster.prefix + group
-        self._holdings = AssignedPartitions()
+        self._assigned = AssignedPartitions()
         self._paused: frozenset[str | Position] = frozenset()
         self._consumer: Any = None
         self._connections: Any = None
@@ -56,14 +56,14 @@ class KafkaQueueConsumer(Consumer):
         self._check_open()
         if not positions:
             return
-        self._holdings.check(positions)
+        self._assigned.check(positions)
         offsets = {self._partition(position): OffsetAndMetadata(offset) for position, offset in positions.items()}
         with driver_errors():
             self._consumer.commit(offsets, timeout_ms=self._cluster.timeout_ms)
-        self._holdings.commit(positions)
+        self._assigned.commit(positions)
 
     def rewind(self) -> None:
-        for position, offset in self._holdings.rewind().items():
+        for position, offset in self._assigned.rewind().items():
             with suppress(ValueError):  # it went to another member, which begins there
                 self._consumer.seek(self._partition(position), offset)
 
@@ -107,7 +107,7 @@ class KafkaQueueConsumer(Consumer):
 
     def _leave(self) -> None:
         consumer, self._consumer = self._consumer, None
-        self._holdings.keep([])
+        self._assigned.retain([])
         if consumer is not None:
             try:
                 consumer.close(autocommit=False, timeout_ms=1_000)
@@ -128,8 +128,8 @@ class KafkaQueueConsumer(Consumer):
             raise BackendUnavailable("Kafka is unavailable: no broker is connected")
 
     def _check_topics(self, gap_s: float) -> None:
-        """Who slept while a topic was deleted and recreated would go on in the new one where it was in the old one, and
-        leave out what is before. A new consumer asks the group, which knows nothing of the new topic yet."""
+        """A topic may be deleted and recreated while no poll is made. The driver would go on at its offset in the old
+        topic, and skip the messages before it. A new consumer asks the group, which has no offset in the new topic."""
         polled_before, self._polled_at = self._polled_at, time.monotonic()
         if self._polled_at - polled_before > gap_s:
             self._consumer.topics()
@@ -140,9 +140,9 @@ class KafkaQueueConsumer(Consumer):
 
     def _deliver(self, partition: Any, records: Sequence[Any]) -> list[Delivery]:
         position, begin = self._position(partition), records[0].offset
-        if position not in self._holdings or begin < self._holdings.committed(position):  # or the topic was recreated
-            self._holdings.take(position, begin)
-        self._holdings.deliver(position, records[-1].offset + 1)
+        if position not in self._assigned or begin < self._assigned.committed(position):  # or the topic was recreated
+            self._assigned.assign(position, begin)
+        self._assigned.deliver(position, records[-1].offset + 1)
         return [delivery(position, record) for record in records]
 
     def _partition(self, position: Position) -> Any:
@@ -153,7 +153,7 @@ class KafkaQueueConsumer(Consumer):
 
     def _lost(self, partitions: Iterable[Any]) -> None:
         lost = {self._position(partition) for partition in partitions}
-        self._holdings.keep([position for position in self._holdings if position not in lost])
+        self._assigned.retain([position for position in self._assigned if position not in lost])
 
     def _apply_pauses(self, partitions: Iterable[Any]) -> None:
         for partition in partitions:

@@ -3,24 +3,24 @@
 ``ClosingClient`` leaves no thread and no socket behind.
     The driver closes its connections while its own thread works on them. A socket that could not connect is left to
     the garbage collector. Without the fix an outage costs a file descriptor a second. Not fixed on the driver's main
-    branch (seen on 2026-08-17), and not reported there.
+    branch of 2026-08-17, and no report of it was found.
 
 ``JoinResultFix`` lets a member into its group although its polls are shorter than a join.
-    A join goes on in the driver's own thread when a poll ends before it. Unless a flag asked for the join (a change
-    of the topics' metadata does not set it), the next poll does not look for its outcome: the member has no partitions,
-    indefinitely. A join that ended between two polls is thrown away, and another one makes all members join again.
-    Without the fix 8 of 25 joins hung with polls of 20 ms (docs/decisions/0007-a-repaired-kafka-coordinator.md). Not
-    fixed on the main branch, and not reported there.
+    A join goes on in the driver's own thread when a poll ends before it. The next poll looks for its outcome only if a
+    flag asked for the join. A change of the topics' metadata does not set that flag, and the member has no partitions
+    then, indefinitely. A join that ended between two polls is thrown away, and another one makes all members join
+    again. Without the fix 8 of 25 joins hung with polls of 20 ms (docs/decisions/0007-a-repaired-kafka-coordinator.md).
+    Not fixed on the main branch, and no report of it was found.
 
     The fix also reports the partitions that the member owns. The driver reports those that its assignor assigned last:
     none when another assignor was in use, and stale ones when the group expelled the member. Two members may get a
-    partition that is not reported, and one that is reported by mistake stays with a member that does not have it. A
+    partition that is not reported. One that is reported by mistake stays with a member that does not have it. A
     member that was expelled while it joined reports nothing.
 
 ``ResumeFix`` lets a partition go on that was paused before all of its fetched messages were delivered.
     The driver keeps the messages of paused partitions (its pull request 2981). But it also keeps the last batch that
     it delivered, now empty, and takes it for undelivered messages. Without the fix the partition stays paused. Not
-    fixed on the main branch, and not reported there.
+    fixed on the main branch, and no report of it was found.
 """
 
 import errno

@@ -7,14 +7,14 @@ from typing import TypeVar
 
 from kafka import TopicPartition, errors
 
-from backends.queue.kafka_client import REFUSALS, Cluster, said
+from backends.queue.kafka_client import REFUSALS, Cluster, error_text
 from backends.queue.partitions import partition_of
 from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.queue import Position
 
-NOBODY = -1
+NO_LEADER = -1
 """Leads a partition whose leader is being chosen."""
-AGAIN_PAUSE_S = 0.05
+RETRY_PAUSE_S = 0.05
 TRIES = 2
 """A connection may have ended since it was used last: the second is a new one."""
 MOVING = (
@@ -41,70 +41,70 @@ class Leaders:
         self._looked_at = 0.0
         self._leaders: dict[str, list[int]] = {}
 
-    def patiently(self, topics: Collection[str], ask: Callable[[float], Answer]) -> Answer:
+    def retrying(self, topics: Collection[str], request: Callable[[float], Answer]) -> Answer:
         """The answer to a question that changes nothing, so that it may be asked again while the cluster is moving. It
         is told until when it may take. Raises the contract's errors."""
         deadline = time.monotonic() + self._cluster.timeout_s
-        self.know(topics, deadline)
+        self.ensure_known(topics, deadline)
         failed = 0
         while True:
             try:
-                return ask(deadline)
+                return request(deadline)
             except BackendError:
                 raise
             except Exception as error:  # of the driver, which throws anything
                 failed += not isinstance(error, MOVING)
                 _raise_for_good(error, failed, deadline)
-            time.sleep(AGAIN_PAUSE_S)
-            self.look(topics, deadline)
+            time.sleep(RETRY_PAUSE_S)
+            self.refresh(topics, deadline)
 
-    def know(self, topics: Iterable[str], deadline: float) -> None:
+    def ensure_known(self, topics: Iterable[str], deadline: float) -> None:
         """Afterwards all of them are known. Raises BackendRejected for a topic that does not exist."""
         unknown = set(topics) - self._leaders.keys()
         if unknown:
-            self.look(unknown, deadline)
+            self.refresh(unknown, deadline)
 
-    def look(self, topics: Iterable[str], deadline: float) -> None:
+    def refresh(self, topics: Iterable[str], deadline: float) -> None:
         """Who leads each partition of the topics now; one thread looks for all who want to know. Raises BackendRejected
         for a topic that does not exist."""
         asked = time.monotonic()
         if not self._looking.acquire(timeout=max(0.0, deadline - asked)):
             raise BackendUnavailable("Kafka is unavailable: nobody could look at the topics in time")
         try:
-            wanted = [topic for topic in topics if self._looked_at < asked or topic not in self._leaders]
-            if wanted:
+            outdated = [topic for topic in topics if self._looked_at < asked or topic not in self._leaders]
+            if outdated:
                 left_s = max(0.1, deadline - time.monotonic())
-                found = self._cluster.ask(lambda admin: self._cluster.leaders_of(admin, wanted), left_s)
+                found = self._cluster.ask(lambda admin: self._cluster.leaders_of(admin, outdated), left_s)
                 self._leaders = self._leaders | found
                 self._looked_at = time.monotonic()
         finally:
             self._looking.release()
 
-    def places(self, topic: str) -> list[TopicPartition]:
+    def partitions(self, topic: str) -> list[TopicPartition]:
         """All partitions of a topic that is known."""
         return [TopicPartition(self._cluster.prefix + topic, number) for number in range(len(self._leaders[topic]))]
 
-    def place_of(self, topic: str, key: str) -> TopicPartition:
-        return self.places(topic)[partition_of(key, len(self._leaders[topic]))]
+    def partition_for(self, topic: str, key: str) -> TopicPartition:
+        return self.partitions(topic)[partition_of(key, len(self._leaders[topic]))]
 
-    def place(self, position: Position) -> TopicPartition:
+    def partition(self, position: Position) -> TopicPartition:
         """Raises BackendRejected for a partition that a known topic does not have."""
         if not 0 <= position.partition < len(self._leaders[position.topic]):
             raise BackendRejected(f"there is no partition {position.topic}/{position.partition}")
         return TopicPartition(self._cluster.prefix + position.topic, position.partition)
 
-    def position(self, place: TopicPartition) -> Position:
-        return Position(place.topic.removeprefix(self._cluster.prefix), place.partition)
+    def position(self, partition: TopicPartition) -> Position:
+        return Position(partition.topic.removeprefix(self._cluster.prefix), partition.partition)
 
-    def of(self, place: TopicPartition) -> int:
-        """NOBODY also for a partition that is not there any more."""
-        leaders = self._leaders.get(self.position(place).topic, [])
-        return leaders[place.partition] if place.partition < len(leaders) else NOBODY
+    def of(self, partition: TopicPartition) -> int:
+        """NO_LEADER also for a partition that is not there any more."""
+        leaders = self._leaders.get(self.position(partition).topic, [])
+        return leaders[partition.partition] if partition.partition < len(leaders) else NO_LEADER
 
 
 def _raise_for_good(failure: Exception, failed: int, deadline: float) -> None:
     """Unless it is worth another try."""
     if isinstance(failure, REFUSALS) and not isinstance(failure, MOVING):
-        raise BackendRejected(f"Kafka refused: {said(failure)}") from failure
-    if failed >= TRIES or time.monotonic() + AGAIN_PAUSE_S > deadline:
-        raise BackendUnavailable(f"Kafka is unavailable: {said(failure)}") from failure
+        raise BackendRejected(f"Kafka refused: {error_text(failure)}") from failure
+    if failed >= TRIES or time.monotonic() + RETRY_PAUSE_S > deadline:
+        raise BackendUnavailable(f"Kafka is unavailable: {error_text(failure)}") from failure

@@ -1,5 +1,7 @@
-"""Where partitions begin and end, and where a group is: asked at the cache misses of a web process, so all threads of
-it that ask at the same time go out in one round trip."""
+"""Where partitions begin and end, and what a group has committed.
+
+A web process asks at its cache misses. All of its threads that ask at the same time share one round trip.
+"""
 
 import time
 from collections import defaultdict
@@ -12,7 +14,7 @@ from kafka.protocol.metadata import FindCoordinatorRequest
 
 from backends.group_commit import GroupCommit
 from backends.queue.kafka_client import Cluster
-from backends.queue.kafka_leaders import NOBODY, Leaders
+from backends.queue.kafka_leaders import NO_LEADER, Leaders
 from backends.queue.kafka_link import Link
 from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Position
@@ -21,19 +23,19 @@ BEGIN, END = OffsetSpec.EARLIEST, OffsetSpec.LATEST
 COORDINATOR_VERSION_MAX, FETCH_VERSION_MAX = 3, 7
 """Of the requests: the last in which there is one group, and topics go by their names."""
 
-Wanted = tuple[int | str, TopicPartition]
+OffsetOf = tuple[int | str, TopicPartition]
 """BEGIN, END, or the name of a group; and of which partition."""
-LEFT_OUT = errors.KafkaError("an answer leaves out what was asked")
+NO_ANSWER = errors.KafkaError("an answer leaves out what was asked")
 
 
-class Question:
+class Lookup:
     """What one caller wants to know, and what came of it: an offset or an error each."""
 
-    __slots__ = ("answers", "wanted")
+    __slots__ = ("answers", "requested")
 
-    def __init__(self, wanted: Iterable[Wanted]) -> None:
-        self.wanted = frozenset(wanted)
-        self.answers: Mapping[Wanted, int | Exception] = {}
+    def __init__(self, requested: Iterable[OffsetOf]) -> None:
+        self.requested = frozenset(requested)
+        self.answers: Mapping[OffsetOf, int | Exception] = {}
 
 
 class Offsets:
@@ -47,28 +49,28 @@ class Offsets:
         self._closed = False
 
     def ends(self, topics: Sequence[str], key: str | None) -> dict[Position, int]:
-        def wanted() -> list[Wanted]:
+        def requested() -> list[OffsetOf]:
             if key is not None:
-                return [(END, self._leaders.place_of(topic, key)) for topic in topics]
-            return [(END, place) for topic in topics for place in self._leaders.places(topic)]
+                return [(END, self._leaders.partition_for(topic, key)) for topic in topics]
+            return [(END, partition) for topic in topics for partition in self._leaders.partitions(topic)]
 
-        return self._positions(END, self._ask(topics, wanted))
+        return self._positions(END, self._ask(topics, requested))
 
     def begins(self, topics: Sequence[str]) -> dict[Position, int]:
-        def wanted() -> list[Wanted]:
-            return [(BEGIN, place) for topic in topics for place in self._leaders.places(topic)]
+        def requested() -> list[OffsetOf]:
+            return [(BEGIN, partition) for topic in topics for partition in self._leaders.partitions(topic)]
 
-        return self._positions(BEGIN, self._ask(topics, wanted))
+        return self._positions(BEGIN, self._ask(topics, requested))
 
     def committed(self, positions: Collection[Position], group: str) -> dict[Position, int]:
         """A retention may have deleted what is behind a group, so its begin is asked for with it."""
         group_id = self._cluster.prefix + group
 
-        def wanted() -> list[Wanted]:
-            places = [self._leaders.place(position) for position in positions]
-            return [(what, place) for what in (group_id, BEGIN) for place in places]
+        def requested() -> list[OffsetOf]:
+            partitions = [self._leaders.partition(position) for position in positions]
+            return [(what, partition) for what in (group_id, BEGIN) for partition in partitions]
 
-        offsets = self._ask({position.topic for position in positions}, wanted)
+        offsets = self._ask({position.topic for position in positions}, requested)
         begins, committed = self._positions(BEGIN, offsets), self._positions(group_id, offsets)
         return {position: max(begins[position], committed[position]) for position in positions}
 
@@ -76,50 +78,52 @@ class Offsets:
         """Whoever is asking finishes, and disconnects."""
         self._closed = True
         try:
-            self._group.do(Question([]), time.monotonic() + 1.0)
+            self._group.do(Lookup([]), time.monotonic() + 1.0)
         except TimeoutError:
             return
 
-    def _positions(self, what: int | str, offsets: Mapping[Wanted, int]) -> dict[Position, int]:
-        return {self._leaders.position(place): offset for (of, place), offset in offsets.items() if of == what}
+    def _positions(self, what: int | str, offsets: Mapping[OffsetOf, int]) -> dict[Position, int]:
+        return {self._leaders.position(partition): offset for (of, partition), offset in offsets.items() if of == what}
 
-    def _ask(self, topics: Collection[str], wanted: Callable[[], list[Wanted]]) -> dict[Wanted, int]:
-        def ask(deadline: float) -> dict[Wanted, int]:
-            question = Question(wanted())
-            self._group.do(question, deadline)
-            return {each: _offset_or_raise(question.answers.get(each, LEFT_OUT)) for each in question.wanted}
+    def _ask(self, topics: Collection[str], requested: Callable[[], list[OffsetOf]]) -> dict[OffsetOf, int]:
+        def ask(deadline: float) -> dict[OffsetOf, int]:
+            lookup = Lookup(requested())
+            self._group.do(lookup, deadline)
+            return {each: _offset_or_raise(lookup.answers.get(each, NO_ANSWER)) for each in lookup.requested}
 
         if self._closed:
             raise BackendUnavailable("the queue was closed")
-        return self._leaders.patiently(topics, ask) if topics else {}
+        return self._leaders.retrying(topics, ask) if topics else {}
 
-    def _serve(self, questions: Sequence[Question], deadline: float) -> None:
-        wanted = frozenset[Wanted]().union(*(question.wanted for question in questions))
+    def _serve(self, lookups: Sequence[Lookup], deadline: float) -> None:
+        requested = frozenset[OffsetOf]().union(*(lookup.requested for lookup in lookups))
         try:
-            answers = self._look_up(wanted, deadline) if wanted else {}
+            answers = self._look_up(requested, deadline) if requested else {}
         except Exception as error:  # of the driver, which throws anything
-            answers = dict.fromkeys(wanted, error)
+            answers = dict.fromkeys(requested, error)
             self._coordinators = {}
-        for question in questions:
-            question.answers = answers
+        for lookup in lookups:
+            lookup.answers = answers
         if self._closed:
             self._link.disconnect()
 
-    def _look_up(self, wanted: Collection[Wanted], deadline: float) -> dict[Wanted, int | Exception]:
+    def _look_up(self, requested: Collection[OffsetOf], deadline: float) -> dict[OffsetOf, int | Exception]:
         groups: dict[str, list[TopicPartition]] = defaultdict(list)
         lists: dict[tuple[int, int], list[TopicPartition]] = defaultdict(list)
-        answers: dict[Wanted, int | Exception] = {}
-        for what, place in wanted:
-            leader = self._leaders.of(place)
+        answers: dict[OffsetOf, int | Exception] = {}
+        for what, partition in requested:
+            leader = self._leaders.of(partition)
             if isinstance(what, str):
-                groups[what].append(place)
-            elif leader == NOBODY:
-                answers[what, place] = errors.LeaderNotAvailableError(str(place))
+                groups[what].append(partition)
+            elif leader == NO_LEADER:
+                answers[what, partition] = errors.LeaderNotAvailableError(str(partition))
             else:
-                lists[leader, what].append(place)
+                lists[leader, what].append(partition)
         self._find_coordinators(groups.keys() - self._coordinators.keys(), deadline)
-        requests = [(leader, list_offsets(what, places)) for (leader, what), places in lists.items()]
-        requests += [(self._coordinators[group], _fetch_offsets(group, places)) for group, places in groups.items()]
+        requests = [(leader, list_offsets(what, partitions)) for (leader, what), partitions in lists.items()]
+        requests += [
+            (self._coordinators[group], _fetch_offsets(group, partitions)) for group, partitions in groups.items()
+        ]
         responses = iter(self._link.ask(requests, deadline))
         for _, what in lists:
             answers |= listed(what, next(responses))
@@ -135,7 +139,7 @@ class Offsets:
                 raise errors.for_code(found.error_code)(f"the coordinator of {group!r}")
             self._coordinators[group] = found.node_id
 
-    def _fetched(self, group: str, response: Any) -> dict[Wanted, int | Exception]:
+    def _fetched(self, group: str, response: Any) -> dict[OffsetOf, int | Exception]:
         """-1 where nothing was committed."""
         if response.error_code:
             raise errors.for_code(response.error_code)(f"the offsets of {group!r}")
@@ -152,33 +156,33 @@ def _offset_or_raise(answer: int | Exception) -> int:
     return answer
 
 
-def list_offsets(what: int, places: Iterable[TopicPartition]) -> Any:
+def list_offsets(what: int, partitions: Iterable[TopicPartition]) -> Any:
     partition = ListOffsetsRequest.ListOffsetsTopic.ListOffsetsPartition
     topics = [
         ListOffsetsRequest.ListOffsetsTopic(
             name=name, partitions=[partition(partition_index=number, timestamp=what) for number in numbers]
         )
-        for name, numbers in _by_topic(places).items()
+        for name, numbers in _by_topic(partitions).items()
     ]
     return ListOffsetsRequest(replica_id=-1, isolation_level=IsolationLevel.READ_UNCOMMITTED, topics=topics)
 
 
-def _fetch_offsets(group: str, places: Iterable[TopicPartition]) -> Any:
+def _fetch_offsets(group: str, partitions: Iterable[TopicPartition]) -> Any:
     topics = [
         OffsetFetchRequest.OffsetFetchRequestTopic(name=name, partition_indexes=numbers)
-        for name, numbers in _by_topic(places).items()
+        for name, numbers in _by_topic(partitions).items()
     ]
     return OffsetFetchRequest(group_id=group, topics=topics, require_stable=False, max_version=FETCH_VERSION_MAX)
 
 
-def _by_topic(places: Iterable[TopicPartition]) -> dict[str, list[int]]:
+def _by_topic(partitions: Iterable[TopicPartition]) -> dict[str, list[int]]:
     topics: dict[str, list[int]] = defaultdict(list)
-    for place in places:
-        topics[place.topic].append(place.partition)
+    for partition in partitions:
+        topics[partition.topic].append(partition.partition)
     return topics
 
 
-def listed(what: int, response: Any) -> dict[Wanted, int | Exception]:
+def listed(what: int, response: Any) -> dict[OffsetOf, int | Exception]:
     return {
         (what, TopicPartition(topic.name, each.partition_index)): _failure(each) or _offset(each)
         for topic in response.topics

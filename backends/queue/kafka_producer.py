@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from kafka import errors
 
 from backends.queue.kafka_broker import Broker, RoutedMessage, SendCall
-from backends.queue.kafka_client import Cluster, said
-from backends.queue.kafka_leaders import NOBODY, Leaders
+from backends.queue.kafka_client import Cluster, error_text
+from backends.queue.kafka_leaders import NO_LEADER, Leaders
 from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
 
-AGAIN_PAUSE_S = 0.05
-NOTHING_SAID = errors.KafkaError("nothing was said of the others")
+RETRY_PAUSE_S = 0.05
+NO_ANSWER = errors.KafkaError("there was no answer for the others")
 
 
 class SharedProducer:
@@ -28,20 +28,20 @@ class SharedProducer:
     def publish(self, messages: Sequence[Message]) -> None:
         deadline = time.monotonic() + self._cluster.timeout_s
         topics = {message.topic for message in messages}
-        self._leaders.know(topics, deadline)
-        todo = [(self._leaders.place_of(message.topic, message.key), message) for message in messages]
-        orders: list[SendCall] = []
-        while todo:
-            sent = self._send(todo, deadline)
-            orders += sent
-            todo = [addressed for order in sent for addressed in order.again]
-            if todo and time.monotonic() + AGAIN_PAUSE_S > deadline:
-                orders[-1].failures.append(errors.LeaderNotAvailableError(str(todo[0][0])))
+        self._leaders.ensure_known(topics, deadline)
+        unsent = [(self._leaders.partition_for(message.topic, message.key), message) for message in messages]
+        calls: list[SendCall] = []
+        while unsent:
+            sent = self._send(unsent, deadline)
+            calls += sent
+            unsent = [routed for call in sent for routed in call.to_retry]
+            if unsent and time.monotonic() + RETRY_PAUSE_S > deadline:
+                calls[-1].failures.append(errors.LeaderNotAvailableError(str(unsent[0][0])))
                 break
-            if todo:
-                time.sleep(AGAIN_PAUSE_S)
-                self._leaders.look(topics, deadline)
-        _raise_failure(orders, len(messages))
+            if unsent:
+                time.sleep(RETRY_PAUSE_S)
+                self._leaders.refresh(topics, deadline)
+        _raise_failure(calls, len(messages))
 
     def close(self) -> None:
         self._closed = True
@@ -49,30 +49,30 @@ class SharedProducer:
             broker.close()
 
     def _send(self, messages: Iterable[RoutedMessage], deadline: float) -> list[SendCall]:
-        """An order to each broker, one after the other."""
+        """A call to each broker, one after the other."""
         if self._closed:
             raise BackendUnavailable("the queue was closed")
         by_leader: dict[int, list[RoutedMessage]] = defaultdict(list)
-        for place, message in messages:
-            by_leader[self._leaders.of(place)].append((place, message))
-        orders = []
+        for partition, message in messages:
+            by_leader[self._leaders.of(partition)].append((partition, message))
+        calls = []
         for leader, part in by_leader.items():
-            order = SendCall(part)
-            if leader == NOBODY:
-                order.again = part
+            call = SendCall(part)
+            if leader == NO_LEADER:
+                call.to_retry = part
             else:
                 broker = self._brokers.get(leader) or self._brokers.setdefault(leader, Broker(self._cluster, leader))
-                broker.send(order, deadline)
-            orders.append(order)
-        return orders
+                broker.send(call, deadline)
+            calls.append(call)
+        return calls
 
 
-def _raise_failure(orders: Sequence[SendCall], number: int) -> None:
+def _raise_failure(calls: Sequence[SendCall], number: int) -> None:
     """Raise what the callers of a publish are told, unless each of its messages was acknowledged."""
-    acknowledged = sum(order.acknowledged for order in orders)
+    acknowledged = sum(call.acknowledged for call in calls)
     if acknowledged == number:
         return
-    failures = [failure for order in orders for failure in order.failures]
-    is_refused = len(failures) == number and all(order.is_refused for order in orders)
-    kind, failure = BackendRejected if is_refused else BackendUnavailable, (*failures, NOTHING_SAID)[0]
-    raise kind(f"Kafka acknowledged {acknowledged} of {number} messages: {said(failure)}") from failure
+    failures = [failure for call in calls for failure in call.failures]
+    is_refused = len(failures) == number and all(call.is_refused for call in calls)
+    kind, failure = BackendRejected if is_refused else BackendUnavailable, (*failures, NO_ANSWER)[0]
+    raise kind(f"Kafka acknowledged {acknowledged} of {number} messages: {error_text(failure)}") from failure

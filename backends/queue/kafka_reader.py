@@ -37,9 +37,9 @@ class Reader:
     def read(self, position: Position, offset: int, limit: int) -> list[Delivery]:
         def read(deadline: float) -> list[Delivery]:
             with self._my_turn(deadline):
-                return self._read(self._leaders.place(position), offset, limit, deadline)
+                return self._read(self._leaders.partition(position), offset, limit, deadline)
 
-        return self._leaders.patiently([position.topic], read)
+        return self._leaders.retrying([position.topic], read)
 
     def close(self) -> None:
         """Whoever is reading finishes, and disconnects."""
@@ -61,52 +61,54 @@ class Reader:
                 self._link.disconnect()
             self._turn.release()
 
-    def _read(self, place: TopicPartition, offset: int, limit: int, deadline: float) -> list[Delivery]:
+    def _read(self, partition: TopicPartition, offset: int, limit: int, deadline: float) -> list[Delivery]:
         found: list[Delivery] = []
         size, end = 0, offset + 1
         while len(found) < limit and size < POLL_BYTES_MAX and offset < end:
             bytes_max = min(POLL_BYTES_MAX - size, (limit - len(found)) * BYTES_A_MESSAGE)
-            answer = self._fetch(place, offset, bytes_max, deadline)
+            answer = self._fetch(partition, offset, bytes_max, deadline)
             if answer.error_code == errors.OffsetOutOfRangeError.errno:
-                begin = self._begin(place, deadline)
+                begin = self._begin(partition, deadline)
                 if begin <= offset:
                     break
                 offset, end = begin, begin + 1
                 continue
             if answer.error_code:
-                raise errors.for_code(answer.error_code)(str(place))
+                raise errors.for_code(answer.error_code)(str(partition))
             end = answer.high_watermark
             records, next_offset = _unpacked(answer.records or b"", offset)
             if next_offset == offset:
                 break
-            found += [delivery(self._leaders.position(place), record) for record in records[: limit - len(found)]]
+            found += [delivery(self._leaders.position(partition), record) for record in records[: limit - len(found)]]
             size += len(answer.records)
             offset = next_offset
         return found
 
-    def _begin(self, place: TopicPartition, deadline: float) -> int:
-        (response,) = self._link.ask([(self._leaders.of(place), list_offsets(OffsetSpec.EARLIEST, [place]))], deadline)
-        begin = listed(OffsetSpec.EARLIEST, response)[OffsetSpec.EARLIEST, place]
+    def _begin(self, partition: TopicPartition, deadline: float) -> int:
+        (response,) = self._link.ask(
+            [(self._leaders.of(partition), list_offsets(OffsetSpec.EARLIEST, [partition]))], deadline
+        )
+        begin = listed(OffsetSpec.EARLIEST, response)[OffsetSpec.EARLIEST, partition]
         if isinstance(begin, Exception):
             raise begin
         return begin
 
-    def _fetch(self, place: TopicPartition, offset: int, bytes_max: int, deadline: float) -> Any:
+    def _fetch(self, partition: TopicPartition, offset: int, bytes_max: int, deadline: float) -> Any:
         """What the leader says of the partition."""
-        partition = FetchRequest.FetchTopic.FetchPartition(
-            partition=place.partition, fetch_offset=offset, partition_max_bytes=bytes_max
+        part = FetchRequest.FetchTopic.FetchPartition(
+            partition=partition.partition, fetch_offset=offset, partition_max_bytes=bytes_max
         )
         request = FetchRequest(
             max_wait_ms=0,
             min_bytes=0,
             max_bytes=bytes_max,
             isolation_level=IsolationLevel.READ_UNCOMMITTED,
-            topics=[FetchRequest.FetchTopic(topic=place.topic, partitions=[partition])],
+            topics=[FetchRequest.FetchTopic(topic=partition.topic, partitions=[part])],
             max_version=VERSION_MAX,
         )
-        (response,) = self._link.ask([(self._leaders.of(place), request)], deadline)
+        (response,) = self._link.ask([(self._leaders.of(partition), request)], deadline)
         if response.error_code:
-            raise errors.for_code(response.error_code)(str(place))
+            raise errors.for_code(response.error_code)(str(partition))
         ((_, (answer,)),) = [(topic.topic, topic.partitions) for topic in response.responses]
         return answer
 

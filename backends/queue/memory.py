@@ -170,7 +170,7 @@ class MemoryConsumer(Consumer):
 
     def __init__(self, queue: MemoryQueue, topics: Sequence[str], group: str, name: str) -> None:
         self._queue, self._topics, self._group_name, self._name = queue, frozenset(topics), group, name
-        self._holdings = AssignedPartitions()
+        self._assigned = AssignedPartitions()
         self._paused: frozenset[str | Position] = frozenset()
         self._turn = 0
         self._closed = False
@@ -189,15 +189,15 @@ class MemoryConsumer(Consumer):
     def commit(self, positions: Mapping[Position, int]) -> None:
         with self._queue.changed:
             group = self._group()
-            self._holdings.check(positions)
+            self._assigned.check(positions)
             for position in positions:
                 if group.owners.get(position) != self._name:
                     raise BackendUnavailable(f"{position.topic}/{position.partition} is another member's by now")
             group.next.update(positions)
-            self._holdings.commit(positions)
+            self._assigned.commit(positions)
 
     def rewind(self) -> None:
-        self._holdings.rewind()
+        self._assigned.rewind()
 
     def pause(self, places: Iterable[str | Position]) -> None:
         self._paused = frozenset(places)
@@ -223,22 +223,22 @@ class MemoryConsumer(Consumer):
         for topic in sorted(self._topics):
             group.share(topic, self._queue.partitions_of(topic), self._name)
         owned = group.owned_by(self._name)
-        self._holdings.keep(kept & owned)
+        self._assigned.retain(kept & owned)
         for position in owned - kept:
-            self._holdings.take(position, self._queue.next(position, self._group_name))
+            self._assigned.assign(position, self._queue.next(position, self._group_name))
 
     def _take(self, max_messages: int) -> list[Delivery]:
         """What is next, in turn from all partitions."""
         positions = sorted(
-            position for position in self._holdings if self._paused.isdisjoint((position, position.topic))
+            position for position in self._assigned if self._paused.isdisjoint((position, position.topic))
         )
         self._turn += 1
         found: list[Delivery] = []
         for index in range(len(positions)):
             position = positions[(index + self._turn) % len(positions)]
             fair = -(-(max_messages - len(found)) // (len(positions) - index))
-            begin = max(self._holdings.next(position), self._queue.begin(position))
+            begin = max(self._assigned.next(position), self._queue.begin(position))
             taken = self._queue.logs[position][begin : begin + fair]
-            self._holdings.deliver(position, begin + len(taken))
+            self._assigned.deliver(position, begin + len(taken))
             found += taken
         return found

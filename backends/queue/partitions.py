@@ -1,5 +1,7 @@
-"""The rules that all queues follow: where a key goes, how large a message may be, who gets which partitions, and what
-their holder may commit."""
+"""What all queues have in common.
+
+The partition of a key, the size of a message, each member's share of the partitions, and what a member may commit.
+"""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,11 +30,11 @@ def refuse_oversized(messages: Iterable[Message]) -> None:
 
 
 def fair_share(topic: str, partitions: int, member: str, living: Collection[str]) -> int:
-    """How many of the topic's partitions the member is due. The quotas of the living add up to all partitions;
-    who is due one more than others differs from topic to topic."""
+    """How many of the topic's partitions the member is due. The shares of the living add up to all partitions.
+    Which members are due one more than others differs from topic to topic."""
     least, rest = divmod(partitions, len(living))
-    first = sorted(living, key=lambda name: (crc32(f"{topic}/{name}".encode()), name))[:rest]
-    return least + (member in first)
+    with_one_more = sorted(living, key=lambda name: (crc32(f"{topic}/{name}".encode()), name))[:rest]
+    return least + (member in with_one_more)
 
 
 @dataclass(slots=True)
@@ -46,10 +48,10 @@ class _Span:
 
 
 class AssignedPartitions:
-    """The partitions that one member holds: what of each was delivered, and what of that was committed.
+    """The partitions that one member has: what of each was delivered, and what of that was committed.
 
-    Only what was delivered since the partition was taken may be committed. Who loses a partition and takes it again
-    may have old deliveries in flight, and another member may have been further meanwhile.
+    Only what was delivered since the partition was assigned may be committed. A member that loses a partition and gets
+    it again may have old deliveries in flight, and another member may have been further meanwhile.
     """
 
     def __init__(self) -> None:
@@ -61,11 +63,11 @@ class AssignedPartitions:
     def __iter__(self) -> Iterator[Position]:
         return iter(list(self._spans))
 
-    def take(self, position: Position, offset: int) -> None:
+    def assign(self, position: Position, offset: int) -> None:
         """It is this member's, and delivery begins at ``offset``."""
         self._spans[position] = _Span(offset, offset, offset)
 
-    def keep(self, positions: Collection[Position]) -> None:
+    def retain(self, positions: Collection[Position]) -> None:
         """All others are this member's no more."""
         self._spans = {position: span for position, span in self._spans.items() if position in positions}
 
@@ -97,7 +99,9 @@ class AssignedPartitions:
 
     def rewind(self) -> dict[Position, int]:
         """Forget what was delivered and not committed; where each partition that is concerned begins again."""
-        again = {position: span.committed for position, span in self._spans.items() if span.delivered > span.committed}
-        for position, offset in again.items():
+        rewound = {
+            position: span.committed for position, span in self._spans.items() if span.delivered > span.committed
+        }
+        for position, offset in rewound.items():
             self._spans[position].delivered = offset
-        return again
+        return rewound

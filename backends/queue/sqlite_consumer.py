@@ -35,7 +35,7 @@ class SqliteConsumer(Consumer):
         self._file, self._membership, self._renewer = file, membership, renewer
         self._retention_s, self._timer = retention_s, timer
         self._time = FileTime(timer)
-        self._holdings = AssignedPartitions()
+        self._assigned = AssignedPartitions()
         self._places: dict[Position, int] = {}
         self._paused: frozenset[str | Position] = frozenset()
         self._turn = 0
@@ -56,17 +56,17 @@ class SqliteConsumer(Consumer):
             self._wait_for_a_change(version, min(deadline, time.monotonic() + self._share_at - self._timer()))
 
     def commit(self, positions: Mapping[Position, int]) -> None:
-        self._holdings.check(positions)
+        self._assigned.check(positions)
         with self._file.write() as db:
             for position, offset in positions.items():
                 place = self._places[position]
                 if not self._membership.commit(db, place, offset):
                     raise BackendUnavailable(f"{position.topic}/{position.partition} is another member's by now")
                 _prune(db, place, told(db) - self._retention_s)
-        self._holdings.commit(positions)
+        self._assigned.commit(positions)
 
     def rewind(self) -> None:
-        self._holdings.rewind()
+        self._assigned.rewind()
 
     def pause(self, places: Iterable[str | Position]) -> None:
         self._paused = frozenset(places)
@@ -75,7 +75,7 @@ class SqliteConsumer(Consumer):
         if self.closed:
             return
         self.closed = True
-        self._holdings.keep([])
+        self._assigned.retain([])
         if self._renewer.is_alive():
             self._renewer.stop()
             with suppress(BackendUnavailable), self._file.write() as db:
@@ -94,10 +94,10 @@ class SqliteConsumer(Consumer):
             self._time.advance(db)
             shares = self._membership.share(db, now)
         owned = {place.position: place for place in shares.owned}
-        self._holdings.keep(shares.kept & owned.keys())
+        self._assigned.retain(shares.kept & owned.keys())
         for position, place in owned.items():
-            if position not in self._holdings:
-                self._holdings.take(position, place.next)
+            if position not in self._assigned:
+                self._assigned.assign(position, place.next)
         self._places = {position: place.id for position, place in owned.items()}
         self._share_at = now + (SHARE_EVERY_S if shares.complete else SHARE_SOON_S)
 
@@ -110,11 +110,11 @@ class SqliteConsumer(Consumer):
         for index in range(len(positions)):
             position = positions[(index + self._turn) % len(positions)]
             fair = -(-(max_messages - len(found)) // (len(positions) - index))
-            begin = self._holdings.next(position)
+            begin = self._assigned.next(position)
             for offset, key, value in page(db, self._places[position], begin, fair, POLL_BYTES_MAX - size):
                 found.append(Delivery(position.topic, position.partition, offset, key, value))
                 size += len(value)
-                self._holdings.deliver(position, offset + 1)
+                self._assigned.deliver(position, offset + 1)
         return found
 
     def _wait_for_a_change(self, version: int, until: float) -> None:

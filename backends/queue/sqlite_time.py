@@ -1,5 +1,8 @@
-"""The time of a SQLite queue's file, by which old messages are told from young ones: it goes on while some member of a
-group is there, second by second, and no clock that is set moves it. Where nobody is, nothing grows old."""
+"""The time of a SQLite queue's file: the age of a message is measured by it.
+
+It goes on second by second while a group has a member, and no clock that is set moves it. Without members no message
+grows old.
+"""
 
 from collections.abc import Callable
 from sqlite3 import Connection

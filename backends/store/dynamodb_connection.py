@@ -30,8 +30,8 @@ TRANSIENT = {
 }
 """Errors that pass within milliseconds or seconds."""
 REJECTED = {"ItemCollectionSizeLimitExceededException", "SerializationException", "ValidationException"}
-"""Errors that lie in what was sent. Everything else lies in the deployment (a missing table, expired credentials, a
-missing permission), which an operator repairs: no command may be given up for it."""
+"""Errors that lie in what was sent. Everything else lies in the deployment: a missing table, expired credentials, a
+missing permission. An operator repairs it, so no command may be dead-lettered for it."""
 FAILURES = (BotoCoreError, ClientError, PynamoDBException, wire.Malformed)
 """What a request raises; a body that is no JSON is one within which the connection broke."""
 

@@ -112,8 +112,8 @@ def test_what_was_not_written_may_be_sent_again_with_all_behind_it():
     first, second = order(ONE, b"a", long, b"b"), order(TWO, b"c")
     send(broker, first, second)
     assert len(clients[0].sent) == 1
-    assert [message.value for _, message in first.again] == [b"a", long, b"b"]
-    assert (first.acknowledged, first.failures, second.acknowledged, second.again) == (0, [], 1, [])
+    assert [message.value for _, message in first.to_retry] == [b"a", long, b"b"]
+    assert (first.acknowledged, first.failures, second.acknowledged, second.to_retry) == (0, [], 1, [])
 
 
 def test_one_message_that_is_too_large_is_refused_alone():
@@ -140,7 +140,7 @@ def test_what_is_in_doubt_is_not_sent_again_and_costs_the_connection():
     broker, clients = opened(lambda partition, batch: SILENCE if b"a" in batch else GOOD)
     doubtful, later = order(ONE, b"a"), order(ONE, b"b")
     send(broker, doubtful)
-    assert (doubtful.acknowledged, doubtful.again, len(doubtful.failures)) == (0, [], 1)
+    assert (doubtful.acknowledged, doubtful.to_retry, len(doubtful.failures)) == (0, [], 1)
     assert not doubtful.is_refused
     assert clients[0].closed
     send(broker, later)
@@ -171,7 +171,7 @@ def test_to_a_broker_that_is_not_to_be_reached_nothing_is_sent_and_another_may_l
     broker, clients = opened(lambda partition, batch: GOOD, error)
     waiting = order(ONE, b"a", b"b")
     send(broker, waiting)
-    assert (len(waiting.again), waiting.failures, clients[0].sent) == (2, [], [])
+    assert (len(waiting.to_retry), waiting.failures, clients[0].sent) == (2, [], [])
 
 
 def test_a_broker_that_is_closed_keeps_no_connection():

@@ -32,41 +32,41 @@ def test_topics_of_one_partition_do_not_all_go_to_the_same_member():
 
 
 @pytest.fixture
-def holdings() -> AssignedPartitions:
+def assigned() -> AssignedPartitions:
     """One partition, taken at 10, delivered up to 20, and committed up to 15."""
-    holdings = AssignedPartitions()
-    holdings.take(HERE, 10)
-    holdings.deliver(HERE, 20)
-    holdings.commit({HERE: 15})
-    return holdings
+    assigned = AssignedPartitions()
+    assigned.assign(HERE, 10)
+    assigned.deliver(HERE, 20)
+    assigned.commit({HERE: 15})
+    return assigned
 
 
 @pytest.mark.parametrize("offset", [15, 16, 20])
-def test_what_was_delivered_may_be_committed(holdings, offset):
-    holdings.check({HERE: offset})
+def test_what_was_delivered_may_be_committed(assigned, offset):
+    assigned.check({HERE: offset})
 
 
 @pytest.mark.parametrize("positions", [{HERE: 14}, {HERE: 21}, {THERE: 0}, {HERE: 20, THERE: 0}])
-def test_nothing_else_may_be_committed(holdings, positions):
+def test_nothing_else_may_be_committed(assigned, positions):
     with pytest.raises(BackendUnavailable):
-        holdings.check(positions)
+        assigned.check(positions)
 
 
-def test_a_rewind_goes_back_to_what_was_committed(holdings):
-    assert holdings.rewind() == {HERE: 15}
-    assert holdings.next(HERE) == 15
-    assert holdings.rewind() == {}
+def test_a_rewind_goes_back_to_what_was_committed(assigned):
+    assert assigned.rewind() == {HERE: 15}
+    assert assigned.next(HERE) == 15
+    assert assigned.rewind() == {}
 
 
-def test_what_was_delivered_before_a_rewind_may_still_be_committed(holdings):
-    holdings.rewind()
-    holdings.check({HERE: 20})
-    holdings.commit({HERE: 20})
-    assert holdings.next(HERE) == 20
+def test_what_was_delivered_before_a_rewind_may_still_be_committed(assigned):
+    assigned.rewind()
+    assigned.check({HERE: 20})
+    assigned.commit({HERE: 20})
+    assert assigned.next(HERE) == 20
 
 
-def test_what_was_delivered_before_a_partition_was_lost_may_not(holdings):
-    holdings.keep([])
-    holdings.take(HERE, 15)
+def test_what_was_delivered_before_a_partition_was_lost_may_not(assigned):
+    assigned.retain([])
+    assigned.assign(HERE, 15)
     with pytest.raises(BackendUnavailable):
-        holdings.check({HERE: 20})
+        assigned.check({HERE: 20})
