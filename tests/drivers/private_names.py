@@ -32,7 +32,7 @@ UNDOCUMENTED = (
     "gunicorn.util",
     "gunicorn.sock",
 )
-OF_PYTHON = {"_getframe", "_replace", "_asdict", "_fields", "_make", "_exit"}
+OF_PYTHON = {"_field_defaults", "_getframe", "_replace", "_asdict", "_fields", "_make", "_exit"}
 
 
 def files() -> list[Path]:

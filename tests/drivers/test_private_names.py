@@ -24,7 +24,6 @@ PARKED = "coupon/web/parked_connections.py"
 CONNECTION = "coupon/web/connection.py"
 CHUNKED = "coupon/web/chunked_body.py"
 WORKER = "coupon/web/gunicorn_worker.py"
-WEB_DOCS = "coupon/web/openapi.py"
 
 NAMES = {
     "KafkaNetClient": ("kafka.net:KafkaNetClient.close", KAFKA_FIXES),
@@ -71,7 +70,6 @@ NAMES = {
     "_pool_classes_by_scheme": ("botocore.httpsession:URLLib3Session._pool_classes_by_scheme", STORE),
     "_new_conn": ("botocore.awsrequest:AWSHTTPConnection._new_conn", STORE),
     "_get_connection": ("pynamodb.models:Model._get_connection", STORE),
-    "_app": ("flask_smorest:Api._app", WEB_DOCS),
     "CHUNK_EXT_RE": ("gunicorn.http.body:CHUNK_EXT_RE", CHUNKED),
     "ChunkedReader": ("gunicorn.http.body:ChunkedReader", CONNECTION),
     "InvalidHeader": ("gunicorn.http.errors:InvalidHeader", CONNECTION),
