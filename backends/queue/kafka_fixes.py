@@ -9,7 +9,7 @@
     A join goes on in the driver's own thread when a poll ends before it. The next poll looks for its outcome only if a
     flag asked for the join. A change of the topics' metadata does not set that flag, and the member has no partitions
     then, indefinitely. A join that ended between two polls is thrown away, and another one makes all members join
-    again. Without the fix 8 of 25 joins hung with polls of 20 ms (docs/decisions/0007-a-repaired-kafka-coordinator.md).
+    again. Without the fix 8 of 25 joins hung with polls of 20 ms (decision 7).
     Not fixed on the main branch, and no report of it was found.
 
     The fix also reports the partitions that the member owns. The driver reports those that its assignor assigned last:

@@ -18,7 +18,7 @@ LONG = {
     "coupon/runtime": 0,
     "coupon/web": 12,
     "coupon/worker": 14,
-    "backends": 36,
+    "backends": 22,
     "tests": 46,
     "README.md": 0,
     "CONTRIBUTING.md": 0,
