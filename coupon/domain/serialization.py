@@ -104,8 +104,8 @@ def _day_after(days: int) -> str:
 
 
 class Document(TypedDict):
-    """A coupon as search and HTTP show it: the one declaration of its fields, from which the search index, the search
-    table, the HTTP schema and the export follow.
+    """A coupon as search and HTTP show it: the one declaration of its fields. The search index, the search table, the
+    HTTP schema and the export follow from it.
 
     A field is called as the coupon's attribute, in camel case; only ``couponCode`` is ``code``. Days are ISO days.
     """

@@ -75,7 +75,7 @@ class Store(Backend):
 
     @abstractmethod
     def create(self) -> None:
-        """Make the tables that are missing, and bring those of earlier versions up to date, each in one step: a process
+        """Make the tables that are missing, and bring those of earlier versions up to date, each in one step. A process
         that is killed leaves the earlier or the present form. Idempotent."""
 
     @abstractmethod
