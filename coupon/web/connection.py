@@ -33,6 +33,8 @@ class Waits(Enum):
     HEAD = "half a head"
     BODY = "half a body"
     ANSWER = "answer not read"
+    HELD = "held back"
+    """The response is a refusal, and waits because there are too many."""
     END = "ending"
     """The last response was sent. Until the client closes the connection, it may lose the end of the response."""
     THREAD = "thread"
@@ -66,6 +68,8 @@ class Outgoing:
         self._is_full = False
         self.kept = self.sent = 0
         """In bytes."""
+        self.is_held = False
+        """Whether the main thread sends the response, after a pause."""
 
     def sendall(self, data: bytes) -> None:
         self._pieces.append(data)
@@ -74,6 +78,9 @@ class Outgoing:
             self._is_full = not self.flush()
 
     send = sendall
+
+    def hold(self) -> None:
+        self.is_held = True
 
     def flush(self) -> bool:
         """Send what the client takes; True when nothing is left. Raises OSError when the client has hung up."""

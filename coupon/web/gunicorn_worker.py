@@ -63,6 +63,8 @@ class KeepAliveThreadWorker(ParkingWorker):
     def _answer(self, connection: Connection) -> Waits:
         goes_on = self.handle_request(connection.request, connection) and connection.end_request()
         connection.is_last = not goes_on
+        if connection.sock.is_held:
+            return Waits.HELD
         if not connection.sock.flush():
             return Waits.ANSWER
         waits = connection.after_answer

@@ -100,9 +100,20 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
             return
         self.swept = now
         for connection in [one for one in self.parked if force or self._is_late(one, now)]:
+            if connection.waits is Waits.HELD and not force:
+                self._send_held(connection)
+                continue
             self.slow_clients.closed(connection)
             self._cut(connection, STOPPING if connection.deadline > now else TOO_LATE)
         self.slow_clients.log(self.parked)
+
+    def _send_held(self, connection: Connection) -> None:
+        self._unpark(connection)
+        connection.sock.is_held = False
+        try:
+            self._go_on(connection, connection.after_answer if connection.sock.flush() else Waits.ANSWER)
+        except OSError:
+            self._close(connection)
 
     def _is_late(self, connection: Connection, now: float) -> bool:
         if connection.deadline <= now:
@@ -135,15 +146,17 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
         """Keep the connection until its client goes on."""
         begin(connection, waits, self.cfg.keepalive)
         self.parked.add(connection)
-        event = selectors.EVENT_WRITE if waits is Waits.ANSWER else selectors.EVENT_READ
-        self.poller.register(connection.socket, event, partial(self._moved, connection))
+        if waits is not Waits.HELD:
+            event = selectors.EVENT_WRITE if waits is Waits.ANSWER else selectors.EVENT_READ
+            self.poller.register(connection.socket, event, partial(self._moved, connection))
         self._count(connection)
         if not self.alive:
             self._cap_keepalive(time.monotonic() + STOP_KEEPALIVE_LINGER)
 
     def _unpark(self, connection: Connection) -> None:
         self.parked.remove(connection)
-        self.poller.unregister(connection.socket)
+        if connection.waits is not Waits.HELD:
+            self.poller.unregister(connection.socket)
         self.held -= connection.counted
         connection.counted = 0
 
@@ -194,6 +207,8 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
         try:
             if connection.waits in (Waits.HEAD, Waits.BODY):
                 connection.sock.sendall(last)
+                connection.sock.flush()
+            elif connection.waits is Waits.HELD:
                 connection.sock.flush()
             elif connection.waits is Waits.ANSWER:  # the kernel drops what it has buffered
                 connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)

@@ -19,12 +19,14 @@ from coupon.domain.model import Coupon, Kind, Reason, Refused
 from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.ports.store import Unreadable
 from coupon.web.bulkhead import BackendLeftAlone
+from coupon.web.refusals import RefusalRate, hold_back
 
 ERRORS_MAX, NAME_MAX = 20, 100
 """So many wrong fields are named in a problem, each with so many characters: the caller chose both."""
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S, RETRY_CREATION_AFTER_S = 1, 10
 log = structlog.get_logger("coupon.web")
+_refusals = RefusalRate()
 
 TITLES: Mapping[str, tuple[int, str]] = {
     "INVALID_JSON": (400, "The body is not JSON, or not in UTF-8."),
@@ -158,8 +160,9 @@ def _unavailable(error: BackendError) -> Response:
     Neither is the caller's fault.
     """
     request_line = {"method": request.method, "path": request.path}
-    if isinstance(error, BackendLeftAlone):
-        pass  # these may be thousands a second, and the failure that they follow was logged
+    if isinstance(error, BackendLeftAlone):  # not logged: the failure that they follow was
+        if _refusals.is_too_high():
+            hold_back(request.environ)
     elif isinstance(error, BackendUnavailable):
         log.warning("not taken", **request_line, error=str(error))
     else:

@@ -13,6 +13,8 @@ HEAD_S = 5.0
 GRACE_S, BYTES_A_SECOND = 5.0, 4_096
 """The slowest rate of a body or a response, and the longest pause of a client that was faster."""
 END_S = 2.0
+HELD_S = 0.5
+"""The pause before a refusal that is held back, or a little more."""
 LOG_INTERVAL_S = 5.0
 SILENT_MANY = 10
 """Fewer silent connections are normal: clients open some in advance."""
@@ -23,7 +25,7 @@ log = structlog.get_logger("coupon.web")
 
 def begin(connection: Connection, waits: Waits, keepalive_s: float) -> None:
     """The connection waits for its client from now on: set its deadline."""
-    patience_s = {Waits.HEAD: HEAD_S, Waits.BODY: GRACE_S, Waits.ANSWER: GRACE_S, Waits.END: END_S}
+    patience_s = {Waits.HEAD: HEAD_S, Waits.BODY: GRACE_S, Waits.ANSWER: GRACE_S, Waits.END: END_S, Waits.HELD: HELD_S}
     connection.waits, connection.since = waits, time.monotonic()
     connection.moved = connection.progress()
     connection.deadline = connection.since + patience_s.get(waits, keepalive_s)
