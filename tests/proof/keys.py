@@ -34,7 +34,7 @@ def key_violations(evidence: Evidence, mint: CodeDeriver, parse: Parse) -> Itera
     yield from one_name_one_thing(evidence, accepted, parse)
     for requests in by_key.values():
         if len({request.words for request in requests}) > 1:
-            yield from refused_for_another_request(requests)
+            yield from refused_for_another_request(requests, well=evidence.well)
             if evidence.well:
                 yield from bound_to_the_first(requests)
 
@@ -76,13 +76,14 @@ def one_name_one_thing(evidence: Evidence, accepted: dict[str, list[Request]], p
             yield Violation(ONE_NAME, f"{operation} is {sorted(map(str, words))}")
 
 
-def refused_for_another_request(requests: Iterable[Request]) -> Iterator[Violation]:
-    """A 422 tells of another request with the key, that was not refused before this one was sent: those bind none."""
+def refused_for_another_request(requests: Iterable[Request], *, well: bool) -> Iterator[Violation]:
+    """A 422 tells of another request with the key. One that was refused before this one was sent binds no key, while
+    the cache is well: a binding that it carried out after its time-out stays."""
     for request in requests:
         if request.status == 422 and not any(
             other.words != request.words
             and other.sent <= request.ended
-            and not (other.refused and other.ended < request.sent)
+            and not (well and other.refused and other.ended < request.sent)
             for other in requests
         ):
             yield Violation(FOR_A_REASON, f"{request} is the only one with its key")

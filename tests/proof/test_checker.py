@@ -180,7 +180,10 @@ def test_a_refusal_for_another_request_that_there_was_not(evidence, code):
     assert wanted not in promises(evidence, requests=[*evidence.requests, request])  # nobody used it twice at all
     for status, sent, broken in ((0, 1.0, False), (409, 1.0, True), (409, 9.0, False), (0, 12.0, True)):
         first = other._replace(status=status, sent=sent, ended=sent + 2, address="")
-        assert (wanted in promises(evidence, requests=[*evidence.requests, first, request])) is broken
+        requests = [*evidence.requests, first, request]
+        assert (wanted in promises(evidence, requests=requests, well=True)) is broken
+        was_refused_before = status == 409 and sent == 1.0
+        assert (wanted in promises(evidence, requests=requests, well=False)) is (broken and not was_refused_before)
 
 
 @pytest.mark.parametrize("words", [{"user_id": "eve"}, {"kind": "cancel"}, {"code": "Z" * 19}])
