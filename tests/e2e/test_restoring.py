@@ -27,7 +27,7 @@ class Life:
     def __init__(self, world, seed):
         self.world, self.random = world, Random(seed)
         topics = command_topics(world.settings.topics)
-        world.workers.clear()
+        world.consumers.clear()
         self.workers = [world.a_worker(topic) for topic in topics[1:]] + [world.a_worker(topics[0], "invalidate")]
         self.codes, self.rivals = [], 0
 
