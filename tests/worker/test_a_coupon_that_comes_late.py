@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from coupon.applying import dead_letters
 from coupon.applying.batch import COMMANDS_A_COUPON_MAX
 from coupon.domain.codes import LENGTH
@@ -46,6 +48,7 @@ def publish(world, *commands: ChangeCoupon | CreateCoupons) -> None:
     world.backends.queue.publish(messages)
 
 
+@pytest.mark.logs_error("dead letter")
 def test_what_waits_behind_another_is_not_rejected_when_the_coupon_comes_before_it_is_looked_at(environ):
     """The first command is dead-lettered, since its coupon did not come, and the next ones wait. Then the coupon comes,
     and at last an operator replays the letters."""

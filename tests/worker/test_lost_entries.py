@@ -17,7 +17,7 @@ from tests.worker.conftest import World
 def stalled(world: World) -> World:
     """A service whose cache may lose what it holds, and whose worker applies only what a test tells it to."""
     stalled = world.but(cache=WitnessCache(lambda: 0.0, servers=1))
-    world.workers.clear()
+    world.consumers.clear()
     return stalled
 
 
@@ -73,7 +73,7 @@ def test_a_claim_knows_of_all_that_was_accepted_before_it_was_there(stalled):
         wipe(stalled.backends.cache)
 
     late = stalled.but(queue=Between(stalled.backends.queue, meanwhile))
-    stalled.workers.clear()
+    stalled.consumers.clear()
     with suppress(CouponBusy, Refused):
         late.change(Kind.CANCEL, code)
     with pytest.raises(CouponBusy):
