@@ -6,10 +6,15 @@ in the main thread (``coupon/web/parked_connections.py``).
 Stock gthread returns a keep-alive connection to the main thread after each response. The next request needs eight
 system calls and two thread switches to reach a thread again, as much as a small view costs. Here the thread polls the
 connection for the next request itself, for a moment, unless other requests wait for a thread.
+
+Of stock processes, the one that wakes up first accepts all connections of a burst, and keeps them. Here a process with
+a busy connection for each of its threads hesitates, so that another process accepts the next one.
 """
 
 import errno
 import select
+import time
+from typing import Any
 
 import structlog
 from gunicorn.http.errors import NoMoreData
@@ -19,6 +24,8 @@ from coupon.web.parked_connections import ParkingWorker
 
 KEEPALIVE_POLL_MS = 5
 """A connection keeps its thread for so long after a response. No other caller waits longer for a polling thread."""
+HESITATE_S = 0.001
+"""Longer than another process takes to wake up."""
 PIECES = 3
 """A thread polls for so many pieces of one request."""
 GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
@@ -27,6 +34,11 @@ log = structlog.get_logger("coupon.web")
 
 class KeepAliveThreadWorker(ParkingWorker):
     """``worker_class = "coupon.web.gunicorn_worker.KeepAliveThreadWorker"``."""
+
+    def accept(self, listener: Any) -> None:
+        if self.nr_conns - self.quiet >= self.cfg.threads:
+            time.sleep(HESITATE_S)
+        super().accept(listener)
 
     def handle(self, connection: Connection) -> Waits:
         """Respond to requests until the connection ends or is quiet; returns what it waits for then."""

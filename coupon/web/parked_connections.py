@@ -59,7 +59,7 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
         self.most = min(self.cfg.worker_connections, _files() - FILES_OF_OTHERS)
         self.worker_connections: int = sys.maxsize  # gunicorn would stop accepting there: here room is made instead
         self.parked: set[Connection] = set()
-        self.held, self.swept = 0, 0.0
+        self.held, self.quiet, self.swept = 0, 0, 0.0
         self.slow_clients = SlowClients()
         for listener in self.sockets:  # accepted connections inherit it
             listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
@@ -105,6 +105,7 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
                 continue
             self.slow_clients.closed(connection)
             self._cut(connection, STOPPING if connection.deadline > now else TOO_LATE)
+        self.quiet = sum(now - connection.since > SWEEP_S for connection in self.parked)
         self.slow_clients.log(self.parked)
 
     def _send_held(self, connection: Connection) -> None:

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 import requests
 
+from coupon.web import gunicorn_worker
 from coupon.web.connection import Connection, Waits
-from coupon.web.gunicorn_worker import KeepAliveThreadWorker
+from coupon.web.gunicorn_worker import HESITATE_S, KeepAliveThreadWorker
 from coupon.web.slow_clients import SlowClients
 from tests.e2e.deployment import Deployment, children, embedded, eventually
 
@@ -103,3 +104,15 @@ def test_a_connection_that_made_room_for_one_that_moved_with_it_is_let_alone():
         assert (worker.parked, worker.nr_conns, ours.fileno()) == (set(), 0, -1)
         key.data(key.fileobj)
         assert (worker.parked, worker.nr_conns) == (set(), 0)
+
+
+@pytest.mark.parametrize(("busy", "pauses"), [(3, []), (4, [HESITATE_S])])
+def test_a_process_with_a_busy_connection_for_each_thread_lets_another_one_accept_first(monkeypatch, busy, pauses):
+    slept = []
+    monkeypatch.setattr(gunicorn_worker, "time", SimpleNamespace(sleep=slept.append))
+    worker = KeepAliveThreadWorker.__new__(KeepAliveThreadWorker)
+    worker.nr_conns, worker.quiet, worker.most, worker.cfg = 7 + busy, 7, 100, SimpleNamespace(threads=4)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        worker.accept(listener)  # another process took it
+    assert (worker.nr_conns, slept) == (7 + busy, pauses)
