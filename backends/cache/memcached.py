@@ -102,7 +102,7 @@ class MemcachedCache(Cache):
         return self._evictions.count(self._name(key))
 
     def _server_of(self, name: bytes) -> str:
-        return str(self._client().server_of(name).address)
+        return self._client().server_of(name).place
 
     def _statistics(self, name: bytes) -> dict[str, str]:
         with self._client() as client:

@@ -203,6 +203,7 @@ class _Server(memcache._Host):  # type: ignore[misc]  # python-memcached has no 
 
     def __init__(self, address: str, timeout_s: float, silent_until: dict[Any, float]) -> None:
         super().__init__(address, socket_timeout=timeout_s)
+        self.place = str(self.address)
         self._silent_until = silent_until
 
     def __del__(self) -> None:
