@@ -15,8 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from coupon.ports.backend import BackendUnavailable
-from coupon.ports.url import ConfigurationError
+from coupon.domain.errors import BackendUnavailable, ConfigurationError
 
 Migration = Callable[[sqlite3.Connection], None]
 """A step from one version of a file to the next, by ``execute`` alone: all steps are one transaction."""

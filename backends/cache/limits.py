@@ -3,7 +3,7 @@ is not refused at scale."""
 
 import re
 
-from coupon.ports.backend import BackendRejected
+from coupon.domain.errors import BackendRejected
 
 VALUE_MAX = 512 * 1024
 TTL_MAX_S = 30 * 86_400

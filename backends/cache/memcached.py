@@ -7,9 +7,9 @@ from typing import Any, Self
 from backends.cache.limits import check_entry, check_key
 from backends.cache.memcached_client import StrictClient, can_pipeline
 from backends.cache.memcached_evictions import Evictions
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable, ConfigurationError
 from coupon.ports.cache import Added, Cache, Cached
-from coupon.ports.url import ConfigurationError, Url
+from coupon.ports.url import Url
 
 PORT = 11211
 DELETED_AT_ONCE = 500

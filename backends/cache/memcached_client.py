@@ -23,7 +23,7 @@ import structlog
 
 from backends.cache.limits import VALUE_MAX
 from backends.deadline_socket import DeadlineSocket
-from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.cache import Added, Cached
 
 SILENCE_S = 0.5

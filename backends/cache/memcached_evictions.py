@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from backends.group_commit import GroupCommit
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 
 COUNTERS = ("slab_reassign_evictions_nomem", "slab_reassign_busy_deletes", "extstore_objects_evicted")
 """What memcached counts besides ``evictions`` when it drops a valid entry. Not every server has each of them."""

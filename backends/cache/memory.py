@@ -8,7 +8,7 @@ from itertools import count, islice
 from typing import Any, NamedTuple, Self
 
 from backends.cache.limits import check_entry, check_key
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.cache import Cache, Cached
 from coupon.ports.url import Url
 

@@ -14,7 +14,7 @@ from backends.queue.kafka_offsets import Offsets
 from backends.queue.kafka_producer import SharedProducer
 from backends.queue.kafka_reader import Reader
 from backends.queue.partitions import refuse_oversized
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Delivery, Message, Position, Queue
 from coupon.ports.url import Url
 

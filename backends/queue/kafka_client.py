@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 from kafka import KafkaAdminClient, errors
 
 from backends.queue.kafka_fixes import ClosingClient
-from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
+from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.url import Url
 
 REFUSALS = (

@@ -13,7 +13,7 @@ from backends.queue.kafka_client import Cluster, driver_errors, verified
 from backends.queue.kafka_fixes import apply_fixes
 from backends.queue.kafka_reader import delivery
 from backends.queue.partitions import POLL_BYTES_MAX, POLL_GAP_MAX_S, AssignedPartitions
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import MESSAGE_MAX, Consumer, Delivery, Position
 
 SILENCE_MAX_S = 1.0

@@ -9,7 +9,7 @@ from kafka import TopicPartition, errors
 
 from backends.queue.kafka_client import REFUSALS, Cluster, error_text
 from backends.queue.partitions import partition_of
-from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
+from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.queue import Position
 
 NO_LEADER = -1

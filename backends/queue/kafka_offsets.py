@@ -16,7 +16,7 @@ from backends.group_commit import GroupCommit
 from backends.queue.kafka_client import Cluster
 from backends.queue.kafka_leaders import NO_LEADER, Leaders
 from backends.queue.kafka_link import Link
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Position
 
 BEGIN, END = OffsetSpec.EARLIEST, OffsetSpec.LATEST

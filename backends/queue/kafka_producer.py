@@ -9,7 +9,7 @@ from kafka import errors
 from backends.queue.kafka_broker import Broker, RoutedMessage, SendCall
 from backends.queue.kafka_client import Cluster, error_text
 from backends.queue.kafka_leaders import NO_LEADER, Leaders
-from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
 
 RETRY_PAUSE_S = 0.05

@@ -15,7 +15,7 @@ from backends.queue.kafka_leaders import Leaders
 from backends.queue.kafka_link import Link
 from backends.queue.kafka_offsets import list_offsets, listed
 from backends.queue.partitions import POLL_BYTES_MAX
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Delivery, Position
 
 VERSION_MAX = 12

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from backends.queue.partitions import POLL_GAP_MAX_S, AssignedPartitions, fair_share, partition_of, refuse_oversized
-from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Consumer, Delivery, Message, Position, Queue
 from coupon.ports.url import Url
 

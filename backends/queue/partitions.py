@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from zlib import crc32
 
-from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.queue import MESSAGE_MAX, Message, Position
 
 POLL_GAP_MAX_S = 90.0

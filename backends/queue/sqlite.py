@@ -12,7 +12,7 @@ from backends.queue.partitions import POLL_BYTES_MAX, partition_of, refuse_overs
 from backends.queue.sqlite_consumer import SqliteConsumer, page
 from backends.queue.sqlite_group import Membership, Renewer
 from backends.sqlite import SqliteFile
-from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Delivery, Message, Position, Queue
 from coupon.ports.url import Url
 

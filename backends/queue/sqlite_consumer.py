@@ -10,7 +10,7 @@ from backends.queue.partitions import POLL_BYTES_MAX, AssignedPartitions
 from backends.queue.sqlite_group import Membership, Renewer
 from backends.queue.sqlite_time import FileTime, told
 from backends.sqlite import SqliteFile
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Consumer, Delivery, Position
 
 LOOK_MIN_S, LOOK_MAX_S = 0.002, 0.02

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from backends.queue.partitions import POLL_GAP_MAX_S, fair_share
 from backends.sqlite import SqliteFile
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Position
 
 

@@ -25,9 +25,9 @@ from elasticsearch import ApiError, Elasticsearch, NotFoundError
 
 from backends.search import elasticsearch_bulk as bulk
 from backends.search.elasticsearch_node import SocketNode
+from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import Document, completed
-from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.search import Query, Rebuild, Search
 from coupon.ports.url import Url
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import document, dump
-from coupon.ports.backend import BackendRejected, BackendUnavailable
 
 CONFLICT = "version_conflict_engine_exception"
 NO_INDEX = "index_not_found_exception"

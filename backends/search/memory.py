@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.domain.model import Coupon, Day
 from coupon.domain.serialization import Document, document
-from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.search import Query, Rebuild, Search
 from coupon.ports.url import Url
 

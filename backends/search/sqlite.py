@@ -8,9 +8,9 @@ from operator import itemgetter
 from typing import Any, Self, cast
 
 from backends.sqlite import SqliteFile, columns, fetch
+from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable
 from coupon.domain.model import Coupon, Day
 from coupon.domain.serialization import DOCUMENT_FIELDS, Document, DocumentField, Instant, document
-from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.search import Query, Rebuild, Search
 from coupon.ports.url import Url
 

@@ -1,7 +1,7 @@
 """The cursor of a scan, where it is the last code that the scan came to."""
 
 from coupon.domain.codes import is_code
-from coupon.ports.backend import BackendRejected
+from coupon.domain.errors import BackendRejected
 
 NO_CODE = "~"
 """Before the bytes, in hexadecimal, of what is stored as a code and is none."""

@@ -19,10 +19,10 @@ from backends.store.dynamodb_reads import Answer, CoalescedReads
 from backends.store.dynamodb_records import DynamoRecords
 from backends.store.dynamodb_table import READ_KEYS, DynamoTable
 from backends.store.dynamodb_transactions import Put, Transactions, put_of, transactions
+from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable, ConfigurationError
 from coupon.domain.model import Coupon
-from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.store import Group, Page, Record, RecordPage, Store, check_groups, check_kind
-from coupon.ports.url import ConfigurationError, Url
+from coupon.ports.url import Url
 
 FEW = 10
 """Reads of up to so many are shared with those of other threads."""

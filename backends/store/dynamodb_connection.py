@@ -14,8 +14,7 @@ from pynamodb.models import Model
 
 from backends.store.dynamodb_fixes import FastPath, limit_answers
 from backends.store.dynamodb_model import bind
-from coupon.domain import serialization as wire
-from coupon.ports.backend import BackendError, BackendRejected, BackendUnavailable
+from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable, Malformed
 
 CONNECT_TIMEOUT_S = 1.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.5
@@ -32,7 +31,7 @@ TRANSIENT = {
 REJECTED = {"ItemCollectionSizeLimitExceededException", "SerializationException", "ValidationException"}
 """Errors that lie in what was sent. Everything else lies in the deployment: a missing table, expired credentials, a
 missing permission. An operator repairs it, so no command may be dead-lettered for it."""
-FAILURES = (BotoCoreError, ClientError, PynamoDBException, wire.Malformed)
+FAILURES = (BotoCoreError, ClientError, PynamoDBException, Malformed)
 """What a request raises; a body that is no JSON is one within which the connection broke."""
 
 
@@ -176,7 +175,7 @@ def code_of(error: Exception) -> str | None:
 
 def _is_transient(error: Exception) -> bool:
     status = _answer(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    broken = isinstance(error, ConnectionClosedError | wire.Malformed)
+    broken = isinstance(error, ConnectionClosedError | Malformed)
     return broken or status >= 500 or code_of(error) in TRANSIENT
 
 

@@ -24,6 +24,7 @@ from botocore.awsrequest import (  # type: ignore[import-untyped]
 
 from backends.deadline_socket import PromptTlsSocket, prompt
 from coupon.domain import serialization as wire
+from coupon.domain.errors import Malformed
 
 _READ_TIMEOUT = "read_timeout"
 _REQUEST = "coupon.request"
@@ -105,7 +106,7 @@ def _read_json(response_dict: dict[str, Any], customized_response_dict: dict[str
     if response_dict["status_code"] < 300:
         loaded = wire.load(response_dict["body"])
         if not isinstance(loaded, dict):
-            raise wire.Malformed(f"not an object: {loaded!r:.100}")
+            raise Malformed(f"not an object: {loaded!r:.100}")
         customized_response_dict |= loaded
         response_dict["body"] = b""
 

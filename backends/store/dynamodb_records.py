@@ -12,7 +12,7 @@ from backends.store.dynamodb_connection import DynamoConnection
 from backends.store.dynamodb_model import Item
 from backends.store.dynamodb_table import READ_KEYS, DynamoTable
 from backends.store.dynamodb_transactions import Put, put_of
-from coupon.ports.backend import BackendRejected
+from coupon.domain.errors import BackendRejected
 from coupon.ports.store import Record, RecordPage, is_key
 
 SUFFIX = "-records"

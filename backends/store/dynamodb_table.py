@@ -7,7 +7,7 @@ import msgspec
 
 from backends.store.dynamodb_connection import DynamoConnection, Patience
 from backends.store.dynamodb_model import Item
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 
 READ_KEYS = 100
 Answered = TypeVar("Answered")

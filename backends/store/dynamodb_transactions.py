@@ -6,7 +6,7 @@ from typing import Any
 
 from backends.store.dynamodb_connection import Cancelled, DynamoConnection, Patience
 from backends.store.dynamodb_model import Item, size
-from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 
 TRANSACTION_ITEMS, TRANSACTION_BYTES = 100, 4_000_000
 CONFLICT = "ConditionalCheckFailed"

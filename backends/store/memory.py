@@ -4,8 +4,8 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Self
 
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.domain.model import Coupon
-from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.store import Group, Page, Record, RecordPage, Store, Unreadable, check_groups, check_kind
 from coupon.ports.url import Url
 

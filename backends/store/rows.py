@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
+from coupon.domain.errors import BackendRejected
 from coupon.domain.model import Coupon
-from coupon.ports.backend import BackendRejected
 from coupon.ports.store import NONE, Record, Unreadable
 
 NOT_OURS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)

@@ -9,8 +9,9 @@ from backends.sqlite import SqliteFile, fetch
 from backends.store import rows
 from backends.store.cursor import checked, checked_key, given, given_key
 from backends.store.sqlite_migrations import MIGRATIONS
+from coupon.domain.errors import Malformed
 from coupon.domain.model import Coupon
-from coupon.domain.serialization import Malformed, decode_coupon, encode_coupon
+from coupon.domain.serialization import decode_coupon, encode_coupon
 from coupon.ports.store import Group, Page, Record, RecordPage, Store, check_groups, check_kind
 from coupon.ports.url import Url
 

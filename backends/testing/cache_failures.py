@@ -9,7 +9,7 @@ import pytest
 
 from backends.testing.cache_rivals import open_cache, token_of
 from backends.testing.timing import unavailable_within
-from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.cache import Cache
 
 DAY_S = 86_400

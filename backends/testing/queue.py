@@ -25,7 +25,7 @@ from backends.testing.queue_failures import QueueFailures
 from backends.testing.queue_groups import PARTITIONS, QueueGroups
 from backends.testing.queue_offsets import QueueOffsets
 from backends.testing.timing import takes_less_than
-from coupon.ports.backend import BackendRejected
+from coupon.domain.errors import BackendRejected
 from coupon.ports.queue import MESSAGE_MAX, Consumer, Delivery, Message, Queue
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from backends.testing.queue_driving import ends, opened, poll
 from backends.testing.timing import unavailable_within
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Message, Position, Queue
 
 GONE_MAX_S = 5.0

@@ -17,7 +17,7 @@ from backends.testing.queue_driving import (
     shares_of,
     values,
 )
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Message, Position, Queue
 
 PARTITIONS = 4

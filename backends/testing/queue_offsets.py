@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from backends.testing.queue_driving import drain, ends, messages, poll, values
-from coupon.ports.backend import BackendRejected
+from coupon.domain.errors import BackendRejected
 from coupon.ports.queue import MESSAGE_MAX, Delivery, Message, Position, Queue
 
 PLACES = [Position("t", number) for number in range(4)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.testing.queue_driving import PATIENCE_S, by_key, drain, ends, messages, opened, poll, values
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import MESSAGE_MAX, Message, Queue
 
 SPAWN = multiprocessing.get_context("spawn")

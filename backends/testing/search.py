@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 
 from backends.testing.coupons import NOW, changed, some_coupons
 from backends.testing.timing import unavailable_within
+from coupon.domain.errors import BackendUnavailable, ConfigurationError
 from coupon.domain.model import Coupon, Day
 from coupon.domain.serialization import Document, document
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.search import Query, Search
-from coupon.ports.url import ConfigurationError
 from coupon.runtime.wiring import open_backend
 
 Answer = TypeVar("Answer")

@@ -11,7 +11,7 @@ from typing import Any
 
 from backends.testing.coupons import some_coupons
 from backends.testing.search import code_of, held, holds, opened, settles, walk
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.search import Query, Search
 
 SPAWN = multiprocessing.get_context("spawn")

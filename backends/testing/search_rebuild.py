@@ -8,8 +8,8 @@ import pytest
 
 from backends.testing.coupons import some_coupons
 from backends.testing.search import code_of, held, holds, walk
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.domain.model import Coupon
-from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.search import Query, Search
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from backends.testing.coupons import a_full_coupon, after, changed, some_coupons
 from backends.testing.store import run_all
+from coupon.domain.errors import BackendRejected
 from coupon.domain.model import Coupon
-from coupon.ports.backend import BackendRejected
 from coupon.ports.store import BODY_BYTES, GROUP_MAX, KEY_BYTES, Group, Record, Store
 
 KEYS = [

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 
 TRIES = 3
 

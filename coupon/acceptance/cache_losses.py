@@ -17,8 +17,8 @@ from typing import NamedTuple
 from coupon.acceptance.fences import Fences
 from coupon.domain.clock import Clock, monotonic_ms
 from coupon.domain.codes import CodeDeriver
-from coupon.domain.serialization import Fence, Malformed, decode_epoch, dump
-from coupon.ports.backend import BackendRejected
+from coupon.domain.errors import BackendRejected, Malformed
+from coupon.domain.serialization import Fence, decode_epoch, dump
 from coupon.ports.cache import Cached
 from coupon.runtime.cache_entries import CacheOrAway, opened, sealed
 

@@ -9,8 +9,9 @@ from statistics import mean
 from typing import NamedTuple
 
 from coupon.domain.clock import Clock
+from coupon.domain.errors import Malformed
 from coupon.domain.model import CHUNK, CreateCoupons
-from coupon.domain.serialization import Malformed, decode_command
+from coupon.domain.serialization import decode_command
 from coupon.domain.topics import CREATION, GROUP
 from coupon.ports.queue import Position, Queue
 

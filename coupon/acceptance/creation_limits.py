@@ -17,10 +17,9 @@ import structlog
 from coupon.acceptance.creation_backlog import RECENT_MS, Backlog, Measured
 from coupon.domain.clock import Clock
 from coupon.domain.codes import CodeDeriver
-from coupon.domain.errors import TooManyCreations as TooManyCreations
+from coupon.domain.errors import BackendError, Malformed, TooManyCreations
 from coupon.domain.model import CHUNK
-from coupon.domain.serialization import Malformed, dump
-from coupon.ports.backend import BackendError
+from coupon.domain.serialization import dump
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Queue
 from coupon.runtime.cache_entries import opened, sealed

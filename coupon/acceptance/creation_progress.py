@@ -17,9 +17,8 @@ import structlog
 from coupon.applying import safe_reads as reading
 from coupon.domain.chunks import Chunk, split
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import BackendError, Malformed
 from coupon.domain.model import CHUNK
-from coupon.domain.serialization import Malformed
-from coupon.ports.backend import BackendError
 from coupon.ports.cache import Cache
 from coupon.ports.store import Store
 from coupon.runtime.cache_entries import opened, sealed

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import structlog
 
-from coupon.acceptance.creation_limits import CreationLimits, TooManyCreations
+from coupon.acceptance.creation_limits import CreationLimits
 from coupon.acceptance.creation_progress import CreationProgress
 from coupon.acceptance.idempotency import Binding, IdempotencyKeys
 from coupon.acceptance.operations import CreationRef
@@ -14,11 +14,11 @@ from coupon.acceptance.requests import Caller
 from coupon.domain.chunks import Chunk, split
 from coupon.domain.clock import Clock
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import CacheAway, TooManyCreations
 from coupon.domain.model import CreateCoupons, Day, Kind
 from coupon.domain.serialization import encode_command
 from coupon.domain.topics import LAYOUTS
 from coupon.ports.queue import Message
-from coupon.runtime.cache_entries import CacheAway
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
 

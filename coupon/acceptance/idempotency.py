@@ -10,10 +10,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from coupon.domain.codes import CodeDeriver
-from coupon.domain.errors import IdempotencyKeyReused as IdempotencyKeyReused
-from coupon.domain.serialization import Malformed
+from coupon.domain.errors import CacheAway, IdempotencyKeyReused, Malformed
 from coupon.ports.cache import Cached
-from coupon.runtime.cache_entries import CacheAway, CacheOrAway, opened, sealed
+from coupon.runtime.cache_entries import CacheOrAway, opened, sealed
 
 ACCEPTED = b"+"
 ATTEMPTS = 20

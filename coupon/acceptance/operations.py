@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from coupon.acceptance.creation_progress import CreationProgress
 from coupon.domain.codes import CodeDeriver
-from coupon.domain.errors import OutcomeExpired as OutcomeExpired
-from coupon.domain.errors import UnknownAddress as UnknownAddress
+from coupon.domain.errors import OutcomeExpired, UnknownAddress
 from coupon.domain.model import IMPORT, Coupon, Kind, Reason
 from coupon.domain.protocol import AttemptState, AttemptStatus, outcome
 from coupon.ports.store import Store

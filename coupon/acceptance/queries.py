@@ -13,7 +13,7 @@ import structlog
 
 from coupon.domain.clock import Clock, day_of, now_ms
 from coupon.domain.codes import CodeDeriver, is_code
-from coupon.domain.errors import InvalidCursor as InvalidCursor
+from coupon.domain.errors import InvalidCursor
 from coupon.domain.model import Coupon, Day
 from coupon.domain.serialization import Document, fault_of_document
 from coupon.ports.search import Query, Search

@@ -3,10 +3,10 @@
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from coupon.acceptance.idempotency import IdempotencyKeyReused
 from coupon.acceptance.operations import ChangeRef
 from coupon.domain.clock import day_of
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import IdempotencyKeyReused
 from coupon.domain.model import ChangeCoupon, Coupon, Kind
 
 

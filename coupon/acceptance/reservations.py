@@ -19,23 +19,13 @@ from coupon.acceptance.cache_losses import Known, Losses
 from coupon.acceptance.fences import Fences
 from coupon.domain.clock import Clock, monotonic_ms
 from coupon.domain.codes import CodeDeriver
-from coupon.domain.errors import CouponBusy as CouponBusy
+from coupon.domain.errors import BackendRejected, CacheAway, CouponBusy, Malformed
 from coupon.domain.lineage import extends
 from coupon.domain.model import Coupon, begins_a_chain
-from coupon.domain.serialization import Fence, Malformed
-from coupon.ports.backend import BackendRejected
+from coupon.domain.serialization import Fence
 from coupon.ports.cache import Cached
 from coupon.ports.store import Store
-from coupon.runtime.cache_entries import (
-    UNFENCED,
-    CacheAway,
-    CacheOrAway,
-    Claim,
-    Confirmed,
-    Entries,
-    Provisional,
-    cache_key,
-)
+from coupon.runtime.cache_entries import UNFENCED, CacheOrAway, Claim, Confirmed, Entries, Provisional, cache_key
 from coupon.runtime.settings import Settings
 
 Sleep = Callable[[float], None]

@@ -13,16 +13,16 @@ from coupon.acceptance.fences import Fences
 from coupon.acceptance.idempotency import Binding, IdempotencyKeys
 from coupon.acceptance.operations import ChangeRef, CreationRef, Operations
 from coupon.acceptance.requests import Caller, ChangeRequest, accepted_before, change_request, command_of, same_again
-from coupon.acceptance.reservations import CouponBusy, Reservations, Sleep, Snapshot
+from coupon.acceptance.reservations import Reservations, Sleep, Snapshot
 from coupon.acceptance.uncached import UncachedCommands
 from coupon.domain.clock import Clock, day_of, monotonic_ms, now_ms
 from coupon.domain.codes import CodeDeriver
-from coupon.domain.model import ChangeCoupon, Coupon, Day, Kind, Reason, Refused, transition
+from coupon.domain.errors import BackendRejected, BackendUnavailable, CacheAway, CouponBusy, Refused
+from coupon.domain.model import ChangeCoupon, Coupon, Day, Kind, Reason, transition
 from coupon.domain.serialization import encode_command
 from coupon.domain.topics import LAYOUTS
-from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
-from coupon.runtime.cache_entries import CacheAway, CacheOrAway
+from coupon.runtime.cache_entries import CacheOrAway
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
 

@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from coupon.acceptance.fences import Fences
 from coupon.acceptance.operations import ChangeRef
-from coupon.acceptance.reservations import CouponBusy, Sleep
+from coupon.acceptance.reservations import Sleep
 from coupon.domain.clock import Clock, monotonic_ms
-from coupon.domain.model import ChangeCoupon, Coupon, Reason, Refused
+from coupon.domain.errors import BackendUnavailable, CouponBusy, Refused
+from coupon.domain.model import ChangeCoupon, Coupon, Reason
 from coupon.domain.protocol import AttemptState, outcome
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store
 
 TOGETHER_MAX = 4

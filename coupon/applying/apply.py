@@ -6,10 +6,9 @@ from typing import NamedTuple
 from coupon.applying.safe_reads import read
 from coupon.domain.chunks import codes_of, is_marked
 from coupon.domain.codes import CodeDeriver
-from coupon.domain.errors import DeploymentError as DeploymentError
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import WHOLE, ChangeCoupon, Coupon, CreateCoupons, create
 from coupon.domain.protocol import Verdict, decide
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store, fault
 
 ATTEMPTS = 20

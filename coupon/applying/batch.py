@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from coupon.domain.errors import Malformed, OtherFormat
 from coupon.domain.model import HISTORY_MAX, ChangeCoupon, CreateCoupons
-from coupon.domain.serialization import Malformed, OtherFormat, decode_codes, decode_command
+from coupon.domain.serialization import decode_codes, decode_command
 from coupon.domain.topics import OUTBOX
 from coupon.ports.queue import Delivery, Position
 

@@ -7,7 +7,8 @@ from typing import Annotated, NamedTuple
 import msgspec
 import structlog
 
-from coupon.domain.serialization import INSTANT_MAX, Malformed, decoded, dump
+from coupon.domain.errors import Malformed
+from coupon.domain.serialization import INSTANT_MAX, decoded, dump
 from coupon.domain.topics import DEAD_LETTERS
 from coupon.ports.queue import Delivery, Message, Queue
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 import structlog
 
 from coupon.applying.apply import Applied
+from coupon.domain.errors import BackendRejected, BackendUnavailable, Malformed
 from coupon.domain.model import ChangeCoupon, Coupon, Loser
 from coupon.domain.protocol import AttemptState, Verdict, outcome
-from coupon.domain.serialization import Malformed, decode_loser, dump
+from coupon.domain.serialization import decode_loser, dump
 from coupon.domain.topics import REJECTIONS
-from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message, Queue
 
 log = structlog.get_logger("coupon.losers")

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from coupon.domain.errors import StillUnavailable as StillUnavailable
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.domain.serialization import dump
-from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message, Queue
 
 CODES_A_MESSAGE = 500

@@ -12,8 +12,7 @@ from itertools import count
 from typing import NamedTuple, TextIO
 
 from coupon.domain.codes import parse
-from coupon.domain.errors import InvalidCode
-from coupon.domain.errors import UnusableFile as UnusableFile
+from coupon.domain.errors import InvalidCode, UnusableFile
 from coupon.domain.model import Day
 
 COLUMNS = 3

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Literal, get_args
 
-from coupon.domain.errors import InvalidCode as InvalidCode
+from coupon.domain.errors import InvalidCode
 from coupon.domain.model import KEY_LENGTH
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"

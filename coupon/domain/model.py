@@ -7,7 +7,7 @@ Pure: no I/O and no clock. Instants are milliseconds since the epoch in UTC; day
 from enum import StrEnum
 from typing import NamedTuple, NewType
 
-from coupon.domain.errors import Refused as Refused
+from coupon.domain.errors import Refused
 
 Day = NewType("Day", str)
 

@@ -23,7 +23,8 @@ Pure, as ``model.transition`` is (decisions 5 and 17).
 from enum import Enum, auto
 from typing import NamedTuple
 
-from coupon.domain.model import REJECTIONS_MAX, ChangeCoupon, Coupon, Reason, Refused, Rejection, number_of, transition
+from coupon.domain.errors import Refused
+from coupon.domain.model import REJECTIONS_MAX, ChangeCoupon, Coupon, Reason, Rejection, number_of, transition
 
 
 class AttemptState(Enum):

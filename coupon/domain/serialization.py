@@ -15,8 +15,7 @@ from typing import Annotated, Any, NamedTuple, NewType, TypedDict, TypeVar, cast
 import msgspec
 
 from coupon.domain.codes import LENGTH, is_code
-from coupon.domain.errors import Malformed as Malformed
-from coupon.domain.errors import OtherFormat as OtherFormat
+from coupon.domain.errors import Malformed, OtherFormat
 from coupon.domain.model import (
     CHUNK,
     HISTORY_MAX,

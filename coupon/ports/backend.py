@@ -5,9 +5,6 @@ BackendRejected (``coupon/domain/errors.py``).
 from abc import ABC, abstractmethod
 from typing import Self
 
-from coupon.domain.errors import BackendError as BackendError
-from coupon.domain.errors import BackendRejected as BackendRejected
-from coupon.domain.errors import BackendUnavailable as BackendUnavailable
 from coupon.ports.url import Url
 
 

@@ -4,7 +4,7 @@ import re
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from coupon.domain.errors import ConfigurationError as ConfigurationError
+from coupon.domain.errors import ConfigurationError
 
 
 class Url:

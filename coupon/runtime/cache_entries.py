@@ -12,8 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from coupon.domain.codes import SEAL_LENGTH, CodeDeriver
-from coupon.domain.errors import BackendError, Malformed
-from coupon.domain.errors import CacheAway as CacheAway
+from coupon.domain.errors import BackendError, CacheAway, Malformed
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import Fence, decode_coupon, decode_fence, dump, encode_coupon
 from coupon.ports.cache import Added, Cache, Cached

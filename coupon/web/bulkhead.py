@@ -12,7 +12,8 @@ from typing import Any, TypeVar, cast
 import structlog
 
 from coupon.domain.clock import Clock, monotonic_ms
-from coupon.ports.backend import Backend, BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
+from coupon.ports.backend import Backend
 from coupon.ports.queue import Queue
 from coupon.ports.search import Search
 from coupon.ports.store import Store

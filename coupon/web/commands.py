@@ -8,8 +8,8 @@ from marshmallow import Schema
 
 from coupon.acceptance.operations import ChangeRef, CreationRef, Outcome, Status
 from coupon.domain.codes import show
-from coupon.domain.model import Kind, Refused
-from coupon.ports.backend import BackendError
+from coupon.domain.errors import BackendError, Refused
+from coupon.domain.model import Kind
 from coupon.web import request_io, schemas
 from coupon.web.problems import refusal
 from coupon.web.services import Services

@@ -7,7 +7,8 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
-from coupon.domain.codes import InvalidCode, parse
+from coupon.domain.codes import parse
+from coupon.domain.errors import InvalidCode
 from coupon.domain.model import Day
 
 USER_ID_MAX = 128

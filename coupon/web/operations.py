@@ -5,8 +5,8 @@ from typing import Any
 from flask import Response
 
 from coupon.acceptance.operations import CreationRef, Outcome, Status
-from coupon.acceptance.queries import InvalidCursor
 from coupon.domain.codes import show
+from coupon.domain.errors import InvalidCursor
 from coupon.web import request_io
 from coupon.web.problems import refusal
 from coupon.web.services import Services

@@ -10,13 +10,18 @@ import structlog
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from coupon.acceptance.creation_limits import TooManyCreations
-from coupon.acceptance.idempotency import IdempotencyKeyReused
-from coupon.acceptance.operations import OutcomeExpired, UnknownAddress
-from coupon.acceptance.queries import InvalidCursor
-from coupon.acceptance.reservations import CouponBusy
-from coupon.domain.model import Coupon, Kind, Reason, Refused
-from coupon.ports.backend import BackendError, BackendUnavailable
+from coupon.domain.errors import (
+    BackendError,
+    BackendUnavailable,
+    CouponBusy,
+    IdempotencyKeyReused,
+    InvalidCursor,
+    OutcomeExpired,
+    Refused,
+    TooManyCreations,
+    UnknownAddress,
+)
+from coupon.domain.model import Coupon, Kind, Reason
 from coupon.ports.store import Unreadable
 from coupon.web.bulkhead import BackendLeftAlone
 from coupon.web.refusals import RefusalRate, hold_back

@@ -9,8 +9,9 @@ from typing import Literal, NamedTuple
 import structlog
 
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.topics import command_topics
-from coupon.ports.backend import Backend, BackendUnavailable
+from coupon.ports.backend import Backend
 from coupon.ports.queue import Queue
 from coupon.ports.store import Store
 from coupon.runtime.diagnostics import Symptom, missing, of_age, of_queue, of_store, of_workers, oldest_s, unread

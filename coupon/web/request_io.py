@@ -15,8 +15,9 @@ from marshmallow import Schema, ValidationError
 from werkzeug.datastructures import Headers
 
 from coupon.acceptance.requests import Caller
-from coupon.domain.codes import InvalidCode, parse
-from coupon.domain.serialization import Malformed, dump, load
+from coupon.domain.codes import parse
+from coupon.domain.errors import InvalidCode, Malformed
+from coupon.domain.serialization import dump, load
 from coupon.web.problems import ERRORS_MAX, InvalidField, Problem
 
 if TYPE_CHECKING:

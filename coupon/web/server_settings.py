@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from coupon.ports.url import ConfigurationError
+from coupon.domain.errors import ConfigurationError
 
 
 class ServerSettings(NamedTuple):

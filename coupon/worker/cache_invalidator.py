@@ -12,16 +12,14 @@ from collections.abc import Sequence
 
 import structlog
 
-from coupon.applying.outbox import StillUnavailable, enqueue
+from coupon.applying.outbox import enqueue
 from coupon.applying.safe_reads import read
 from coupon.domain.clock import Clock
 from coupon.domain.codes import CodeDeriver
-from coupon.domain.errors import CacheFailed as CacheFailed
+from coupon.domain.errors import BackendError, CacheFailed, Malformed, StillUnavailable
 from coupon.domain.lineage import extends
 from coupon.domain.model import Coupon
-from coupon.domain.serialization import Malformed
 from coupon.domain.topics import INVALIDATE
-from coupon.ports.backend import BackendError
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Queue
 from coupon.ports.store import Store

@@ -15,10 +15,10 @@ import structlog
 from coupon.applying import dead_letters
 from coupon.applying.batch import RecordId, Task
 from coupon.domain.clock import Clock
+from coupon.domain.errors import BackendRejected, BackendUnavailable, Malformed
 from coupon.domain.model import ChangeCoupon
-from coupon.domain.serialization import Malformed, decode_command
+from coupon.domain.serialization import decode_command
 from coupon.domain.topics import DEAD_LETTERS
-from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Position, Queue
 
 RECORDS_MAX = 100_000

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 import structlog
 
-from coupon.applying.outbox import StillUnavailable, enqueue
+from coupon.applying.outbox import enqueue
 from coupon.domain.clock import Clock
+from coupon.domain.errors import BackendRejected, BackendUnavailable, StillUnavailable
 from coupon.domain.model import Coupon
 from coupon.domain.topics import REINDEX
-from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Queue
 from coupon.ports.search import Search
 from coupon.runtime.circuit_breaker import CircuitBreaker

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from coupon.applying.apply import DeploymentError
 from coupon.applying.batch import BadMessage, OtherVersion, Payload, Task
-from coupon.applying.outbox import StillUnavailable
-from coupon.ports.backend import BackendError, BackendUnavailable
+from coupon.domain.errors import BackendError, BackendUnavailable, DeploymentError, StillUnavailable
 from coupon.worker.checkpoint import Checkpoint
 from coupon.worker.dead_letter_policy import DeadLetterPolicy, Failure, Failures
 from coupon.worker.deferred import DeferredCommands

@@ -9,14 +9,12 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 
-from coupon.applying.apply import DeploymentError
 from coupon.applying.batch import BadMessage, OutboxEntry, Task, split
-from coupon.applying.outbox import StillUnavailable
 from coupon.domain.clock import Clock, monotonic_ms, now_ms
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import BackendError, DeploymentError, StillUnavailable
 from coupon.domain.model import ChangeCoupon, CreateCoupons
 from coupon.domain.topics import GROUP, OUTBOX, command_topics, is_ordered, work_topics
-from coupon.ports.backend import BackendError
 from coupon.ports.queue import Consumer, Position
 from coupon.runtime.diagnostics import stranded
 from coupon.runtime.heartbeat import Heartbeat

@@ -10,8 +10,7 @@ from backends.cache.memory import MemoryCache
 from backends.cache.sqlite import PRUNED_PER_WRITE, SqliteCache
 from backends.testing.cache import CacheContract, CacheOnAClock
 from backends.testing.cache_rivals import CacheAcrossProcesses, open_cache, token_of, value_of
-from coupon.ports.backend import BackendUnavailable
-from coupon.ports.url import ConfigurationError
+from coupon.domain.errors import BackendUnavailable, ConfigurationError
 from tests.contracts.memcached.server import free_port
 
 

@@ -8,7 +8,7 @@ from backends.testing.coupons import changed, some_coupons
 from backends.testing.store import opened
 from backends.testing.store_records import alone, by_key, record, records
 from backends.testing.timing import unavailable_within
-from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.store import Store
 from tests.contracts.dynamodb_edge import Edge, cancel, edge_of, leave_unprocessed, lose_the_reply, pass_on, refuse
 from tests.contracts.test_dynamodb_store import PASSING_ERRORS, PASSING_REASONS

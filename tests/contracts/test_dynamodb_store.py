@@ -12,8 +12,8 @@ from backends.store.dynamodb import DynamoStore
 from backends.testing.coupons import a_full_coupon, changed, some_coupons
 from backends.testing.store import CALLS, opened, walk
 from backends.testing.timing import TRIES, unavailable_within
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.domain.model import Coupon
-from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.store import Store
 from tests.contracts.dynamodb_edge import (
     Act,

@@ -11,9 +11,8 @@ import pytest
 from backends.store.dynamodb_model import CouponItem, bind, coupon, item
 from backends.testing.coupons import a_full_coupon, after, some_coupons
 from backends.testing.store import CALLS, opened
+from coupon.domain.errors import BackendUnavailable, ConfigurationError
 from coupon.domain.model import Coupon
-from coupon.ports.backend import BackendUnavailable
-from coupon.ports.url import ConfigurationError
 from tests.contracts.dynamodb_edge import edge_of
 from tests.contracts.test_dynamodb_store import all_in, assert_unavailable
 from tests.services import Services

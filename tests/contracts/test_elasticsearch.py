@@ -17,8 +17,8 @@ from backends.search import elasticsearch_index
 from backends.testing.coupons import changed, some_coupons
 from backends.testing.search import CALLS, SearchContract, held, holds, opened, settles
 from backends.testing.timing import unavailable_within
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.domain.model import Day
-from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.search import Query
 from tests.contracts.test_search import drop
 

@@ -13,7 +13,7 @@ from kafka.record.memory_records import MemoryRecords
 from backends.queue.kafka_broker import BATCH_BYTES, Broker, SendCall
 from backends.queue.kafka_leaders import Leaders
 from backends.queue.kafka_producer import SharedProducer
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Message
 
 ONE, TWO = TopicPartition("t", 1), TopicPartition("t", 2)

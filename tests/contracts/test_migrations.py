@@ -15,9 +15,9 @@ from backends.search.sqlite import SqliteSearch
 from backends.store.sqlite import SqliteStore
 from backends.store.sqlite_migrations import MIGRATIONS
 from backends.testing.coupons import some_coupons
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import decode_history, decode_rejections, document
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.search import Query
 
 DATA = Path(__file__).parents[1] / "data"

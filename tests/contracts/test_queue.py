@@ -39,9 +39,9 @@ from backends.testing.queue_offsets import Trim
 from backends.testing.queue_planted import Plant, QueuePlanted
 from backends.testing.queue_processes import QueueAcrossProcesses, another_process, consume, poll_and_commit
 from backends.testing.timing import TRIES, unavailable_within
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable, ConfigurationError
 from coupon.ports.queue import Consumer, Message, Position, Queue
-from coupon.ports.url import ConfigurationError, Url
+from coupon.ports.url import Url
 from tests.services import Services
 
 

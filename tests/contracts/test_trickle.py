@@ -12,7 +12,7 @@ from backends.testing import search as searches
 from backends.testing import store as stores
 from backends.testing.coupons import a_full_coupon
 from backends.testing.timing import unavailable_within
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.cache import Cache
 from coupon.ports.search import Query
 from coupon.runtime.wiring import open_backend

@@ -6,10 +6,9 @@ from random import Random
 import pytest
 import structlog
 
-from coupon.acceptance.reservations import CouponBusy
-from coupon.domain.model import Kind, Refused
+from coupon.domain.errors import BackendUnavailable, CouponBusy, Refused
+from coupon.domain.model import Kind
 from coupon.domain.topics import command_topics
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.store import Store
 from coupon.runtime.wiring import open_backend
 from tests.e2e.deployment import embedded, on_services

@@ -20,8 +20,7 @@ from typing import Any
 
 import requests
 
-from coupon.ports.backend import BackendError
-from coupon.ports.url import ConfigurationError
+from coupon.domain.errors import BackendError, ConfigurationError
 from tests.bench.place import Place
 from tests.bench.report import machine
 from tests.e2e.deployment import ROOT, Deployment

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from coupon.domain.errors import BackendError, BackendUnavailable
 from coupon.domain.topics import GROUP, command_topics
-from coupon.ports.backend import BackendError, BackendUnavailable
 from coupon.ports.queue import Queue
 from coupon.runtime import settings
 from coupon.runtime.wiring import open_backend

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from backends.testing.coupons import changed, some_coupons
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import Coupon
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.search import Query, Search
 from coupon.ports.store import Store
 from coupon.runtime.wiring import open_backend

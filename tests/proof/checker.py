@@ -10,9 +10,10 @@ from functools import cache
 from typing import cast
 
 from coupon.acceptance.creation_progress import CreationProgress
-from coupon.acceptance.operations import ChangeRef, CreationRef, Operations, UnknownAddress
+from coupon.acceptance.operations import ChangeRef, CreationRef, Operations
 from coupon.domain.chunks import codes_of
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import UnknownAddress
 from coupon.domain.model import ChangeCoupon, Coupon, CreateCoupons, Reason, create
 from coupon.domain.serialization import document
 from coupon.ports.store import Store

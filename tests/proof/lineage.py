@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from coupon.domain.errors import Refused
 from coupon.domain.model import (
     KEY_LENGTH,
     ChangeCoupon,
     Coupon,
     HistoryEntry,
     Kind,
-    Refused,
     ensure_allowed,
     number_of,
     transition,

@@ -8,7 +8,8 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from coupon.domain.model import KEY_LENGTH, ChangeCoupon, Coupon, CreateCoupons, Refused, transition
+from coupon.domain.errors import Refused
+from coupon.domain.model import KEY_LENGTH, ChangeCoupon, Coupon, CreateCoupons, transition
 from tests.proof.lineage import Violation, imagined, refuses
 from tests.proof.record import Request
 

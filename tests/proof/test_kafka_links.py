@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from backends.testing.queue_driving import drain, messages, opened, values
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Consumer, Message, Queue
 from tests.proof.chaos.links import Link, Links
 from tests.services import CANNOT_RUN_HERE, PrivateServers

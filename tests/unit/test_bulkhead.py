@@ -7,7 +7,7 @@ import pytest
 
 from backends.store.memory import MemoryStore
 from backends.testing.timing import takes_less_than
-from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.store import Store
 from coupon.web.bulkhead import PAUSE_MAX_MS, SLOW_MS, UNGUARDED, Bulkhead, guarded
 from tests.coupons import a_coupon

@@ -8,9 +8,9 @@ from backends.cache.memory import MemoryCache
 from backends.queue.memory import MemoryQueue
 from backends.store.memory import MemoryStore
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import Kind, transition
 from coupon.domain.topics import INVALIDATE
-from coupon.ports.backend import BackendUnavailable
 from coupon.runtime.cache_entries import UNFENCED, Claim, Confirmed, Entries, cache_key
 from coupon.worker.cache_invalidator import CacheInvalidator
 from tests.coupons import a_command, a_coupon

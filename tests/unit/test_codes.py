@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coupon.domain.codes import CodeDeriver, InvalidCode, parse, show
+from coupon.domain.codes import CodeDeriver, parse, show
+from coupon.domain.errors import InvalidCode
 
 MINT = CodeDeriver("a secret of some length")
 

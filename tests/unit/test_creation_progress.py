@@ -10,8 +10,8 @@ from backends.store.memory import MemoryStore
 from coupon.acceptance.operations import CreationRef, Status
 from coupon.acceptance.service import CommandService
 from coupon.domain.chunks import split
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import CHUNK, create
-from coupon.ports.backend import BackendUnavailable
 from coupon.runtime import settings
 from coupon.runtime.wiring import open_backends
 from tests.coupons import a_creation

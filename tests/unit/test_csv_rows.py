@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coupon.bulk.csv_rows import LINE_MAX, BadRow, Row, UnusableFile, open_rows, rows
+from coupon.bulk.csv_rows import LINE_MAX, BadRow, Row, open_rows, rows
 from coupon.domain.codes import ALPHABET, show
+from coupon.domain.errors import UnusableFile
 
 CODE = "A1B2C3D4E5F6G7H8I9J"
 GOOD = f"{CODE}, 20260101, 20261231"

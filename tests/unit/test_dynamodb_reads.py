@@ -7,7 +7,7 @@ import pytest
 
 from backends.store.dynamodb_reads import Answer, CoalescedReads
 from backends.testing.coupons import some_coupons
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from tests.e2e.deployment import eventually
 
 COUPONS = {coupon.code: coupon for coupon in some_coupons(4)}

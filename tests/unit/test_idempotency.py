@@ -3,8 +3,9 @@
 import pytest
 
 from backends.cache.memory import MemoryCache
-from coupon.acceptance.idempotency import IdempotencyKeyReused, IdempotencyKeys
+from coupon.acceptance.idempotency import IdempotencyKeys
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import IdempotencyKeyReused
 from coupon.runtime.cache_entries import CacheOrAway
 
 ONE, OTHER = "k" * 12 + "wordsofit", "k" * 12 + "another1"

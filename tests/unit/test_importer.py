@@ -13,10 +13,10 @@ from coupon.bulk.csv_rows import BadRow, open_rows
 from coupon.bulk.duplicates import DuplicateFinder
 from coupon.bulk.importer import Counts, Importer, RejectedRows, checked_rows, find_duplicates
 from coupon.cli import import_file
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import CHUNK, Day, Kind
 from coupon.domain.serialization import decode_command
 from coupon.domain.topics import CREATION, all_topics
-from coupon.ports.backend import BackendUnavailable
 from coupon.runtime import retry, settings
 from coupon.runtime.wiring import Backends, open_backends
 from coupon.worker.worker import Worker, join

@@ -5,8 +5,8 @@ import pytest
 from backends.store.memory import MemoryStore
 from coupon.applying.apply import apply_creations
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import WHOLE
-from coupon.ports.backend import BackendUnavailable
 from tests.coupons import a_coupon, a_creation
 from tests.worker.faults import Faulty, away
 

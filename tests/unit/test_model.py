@@ -2,7 +2,8 @@
 
 import pytest
 
-from coupon.domain.model import HISTORY_MAX, Coupon, Day, Kind, Reason, Refused, transition
+from coupon.domain.errors import Refused
+from coupon.domain.model import HISTORY_MAX, Coupon, Day, Kind, Reason, transition
 from tests.coupons import NOW, a_command, a_coupon
 
 CREATED = a_coupon()

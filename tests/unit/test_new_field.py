@@ -61,7 +61,7 @@ from backends.store.sqlite import SqliteStore
 from backends.testing.coupons import a_full_coupon, changed, some_coupons
 from backends.testing.store import opened
 from coupon.domain.serialization import completed, document, fault_of_document
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.search import Query
 from coupon.runtime.settings import load
 from coupon.runtime.wiring import Backends, open_backends

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.queue.partitions import AssignedPartitions, fair_share, partition_of
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Position
 
 HERE, THERE = Position("t", 0), Position("t", 1)

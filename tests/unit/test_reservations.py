@@ -9,11 +9,12 @@ from backends.cache.memory import MemoryCache
 from backends.queue.memory import MemoryQueue
 from backends.store.memory import MemoryStore
 from coupon.acceptance.fences import Fences
-from coupon.acceptance.reservations import CouponBusy, Reservations, extends
+from coupon.acceptance.reservations import Reservations, extends
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import CouponBusy, Malformed
 from coupon.domain.model import Coupon, Kind, transition
 from coupon.domain.protocol import decide
-from coupon.domain.serialization import Malformed, encode_coupon
+from coupon.domain.serialization import encode_coupon
 from coupon.domain.topics import GROUP
 from coupon.ports.queue import Message, Position
 from coupon.runtime import settings

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coupon.domain.errors import Malformed
 from coupon.domain.model import HISTORY_MAX, REJECTIONS_MAX, Coupon, Kind, Reason, Rejection, transition
 from coupon.domain.serialization import (
     AMOUNT_MAX,
     INSTANT_MAX,
     NAME_MAX,
-    Malformed,
     checked,
     decode_command,
     decode_coupon,

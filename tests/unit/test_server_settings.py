@@ -2,7 +2,7 @@
 
 import pytest
 
-from coupon.ports.url import ConfigurationError
+from coupon.domain.errors import ConfigurationError
 from coupon.web.server_settings import ServerSettings, load
 
 

@@ -4,10 +4,9 @@ import threading
 
 import pytest
 
-from coupon.acceptance.reservations import CouponBusy
 from coupon.acceptance.uncached import TOGETHER_MAX, WAIT_MS, UncachedCommands
+from coupon.domain.errors import BackendUnavailable, CouponBusy
 from coupon.domain.model import Kind
-from coupon.ports.backend import BackendUnavailable
 from tests.coupons import a_command, a_coupon
 
 COUPON = a_coupon()

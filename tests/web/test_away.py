@@ -2,7 +2,7 @@
 
 import pytest
 
-from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from tests.web.problems import refused
 
 LISTS = ["/v1/coupons/expired/today", "/v1/users/ann/coupons"]

@@ -142,7 +142,7 @@ def test_a_retry_of_what_was_begun_is_not_refused_without_a_cache_either(shop, b
 
 
 def test_without_a_cache_the_total_still_protects(shop, monkeypatch):
-    from coupon.ports.backend import BackendUnavailable
+    from coupon.domain.errors import BackendUnavailable
 
     def away(*_):
         raise BackendUnavailable("injected")

@@ -6,8 +6,8 @@ import pytest
 from backends.testing.timing import takes_less_than
 from coupon.domain.clock import now_ms
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.topics import all_topics
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Message
 from coupon.runtime.heartbeat import INTERVAL_MS
 from coupon.runtime.wiring import open_backends

@@ -5,8 +5,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from coupon.acceptance.creation_limits import TooManyCreations
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable, TooManyCreations
 from coupon.runtime.cache_entries import cache_key
 from tests.web.conftest import Api
 from tests.web.problems import refused

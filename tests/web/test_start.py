@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coupon.ports.url import ConfigurationError
+from coupon.domain.errors import ConfigurationError
 from coupon.web import create_app
 
 ROOT = Path(__file__).parents[2]

@@ -8,9 +8,9 @@ import pytest
 from coupon.acceptance.operations import ChangeRef, CreationRef
 from coupon.acceptance.requests import Caller, change_request, command_of
 from coupon.acceptance.service import CommandService
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import Coupon, Day, Kind
 from coupon.domain.topics import OUTBOX, all_topics, command_topics, work_topics
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Consumer
 from coupon.ports.search import Query
 from coupon.runtime import settings

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Consumer, Delivery, Position
 
 

@@ -3,7 +3,8 @@
 from random import Random
 
 from coupon.domain.clock import day_of
-from coupon.domain.model import ChangeCoupon, Coupon, CreateCoupons, Kind, Refused, transition
+from coupon.domain.errors import Refused
+from coupon.domain.model import ChangeCoupon, Coupon, CreateCoupons, Kind, transition
 from coupon.domain.serialization import encode_command
 from coupon.domain.topics import CREATION, LAYOUTS
 from coupon.ports.queue import Message

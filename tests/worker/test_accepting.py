@@ -3,11 +3,10 @@
 import pytest
 
 from coupon.acceptance.operations import Status
-from coupon.acceptance.reservations import CouponBusy
 from coupon.acceptance.service import REQUEST_MAX_MS
-from coupon.domain.model import ChangeCoupon, Kind, Refused, transition
+from coupon.domain.errors import BackendRejected, BackendUnavailable, CouponBusy, Refused
+from coupon.domain.model import ChangeCoupon, Kind, transition
 from coupon.domain.serialization import decode_command
-from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.runtime.cache_entries import Confirmed, Entries, cache_key
 from tests.coupons import a_command
 from tests.worker.faults import Faulty, away

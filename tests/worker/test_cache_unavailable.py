@@ -2,9 +2,9 @@
 
 import pytest
 
-from coupon.domain.model import Kind, Refused, transition
+from coupon.domain.errors import BackendRejected, Refused
+from coupon.domain.model import Kind, transition
 from coupon.domain.serialization import decode_command
-from coupon.ports.backend import BackendRejected
 from coupon.runtime.cache_entries import Confirmed, Entries, cache_key
 from coupon.worker.cache_invalidator import CacheInvalidator
 from tests.worker.conftest import CHAIN

@@ -9,11 +9,10 @@ from structlog.testing import CapturingLogger
 
 from coupon.acceptance.operations import Status
 from coupon.applying import dead_letters
-from coupon.applying.apply import DeploymentError
+from coupon.domain.errors import BackendRejected, BackendUnavailable, DeploymentError
 from coupon.domain.model import Kind
 from coupon.domain.serialization import encode_command
 from coupon.domain.topics import CREATION
-from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Delivery, Message
 from coupon.worker.dead_letter_policy import DeadLetterPolicy
 from tests.coupons import a_command

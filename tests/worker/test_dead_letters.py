@@ -3,9 +3,9 @@
 import pytest
 
 from coupon.applying import dead_letters
+from coupon.domain.errors import BackendRejected
 from coupon.domain.model import Kind
 from coupon.domain.serialization import encode_command
-from coupon.ports.backend import BackendRejected
 from coupon.ports.queue import Message
 from tests.coupons import a_command, a_creation
 from tests.worker.faults import Faulty

@@ -9,10 +9,10 @@ from coupon.acceptance.operations import Status
 from coupon.applying import dead_letters
 from coupon.applying.batch import COMMANDS_A_COUPON_MAX
 from coupon.domain.codes import LENGTH
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import HISTORY_MAX, Kind, create
 from coupon.domain.serialization import decode_command, encode_command
 from coupon.domain.topics import all_topics, command_topics
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Message, Position
 from coupon.runtime.wiring import open_backends
 from tests.coupons import a_command, a_creation

@@ -3,9 +3,9 @@
 import pytest
 
 from coupon.applying.lost_attempts import browse_losers, publish_losers
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.domain.model import Kind, Loser, Reason
 from coupon.domain.topics import REJECTIONS
-from coupon.ports.backend import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Message
 from tests.worker.faults import Faulty, away
 

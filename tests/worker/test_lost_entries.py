@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from coupon.acceptance.reservations import CouponBusy
-from coupon.domain.model import Kind, Refused
+from coupon.domain.errors import CouponBusy, Refused
+from coupon.domain.model import Kind
 from coupon.runtime.cache_entries import cache_key
 from tests.proof.simulation.witnesses import WitnessCache
 from tests.worker.conftest import World

@@ -3,9 +3,9 @@
 import pytest
 
 from coupon.applying import dead_letters
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import Kind
 from coupon.domain.topics import INVALIDATE, REINDEX
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Message
 from tests.worker.faults import Faulty
 

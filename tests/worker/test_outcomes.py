@@ -2,8 +2,9 @@
 
 import pytest
 
-from coupon.acceptance.operations import OutcomeExpired, Status
-from coupon.domain.model import HISTORY_MAX, REJECTIONS_MAX, Kind, Reason, Refused
+from coupon.acceptance.operations import Status
+from coupon.domain.errors import OutcomeExpired, Refused
+from coupon.domain.model import HISTORY_MAX, REJECTIONS_MAX, Kind, Reason
 from coupon.runtime.cache_entries import cache_key
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from coupon.acceptance.operations import Status
 from coupon.applying import dead_letters
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import Kind
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.search import Query
 from tests.worker.conftest import a_world
 from tests.worker.faults import Faulty, away

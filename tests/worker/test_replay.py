@@ -8,10 +8,10 @@ from structlog.testing import capture_logs
 from backends.store.memory import MemoryStore
 from coupon.applying import dead_letters
 from coupon.applying.lost_attempts import browse_losers
+from coupon.domain.errors import BackendRejected
 from coupon.domain.model import HISTORY_MAX, REJECTIONS_MAX, CreateCoupons, Kind, transition
 from coupon.domain.serialization import dump, encode_command
 from coupon.domain.topics import CREATION, LAYOUTS, command_topics
-from coupon.ports.backend import BackendRejected
 from coupon.ports.queue import Message
 from tests.coupons import NOW, a_command, a_creation
 from tests.worker.conftest import World, a_world

@@ -5,8 +5,8 @@ from random import Random
 import pytest
 
 from backends.store.memory import MemoryStore
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.topics import command_topics
-from coupon.ports.backend import BackendUnavailable
 from tests.worker.conftest import a_world
 from tests.worker.faults import Faulty, away
 from tests.worker.restored import copied, coupons_of, differences, restore

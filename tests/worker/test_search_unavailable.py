@@ -4,9 +4,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from coupon.applying import dead_letters
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.domain.model import Kind
 from coupon.domain.topics import REINDEX
-from coupon.ports.backend import BackendRejected, BackendUnavailable
 from tests.worker.faults import Faulty, away
 
 

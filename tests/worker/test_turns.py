@@ -3,10 +3,10 @@
 import pytest
 
 from coupon.acceptance.operations import Status
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import CHUNK, Kind
 from coupon.domain.serialization import encode_command
 from coupon.domain.topics import CREATION
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Message
 from coupon.worker.turns import PORTION, PORTION_MIN
 from tests.coupons import a_creation

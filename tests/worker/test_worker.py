@@ -7,10 +7,10 @@ import pytest
 
 from coupon.acceptance.creations import TOGETHER_MS
 from coupon.acceptance.operations import Status
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import CHUNK, Kind
 from coupon.domain.serialization import encode_command
 from coupon.domain.topics import CREATION
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.queue import Message
 from coupon.worker.backoff import PAUSE_S
 from tests.coupons import a_creation

@@ -9,7 +9,7 @@ from backends.cache import memcached_client
 from backends.testing.cache_failures import METHODS
 from backends.testing.cache_rivals import open_cache, token_of, value_of
 from backends.testing.timing import unavailable_within
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from tests.contracts.memcached.server import TIMEOUT_S
 
 pytestmark = pytest.mark.services

@@ -11,7 +11,7 @@ from backends.cache.limits import VALUE_MAX
 from backends.testing.cache_failures import METHODS
 from backends.testing.cache_rivals import open_cache, value_of
 from backends.testing.timing import unavailable_within
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable
 from coupon.ports.cache import Cached
 
 HANG_UP = b""

@@ -11,7 +11,7 @@ import memcache
 import pytest
 
 from backends.testing.cache_rivals import open_cache, value_of
-from coupon.ports.backend import BackendRejected, BackendUnavailable
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 
 pytestmark = pytest.mark.services
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import BackendError
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import (
     Document,
@@ -21,7 +22,6 @@ from coupon.domain.serialization import (
     encode_coupon,
 )
 from coupon.domain.topics import DEAD_LETTERS, GROUP, INVALIDATE, OUTBOX, command_topics
-from coupon.ports.backend import BackendError
 from coupon.ports.search import Query, Search
 from coupon.ports.store import Store
 from coupon.runtime.cache_entries import Confirmed, Entries, cache_key

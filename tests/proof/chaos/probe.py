@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from coupon.domain.errors import BackendError
 from coupon.domain.model import Kind
-from coupon.ports.backend import BackendError
 from coupon.ports.store import Store
 from tests.proof.chaos.beliefs import RETIRED_AFTER, Belief
 from tests.proof.chaos.interface import Interface

@@ -4,13 +4,11 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
-from coupon.acceptance.idempotency import IdempotencyKeyReused
-from coupon.acceptance.operations import Operations, OutcomeExpired
+from coupon.acceptance.operations import Operations
 from coupon.acceptance.requests import Caller
-from coupon.acceptance.reservations import CouponBusy
 from coupon.acceptance.service import CommandService
-from coupon.domain.model import Coupon, Day, Kind, Reason, Refused
-from coupon.ports.backend import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable, CouponBusy, IdempotencyKeyReused, OutcomeExpired, Refused
+from coupon.domain.model import Coupon, Day, Kind, Reason
 from tests.proof.record import CALLER, FIRST, LAST, Evidence, Observed, Read, Request
 from tests.proof.simulation.faults import Fault
 from tests.proof.simulation.process import Process

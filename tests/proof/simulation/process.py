@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.topics import OUTBOX, REINDEX
-from coupon.ports.backend import BackendUnavailable
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Consumer, Delivery, Position, Queue
 from coupon.ports.search import Search

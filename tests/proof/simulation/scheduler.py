@@ -11,7 +11,7 @@ from typing import Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from coupon.ports.backend import BackendError
+from coupon.domain.errors import BackendError
 
 
 class Killed(GreenletExit):

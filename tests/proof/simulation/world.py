@@ -19,12 +19,12 @@ from coupon.acceptance.creation_progress import CreationProgress
 from coupon.acceptance.operations import Operations
 from coupon.acceptance.service import CommandService
 from coupon.applying import batch
-from coupon.applying.apply import DeploymentError
 from coupon.bulk.scan import pages
 from coupon.domain import model, protocol
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import DeploymentError, Malformed
 from coupon.domain.model import Coupon
-from coupon.domain.serialization import Malformed, decode_codes, decode_command
+from coupon.domain.serialization import decode_codes, decode_command
 from coupon.domain.topics import DEAD_LETTERS, GROUP, INVALIDATE, OUTBOX, all_topics, command_topics
 from coupon.ports.search import Query
 from coupon.runtime import heartbeat
