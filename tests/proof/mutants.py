@@ -79,8 +79,10 @@ MUTANTS = [
     Mutant(
         "add-only cache fill",
         "coupon/acceptance/reservations.py",
-        "return self._cache.add(key, value, self._ttl_s)",
-        'return self._cache._cache.put(key, value, self._ttl_s) or getattr(self._cache.get(key), "token", None)',
+        "token, cached = self._cache.add_and_get(cache_key(code), value, self._ttl_s, epoch.name)",
+        "self._cache._cache.put(cache_key(code), value, self._ttl_s)\n"
+        '        token = getattr(self._cache.get(cache_key(code)), "token", None)\n'
+        "        cached = self._cache.get(epoch.name)",
     ),
     Mutant(
         "codes from the operation",
