@@ -122,8 +122,8 @@ def _save_whole(connection: Connection, group: Group) -> bool:
 
 def _save(connection: Connection, member: Coupon | Record) -> bool:
     if isinstance(member, Coupon):
-        is_new, new, changed = member.revision == 1, _row(member), _change(member)
-        done = connection.execute(CREATE, new) if is_new else connection.execute(CHANGE, changed)
+        is_new = member.revision == 1
+        done = connection.execute(CREATE, _row(member)) if is_new else connection.execute(CHANGE, _change(member))
     elif member.revision == 1:
         done = connection.execute(CREATE_RECORD, member)
     else:
