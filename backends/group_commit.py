@@ -5,6 +5,7 @@ alone is served by himself at once. In a crowd, and for two groups after one, he
 as many go together then, and what a group costs is shared by twice as many.
 """
 
+import os
 import threading
 import time
 from collections import deque
@@ -76,3 +77,16 @@ class GroupCommit(Generic[Work]):
             for call in calls:
                 call.served = True
                 call.awake.release()
+
+
+class ForkedGroupCommit(Generic[Work]):
+    """A ``GroupCommit`` for each process, made at its first call: safe to use on both sides of a fork."""
+
+    def __init__(self, serve: Callable[[Sequence[Work], float], None]) -> None:
+        self._serve = serve
+        self._by_process: dict[int, GroupCommit[Work]] = {}
+
+    def do(self, work: Work, deadline: float) -> None:
+        """As ``GroupCommit.do``."""
+        group = self._by_process.get(os.getpid()) or self._by_process.setdefault(os.getpid(), GroupCommit(self._serve))
+        group.do(work, deadline)

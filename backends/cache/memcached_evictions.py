@@ -4,15 +4,17 @@ Memcached's answer to ``stats`` costs it as much as ten reads, and a web process
 not know. So threads that ask at the same time share one answer, which the server gave after each of them had asked.
 """
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from backends.group_commit import GroupCommit
+from backends.group_commit import ForkedGroupCommit
 from coupon.domain.errors import BackendUnavailable
 
 COUNTERS = ("slab_reassign_evictions_nomem", "slab_reassign_busy_deletes", "extstore_objects_evicted")
 """What memcached counts besides ``evictions`` when it drops a valid entry. Not every server has each of them."""
+
+
+TOO_LATE = "memcached did not count its evictions in time"
 
 
 class _Question:
@@ -23,7 +25,7 @@ class _Question:
     def __init__(self, name: bytes) -> None:
         self.name = name
         self.counted: int | None = None
-        self.error: BackendUnavailable | None = BackendUnavailable("memcached did not count its evictions in time")
+        self.error: BackendUnavailable | None = BackendUnavailable(TOO_LATE)
 
 
 class Evictions:
@@ -39,16 +41,15 @@ class Evictions:
         timeout_s: float,
     ) -> None:
         self._server_of, self._statistics, self._timeout_s = server_of, statistics, timeout_s
-        self._groups: dict[int, GroupCommit[_Question]] = {}
+        self._group = ForkedGroupCommit(self._answer)
 
     def count(self, name: bytes) -> int | None:
         """As ``Cache.evicted``."""
-        group = self._groups.get(os.getpid()) or self._groups.setdefault(os.getpid(), GroupCommit(self._answer))
         question = _Question(name)
         try:
-            group.do(question, time.monotonic() + self._timeout_s)
+            self._group.do(question, time.monotonic() + self._timeout_s)
         except TimeoutError as error:
-            raise BackendUnavailable("memcached did not count its evictions in time") from error
+            raise BackendUnavailable(TOO_LATE) from error
         if question.error is not None:
             raise BackendUnavailable(str(question.error)) from question.error
         return question.counted

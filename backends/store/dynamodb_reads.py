@@ -5,12 +5,11 @@ cache does not know. What is not to be had together, at once, each asks for alon
 that is throttled, refused or unreadable, nor for a request that got lost (decision 10).
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from backends.group_commit import GroupCommit
+from backends.group_commit import ForkedGroupCommit
 from coupon.domain.model import Coupon
 
 SHARE = 0.25
@@ -44,14 +43,13 @@ class CoalescedReads:
 
     def __init__(self, ask: ReadOnce, read: Read, timeout_s: float) -> None:
         self._ask, self._read, self._timeout_s = ask, read, timeout_s
-        self._groups: dict[int, GroupCommit[_Question]] = {}
+        self._group = ForkedGroupCommit(self._answer)
 
     def read(self, codes: list[str]) -> list[Coupon]:
         """Read after this call began, by this thread or by another one. Raises what ``Read`` raises."""
         began, question = time.monotonic(), _Question(codes)
-        group = self._groups.get(os.getpid()) or self._groups.setdefault(os.getpid(), GroupCommit(self._answer))
         try:
-            group.do(question, began + self._timeout_s * SHARE)
+            self._group.do(question, began + self._timeout_s * SHARE)
             found = question.found
         except TimeoutError:  # whoever asks for all waits himself
             found = None

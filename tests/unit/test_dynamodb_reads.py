@@ -55,7 +55,7 @@ def all_at_once(store, shared, codes):
         first = pool.submit(read, codes[0])
         eventually(lambda: store.together, SOON_S)
         others = [pool.submit(read, code) for code in codes[1:]]
-        [group] = shared._groups.values()
+        [group] = shared._group._by_process.values()
         eventually(lambda: len(group._waiting) == len(others), SOON_S)
         store.go.set()
         return [future.result(10) for future in (first, *others)]
