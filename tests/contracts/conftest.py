@@ -11,6 +11,9 @@ from elasticsearch import Elasticsearch
 from backends.search import elasticsearch
 from backends.store.dynamodb_model import bind
 from backends.store.dynamodb_records import SUFFIX
+from backends.testing.store import opened
+from coupon.ports.store import Store
+from tests.contracts.dynamodb_edge import Edge, edge_of
 from tests.services import Services
 
 
@@ -26,6 +29,23 @@ def dynamodb_table(services: Services) -> Iterator[str]:
         with suppress(client.exceptions.ResourceNotFoundException):
             client.delete_table(TableName=name)
     client.close()
+
+
+@pytest.fixture
+def edge(services: Services) -> Iterator[Edge]:
+    """In front of DynamoDB Local: it keeps the requests, and may spoil their answers."""
+    with edge_of(services.dynamodb) as edge:
+        yield edge
+
+
+@pytest.fixture
+def store(edge: Edge, dynamodb_table: str) -> Iterator[Store]:
+    """DynamoDB's store behind the edge, where a module has no store of its own."""
+    store = opened(f"dynamodb://{edge.address}?table={dynamodb_table}&timeout_s=10")
+    store.create()
+    edge.requests.clear()
+    yield store
+    store.close()
 
 
 @pytest.fixture(scope="session")

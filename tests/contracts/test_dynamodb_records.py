@@ -1,7 +1,5 @@
 """What DynamoDB's store does at its edge with groups and records: round trips, conflicts, throttling, lost replies."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from backends.testing.coupons import changed, some_coupons
@@ -10,26 +8,11 @@ from backends.testing.store_records import alone, by_key, record, records
 from backends.testing.timing import unavailable_within
 from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.store import Store
-from tests.contracts.dynamodb_edge import Edge, cancel, edge_of, leave_unprocessed, lose_the_reply, pass_on, refuse
+from tests.contracts.dynamodb_edge import Edge, cancel, leave_unprocessed, lose_the_reply, pass_on, refuse
 from tests.contracts.test_dynamodb_store import PASSING_ERRORS, PASSING_REASONS
 from tests.services import Services
 
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("nothing_is_logged")]
-
-
-@pytest.fixture
-def edge(services: Services) -> Iterator[Edge]:
-    with edge_of(services.dynamodb) as edge:
-        yield edge
-
-
-@pytest.fixture
-def store(edge: Edge, dynamodb_table: str) -> Iterator[Store]:
-    store = opened(f"dynamodb://{edge.address}?table={dynamodb_table}&timeout_s=10")
-    store.create()
-    edge.requests.clear()
-    yield store
-    store.close()
 
 
 def test_a_group_is_one_round_trip_and_so_is_a_read(store: Store, edge: Edge) -> None:

@@ -19,7 +19,6 @@ from tests.contracts.dynamodb_edge import (
     Act,
     Edge,
     cancel,
-    edge_of,
     hang_up,
     leave_unprocessed,
     lose_the_reply,
@@ -46,21 +45,6 @@ PASSING_REASONS: dict[str, Act] = {
     "a rival transaction": cancel("TransactionConflict"),
 }
 REPAIRABLE = ["ResourceNotFoundException", "AccessDeniedException", "ExpiredTokenException", "SomethingNew"]
-
-
-@pytest.fixture
-def edge(services: Services) -> Iterator[Edge]:
-    with edge_of(services.dynamodb) as edge:
-        yield edge
-
-
-@pytest.fixture
-def store(edge: Edge, dynamodb_table: str) -> Iterator[Store]:
-    store = opened(f"dynamodb://{edge.address}?table={dynamodb_table}&timeout_s=10")
-    store.create()
-    edge.requests.clear()
-    yield store
-    store.close()
 
 
 @pytest.fixture
