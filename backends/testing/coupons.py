@@ -17,7 +17,7 @@ from coupon.domain.model import (
 )
 
 NOW = 1_795_000_000_123
-_MINT = CodeDeriver("of the contract suites")
+_CODE_DERIVER = CodeDeriver("of the contract suites")
 
 
 def some_coupons(number: int) -> list[Coupon]:
@@ -29,13 +29,13 @@ def some_coupons(number: int) -> list[Coupon]:
         first=0,
         size=number,
         codes=(),
-        mint=_MINT.fingerprint,
+        mint=_CODE_DERIVER.fingerprint,
         valid_from=Day("2026-11-01"),
         expire_at=Day("2026-11-30"),
         accepted_at=NOW,
         actor="marketing",
     )
-    return [create(creation, code) for code in _MINT.codes(operation, 0, number)]
+    return [create(creation, code) for code in _CODE_DERIVER.codes(operation, 0, number)]
 
 
 def after(state: str, user: str = "ann", code: str | None = None) -> Coupon:

@@ -50,9 +50,9 @@ class Losses:
     queue does."""
 
     def __init__(
-        self, cache: CacheOrAway, fences: Fences, mint: CodeDeriver, ttl_s: int, timer: Clock = monotonic_ms
+        self, cache: CacheOrAway, fences: Fences, code_deriver: CodeDeriver, ttl_s: int, timer: Clock = monotonic_ms
     ) -> None:
-        self._cache, self._fences, self._mint, self._timer = cache, fences, mint, timer
+        self._cache, self._fences, self._code_deriver, self._timer = cache, fences, code_deriver, timer
         self._young_ms = ttl_s * 750
         self._names: dict[str, str] = {}
         self._known: dict[str, Known] = {}
@@ -143,12 +143,12 @@ class Losses:
             self._up_to = self._looks.popleft()[0]
 
     def _encode(self, name: str, epoch: Epoch) -> bytes:
-        return sealed(self._mint, name, dump(epoch))
+        return sealed(self._code_deriver, name, dump(epoch))
 
     def _decode(self, name: str, cached: Cached | None) -> Epoch | None:
         if cached is None:
             return None
         try:
-            return Epoch(*decode_epoch(opened(self._mint, name, cached.value)))
+            return Epoch(*decode_epoch(opened(self._code_deriver, name, cached.value)))
         except Malformed:
             return None

@@ -41,8 +41,8 @@ _DECODER = msgspec.json.Decoder(Share)
 class CreationLimits:
     """Thread-safe."""
 
-    def __init__(self, queue: Queue, cache: Cache, mint: CodeDeriver, settings: Settings, timer: Clock) -> None:
-        self._backlog, self._cache, self._mint = Backlog(queue, timer), cache, mint
+    def __init__(self, queue: Queue, cache: Cache, code_deriver: CodeDeriver, settings: Settings, timer: Clock) -> None:
+        self._backlog, self._cache, self._code_deriver = Backlog(queue, timer), cache, code_deriver
         self._max, self._caller_max = settings.creations_max, settings.creations_caller_max
         self._timer, self._full_until = timer, dict[str, int]()
         self._lock = threading.Lock()
@@ -89,7 +89,7 @@ class CreationLimits:
             if crc32(operation.encode()) % CHUNK >= amount:
                 return
             amount = CHUNK
-        key = f"creations:{self._mint.key(caller, '')}"
+        key = f"creations:{self._code_deriver.key(caller, '')}"
         try:
             for _ in range(TRIES):
                 cached = self._cache.get(key)
@@ -118,12 +118,12 @@ class CreationLimits:
 
     def _share(self, key: str, cached: Any) -> Share:
         try:
-            return [] if cached is None else _DECODER.decode(opened(self._mint, key, cached.value))
+            return [] if cached is None else _DECODER.decode(opened(self._code_deriver, key, cached.value))
         except (Malformed, msgspec.DecodeError):
             return []
 
     def _write(self, key: str, cached: Any, share: Share) -> bool:
-        value = sealed(self._mint, key, dump(share))
+        value = sealed(self._code_deriver, key, dump(share))
         if cached is None:
             return self._cache.add(key, value, SHARE_TTL_S) is not None
         return self._cache.replace(key, value, cached.token, SHARE_TTL_S) is not None

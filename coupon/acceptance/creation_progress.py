@@ -71,8 +71,8 @@ class _Seen:
 class CreationProgress:
     """Of all creations that this process was asked about. Thread-safe."""
 
-    def __init__(self, mint: CodeDeriver, store: Store, cache: Cache) -> None:
-        self._mint, self._store, self._cache = mint, store, cache
+    def __init__(self, code_deriver: CodeDeriver, store: Store, cache: Cache) -> None:
+        self._code_deriver, self._store, self._cache = code_deriver, store, cache
         self._seen: OrderedDict[tuple[str, int], _Seen] = OrderedDict()
         self._complete: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._lock = threading.Lock()
@@ -110,7 +110,7 @@ class CreationProgress:
             number = min(number * 2, MANY)
 
     def _found(self, operation: str, asked: Sequence[Chunk]) -> list[Chunk]:
-        markers = {span: span.marker(operation, self._mint) for span in asked}
+        markers = {span: span.marker(operation, self._code_deriver) for span in asked}
         stored = reading.read(self._store, markers.values())
         return [span for span, marker in markers.items() if marker in stored.coupons or marker in stored.unreadable]
 
@@ -143,7 +143,7 @@ class CreationProgress:
                 told = 0 if cached is None else self._told(key, cached.value)
                 if created <= told < amount:
                     return told
-                value = sealed(self._mint, key, str(created).encode())
+                value = sealed(self._code_deriver, key, str(created).encode())
                 token = (
                     self._cache.add(key, value, TOLD_S)
                     if cached is None
@@ -157,6 +157,6 @@ class CreationProgress:
 
     def _told(self, key: str, value: bytes) -> int:
         try:
-            return int(opened(self._mint, key, value))
+            return int(opened(self._code_deriver, key, value))
         except (Malformed, ValueError):
             return 0

@@ -46,22 +46,22 @@ class Creations:
         self,
         backends: Backends,
         settings: Settings,
-        mint: CodeDeriver,
+        code_deriver: CodeDeriver,
         keys: IdempotencyKeys,
         progress: CreationProgress,
         clock: Clock,
         timer: Clock,
     ) -> None:
-        self._queue, self._store, self._mint, self._keys = backends.queue, backends.store, mint, keys
+        self._queue, self._store, self._code_deriver, self._keys = backends.queue, backends.store, code_deriver, keys
         self._topic = LAYOUTS[settings.topics][Kind.CREATE]
         self._progress, self._clock = progress, clock
         self._published = OrderedDict[str, None]()
-        self._limits = CreationLimits(backends.queue, backends.cache, mint, settings, timer)
+        self._limits = CreationLimits(backends.queue, backends.cache, code_deriver, settings, timer)
 
     def create(self, amount: int, valid_from: Day, expire_at: Day, caller: Caller) -> CreationRef:
         """Raises IdempotencyKeyReused, TooManyCreations."""
         words = f"{Kind.CREATE}\0{amount}\0{valid_from}\0{expire_at}"
-        operation = self._mint.operation(caller.name, caller.idempotency_key, words)
+        operation = self._code_deriver.operation(caller.name, caller.idempotency_key, words)
         binding = self._bind(caller, operation)
         if operation not in self._published and (binding is None or not binding.accepted):
             try:
@@ -105,7 +105,7 @@ class Creations:
             first=0,
             size=amount,
             codes=(),
-            mint=self._mint.fingerprint,
+            mint=self._code_deriver.fingerprint,
             valid_from=valid_from,
             expire_at=expire_at,
             accepted_at=self._clock(),
@@ -123,8 +123,8 @@ class Creations:
 
     def _was_begun(self, whole: CreateCoupons) -> bool:
         """True when the store knows the operation: its first or last chunk was applied (in part)."""
-        first = next(self._mint.codes(whole.operation, 0, 1))
-        last = Chunk(0, whole.amount).marker(whole.operation, self._mint)
+        first = next(self._code_deriver.codes(whole.operation, 0, 1))
+        last = Chunk(0, whole.amount).marker(whole.operation, self._code_deriver)
         return bool(self._store.get_many([first, last]))
 
     def _bind(self, caller: Caller, operation: str) -> Binding | None:

@@ -38,8 +38,8 @@ class Bound(NamedTuple):
 class IdempotencyKeys:
     """Thread-safe. Every method raises CacheAway when the cache does not answer."""
 
-    def __init__(self, cache: CacheOrAway, mint: CodeDeriver, hours: int) -> None:
-        self._cache, self._mint, self._ttl_s = cache, mint, hours * 3_600
+    def __init__(self, cache: CacheOrAway, code_deriver: CodeDeriver, hours: int) -> None:
+        self._cache, self._code_deriver, self._ttl_s = cache, code_deriver, hours * 3_600
 
     def bind(self, caller: str, key: str, operation: str) -> Binding:
         """Bind the key to the operation; raises IdempotencyKeyReused when it is bound to another one."""
@@ -88,19 +88,19 @@ class IdempotencyKeys:
     def _write(self, name: str, bound: Bound, cached: Cached | None) -> bool:
         """In the place of what was read; False when that is there no more."""
         state = ACCEPTED if bound.accepted else b""
-        value = sealed(self._mint, name, b"%b %d%b" % (bound.operation.encode(), bound.requests, state))
+        value = sealed(self._code_deriver, name, b"%b %d%b" % (bound.operation.encode(), bound.requests, state))
         if cached is None:
             return self._cache.add(name, value, self._ttl_s) is not None
         return self._cache.replace(name, value, cached.token, self._ttl_s) is not None
 
     def _name(self, caller: str, key: str) -> str:
-        return f"key:{self._mint.key(caller, key)}"
+        return f"key:{self._code_deriver.key(caller, key)}"
 
     def _read(self, name: str) -> tuple[Cached | None, Bound | None]:
         """The entry, and what it says: None for what nobody can read, which is written over."""
         cached = self._cache.get(name)
         try:
-            match = cached and _BOUND.fullmatch(opened(self._mint, name, cached.value))
+            match = cached and _BOUND.fullmatch(opened(self._code_deriver, name, cached.value))
         except Malformed:
             match = None
         return cached, Bound(match[1].decode(), int(match[2]), match[3] == ACCEPTED) if match else None

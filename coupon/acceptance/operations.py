@@ -48,13 +48,13 @@ class Outcome(NamedTuple):
 class Operations:
     """Gives addresses and answers for them."""
 
-    def __init__(self, mint: CodeDeriver, store: Store, creations: CreationProgress) -> None:
-        self._mint, self._store, self._creations = mint, store, creations
+    def __init__(self, code_deriver: CodeDeriver, store: Store, creations: CreationProgress) -> None:
+        self._code_deriver, self._store, self._creations = code_deriver, store, creations
 
     def address(self, address: ChangeRef | CreationRef) -> str:
         """The operation's id: what ``parse`` takes."""
         text = "-".join(map(str, address))
-        return f"{text}-{self._mint.sign(text)}"
+        return f"{text}-{self._code_deriver.sign(text)}"
 
     def of_entry(self, coupon: Coupon, version: int) -> str:
         """The id of the operation that made the version, which the history reaches. An import's rows have one each: the
@@ -69,7 +69,9 @@ class Operations:
     def parse(self, text: str) -> ChangeRef | CreationRef:
         """Raises UnknownAddress."""
         body, _, signature = text.rpartition("-")
-        if not body or not hmac.compare_digest(signature.encode(errors="replace"), self._mint.sign(body).encode()):
+        if not body or not hmac.compare_digest(
+            signature.encode(errors="replace"), self._code_deriver.sign(body).encode()
+        ):
             raise UnknownAddress(text)
         match body.split("-"):
             case [operation, amount]:

@@ -35,8 +35,8 @@ class Page(NamedTuple):
 class Cursors:
     """Gives cursors and takes them back."""
 
-    def __init__(self, mint: CodeDeriver) -> None:
-        self._mint = mint
+    def __init__(self, code_deriver: CodeDeriver) -> None:
+        self._code_deriver = code_deriver
 
     def give(self, of: str, place: str) -> str:
         """A cursor to that place of that list."""
@@ -50,15 +50,17 @@ class Cursors:
         return place
 
     def _sign(self, of: str, place: str) -> str:
-        return self._mint.sign(f"{of}\0{place}", purpose="cursor")
+        return self._code_deriver.sign(f"{of}\0{place}", purpose="cursor")
 
 
 class Queries:
     """Answers questions. Thread-safe. Every method raises BackendUnavailable, the lists InvalidCursor too."""
 
-    def __init__(self, search: Search, store: Store, mint: CodeDeriver, zone: ZoneInfo, clock: Clock = now_ms) -> None:
+    def __init__(
+        self, search: Search, store: Store, code_deriver: CodeDeriver, zone: ZoneInfo, clock: Clock = now_ms
+    ) -> None:
         self._search, self._store, self._zone, self._clock = search, store, zone, clock
-        self._cursors = Cursors(mint)
+        self._cursors = Cursors(code_deriver)
 
     def coupon(self, code: str) -> Coupon | None:
         """The coupon as the store has it."""

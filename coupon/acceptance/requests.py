@@ -27,25 +27,29 @@ class ChangeRequest(NamedTuple):
     operation: str
 
 
-def change_request(kind: Kind, code: str, user_id: str | None, caller: Caller, mint: CodeDeriver) -> ChangeRequest:
+def change_request(
+    kind: Kind, code: str, user_id: str | None, caller: Caller, code_deriver: CodeDeriver
+) -> ChangeRequest:
     words = f"{kind}\0{code}\0{user_id or ''}"
-    return ChangeRequest(kind, code, user_id, caller, mint.operation(caller.name, caller.idempotency_key, words))
+    return ChangeRequest(
+        kind, code, user_id, caller, code_deriver.operation(caller.name, caller.idempotency_key, words)
+    )
 
 
 def command_of(
-    wish: ChangeRequest, coupon: Coupon, at: int, zone: ZoneInfo, *, fresh: bool, reserved: bool
+    request: ChangeRequest, coupon: Coupon, at: int, zone: ZoneInfo, *, fresh: bool, reserved: bool
 ) -> ChangeCoupon:
-    """The wish, built on the coupon ``at`` that instant. ``fresh``: the coupon is as the store has it."""
+    """The request, built on the coupon ``at`` that instant. ``fresh``: the coupon is as the store has it."""
     return ChangeCoupon(
-        kind=wish.kind,
-        operation=wish.operation,
-        code=wish.code,
+        kind=request.kind,
+        operation=request.operation,
+        code=request.code,
         previous=coupon.last_operation,
         previous_version=coupon.version,
         accepted_at=at,
         day=day_of(at, zone),
-        user_id=wish.user_id,
-        actor=wish.caller.name,
+        user_id=request.user_id,
+        actor=request.caller.name,
         reserved=reserved,
         number=coupon.next_number(fresh=fresh),
         previous_number=coupon.number_at(coupon.version),
@@ -71,13 +75,13 @@ def same_again(after: Coupon, zone: ZoneInfo) -> ChangeCoupon:
     )
 
 
-def accepted_before(wish: ChangeRequest, coupon: Coupon) -> ChangeRef | None:
+def accepted_before(request: ChangeRequest, coupon: Coupon) -> ChangeRef | None:
     """The address of the attempt that was accepted before with the same key; raises IdempotencyKeyReused when that was
     another request."""
-    known = None if wish.caller.idempotency_key is None else coupon.same_key(wish.operation)
+    known = None if request.caller.idempotency_key is None else coupon.same_key(request.operation)
     if known is None:
         return None
-    if (known.kind, known.user_id) != (wish.kind, wish.user_id):
+    if (known.kind, known.user_id) != (request.kind, request.user_id):
         raise IdempotencyKeyReused
     version = coupon.version - len(coupon.history) + 1 + coupon.history.index(known)
     return ChangeRef(known.operation, coupon.number_at(version), coupon.code)

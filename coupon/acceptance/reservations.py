@@ -74,14 +74,14 @@ class Reservations:
         cache: CacheOrAway,
         store: Store,
         fences: Fences,
-        mint: CodeDeriver,
+        code_deriver: CodeDeriver,
         settings: Settings,
         sleep: Sleep = time.sleep,
         timer: Clock = monotonic_ms,
     ) -> None:
         self._cache, self._store, self._fences = cache, store, fences
-        self._entries = Entries(mint)
-        self._losses = Losses(cache, fences, mint, settings.cache_ttl_s, timer)
+        self._entries = Entries(code_deriver)
+        self._losses = Losses(cache, fences, code_deriver, settings.cache_ttl_s, timer)
         self._sleep, self._timer = sleep, timer
         self._ttl_s, self._void_ms = settings.cache_ttl_s, settings.reservation_ttl_s * 1000
         self._wait_ms = settings.reservation_wait_ms

@@ -50,14 +50,16 @@ class CommandService:
     ) -> None:
         self._queue, self._topics = backends.queue, LAYOUTS[settings.topics]
         self._timezone, self._clock, self._timer = settings.timezone, clock, timer
-        self.mint = CodeDeriver(settings.secret)
-        progress = CreationProgress(self.mint, backends.store, backends.cache)
-        self.operations = Operations(self.mint, backends.store, progress)
+        self.code_deriver = CodeDeriver(settings.secret)
+        progress = CreationProgress(self.code_deriver, backends.store, backends.cache)
+        self.operations = Operations(self.code_deriver, backends.store, progress)
         cache = CacheOrAway(backends.cache)
-        self._keys = IdempotencyKeys(cache, self.mint, settings.key_hours)
-        self._creations = Creations(backends, settings, self.mint, self._keys, progress, clock, timer)
+        self._keys = IdempotencyKeys(cache, self.code_deriver, settings.key_hours)
+        self._creations = Creations(backends, settings, self.code_deriver, self._keys, progress, clock, timer)
         fences = Fences(backends.queue, settings.topics, timer)
-        self._reservations = Reservations(cache, backends.store, fences, self.mint, settings, sleep=sleep, timer=timer)
+        self._reservations = Reservations(
+            cache, backends.store, fences, self.code_deriver, settings, sleep=sleep, timer=timer
+        )
         self._unreserved = UncachedCommands(backends.store, fences, self.publish, sleep, timer)
 
     def today(self) -> Day:
@@ -73,60 +75,60 @@ class CommandService:
 
     def codes(self, address: CreationRef, first: int, limit: int) -> list[str]:
         """Up to ``limit`` of a creation's codes from index ``first`` on."""
-        return list(islice(self.mint.codes(address.operation, first, max(address.amount - first, 0)), limit))
+        return list(islice(self.code_deriver.codes(address.operation, first, max(address.amount - first, 0)), limit))
 
     def change(self, kind: Kind, code: str, user_id: str | None, caller: Caller) -> ChangeRef:
         """Accept an issue, use, cancel or cancel-use. Raises Refused, IdempotencyKeyReused, CouponBusy."""
-        wish, bound = change_request(kind, code, user_id, caller, self.mint), list[Binding]()
+        request, bound = change_request(kind, code, user_id, caller, self.code_deriver), list[Binding]()
         try:
-            address = self._change(wish, bound)
+            address = self._change(request, bound)
         except CacheAway as error:
             log.warning("cache unavailable", error=str(error))
             try:
-                address = self._unreserved.change(code, lambda coupon: self._decide_alone(wish, coupon))
+                address = self._unreserved.change(code, lambda coupon: self._decide_alone(request, coupon))
             except Refused:
-                self._unbind(wish, bound)
+                self._unbind(request, bound)
                 raise
-        log.info("accepted", operation=wish.operation, kind=kind, code=code)
+        log.info("accepted", operation=request.operation, kind=kind, code=code)
         return address
 
     def publish(self, command: ChangeCoupon) -> None:
         """Put the command into the queue as it is; raises BackendError."""
         self._queue.publish([Message(self._topics[command.kind], command.code, encode_command(command))])
 
-    def _change(self, wish: ChangeRequest, bound: list[Binding]) -> ChangeRef:
+    def _change(self, request: ChangeRequest, bound: list[Binding]) -> ChangeRef:
         """``bound`` holds the binding of the key, once there is one."""
         deadline = self._timer() + REQUEST_MAX_MS
         for _ in range(ATTEMPTS):
-            snapshot = self._reservations.read(wish.code, wish.operation)
+            snapshot = self._reservations.read(request.code, request.operation)
             try:
                 if snapshot is None:
                     raise Refused(Reason.NOT_FOUND)
-                if not snapshot.own and (known := accepted_before(wish, snapshot.coupon)):
+                if not snapshot.own and (known := accepted_before(request, snapshot.coupon)):
                     return known
-                command, after = self._decide(wish, snapshot)
+                command, after = self._decide(request, snapshot)
             except Refused as refused:
                 if snapshot is not None and self._reservations.is_behind(snapshot):
                     continue
-                self._unbind(wish, bound)
+                self._unbind(request, bound)
                 raise Refused(refused.reason, snapshot and snapshot.coupon) from refused
-            self._bind(wish, bound)
+            self._bind(request, bound)
             if self._timer() < deadline and self._reserve_and_publish(snapshot, after, command):
-                return ChangeRef(wish.operation, command.number, wish.code)
-        raise CouponBusy(wish.code)
+                return ChangeRef(request.operation, command.number, request.code)
+        raise CouponBusy(request.code)
 
-    def _decide(self, wish: ChangeRequest, snapshot: Snapshot) -> tuple[ChangeCoupon, Coupon]:
+    def _decide(self, request: ChangeRequest, snapshot: Snapshot) -> tuple[ChangeCoupon, Coupon]:
         """The command and the coupon after it; raises Refused."""
         if snapshot.own:
             return same_again(snapshot.coupon, self._timezone), snapshot.coupon
         coupon, at = snapshot.coupon, self._clock()
-        command = command_of(wish, coupon, at, self._timezone, fresh=snapshot.fresh, reserved=True)
+        command = command_of(request, coupon, at, self._timezone, fresh=snapshot.fresh, reserved=True)
         return command, transition(coupon, command)
 
-    def _decide_alone(self, wish: ChangeRequest, coupon: Coupon) -> ChangeCoupon | ChangeRef:
-        if known := accepted_before(wish, coupon):
+    def _decide_alone(self, request: ChangeRequest, coupon: Coupon) -> ChangeCoupon | ChangeRef:
+        if known := accepted_before(request, coupon):
             return known
-        command = command_of(wish, coupon, self._clock(), self._timezone, fresh=False, reserved=False)
+        command = command_of(request, coupon, self._clock(), self._timezone, fresh=False, reserved=False)
         try:
             transition(coupon, command)
         except Refused as refused:
@@ -148,21 +150,21 @@ class CommandService:
             raise BackendUnavailable("the queue has the command, but its reservation was lost meanwhile")
         return True
 
-    def _bind(self, wish: ChangeRequest, bound: list[Binding]) -> None:
+    def _bind(self, request: ChangeRequest, bound: list[Binding]) -> None:
         """Raises IdempotencyKeyReused."""
-        name, key = wish.caller
+        name, key = request.caller
         if key is not None and not bound:
-            bound.append(self._keys.bind(name, key, wish.operation))
+            bound.append(self._keys.bind(name, key, request.operation))
 
-    def _unbind(self, wish: ChangeRequest, bound: list[Binding]) -> None:
+    def _unbind(self, request: ChangeRequest, bound: list[Binding]) -> None:
         """A request that was refused binds no key. Raises IdempotencyKeyReused when the key is bound to another one."""
-        name, key = wish.caller
+        name, key = request.caller
         if key is None:
             return
         try:
             if bound:
                 self._keys.release(bound[0])
             else:
-                self._keys.check(name, key, wish.operation)
+                self._keys.check(name, key, request.operation)
         except CacheAway as error:
             log.warning("cache unavailable", error=str(error))

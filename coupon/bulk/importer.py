@@ -142,7 +142,7 @@ class Importer:
     def _publish(self, chunks: list[list[Row]]) -> str:
         """Returns the operation that creates them. The queue is waited for when it is away; what it took although it
         failed, it has once more with each try, which changes nothing. So are the workers, when too much is queued."""
-        operation = self._service.mint.operation(IMPORT, None)
+        operation = self._service.code_deriver.operation(IMPORT, None)
         import_chunks = [
             ImportChunk(tuple(row.code for row in chunk), chunk[0].valid_from, chunk[0].expire_at) for chunk in chunks
         ]

@@ -57,12 +57,12 @@ class Restore:
         self,
         queue: Queue,
         store: Store,
-        mint: CodeDeriver,
+        code_deriver: CodeDeriver,
         recorded: Recorded,
         on_progress: Callable[[int], None] = lambda _: None,
         patiently: Retrying = at_once,
     ) -> None:
-        self._queue, self._store, self._mint = queue, store, mint
+        self._queue, self._store, self._code_deriver = queue, store, code_deriver
         self._recorded, self._on_progress, self._patiently = recorded, on_progress, patiently
         self._counts = Counts(waiting=recorded.waiting)
         self._aliens: set[str] = set()
@@ -71,7 +71,7 @@ class Restore:
         """Raises BackendUnavailable: then run another one."""
         for chunks in self._parts(self._creations()):
             self._counts.coupons += sum(chunk.size for chunk in chunks)
-            self._patiently(lambda: apply_creations(self._store, chunks, self._mint))  # noqa: B023 - called at once
+            self._patiently(lambda: apply_creations(self._store, chunks, self._code_deriver))  # noqa: B023 - called at once
         self._replay()
         for losers in _batches(self._losers()):
             self._record(losers)
@@ -108,7 +108,7 @@ class Restore:
             if isinstance(chunk, OtherVersion | BadMessage) and task.position.topic == CREATION:
                 self._leave(task.record_id, chunk.reason)
             elif isinstance(chunk, CreateCoupons):
-                if chunk.codes or chunk.mint == self._mint.fingerprint:
+                if chunk.codes or chunk.mint == self._code_deriver.fingerprint:
                     yield chunk
                 else:
                     self._leave_alien(task, chunk)

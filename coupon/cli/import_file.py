@@ -79,7 +79,7 @@ class WorkerWait:
     when nothing is left to be waited for: what did not arrive was given up."""
 
     def __init__(self, backends: Backends, settings: Settings) -> None:
-        self._cache, self._mint, self._queue = backends.cache, CodeDeriver(settings.secret), backends.queue
+        self._cache, self._code_deriver, self._queue = backends.cache, CodeDeriver(settings.secret), backends.queue
         self._heartbeat_file, self._topics = settings.heartbeat_file, command_topics(settings.topics)
         self._quiet_since = time.monotonic()
         self._warned = self._drained = False
@@ -104,7 +104,7 @@ class WorkerWait:
 
     def _worker_is_alive(self) -> bool:
         try:
-            return worked_lately(self._heartbeat_file) or bool(living(self._cache, self._mint))
+            return worked_lately(self._heartbeat_file) or bool(living(self._cache, self._code_deriver))
         except BackendUnavailable:  # nobody knows
             return False
 

@@ -38,10 +38,10 @@ def command(as_json: bool) -> int:
     return 1 if symptoms else 0
 
 
-def _others(backends: Backends, mint: CodeDeriver, layout: str) -> list[Symptom]:
+def _others(backends: Backends, code_deriver: CodeDeriver, layout: str) -> list[Symptom]:
     """What the cache and the store know, while they answer."""
     try:
-        workers = of_workers(backends.cache, mint, layout)
+        workers = of_workers(backends.cache, code_deriver, layout)
     except BackendUnavailable as error:
         workers = [Symptom("nobody knows of the workers", str(error))]
     return [*workers, *of_store(backends.store)]

@@ -18,9 +18,9 @@ class Chunk(NamedTuple):
     first: int
     size: int
 
-    def marker(self, operation: str, mint: CodeDeriver) -> str:
+    def marker(self, operation: str, code_deriver: CodeDeriver) -> str:
         """The span's last code."""
-        return next(mint.codes(operation, self.first + self.size - 1, 1))
+        return next(code_deriver.codes(operation, self.first + self.size - 1, 1))
 
 
 def split(amount: int) -> Iterator[Chunk]:
@@ -29,9 +29,9 @@ def split(amount: int) -> Iterator[Chunk]:
         yield Chunk(first, min(CHUNK, amount - first))
 
 
-def codes_of(command: CreateCoupons, mint: CodeDeriver) -> list[str]:
+def codes_of(command: CreateCoupons, code_deriver: CodeDeriver) -> list[str]:
     """The chunk's codes; the last one is its marker."""
-    return list(command.codes) or list(mint.codes(command.operation, command.first, command.size))
+    return list(command.codes) or list(code_deriver.codes(command.operation, command.first, command.size))
 
 
 def is_marked(command: CreateCoupons) -> bool:

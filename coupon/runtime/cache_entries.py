@@ -75,8 +75,8 @@ def cache_key(code: str) -> str:
 class Entries:
     """Between entries and the bytes in the cache."""
 
-    def __init__(self, mint: CodeDeriver) -> None:
-        self._mint = mint
+    def __init__(self, code_deriver: CodeDeriver) -> None:
+        self._code_deriver = code_deriver
 
     def encode(self, code: str, entry: CacheEntry) -> bytes:
         """Rejections stay in the store: nobody decides by them here."""
@@ -86,16 +86,16 @@ class Entries:
             case Confirmed(coupon) | Provisional(coupon):
                 bare = coupon._replace(rejections=()) if coupon.rejections else coupon
                 body = (b"C" if isinstance(entry, Confirmed) else b"P") + encode_coupon(bare)
-        return sealed(self._mint, cache_key(code), body)
+        return sealed(self._code_deriver, cache_key(code), body)
 
     def confirmed(self, code: str, provisional: bytes) -> bytes:
         """The entry of the same coupon once it is confirmed, from the bytes of the provisional one."""
         body = b"C" + provisional[SEAL_LENGTH + 1 :]
-        return sealed(self._mint, cache_key(code), body)
+        return sealed(self._code_deriver, cache_key(code), body)
 
     def decode(self, code: str, value: bytes) -> CacheEntry:
         """Raises Malformed for what this service did not write for this coupon."""
-        body = opened(self._mint, cache_key(code), value)
+        body = opened(self._code_deriver, cache_key(code), value)
         match body[:1]:
             case b"C":
                 return Confirmed(decode_coupon(body[1:]))
@@ -106,14 +106,14 @@ class Entries:
         raise Malformed(f"an entry of kind {body[:1]!r}")
 
 
-def sealed(mint: CodeDeriver, key: str, body: bytes) -> bytes:
+def sealed(code_deriver: CodeDeriver, key: str, body: bytes) -> bytes:
     """What is ``opened`` under that key with the same secret only."""
-    return mint.seal(key, body) + body
+    return code_deriver.seal(key, body) + body
 
 
-def opened(mint: CodeDeriver, key: str, value: bytes) -> bytes:
+def opened(code_deriver: CodeDeriver, key: str, value: bytes) -> bytes:
     """What is below the seal; raises Malformed when the seal is not ours, or of another key."""
     seal, body = value[:SEAL_LENGTH], value[SEAL_LENGTH:]
-    if mint.seal(key, body) != seal:
+    if code_deriver.seal(key, body) != seal:
         raise Malformed("not sealed with this service's secret")
     return body

@@ -68,10 +68,10 @@ def of_store(store: Store) -> list[Symptom]:
     return []
 
 
-def of_workers(cache: Cache, mint: CodeDeriver, layout: str) -> list[Symptom]:
+def of_workers(cache: Cache, code_deriver: CodeDeriver, layout: str) -> list[Symptom]:
     """What the workers say of themselves, and topics that none of them reads. Raises BackendUnavailable."""
-    signs = living(cache, mint)
-    symptoms = [Symptom(f"no living worker reads the topic {topic!r}") for topic in unread(cache, mint, layout)]
+    signs = living(cache, code_deriver)
+    symptoms = [Symptom(f"no living worker reads the topic {topic!r}") for topic in unread(cache, code_deriver, layout)]
     for sign in signs.values():
         symptoms += [
             Symptom(f"{partition} is left alone by its worker", f"{reason} ({_name(sign)})")
@@ -85,9 +85,9 @@ def of_workers(cache: Cache, mint: CodeDeriver, layout: str) -> list[Symptom]:
     return symptoms
 
 
-def unread(cache: Cache, mint: CodeDeriver, layout: str) -> list[str]:
+def unread(cache: Cache, code_deriver: CodeDeriver, layout: str) -> list[str]:
     """Topics that no living worker reads. Raises BackendUnavailable."""
-    read = {topic for sign in living(cache, mint).values() for topic in sign.topics}
+    read = {topic for sign in living(cache, code_deriver).values() for topic in sign.topics}
     return [topic for topic in [*command_topics(layout), *OUTBOX] if topic not in read]
 
 

@@ -37,9 +37,15 @@ class Heartbeat:
     """Beats at most every ``INTERVAL_MS``; an unavailable cache is no reason to stop beating into the file."""
 
     def __init__(
-        self, cache: Cache, mint: CodeDeriver, path: str, clock: Clock, timer: Clock, topics: Sequence[str]
+        self, cache: Cache, code_deriver: CodeDeriver, path: str, clock: Clock, timer: Clock, topics: Sequence[str]
     ) -> None:
-        self._cache, self._mint, self._path, self._clock, self._timer = cache, mint, Path(path), clock, timer
+        self._cache, self._code_deriver, self._path, self._clock, self._timer = (
+            cache,
+            code_deriver,
+            Path(path),
+            clock,
+            timer,
+        )
         self._topics = list(topics)
         self._name = new_name()
         self._last: int | None = None
@@ -79,7 +85,7 @@ class Heartbeat:
             log.error("heartbeat file not written", error=str(error))
         if self.works:
             try:
-                publish_sign(self._cache, self._mint, self._name, sign)
+                publish_sign(self._cache, self._code_deriver, self._name, sign)
             except BackendError as error:
                 log.warning("cache unavailable", error=str(error))
 
@@ -91,7 +97,7 @@ class Heartbeat:
     def delivered_to_others(self) -> Mapping[Position, int]:
         """How far the other workers say that they are; nothing while the cache is unavailable."""
         try:
-            signs = living(self._cache, self._mint)
+            signs = living(self._cache, self._code_deriver)
         except BackendError:
             return {}
         reached: dict[Position, int] = {}

@@ -64,25 +64,25 @@ def new_name() -> str:
     return f"worker:{host}:{os.getpid()}:{next(_NUMBERS)}"
 
 
-def publish_sign(cache: Cache, mint: CodeDeriver, name: str, sign: Sign) -> None:
+def publish_sign(cache: Cache, code_deriver: CodeDeriver, name: str, sign: Sign) -> None:
     """Leave the sign for ``STALE_S``. Raises BackendUnavailable."""
-    cache.put(name, sealed(mint, name, msgspec.json.encode(sign)), STALE_S)
+    cache.put(name, sealed(code_deriver, name, msgspec.json.encode(sign)), STALE_S)
     for _ in range(TRIES):
         cached = cache.get(LIST)
-        names = _names(mint, cached)
+        names = _names(code_deriver, cached)
         if name in names:
             return
-        value = sealed(mint, LIST, dump(sorted([*(known for known in names if cache.get(known)), name])))
+        value = sealed(code_deriver, LIST, dump(sorted([*(known for known in names if cache.get(known)), name])))
         done = cache.replace(LIST, value, cached.token, LIST_S) if cached else cache.add(LIST, value, LIST_S)
         if done is not None:
             return
 
 
-def living(cache: Cache, mint: CodeDeriver) -> dict[str, Sign]:
+def living(cache: Cache, code_deriver: CodeDeriver) -> dict[str, Sign]:
     """The workers with this secret that gave a sign lately, by name. What is not such a worker's sign is passed over.
     Raises BackendUnavailable."""
-    found = {name: cache.get(name) for name in _names(mint, cache.get(LIST))}
-    signs = {name: _sign(mint, name, entry) for name, entry in found.items()}
+    found = {name: cache.get(name) for name in _names(code_deriver, cache.get(LIST))}
+    signs = {name: _sign(code_deriver, name, entry) for name, entry in found.items()}
     return {name: sign for name, sign in signs.items() if sign is not None}
 
 
@@ -107,16 +107,16 @@ def positions(offsets: Mapping[str, int]) -> dict[Position, int]:
     return found
 
 
-def _sign(mint: CodeDeriver, name: str, cached: Cached | None) -> Sign | None:
+def _sign(code_deriver: CodeDeriver, name: str, cached: Cached | None) -> Sign | None:
     try:
-        return None if cached is None else read_sign(opened(mint, name, cached.value))
+        return None if cached is None else read_sign(opened(code_deriver, name, cached.value))
     except Malformed:
         return None
 
 
-def _names(mint: CodeDeriver, cached: Cached | None) -> list[str]:
+def _names(code_deriver: CodeDeriver, cached: Cached | None) -> list[str]:
     try:
-        return [] if cached is None else _NAMES.decode(opened(mint, LIST, cached.value))
+        return [] if cached is None else _NAMES.decode(opened(code_deriver, LIST, cached.value))
     except (Malformed, msgspec.DecodeError, UnicodeDecodeError):
         return []
 

@@ -90,12 +90,12 @@ def _worker(backends: Backends, settings: Settings) -> Checked:
     The heartbeats are in the cache. Without a cache, the heartbeat file of this machine is read.
     """
     age = of_age(oldest_s(backends.queue, settings.topics))
-    mint = CodeDeriver(settings.secret)
+    code_deriver = CodeDeriver(settings.secret)
     try:
-        symptoms = of_workers(backends.cache, mint, settings.topics)
+        symptoms = of_workers(backends.cache, code_deriver, settings.topics)
     except BackendUnavailable:
         return Checked("up" if worked_lately(settings.heartbeat_file) else "unknown", age)
-    return Checked("down" if unread(backends.cache, mint, settings.topics) else "up", [*symptoms, *age])
+    return Checked("down" if unread(backends.cache, code_deriver, settings.topics) else "up", [*symptoms, *age])
 
 
 def _timed(name: str, check: Callable[[], Checked]) -> Finding:

@@ -34,8 +34,8 @@ def open_services(settings: Settings, backends: Backends, guarded: Backends, clo
     return Services(
         settings=settings,
         commands=commands,
-        queries=Queries(guarded.search, guarded.store, commands.mint, settings.timezone, clock),
-        cursors=Cursors(commands.mint),
+        queries=Queries(guarded.search, guarded.store, commands.code_deriver, settings.timezone, clock),
+        cursors=Cursors(commands.code_deriver),
         readiness=SingleFlight(Readiness(backends, settings).check, int(PATIENCE_S * 1000), timer),
         creation=schemas.creation(settings.max_amount),
     )

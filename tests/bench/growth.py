@@ -88,7 +88,7 @@ class Site:
     def __init__(self, loaded: Settings, backends: Backends) -> None:
         self._backends = backends
         self._app, self._worker = create_app(loaded, backends), Worker(backends, loaded, join(backends, loaded))
-        self._mint = CodeDeriver(loaded.secret)
+        self._code_deriver = CodeDeriver(loaded.secret)
         self._random = random.Random(1)
         self._size = 0
         self._taken: set[int] = set()
@@ -97,7 +97,7 @@ class Site:
         """Store and search are filled side by side, each by a process of its own."""
         fork = get_context("fork")
         saves = (self._backends.store.save_many, self._backends.search.index_many)
-        fillers = [fork.Process(target=fill, args=(save, self._mint, self._size, size)) for save in saves]
+        fillers = [fork.Process(target=fill, args=(save, self._code_deriver, self._size, size)) for save in saves]
         for filler in fillers:
             filler.start()
         for filler in fillers:
@@ -142,7 +142,7 @@ class Site:
         return number
 
     def _code(self, number: int) -> str:
-        return next(self._mint.codes("growth", number, 1))
+        return next(self._code_deriver.codes("growth", number, 1))
 
 
 def send(app: Flask, environ: dict[str, Any]) -> None:
@@ -157,10 +157,10 @@ def send(app: Flask, environ: dict[str, Any]) -> None:
     assert environ["REQUEST_METHOD"] == "PUT" or len(json.loads(body)["items"]) > HELD // 2
 
 
-def fill(save: Callable[[Sequence[Coupon]], object], mint: CodeDeriver, first: int, end: int) -> None:
+def fill(save: Callable[[Sequence[Coupon]], object], code_deriver: CodeDeriver, first: int, end: int) -> None:
     """Save the coupons of these numbers."""
     for numbers in passes(first, end):
-        pairs = sorted(zip(mint.codes("growth", numbers.start, len(numbers)), numbers, strict=True))
+        pairs = sorted(zip(code_deriver.codes("growth", numbers.start, len(numbers)), numbers, strict=True))
         for some in range(0, len(pairs), PART_MAX):
             save([coupon(code, number) for code, number in pairs[some : some + PART_MAX]])
 

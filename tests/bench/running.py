@@ -108,15 +108,15 @@ class Running:
 
     def publish_creations(self, number: int) -> None:
         """Each of one coupon."""
-        operation = self.service.mint.operation("bench", None)
-        codes = self.service.mint.codes(operation, 0, number)
+        operation = self.service.code_deriver.operation("bench", None)
+        codes = self.service.code_deriver.codes(operation, 0, number)
         self.service.import_chunks(operation, [ImportChunk((code,), FIRST, LAST) for code in codes], "bench")
 
     def publish_issues(self, coupons: Sequence[Coupon]) -> None:
         commands = [
             a_command(
                 Kind.ISSUE,
-                self.service.mint.operation("bench", None),
+                self.service.code_deriver.operation("bench", None),
                 previous=coupon.last_operation,
                 code=coupon.code,
                 user_id=f"user {number // 5}",
@@ -143,6 +143,6 @@ def stored(service: CommandService, backends: Backends, number: int) -> list[Cou
 
 def fresh(service: CommandService, number: int) -> list[Coupon]:
     """So many, of one creation, which the store does not have."""
-    operation = service.mint.operation("bench", None)
+    operation = service.code_deriver.operation("bench", None)
     born = a_creation(amount=number, operation=operation, valid_from=FIRST, expire_at=LAST)
-    return [create(born, code) for code in service.mint.codes(born.operation, 0, number)]
+    return [create(born, code) for code in service.code_deriver.codes(born.operation, 0, number)]

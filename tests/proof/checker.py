@@ -42,9 +42,9 @@ class Judge:
 
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
-        self.mint = CodeDeriver(evidence.secret)
+        self.code_deriver = CodeDeriver(evidence.secret)
         self.operations = Operations(
-            self.mint, cast(Store, None), cast(CreationProgress, None)
+            self.code_deriver, cast(Store, None), cast(CreationProgress, None)
         )  # to parse addresses takes no store
         self.parse = cache(self.operations.parse)
         self.asked: dict[str, list[Request]] = {}
@@ -58,7 +58,7 @@ class Judge:
             if isinstance(command, ChangeCoupon):
                 self.commands.setdefault(command.code, {})[command] = None
             else:
-                for code in codes_of(command, self.mint):
+                for code in codes_of(command, self.code_deriver):
                     self.creations.setdefault(code, {})[command.accepted_at] = command
         self.by_code = self._sort_by_code()
 
@@ -66,11 +66,11 @@ class Judge:
         """What its caller, its key and its words make of it."""
         kind, code, user_id, amount, expire_at = request.words
         words = (kind, amount, FIRST, expire_at) if kind == "create" else (kind, code, user_id or "")
-        return self.mint.operation(CALLER, request.key, "\0".join(map(str, words)))
+        return self.code_deriver.operation(CALLER, request.key, "\0".join(map(str, words)))
 
     def all(self) -> Iterator[Violation]:
         yield from self.commands_were_asked_for()
-        yield from key_violations(self.evidence, self.mint, self.parse)
+        yield from key_violations(self.evidence, self.code_deriver, self.parse)
         yield from outcomes_never_flip(self.evidence.observed, self.was_applied_by_another)
         yield from self.accepted_came_to_an_end()
         yield from self.answers_told_of_what_is()
@@ -118,7 +118,7 @@ class Judge:
             yield Violation("one outcome", f"{address} was accepted, and is open in {coupon}")
 
     def creation_came_to_an_end(self, address: CreationRef, request: Request) -> Iterator[Violation]:
-        codes = list(self.mint.codes(address.operation, 0, address.amount))
+        codes = list(self.code_deriver.codes(address.operation, 0, address.amount))
         missing = [code for code in codes if code not in self.evidence.coupons]
         if missing:
             yield Violation("nothing accepted is lost", f"{len(missing)} coupons of {address} were never created")
@@ -207,7 +207,7 @@ class Judge:
 
         for operation, requests in self.asked.items():
             for request in requests:
-                codes = [request.code] if request.code else self.mint.codes(operation, 0, request.amount)
+                codes = [request.code] if request.code else self.code_deriver.codes(operation, 0, request.amount)
                 for code in codes:
                     of(code).asked.setdefault(operation, []).append(request)
         for read in self.evidence.reads:
@@ -226,7 +226,7 @@ class Judge:
             case ChangeRef(_, code):
                 return [code]
             case CreationRef(operation, amount):
-                return self.mint.codes(operation, 0, amount) if observed.status == "applied" else []
+                return self.code_deriver.codes(operation, 0, amount) if observed.status == "applied" else []
         return []
 
     def search_equals_the_store(self) -> Iterator[Violation]:

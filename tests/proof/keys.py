@@ -22,7 +22,7 @@ def words_of(command: ChangeCoupon | CreateCoupons) -> Words:
     return Words("create", "", None, command.amount, command.expire_at)
 
 
-def key_violations(evidence: Evidence, mint: CodeDeriver, parse: Parse) -> Iterator[Violation]:
+def key_violations(evidence: Evidence, code_deriver: CodeDeriver, parse: Parse) -> Iterator[Violation]:
     """What the records of a run say against the keys."""
     accepted: dict[str, list[Request]] = {}
     by_key: dict[str, list[Request]] = {}
@@ -30,7 +30,7 @@ def key_violations(evidence: Evidence, mint: CodeDeriver, parse: Parse) -> Itera
         by_key.setdefault(request.key, []).append(request)
         if request.accepted:
             accepted.setdefault(request.address, []).append(request)
-    yield from applied_in_these_words(evidence, accepted, mint, parse)
+    yield from applied_in_these_words(evidence, accepted, code_deriver, parse)
     yield from one_name_one_thing(evidence, accepted, parse)
     for requests in by_key.values():
         if len({request.words for request in requests}) > 1:
@@ -40,18 +40,18 @@ def key_violations(evidence: Evidence, mint: CodeDeriver, parse: Parse) -> Itera
 
 
 def applied_in_these_words(
-    evidence: Evidence, accepted: dict[str, list[Request]], mint: CodeDeriver, parse: Parse
+    evidence: Evidence, accepted: dict[str, list[Request]], code_deriver: CodeDeriver, parse: Parse
 ) -> Iterator[Violation]:
     """Who was told ``applied``, by the answer or at the address, finds what he asked for in the store."""
     applied = {observed.address for observed in evidence.observed if observed.status == "applied"}
     for text, requests in accepted.items():
         for request in dict.fromkeys(r._replace(sent=0, ended=0, status=202) for r in requests):
             told = text in applied or any(r.status == 200 and r.words == request.words for r in requests)
-            if told and not _is_done(evidence, request, mint, parse):
+            if told and not _is_done(evidence, request, code_deriver, parse):
                 yield Violation(APPLIED, f"{request} was told that it was applied")
 
 
-def _is_done(evidence: Evidence, request: Request, mint: CodeDeriver, parse: Parse) -> bool:
+def _is_done(evidence: Evidence, request: Request, code_deriver: CodeDeriver, parse: Parse) -> bool:
     """Whether the store holds it, in these very words."""
     match parse(request.address):
         case ChangeRef() as address if address.code == request.code:
@@ -59,7 +59,7 @@ def _is_done(evidence: Evidence, request: Request, mint: CodeDeriver, parse: Par
             entry = coupon and coupon.entry(address.operation)
             return entry is not None and (entry.kind, entry.user_id) == (request.kind, request.user_id)
         case CreationRef(operation, amount) if amount == request.amount:
-            found = [evidence.coupons.get(code) for code in mint.codes(operation, 0, amount)]
+            found = [evidence.coupons.get(code) for code in code_deriver.codes(operation, 0, amount)]
             return all(coupon and coupon.expire_at == request.expire_at for coupon in found)
     return False
 

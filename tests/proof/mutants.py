@@ -87,14 +87,14 @@ MUTANTS = [
     Mutant(
         "codes from the operation",
         "coupon/domain/chunks.py",
-        "list(mint.codes(command.operation, command.first, command.size))",
-        "list(mint.codes(mint.operation(command.operation, None), command.first, command.size))",
+        "list(code_deriver.codes(command.operation, command.first, command.size))",
+        "list(code_deriver.codes(code_deriver.operation(command.operation, None), command.first, command.size))",
     ),
     Mutant(
         "operation from the key",
         "coupon/acceptance/creations.py",
-        "        operation = self._mint.operation(caller.name, caller.idempotency_key, words)\n",
-        "        operation = self._mint.operation(caller.name, None)\n",
+        "        operation = self._code_deriver.operation(caller.name, caller.idempotency_key, words)\n",
+        "        operation = self._code_deriver.operation(caller.name, None)\n",
     ),
     Mutant(
         "nobody builds on what is not acknowledged",
@@ -402,7 +402,7 @@ MUTANTS = [
     Mutant(
         "a key is bound to a request",
         "coupon/acceptance/service.py",
-        "            self._bind(wish, bound)\n",
+        "            self._bind(request, bound)\n",
         "            pass\n",
     ),
     Mutant(
@@ -414,7 +414,7 @@ MUTANTS = [
     Mutant(
         "a request that was refused binds no key",
         "coupon/acceptance/service.py",
-        "                self._unbind(wish, bound)\n                raise Refused(refused.reason, snapshot",
+        "                self._unbind(request, bound)\n                raise Refused(refused.reason, snapshot",
         "                raise Refused(refused.reason, snapshot",
         "tests/web/test_idempotency.py::test_a_request_that_lost_the_race_and_is_refused_then_binds_no_key",
     ),
@@ -434,7 +434,7 @@ MUTANTS = [
     Mutant(
         "an entry is of this coupon, and ours",
         "coupon/runtime/cache_entries.py",
-        "if mint.seal(key, body) != seal:",
+        "if code_deriver.seal(key, body) != seal:",
         "if False:",
         "tests/unit/test_reservations.py::test_an_entry_of_one_coupon_is_none_of_another",
     ),

@@ -17,7 +17,7 @@ from tests.coupons import a_command, a_coupon
 from tests.worker.faults import Faulty, away
 
 ONE, OTHER = "A" * 19, "B" * 19
-MINT = CodeDeriver("a secret for tests only")
+CODE_DERIVER = CodeDeriver("a secret for tests only")
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Place:
         return [code for code in (ONE, OTHER) if self.entry(code) != UNFENCED]
 
     def entry(self, code: str):
-        return Entries(MINT).decode(code, self.cache.get(cache_key(code)).value)
+        return Entries(CODE_DERIVER).decode(code, self.cache.get(cache_key(code)).value)
 
     def owed(self) -> list[bytes]:
         return [delivery.value for delivery in self.queue.browse(INVALIDATE)]
@@ -48,8 +48,8 @@ def place():
         store.save_many([a_coupon(code)])
         store.save_many([transition(a_coupon(code), a_command(Kind.ISSUE, "i", code=code))._replace(revision=2)])
         lost = transition(a_coupon(code), a_command(Kind.ISSUE, "j", code=code, user_id="bob"))
-        cache.put(cache_key(code), Entries(MINT).encode(code, Confirmed(lost)), 100)
-    place = Place(cache, queue, CacheInvalidator(cache, store, queue, MINT, 100, lambda: place.now))
+        cache.put(cache_key(code), Entries(CODE_DERIVER).encode(code, Confirmed(lost)), 100)
+    place = Place(cache, queue, CacheInvalidator(cache, store, queue, CODE_DERIVER, 100, lambda: place.now))
     return place
 
 
@@ -82,7 +82,7 @@ def test_an_entry_that_never_comes_to_rest_is_owed(place):
 
 def test_a_claim_with_a_fence_of_before_is_taken_for_wrong(place):
     """The command that we are here for may have been published behind it."""
-    entries = Entries(MINT)
+    entries = Entries(CODE_DERIVER)
     place.cache.put(cache_key(ONE), entries.encode(ONE, Claim((("commands", 0, 1),))), 100)
     place.invalidation.invalidate([ONE])
     assert place.entry(ONE) == UNFENCED
@@ -91,7 +91,7 @@ def test_a_claim_with_a_fence_of_before_is_taken_for_wrong(place):
 def test_what_leads_on_from_the_store_stays(place):
     held = transition(a_coupon(ONE), a_command(Kind.ISSUE, "i", code=ONE))
     used = transition(held, a_command(Kind.USE, "u", "i", 2, code=ONE))
-    place.cache.put(cache_key(ONE), Entries(MINT).encode(ONE, Confirmed(used)), 100)
+    place.cache.put(cache_key(ONE), Entries(CODE_DERIVER).encode(ONE, Confirmed(used)), 100)
     place.invalidation.invalidate([ONE])
     assert place.entry(ONE) == Confirmed(used)
 
@@ -117,7 +117,7 @@ def test_what_cannot_be_removed_is_owed_and_the_cache_left_alone_until_it_answer
 
 def test_a_topic_that_is_yet_to_be_made_is_waited_for(place):
     """What was applied is not to be taken for what can never be."""
-    invalidation = CacheInvalidator(place.cache, MemoryStore(), MemoryQueue(), MINT, 100, lambda: 0)
+    invalidation = CacheInvalidator(place.cache, MemoryStore(), MemoryQueue(), CODE_DERIVER, 100, lambda: 0)
     place.cache.down = True
     with pytest.raises(BackendUnavailable, match="coupon init"):
         invalidation.invalidate([ONE])

@@ -8,24 +8,24 @@ from hypothesis import strategies as st
 from coupon.domain.codes import CodeDeriver, parse, show
 from coupon.domain.errors import InvalidCode
 
-MINT = CodeDeriver("a secret of some length")
+CODE_DERIVER = CodeDeriver("a secret of some length")
 
 
 def test_a_code_is_19_letters_and_digits_and_the_same_each_time():
-    codes = list(MINT.codes("op", 0, 1000))
+    codes = list(CODE_DERIVER.codes("op", 0, 1000))
     assert all(re.fullmatch(r"[A-Z0-9]{19}", code) for code in codes)
     assert len(set(codes)) == 1000
-    assert list(MINT.codes("op", 500, 500)) == codes[500:]
+    assert list(CODE_DERIVER.codes("op", 500, 500)) == codes[500:]
 
 
 def test_another_secret_or_operation_makes_other_codes():
-    code = next(MINT.codes("op", 0, 1))
-    assert code != next(MINT.codes("op2", 0, 1))
+    code = next(CODE_DERIVER.codes("op", 0, 1))
+    assert code != next(CODE_DERIVER.codes("op2", 0, 1))
     assert code != next(CodeDeriver("another secret, too").codes("op", 0, 1))
 
 
 def test_every_letter_is_about_equally_frequent():
-    letters = "".join(MINT.codes("op", 0, 5000))
+    letters = "".join(CODE_DERIVER.codes("op", 0, 5000))
     expected = len(letters) / 36
     assert all(0.9 * expected < letters.count(letter) < 1.1 * expected for letter in set(letters))
     assert len(set(letters)) == 36
@@ -52,12 +52,12 @@ def test_reading_a_code_gives_a_code_or_the_one_error(text):
 
 
 def test_an_idempotency_key_makes_the_same_operation_for_the_same_caller_only():
-    operation = MINT.operation("shop", "key")
+    operation = CODE_DERIVER.operation("shop", "key")
     assert re.fullmatch(r"[a-z0-9]{20}", operation)
-    assert MINT.operation("shop", "key") == operation
-    assert MINT.operation("other", "key") != operation
-    assert MINT.operation("shop", None) != MINT.operation("shop", None)
+    assert CODE_DERIVER.operation("shop", "key") == operation
+    assert CODE_DERIVER.operation("other", "key") != operation
+    assert CODE_DERIVER.operation("shop", None) != CODE_DERIVER.operation("shop", None)
 
 
 def test_a_signature_depends_on_the_secret():
-    assert MINT.sign("text") != CodeDeriver("another secret, too").sign("text")
+    assert CODE_DERIVER.sign("text") != CodeDeriver("another secret, too").sign("text")

@@ -52,8 +52,8 @@ class Desk:
 
     def arrive(self, chunks, address=ADDRESS):
         """The chunks' markers: nothing else is looked at."""
-        mint, every = self.process().mint, list(split(address.amount))
-        markers = [every[chunk].marker(address.operation, mint) for chunk in chunks]
+        code_deriver, every = self.process().code_deriver, list(split(address.amount))
+        markers = [every[chunk].marker(address.operation, code_deriver) for chunk in chunks]
         self.store.save_many([create(a_creation(operation=address.operation, amount=AMOUNT), code) for code in markers])
         self.there += len(markers)
 
@@ -144,8 +144,15 @@ def test_a_cache_that_is_away_or_tells_nonsense_changes_no_outcome(desk):
     away = Desk(AwayCache())
     away.arrive(range(1_000))
     assert away.look(away.process())[0].status is Status.ACCEPTED
-    key, mint = f"created:{ADDRESS.operation}", desk.process().mint
-    for nonsense in (b"", b"-1", b"x", b"12", b"9" * 400, *(mint.seal(key, n) + n for n in (b"", b"x", b"1000000"))):
+    key, code_deriver = f"created:{ADDRESS.operation}", desk.process().code_deriver
+    for nonsense in (
+        b"",
+        b"-1",
+        b"x",
+        b"12",
+        b"9" * 400,
+        *(code_deriver.seal(key, n) + n for n in (b"", b"x", b"1000000")),
+    ):
         desk.backends.cache.put(key, nonsense, 60)
         outcome, _ = desk.look(desk.process())
         assert (outcome.status, outcome.created) == (Status.ACCEPTED, 0)

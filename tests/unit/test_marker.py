@@ -10,7 +10,7 @@ from coupon.domain.model import WHOLE
 from tests.coupons import a_coupon, a_creation
 from tests.worker.faults import Faulty, away
 
-MINT = CodeDeriver("a secret of the tests")
+CODE_DERIVER = CodeDeriver("a secret of the tests")
 A, B, C, D = (letter * 19 for letter in "ABCD")
 
 
@@ -30,14 +30,14 @@ def batches(store):
 
 
 def test_a_new_chunk_is_whole(store):
-    apply_creations(store, [chunk(A, B, C), chunk(D)], MINT)
+    apply_creations(store, [chunk(A, B, C), chunk(D)], CODE_DERIVER)
     assert batches(store) == {A: 9, B: 9, C: WHOLE, D: WHOLE}
 
 
 @pytest.mark.parametrize("there", [A, B])
 def test_a_chunk_of_which_some_were_there_is_not(store, there):
     store.save_many([a_coupon(there, batch=7)])
-    apply_creations(store, [chunk(A, B, C), chunk(D)], MINT)
+    apply_creations(store, [chunk(A, B, C), chunk(D)], CODE_DERIVER)
     assert batches(store) == {A: 9, B: 9, C: 9, D: WHOLE} | {there: 7}
 
 
@@ -45,40 +45,40 @@ def test_a_chunk_that_was_applied_in_part_and_is_delivered_again_is_whole(store)
     faulty = Faulty(store)
     faulty.before["save_many"] = [None, away()]
     with pytest.raises(BackendUnavailable):
-        apply_creations(faulty, [chunk(A, B, C)], MINT)
+        apply_creations(faulty, [chunk(A, B, C)], CODE_DERIVER)
     assert batches(store) == {A: 9, B: 9}
-    apply_creations(store, [chunk(A, B, C)], MINT)
+    apply_creations(store, [chunk(A, B, C)], CODE_DERIVER)
     assert batches(store) == {A: 9, B: 9, C: WHOLE}
 
 
 def test_a_chunk_that_is_delivered_twice_at_once_is_whole(store):
-    apply_creations(store, [chunk(A, B), chunk(A, B)], MINT)
+    apply_creations(store, [chunk(A, B), chunk(A, B)], CODE_DERIVER)
     assert batches(store) == {A: 9, B: WHOLE}
 
 
 @pytest.mark.parametrize("shared", [A, B])
 def test_of_two_imports_with_a_common_code_one_has_it(store, shared):
     """It may be the other one's marker, too."""
-    apply_creations(store, [chunk(A, B), chunk(shared, C, operation="another")], MINT)
+    apply_creations(store, [chunk(A, B), chunk(shared, C, operation="another")], CODE_DERIVER)
     assert batches(store)[C] == 9
 
 
 def test_a_marker_that_another_made_a_moment_before_tells_nothing(store):
     """In the same part: as one of its own coupons, which is not its marker."""
-    creation = a_creation(amount=2, size=2, mint=MINT.fingerprint)
-    first, last = MINT.codes(creation.operation, 0, 2)
-    apply_creations(store, [creation, chunk(B, A, operation="another"), chunk(C, first), chunk(D, B)], MINT)
+    creation = a_creation(amount=2, size=2, mint=CODE_DERIVER.fingerprint)
+    first, last = CODE_DERIVER.codes(creation.operation, 0, 2)
+    apply_creations(store, [creation, chunk(B, A, operation="another"), chunk(C, first), chunk(D, B)], CODE_DERIVER)
     assert batches(store) == {first: 2, last: 2, B: 9, A: 9, C: 9, D: 9}
 
 
 def test_the_marker_of_a_creation_has_the_number_of_its_coupons(store):
-    codes = list(MINT.codes("birth", 0, 3))
-    apply_creations(store, [a_creation(amount=3, size=3, mint=MINT.fingerprint)], MINT)
+    codes = list(CODE_DERIVER.codes("birth", 0, 3))
+    apply_creations(store, [a_creation(amount=3, size=3, mint=CODE_DERIVER.fingerprint)], CODE_DERIVER)
     assert batches(store) == dict.fromkeys(codes, 3)
 
 
 def test_of_two_chunks_with_one_marker_it_tells_of_the_one_that_has_it(store):
     store.save_many([a_coupon(A)])
-    apply_creations(store, [chunk(A, B), chunk(C, B, operation="another")], MINT)
+    apply_creations(store, [chunk(A, B), chunk(C, B, operation="another")], CODE_DERIVER)
     assert store.get_many([B])[B].created_by == "import"
     assert batches(store)[B] == 9

@@ -65,14 +65,20 @@ class Room:
         self.store.save_many([BORN])
         loaded = settings.load({"COUPON_CONF": "conf/test.env"})
         self.settings = replace(loaded, cache_ttl_s=60, reservation_ttl_s=5, reservation_wait_ms=100)
-        self.mint = CodeDeriver(self.settings.secret)
+        self.code_deriver = CodeDeriver(self.settings.secret)
         self.consumer = self.queue.consumer(["commands"], GROUP)
 
     def process(self) -> Reservations:
         """The reservations of another web process."""
         fences = Fences(self.queue, "single", lambda: self.ms)
         return Reservations(
-            CacheOrAway(self.cache), self.store, fences, self.mint, self.settings, self.sleep, timer=lambda: self.ms
+            CacheOrAway(self.cache),
+            self.store,
+            fences,
+            self.code_deriver,
+            self.settings,
+            self.sleep,
+            timer=lambda: self.ms,
         )
 
     def sleep(self, seconds: float) -> None:
@@ -89,7 +95,7 @@ class Room:
 
     def entry(self):
         cached = self.cache.get(cache_key(CODE))
-        return cached and Entries(self.mint).decode(CODE, cached.value)
+        return cached and Entries(self.code_deriver).decode(CODE, cached.value)
 
 
 @pytest.fixture
@@ -208,7 +214,7 @@ def test_a_claim_of_another_process_is_shared_and_replaced_by_one(room):
 
 def test_a_fence_that_can_never_be_passed_is_set_anew(room, reservations):
     """Its topic was recreated, or is another layout's."""
-    entries = Entries(room.mint)
+    entries = Entries(room.code_deriver)
     for fence in [(("commands", 0, 99), ("commands", 1, 0)), (("issue", 0, 0),)]:
         room.cache.delete_many([cache_key(CODE)])
         room.cache.put(cache_key(CODE), entries.encode(CODE, Claim(fence)), 60)
@@ -264,7 +270,7 @@ def test_no_clock_tells_how_long_a_provisional_entry_is_good_but_the_own_of_who_
 
 def test_the_entry_of_another_is_left_alone(room, reservations):
     reservation = reservations.reserve(reservations.read(CODE, "i"), ISSUED)
-    theirs = Entries(room.mint).encode(CODE, Confirmed(ISSUED_BY_ANOTHER))
+    theirs = Entries(room.code_deriver).encode(CODE, Confirmed(ISSUED_BY_ANOTHER))
     room.cache.put(cache_key(CODE), theirs, 60)
     assert not reservations.confirm(reservation)
     reservations.give_back(reservation)
@@ -310,7 +316,7 @@ def test_ones_own_reservation_is_not_gone_on_with_when_it_may_build_on_what_was_
     room.cache.close()
     room.cache._closed = False
     begun = transition(BORN, a_command(Kind.ISSUE, "k", number=BORN.next_number(fresh=True)))
-    room.cache.add(cache_key(CODE), Entries(room.mint).encode(CODE, Provisional(begun)), 60)
+    room.cache.add(cache_key(CODE), Entries(room.code_deriver).encode(CODE, Provisional(begun)), 60)
     with pytest.raises(CouponBusy):
         reservations.read(CODE, "k")
     room.apply()

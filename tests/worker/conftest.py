@@ -81,7 +81,9 @@ class World:
     def sign(self, *topics: str) -> Sign:
         """What the newest worker with these topics tells of itself."""
         of_topics = list(topics) or work_topics(self.settings.topics)
-        signs = sorted(living(self.backends.cache, self.service.mint).items(), key=lambda it: int(it[0].split(":")[-1]))
+        signs = sorted(
+            living(self.backends.cache, self.service.code_deriver).items(), key=lambda it: int(it[0].split(":")[-1])
+        )
         return [sign for _, sign in signs if sign.topics == of_topics][-1]
 
     def but(self, **backends) -> "World":
@@ -111,7 +113,7 @@ class World:
 
     def rival(self, kind: Kind, code: str, user_id: str | None = None, key: str | None = None, **changes):
         """A command that was accepted on the coupon as the store has it, and whose reservation was lost since."""
-        wish = change_request(kind, code, user_id, Caller("shop", key), self.service.mint)
+        wish = change_request(kind, code, user_id, Caller("shop", key), self.service.code_deriver)
         zone = self.settings.timezone
         command = command_of(wish, self.stored(code), self.now, zone, fresh=True, reserved=True)._replace(**changes)
         self.service.publish(command)
@@ -128,7 +130,7 @@ class World:
     def is_claimed(self, code: str) -> bool:
         """Whether the cache has nothing of the coupon but a claim."""
         cached = self.backends.cache.get(cache_key(code))
-        return cached is not None and isinstance(Entries(self.service.mint).decode(code, cached.value), Claim)
+        return cached is not None and isinstance(Entries(self.service.code_deriver).decode(code, cached.value), Claim)
 
     def stored(self, code: str) -> Coupon:
         return self.backends.store.get_many([code])[code]

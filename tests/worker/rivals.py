@@ -23,21 +23,21 @@ class Rivals:
         self.sent: list[ChangeCoupon] = []
 
     def create(self, size: int, operation: str) -> list[str]:
-        mint = self._world.service.mint
+        code_deriver = self._world.service.code_deriver
         chunk = CreateCoupons(
             operation=operation,
             amount=size,
             first=0,
             size=size,
             codes=(),
-            mint=mint.fingerprint,
+            mint=code_deriver.fingerprint,
             valid_from=FIRST,
             expire_at=LAST,
             accepted_at=self._world.now,
             actor="shop",
         )
         self.publish(CREATION, operation, chunk)
-        return list(mint.codes(operation, 0, size))
+        return list(code_deriver.codes(operation, 0, size))
 
     def change(self, code: str) -> None:
         """One command, on what the store has or on what some caller made of the coupon; sometimes twice, sometimes as

@@ -59,7 +59,7 @@ def test_a_key_is_free_again_when_its_request_is_refused_without_the_cache(world
     shaken.backends.cache.delete_many([cache_key(codes[0])])
     cache.before["replace"] = [away()] * 4
     stale = transition(shaken.stored(codes[0]), a_command(Kind.CANCEL, "c", shaken.stored(codes[0]).last_operation, 2))
-    entry = Entries(shaken.service.mint).encode(codes[0], Confirmed(stale))
+    entry = Entries(shaken.service.code_deriver).encode(codes[0], Confirmed(stale))
     shaken.backends.cache.put(cache_key(codes[0]), entry, 100)
     with pytest.raises(Refused, match="ALREADY_ISSUED"):
         shaken.change(Kind.ISSUE, codes[0], "ann", key="k")

@@ -75,7 +75,7 @@ def test_an_attempt_that_lost_is_forgotten_though_a_later_one_of_the_same_operat
     past = {"previous": born.last_operation, "previous_version": 1, "number": 5, "previous_number": 1}
     first = shaken.rival(Kind.ISSUE, code, "ann", key="k", **past)
     lost = next(c for c in map(decode_command, shaken.waiting()) if c.operation == first.operation)
-    entry = Entries(shaken.service.mint).encode(code, Confirmed(transition(born, lost)))
+    entry = Entries(shaken.service.code_deriver).encode(code, Confirmed(transition(born, lost)))
     shaken.backends.cache.put(cache_key(code), entry, 100)
     shaken.rival(Kind.ISSUE, code, "ann", key="k")
     cache.before["replace"] = [KeyboardInterrupt()]
@@ -161,8 +161,8 @@ def test_what_was_accepted_since_stays_in_the_cache(world):
     world.but(cache=cut_off).change(Kind.ISSUE, code, "ann")
     cached = world.but(cache=world.backends.cache)
     cached.change(Kind.USE, code)
-    backends, mint = cached.backends, cached.service.mint
-    CacheInvalidator(backends.cache, backends.store, backends.queue, mint, 100, lambda: 0).invalidate([code])
+    backends, code_deriver = cached.backends, cached.service.code_deriver
+    CacheInvalidator(backends.cache, backends.store, backends.queue, code_deriver, 100, lambda: 0).invalidate([code])
     with pytest.raises(Refused, match="ALREADY_USED"):
         cached.change(Kind.CANCEL, code)
     for worker in list(world.consumers)[1:]:

@@ -65,7 +65,7 @@ def test_a_planted_sign_puts_no_accepted_command_aside(early, secret):
     else:
         cache.delete_many(["workers"])
         publish_sign(cache, CodeDeriver(secret), NAME, sign)
-    assert NAME not in living(cache, world.service.mint)
+    assert NAME not in living(cache, world.service.code_deriver)
     assert look_five_times(world) == []
     world.a_worker("creation").run_once(poll_s=0)
     world.look(world.worker)
@@ -76,21 +76,21 @@ def test_a_planted_sign_puts_no_accepted_command_aside(early, secret):
 def test_a_sign_of_another_name_is_none(early):
     world, _ = early
     cache = world.backends.cache
-    publish_sign(cache, world.service.mint, NAME, a_sign(creation=1))
-    publish_sign(cache, world.service.mint, "worker:third:1:1", a_sign())
+    publish_sign(cache, world.service.code_deriver, NAME, a_sign(creation=1))
+    publish_sign(cache, world.service.code_deriver, "worker:third:1:1", a_sign())
     cache.put("worker:third:1:1", cache.get(NAME).value, 86_400)
-    assert "worker:third:1:1" not in living(cache, world.service.mint)
+    assert "worker:third:1:1" not in living(cache, world.service.code_deriver)
 
 
 def test_no_worker_is_believed_to_have_got_what_is_not_there(early):
     """Its topic was recreated, for one."""
     world, _ = early
-    publish_sign(world.backends.cache, world.service.mint, NAME, a_sign(creation=2, commands=1))
+    publish_sign(world.backends.cache, world.service.code_deriver, NAME, a_sign(creation=2, commands=1))
     assert look_five_times(world) == []
 
 
 @pytest.mark.logs_error("dead letter")
 def test_a_worker_is_believed_what_it_got(early):
     world, _ = early
-    publish_sign(world.backends.cache, world.service.mint, NAME, a_sign(creation=1, commands=1))
+    publish_sign(world.backends.cache, world.service.code_deriver, NAME, a_sign(creation=1, commands=1))
     assert [letter.reason for letter in look_five_times(world)] == ["the store has no such coupon"]

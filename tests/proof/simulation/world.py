@@ -184,10 +184,12 @@ class World:
         self.pauses_ms = choose(((0, 0, 1, 10), (0, 1, 10, 100, 2_000)))
         """Between two requests of a client."""
         self.accepted: list[Request] = []
-        mint, progress = CodeDeriver(settings.secret), MemoryCache(lambda: 0.0)
-        self.operations = Operations(mint, self.backends.store, CreationProgress(mint, self.backends.store, progress))
+        code_deriver, progress = CodeDeriver(settings.secret), MemoryCache(lambda: 0.0)
+        self.operations = Operations(
+            code_deriver, self.backends.store, CreationProgress(code_deriver, self.backends.store, progress)
+        )
         """Past all faults."""
-        self.entries = Entries(mint)
+        self.entries = Entries(code_deriver)
         self.poison: set[tuple[str, bytes]] = set()
         self.looks = 0
         self.failed: list[Violation] = []
