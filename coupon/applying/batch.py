@@ -7,7 +7,7 @@ from typing import NamedTuple
 from coupon.domain.errors import Malformed, OtherFormat
 from coupon.domain.model import HISTORY_MAX, ChangeCoupon, CreateCoupons
 from coupon.domain.serialization import decode_codes, decode_command
-from coupon.domain.topics import CREATION, OUTBOX
+from coupon.domain.topics import OUTBOX
 from coupon.ports.queue import Delivery, Position
 
 PART_MAX = 1_000
@@ -85,9 +85,7 @@ def _payload(delivery: Delivery) -> Payload:
     try:
         if delivery.topic in OUTBOX:
             return OutboxEntry(delivery.topic, decode_codes(delivery.value))
-        command = decode_command(delivery.value)
-        is_astray = delivery.topic == CREATION and isinstance(command, ChangeCoupon)
-        return BadMessage("a change in the topic of the creations") if is_astray else command
+        return decode_command(delivery.value)
     except OtherFormat as error:
         return OtherVersion(str(error))
     except Malformed as error:

@@ -42,15 +42,6 @@ def test_a_message_that_can_never_be_applied_is_dead_lettered_with_its_reason(wo
 
 
 @pytest.mark.logs_error("dead letter")
-def test_a_change_among_the_creations_holds_up_none_of_them(world):
-    change = encode_command(a_command(Kind.USE, "u", code="A" * 19))
-    world.backends.queue.publish([Message("creation", "k", change)])
-    world.drain()
-    assert [it.reason for it in dead_letters.browse(world.backends.queue)] == ["a change in the topic of the creations"]
-    assert world.lag() == 0
-
-
-@pytest.mark.logs_error("dead letter")
 def test_a_dead_letter_replayed_is_applied_once(world):
     (code,) = world.coupons()
     message = encode_command(a_command(Kind.ISSUE, "i", previous=world.stored(code).last_operation, code=code))
