@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from coupon.domain.errors import CouponBusy, Refused
+from coupon.domain.errors import BackendUnavailable, CouponBusy, Refused
 from coupon.domain.model import Kind
+from coupon.ports.queue import Message
 from coupon.runtime.cache_entries import cache_key
 from tests.proof.simulation.witnesses import WitnessCache
 from tests.worker.conftest import World
@@ -49,19 +50,34 @@ def test_none_of_several_coupons_is_believed_to_be_as_the_store_has_it(stalled, 
 
 
 class Between:
-    """A queue whose caller is held up once, behind its question for the end of a coupon's partition."""
+    """A queue whose caller is held up once: behind its question for the end of a coupon's partition, or before its
+    message is published."""
 
-    def __init__(self, queue: Any, meanwhile: Callable[[], None]) -> None:
-        self._queue, self._meanwhile = queue, [meanwhile]
+    def __init__(
+        self,
+        queue: Any,
+        *,
+        after_ends: Callable[[], None] | None = None,
+        before_publish: Callable[[], None] | None = None,
+    ) -> None:
+        self._queue, self._after_ends, self._before_publish = queue, after_ends, before_publish
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._queue, name)
 
     def ends(self, topics: list[str], key: str | None = None) -> Any:
         ends = self._queue.ends(topics, key)
-        if key is not None and self._meanwhile:
-            self._meanwhile.pop()()
+        meanwhile = self._after_ends if key is not None else None
+        if meanwhile:
+            self._after_ends = None
+            meanwhile()
         return ends
+
+    def publish(self, messages: list[Message]) -> None:
+        meanwhile, self._before_publish = self._before_publish, None
+        if meanwhile:
+            meanwhile()
+        self._queue.publish(messages)
 
 
 def test_a_claim_knows_of_all_that_was_accepted_before_it_was_there(stalled):
@@ -72,13 +88,32 @@ def test_a_claim_knows_of_all_that_was_accepted_before_it_was_there(stalled):
         stalled.change(Kind.ISSUE, code, "ann")
         wipe(stalled.backends.cache)
 
-    late = stalled.but(queue=Between(stalled.backends.queue, meanwhile))
+    late = stalled.but(queue=Between(stalled.backends.queue, after_ends=meanwhile))
     stalled.consumers.clear()
     with suppress(CouponBusy, Refused):
         late.change(Kind.CANCEL, code)
     with pytest.raises(CouponBusy):
         stalled.change(Kind.USE, code)
     stalled.drain()
+    stalled.change(Kind.USE, code)
+    stalled.drain()
+    assert stalled.stored(code).used
+
+
+def test_nobody_is_told_yes_whose_reservation_another_command_replaced(stalled):
+    """The cache is wiped and another caller accepted, between a reservation and its publish."""
+    (code,) = stalled.coupons()
+
+    def meanwhile() -> None:
+        wipe(stalled.backends.cache)
+        stalled.change(Kind.ISSUE, code, "bob")
+
+    late = stalled.but(queue=Between(stalled.backends.queue, before_publish=meanwhile))
+    stalled.consumers.clear()
+    with pytest.raises(BackendUnavailable, match="its reservation was lost"):
+        late.change(Kind.ISSUE, code, "ann")
+    stalled.drain()
+    assert stalled.stored(code).user_id == "bob"
     stalled.change(Kind.USE, code)
     stalled.drain()
     assert stalled.stored(code).used
