@@ -15,7 +15,7 @@ def a_creation(**changes: Any) -> CreateCoupons:
         "first": 0,
         "size": 1,
         "codes": (),
-        "mint": "",
+        "secret_fingerprint": "",
         "valid_from": Day("2026-11-01"),
         "expire_at": Day("2026-11-30"),
         "accepted_at": NOW,

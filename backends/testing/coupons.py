@@ -29,7 +29,7 @@ def some_coupons(number: int) -> list[Coupon]:
         first=0,
         size=number,
         codes=(),
-        mint=_CODE_DERIVER.fingerprint,
+        secret_fingerprint=_CODE_DERIVER.fingerprint,
         valid_from=Day("2026-11-01"),
         expire_at=Day("2026-11-30"),
         accepted_at=NOW,

@@ -105,7 +105,7 @@ class Creations:
             first=0,
             size=amount,
             codes=(),
-            mint=self._code_deriver.fingerprint,
+            secret_fingerprint=self._code_deriver.fingerprint,
             valid_from=valid_from,
             expire_at=expire_at,
             accepted_at=self._clock(),

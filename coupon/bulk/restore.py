@@ -22,6 +22,7 @@ from coupon.applying.batch import BadMessage, OtherVersion, RecordId, Task
 from coupon.applying.lost_attempts import browse_losers
 from coupon.bulk.queue_history import Recorded
 from coupon.bulk.replay import Attempt, Item, Replay, item_of
+from coupon.domain.chunks import is_of_this_secret
 from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import ChangeCoupon, Coupon, CreateCoupons, Loser, Rejection
 from coupon.domain.protocol import Verdict, record
@@ -108,7 +109,7 @@ class Restore:
             if isinstance(chunk, OtherVersion | BadMessage) and task.position.topic == CREATION:
                 self._leave(task.record_id, chunk.reason)
             elif isinstance(chunk, CreateCoupons):
-                if chunk.codes or chunk.mint == self._code_deriver.fingerprint:
+                if is_of_this_secret(chunk, self._code_deriver):
                     yield chunk
                 else:
                     self._leave_alien(task, chunk)
@@ -165,7 +166,7 @@ class Restore:
         self._counts.left += 1
         if chunk.operation not in self._aliens:  # a large creation is many messages
             self._aliens.add(chunk.operation)
-            reason = f"accepted with another COUPON_SECRET, whose fingerprint is {chunk.mint:.20}"
+            reason = f"accepted with another COUPON_SECRET, whose fingerprint is {chunk.secret_fingerprint:.20}"
             log.warning("left over", record_id=task.record_id, operation=chunk.operation, reason=reason)
 
 

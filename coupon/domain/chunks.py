@@ -34,6 +34,11 @@ def codes_of(command: CreateCoupons, code_deriver: CodeDeriver) -> list[str]:
     return list(command.codes) or list(code_deriver.codes(command.operation, command.first, command.size))
 
 
+def is_of_this_secret(command: CreateCoupons, code_deriver: CodeDeriver) -> bool:
+    """Whether ``codes_of`` knows the chunk's codes: they are given, or they are derived with the same secret."""
+    return bool(command.codes) or command.secret_fingerprint == code_deriver.fingerprint
+
+
 def is_marked(command: CreateCoupons) -> bool:
     """Whether its last code is a marker. It is not, of the first part of a chunk that a worker has cut."""
     end = command.first + command.size

@@ -203,7 +203,7 @@ class CreateCoupons(NamedTuple):
     """Some of an operation's coupons: either the ``size`` codes from index ``first`` on, which are derived
     from the operation, or the given ``codes`` (an import). ``amount`` is the whole operation's number.
 
-    ``mint`` is the fingerprint of the secret that codes are derived with: another secret makes other codes.
+    Codes are derived with a secret: another secret, with another ``secret_fingerprint``, makes other codes.
     """
 
     operation: str
@@ -211,7 +211,7 @@ class CreateCoupons(NamedTuple):
     first: int
     size: int
     codes: tuple[str, ...]
-    mint: str
+    secret_fingerprint: str
     valid_from: Day
     expire_at: Day
     accepted_at: int

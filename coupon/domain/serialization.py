@@ -36,6 +36,8 @@ AMOUNT_MAX = 1_000_000_000
 NUMBER_MAX = 2**62
 DEFAULTS = {"number": 0, "previous_number": 0}
 """What a message of 511aa48 leaves out: see ``_change``."""
+WIRE_NAMES = {"secret_fingerprint": "mint"}
+"""What a message calls a field, where that is not its name: earlier versions wrote it, and queues keep it."""
 
 NAME_MAX = 128
 """Characters of the ids of users and operations, and of callers' names. A coupon takes what a command takes: what was
@@ -51,7 +53,7 @@ BOUNDS = {
     "codes": Annotated[tuple[_CODE, ...], msgspec.Meta(max_length=CHUNK)],
     "operation": _NAME,
     "previous": _NAME,
-    "mint": _NAME,
+    "secret_fingerprint": _NAME,
     "actor": _NAME,
     "user_id": Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_MAX)] | None,
     "accepted_at": _INSTANT,
@@ -259,7 +261,9 @@ def decode_loser(data: bytes) -> Loser:
 
 def encode_command(command: ChangeCoupon | CreateCoupons) -> bytes:
     """A JSON object whose names are the command's fields, so that it can be read at 3 am, and extended."""
-    return dump(command._asdict() | {"kind": Kind.CREATE} if isinstance(command, CreateCoupons) else command._asdict())
+    if isinstance(command, CreateCoupons):
+        return dump(dict(zip(_CREATION_NAMES, command, strict=True)) | {"kind": Kind.CREATE})
+    return dump(command._asdict())
 
 
 def decode_command(data: bytes) -> ChangeCoupon | CreateCoupons:
@@ -324,7 +328,7 @@ def _checked(message: type[tuple[Any, ...]]) -> "msgspec.json.Decoder[Any]":
     """Decodes an object of the tuple's fields, which stay within their bounds."""
     kinds = [(name, BOUNDS.get(name, kind)) for name, kind in get_type_hints(message).items()]
     fields = [(name, kind, DEFAULTS[name]) if name in DEFAULTS else (name, kind) for name, kind in kinds]
-    return msgspec.json.Decoder(msgspec.defstruct(message.__name__, fields))
+    return msgspec.json.Decoder(msgspec.defstruct(message.__name__, fields, rename=WIRE_NAMES))
 
 
 def _bounded(kind: type[Decoded], **fields: Any) -> type[Decoded]:
@@ -342,6 +346,7 @@ _ENCODER = msgspec.json.Encoder()
 _ANYTHING: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder()
 _KIND = msgspec.json.Decoder(_Kind)
 _CHANGE, _CREATION, _LOSER = _checked(ChangeCoupon), _checked(CreateCoupons), _checked(Loser)
+_CREATION_NAMES = [WIRE_NAMES.get(name, name) for name in CreateCoupons._fields]
 _LISTS: dict[str, Any] = {
     "history": Annotated[tuple[_bounded(HistoryEntry), ...], msgspec.Meta(min_length=1, max_length=HISTORY_MAX)],  # type: ignore[misc]
     "rejections": Annotated[tuple[_bounded(Rejection), ...], msgspec.Meta(max_length=REJECTIONS_MAX)],  # type: ignore[misc]

@@ -7,6 +7,7 @@ import structlog
 
 from coupon.applying.apply import apply_creations
 from coupon.applying.batch import Task
+from coupon.domain.chunks import is_of_this_secret
 from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import CreateCoupons
 from coupon.ports.store import Store
@@ -34,10 +35,12 @@ class CreationHandler:
         chunks = []
         for task in tasks:
             chunk = task.payload
-            if isinstance(chunk, CreateCoupons) and (chunk.codes or chunk.mint == self._code_deriver.fingerprint):
+            if not isinstance(chunk, CreateCoupons):
+                continue
+            if is_of_this_secret(chunk, self._code_deriver):
                 chunks.append(chunk)
-            elif isinstance(chunk, CreateCoupons):
-                failures[task.record_id] = Failure(OTHER_SECRET.format(chunk.mint[:20]), is_poison=False)
+            else:
+                failures[task.record_id] = Failure(OTHER_SECRET.format(chunk.secret_fingerprint[:20]), is_poison=False)
         if chunks:
             self._apply(chunks)
         return failures

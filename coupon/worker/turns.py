@@ -78,7 +78,7 @@ class Turns:
         chunk = item.payload
         if not isinstance(chunk, CreateCoupons) or chunk.codes or chunk.size <= size:
             return item, None
-        if chunk.mint != self._secret_fingerprint:
+        if chunk.secret_fingerprint != self._secret_fingerprint:
             return item, None
         return (
             item._replace(payload=chunk._replace(size=size), is_partial=True),

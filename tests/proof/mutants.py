@@ -262,8 +262,8 @@ MUTANTS = [
     Mutant(
         "another secret's creations are no poison",
         "coupon/worker/creation_handler.py",
-        "Failure(OTHER_SECRET.format(chunk.mint[:20]), is_poison=False)",
-        "Failure(OTHER_SECRET.format(chunk.mint[:20]))",
+        "Failure(OTHER_SECRET.format(chunk.secret_fingerprint[:20]), is_poison=False)",
+        "Failure(OTHER_SECRET.format(chunk.secret_fingerprint[:20]))",
         "tests/worker/test_dead_letter_policy.py::test_creations_of_another_secret_are_dead_lettered_and_stop_nothing",
     ),
     Mutant(

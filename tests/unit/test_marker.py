@@ -65,7 +65,7 @@ def test_of_two_imports_with_a_common_code_one_has_it(store, shared):
 
 def test_a_marker_that_another_made_a_moment_before_tells_nothing(store):
     """In the same part: as one of its own coupons, which is not its marker."""
-    creation = a_creation(amount=2, size=2, mint=CODE_DERIVER.fingerprint)
+    creation = a_creation(amount=2, size=2, secret_fingerprint=CODE_DERIVER.fingerprint)
     first, last = CODE_DERIVER.codes(creation.operation, 0, 2)
     apply_creations(store, [creation, chunk(B, A, operation="another"), chunk(C, first), chunk(D, B)], CODE_DERIVER)
     assert batches(store) == {first: 2, last: 2, B: 9, A: 9, C: 9, D: 9}
@@ -73,7 +73,7 @@ def test_a_marker_that_another_made_a_moment_before_tells_nothing(store):
 
 def test_the_marker_of_a_creation_has_the_number_of_its_coupons(store):
     codes = list(CODE_DERIVER.codes("birth", 0, 3))
-    apply_creations(store, [a_creation(amount=3, size=3, mint=CODE_DERIVER.fingerprint)], CODE_DERIVER)
+    apply_creations(store, [a_creation(amount=3, size=3, secret_fingerprint=CODE_DERIVER.fingerprint)], CODE_DERIVER)
     assert batches(store) == dict.fromkeys(codes, 3)
 
 

@@ -41,6 +41,12 @@ def test_a_command_comes_back_as_it_was(command):
     assert decode_command(encode_command(command)) == command
 
 
+def test_a_creation_keeps_the_names_that_earlier_versions_read():
+    written = json.loads(encode_command(a_creation(secret_fingerprint="of a secret")))
+    assert written["mint"] == "of a secret"
+    assert "secret_fingerprint" not in written
+
+
 @pytest.mark.parametrize(
     ("milliseconds", "told"),
     [

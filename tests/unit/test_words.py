@@ -14,6 +14,7 @@ ABANDONED = [
     r"for[\s_]+ever\b",
     r"taken[\s_]+for[\s_]+dead",
     r"\bMint\b",
+    r"\bmint=",
     r"\bGivingUp\b",
     r"\bBusy\b",
     r"\bLinger",

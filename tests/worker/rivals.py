@@ -30,7 +30,7 @@ class Rivals:
             first=0,
             size=size,
             codes=(),
-            mint=code_deriver.fingerprint,
+            secret_fingerprint=code_deriver.fingerprint,
             valid_from=FIRST,
             expire_at=LAST,
             accepted_at=self._world.now,

@@ -137,7 +137,7 @@ def test_a_message_that_cannot_be_read_is_no_bar(house):
 
 
 def test_creations_that_no_worker_has_come_to_are_applied(house):
-    chunk = a_creation(size=5, amount=5, mint=house.world.service.code_deriver.fingerprint)
+    chunk = a_creation(size=5, amount=5, secret_fingerprint=house.world.service.code_deriver.fingerprint)
     house.publish(chunk)
     counts, differ = house.restored()
     assert (counts.coupons, counts.left, len(differ)) == (5, 0, 5)
@@ -166,7 +166,8 @@ def test_a_creation_of_another_secret_is_named_and_its_commands_are_left_over(ho
 def test_creations_that_earlier_versions_put_among_the_commands(environ):
     for world in a_world(environ):
         house = Shop(world)
-        house.publish(a_creation(size=3, amount=3, mint=world.service.code_deriver.fingerprint), topic="commands")
+        fingerprint = world.service.code_deriver.fingerprint
+        house.publish(a_creation(size=3, amount=3, secret_fingerprint=fingerprint), topic="commands")
         house.drain()
         code = next(world.service.code_deriver.codes("birth", 0, 3))
         world.change(Kind.ISSUE, code, "ann")

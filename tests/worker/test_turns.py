@@ -98,7 +98,7 @@ def test_what_is_held_back_is_delivered_again_after_a_failure(world):
 
 
 def test_a_creation_that_an_earlier_version_left_among_the_commands_is_applied(world):
-    chunk = a_creation(amount=CHUNK, size=CHUNK, mint=world.service.code_deriver.fingerprint)
+    chunk = a_creation(amount=CHUNK, size=CHUNK, secret_fingerprint=world.service.code_deriver.fingerprint)
     world.backends.queue.publish([Message("commands", "k", encode_command(chunk))])
     world.drain()
     codes = list(world.service.code_deriver.codes(chunk.operation, 0, CHUNK))

@@ -83,7 +83,7 @@ def test_a_zombie_that_wakes_up_does_not_overwrite(world):
 
 
 def test_a_long_batch_is_given_back_so_that_the_group_is_polled(world):
-    whole = a_creation(amount=20_000, size=CHUNK, mint=world.service.code_deriver.fingerprint)
+    whole = a_creation(amount=20_000, size=CHUNK, secret_fingerprint=world.service.code_deriver.fingerprint)
     chunks = [encode_command(whole._replace(first=first)) for first in range(0, 20_000, CHUNK)]
     world.backends.queue.publish([Message("commands", "k", chunk) for chunk in chunks])  # as an earlier version did
     save_many = world.backends.store.save_many
