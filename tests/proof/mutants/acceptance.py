@@ -1,0 +1,157 @@
+"""Guards of the acceptance, and of the cache entries and the circuit breaker that others use, too."""
+
+from tests.proof.mutants.mutant import Mutant
+
+MUTANTS = [
+    Mutant(
+        "add-only cache fill",
+        "coupon/acceptance/reservations.py",
+        "token, cached = self._cache.add_and_get(cache_key(code), value, self._ttl_s, epoch.name)",
+        "self._cache._cache.put(cache_key(code), value, self._ttl_s)\n"
+        '        token = getattr(self._cache.get(cache_key(code)), "token", None)\n'
+        "        cached = self._cache.get(epoch.name)",
+    ),
+    Mutant(
+        "operation from the key",
+        "coupon/acceptance/creations.py",
+        "        operation = self._code_deriver.operation(caller.name, caller.idempotency_key, words)\n",
+        "        operation = self._code_deriver.operation(caller.name, None)\n",
+    ),
+    Mutant(
+        "nobody builds on what is not acknowledged",
+        "coupon/acceptance/reservations.py",
+        "case Confirmed(coupon):",
+        "case Confirmed(coupon) | Provisional(coupon):",
+    ),
+    Mutant(
+        "compare and set in the cache",
+        "coupon/acceptance/reservations.py",
+        "return self._cache.replace(key, value, token, self._ttl_s)",
+        'return self._cache._cache.put(key, value, self._ttl_s) or getattr(self._cache.get(key), "token", None)',
+    ),
+    Mutant(
+        "a refusal is checked against the store",
+        "coupon/acceptance/service.py",
+        "if snapshot is not None and self._reservations.is_behind(snapshot):",
+        "if False:",
+        "tests/worker/test_cache_unavailable.py::test_a_stale_cache_never_refuses_what_the_store_allows",
+    ),
+    Mutant(
+        "a confirmation is of one's own reservation",
+        "coupon/acceptance/reservations.py",
+        "reservation.token, confirmed)",
+        'getattr(self._cache.get(cache_key(reservation.code)), "token", None), confirmed)',
+        "tests/unit/test_reservations.py::test_the_entry_of_another_is_left_alone",
+    ),
+    Mutant(
+        "a miss is fenced",
+        "coupon/acceptance/reservations.py",
+        "        if is_passed:\n",
+        "        if True:\n",
+    ),
+    Mutant(
+        "a miss is claimed",
+        "coupon/acceptance/reservations.py",
+        "return self._put(code, None, UNFENCED) if epoch is None else self._from_store(code, None, epoch)",
+        "return self._from_store(code, None, epoch)",
+    ),
+    Mutant(
+        "the queue's end is read when the claim is there",
+        "coupon/acceptance/reservations.py",
+        "return self._put(code, None, UNFENCED) if epoch is None",
+        "return self._put(code, None, Claim(self._fences.of(code))) if epoch is None",
+        "tests/worker/test_lost_entries.py::test_a_claim_knows_of_all_that_was_accepted_before_it_was_there",
+    ),
+    Mutant(
+        "one's own reservation is looked at again",
+        "coupon/acceptance/reservations.py",
+        "if coupon.last_operation == operation and self._is_believed(coupon):",
+        "if coupon.last_operation == operation:",
+        "tests/unit/test_reservations.py::"
+        "test_ones_own_reservation_is_not_gone_on_with_when_it_may_build_on_what_was_lost",
+    ),
+    Mutant(
+        "a provisional entry that ran out is fenced",
+        "coupon/acceptance/reservations.py",
+        "        return self._put(code, cached.token, UNFENCED)\n",
+        "        return self._from_store(code, cached.token)\n",
+    ),
+    Mutant(
+        "a loss is seen when something was reserved",
+        "coupon/acceptance/reservations.py",
+        "if token is None or self._losses.was_excluded(epoch, cached):",
+        "if True:",
+    ),
+    Mutant(
+        "an epoch has a fence",
+        "coupon/acceptance/cache_losses.py",
+        "if not self._passed(epoch.fence):",
+        "if False:",
+        "tests/worker/test_lost_entries.py::test_none_of_several_coupons_is_believed_to_be_as_the_store_has_it[wipe]",
+    ),
+    Mutant(
+        "an eviction ends an epoch",
+        "coupon/acceptance/cache_losses.py",
+        "if epoch.evicted is None or epoch.evicted == self._cache.evicted(epoch.name):",
+        "if True:",
+        "tests/worker/test_lost_entries.py::test_none_of_several_coupons_is_believed_to_be_as_the_store_has_it[evict]",
+    ),
+    Mutant(
+        "a miss is no proof while workers are behind for an entry's life",
+        "coupon/acceptance/cache_losses.py",
+        "if not self._is_young():",
+        "if False:",
+    ),
+    Mutant(
+        "yes is told when the confirmation took place",
+        "coupon/acceptance/service.py",
+        "if not self._reservations.confirm(reservation):",
+        "if not self._reservations.confirm(reservation) and False:",
+        "tests/worker/test_lost_entries.py::test_nobody_is_told_yes_whose_reservation_another_command_replaced",
+    ),
+    Mutant(
+        "without the cache, what was published before is waited for",
+        "coupon/acceptance/uncached.py",
+        "if not self._passed(code):",
+        "if False:",
+    ),
+    Mutant(
+        "without the cache, the command itself is waited for",
+        "coupon/acceptance/uncached.py",
+        "return self._told(decided)",
+        "return ChangeRef(decided.operation, decided.number, decided.code)",
+    ),
+    Mutant(
+        "a key is bound to a request",
+        "coupon/acceptance/service.py",
+        "            self._bind(request, bound)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "a key is bound to a creation",
+        "coupon/acceptance/creations.py",
+        "binding = self._bind(caller, operation)",
+        "binding = None",
+    ),
+    Mutant(
+        "a request that was refused binds no key",
+        "coupon/acceptance/service.py",
+        "                self._unbind(request, bound)\n                raise Refused(refused.reason, snapshot",
+        "                raise Refused(refused.reason, snapshot",
+        "tests/web/test_idempotency.py::test_a_request_that_lost_the_race_and_is_refused_then_binds_no_key",
+    ),
+    Mutant(
+        "a circuit closes when what had failed works",
+        "coupon/runtime/circuit_breaker.py",
+        "        return self._timer() - self._since < self._pause_ms",
+        "        return self._timer() - self._since < min(self._pause_ms, PAUSE_MS)",
+        "tests/worker/test_outbox.py::test_search_that_takes_nothing_is_tried_ever_more_rarely_though_it_answers_a_ping",
+    ),
+    Mutant(
+        "an entry is of this coupon, and ours",
+        "coupon/runtime/cache_entries.py",
+        "if code_deriver.seal(key, body) != seal:",
+        "if False:",
+        "tests/unit/test_reservations.py::test_an_entry_of_one_coupon_is_none_of_another",
+    ),
+]
