@@ -1,4 +1,4 @@
-"""Applying commands to the store: read, decide, save on condition. After a conflict the command is decided again."""
+"""Applying commands to the store: read, decide, save with a condition. After a conflict the decision is made again."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -12,12 +12,12 @@ from coupon.domain.protocol import Verdict, decide
 from coupon.ports.store import Store, fault
 
 ATTEMPTS = 20
-"""How often a coupon may have changed between our read and our write before we take a break."""
+"""Reads and writes of a coupon in one call, each after a conflict with another writer."""
 
 
 class Applied(NamedTuple):
-    """The result of a batch. ``verdicts`` has one for each command, in order: None where the store has no such coupon,
-    or cannot read it. By code, ``coupons`` has the coupons as they are now, ``unreadable`` why one is unreadable."""
+    """The result of a batch. ``verdicts`` has one for each command, in order: None when its coupon does not exist or
+    cannot be read. By code, ``coupons`` has the coupons as they are now, ``unreadable`` the reasons."""
 
     verdicts: list[Verdict | None]
     coupons: dict[str, Coupon]
@@ -25,8 +25,8 @@ class Applied(NamedTuple):
 
 
 def apply_changes(store: Store, commands: Sequence[ChangeCoupon], may_wait: Callable[[int], bool]) -> Applied:
-    """Apply the commands in their order. ``may_wait`` gets the index of a command whose predecessor is missing, and
-    returns False when that command is to be rejected."""
+    """Apply the commands in their order. ``may_wait`` is called with the index of a command whose predecessor is
+    missing. It returns True to defer that command, and False to reject it."""
 
     def decide_one(index: int, coupon: Coupon) -> tuple[Verdict, Coupon]:
         verdict, after = decide(coupon, commands[index], wait=True)
@@ -42,8 +42,9 @@ def apply_each(
 ) -> Applied:
     """Decide on the coupons in this order, and save those that changed.
 
-    ``decide_one`` gets an index of ``codes`` and the coupon as it is by then, perhaps several times. It returns the
-    same object when nothing changes. Several decisions on one coupon are one write.
+    ``decide_one`` is called with an index of ``codes`` and the coupon as it is by then; after a conflict, again. It
+    returns the same object when nothing changes. Several decisions on one coupon are one write. Raises
+    BackendUnavailable, also after ``ATTEMPTS`` conflicts.
     """
     verdicts: list[Verdict | None] = [None] * len(codes)
     coupons: dict[str, Coupon] = {}
@@ -70,9 +71,10 @@ def apply_each(
 
 
 def apply_creations(store: Store, chunks: Sequence[CreateCoupons], code_deriver: CodeDeriver) -> dict[str, Coupon]:
-    """Create the coupons that do not exist; existing ones stay as they are. The markers are written last. The marker of
-    an imported chunk tells whether its operation made the whole chunk. Returns all of the chunks' coupons as they are
-    now, without the unreadable ones."""
+    """Create the coupons that do not exist; existing ones stay as they are. The markers are written last. Returns the
+    chunks' coupons as they are now, without the unreadable ones.
+
+    The marker of an imported chunk records whether its operation created every coupon of the chunk."""
     coupons: dict[str, Coupon] = {}
     marked: dict[str, CreateCoupons] = {}
     for chunk in chunks:

@@ -1,4 +1,4 @@
-"""Decoding the records that were polled, and splitting them into parts that are small enough to be applied at once."""
+"""Decoding the messages that were polled, and splitting them into parts that are small enough to be applied at once."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,33 +11,33 @@ from coupon.domain.topics import OUTBOX
 from coupon.ports.queue import Delivery, Position
 
 PART_MAX = 1_000
-"""Coupons in a part: it bounds the worker's memory, whatever the backlog."""
+"""Most coupons in a part: it bounds the worker's memory, whatever the backlog."""
 COMMANDS_A_COUPON_MAX = HISTORY_MAX // 2
-"""Commands on one coupon in a part: one write of it. Those of one write are in the coupon's history together."""
+"""Most commands on one coupon in a part, which are one write. The history has to hold all commands of a write."""
 
 
 class RecordId(NamedTuple):
-    """The partition and the offset of a record. No two records have the same."""
+    """The partition and the offset of a message: its identity in the queue."""
 
     position: Position
     offset: int
 
 
 class OutboxEntry(NamedTuple):
-    """Coupons whose documents have to be indexed again, or whose cache entries have to be checked."""
+    """Codes of coupons to index again (topic ``reindex``), or whose cache entries to check (``invalidate``)."""
 
     topic: str
     codes: tuple[str, ...]
 
 
 class BadMessage(NamedTuple):
-    """A message that can never be applied, and why."""
+    """A message that can never be applied, with the reason."""
 
     reason: str
 
 
 class OtherVersion(NamedTuple):
-    """A message that another version of Coupon wrote, and why it cannot be read."""
+    """A message that another version of Coupon wrote, with the reason why this one cannot decode it."""
 
     reason: str
 
@@ -52,7 +52,7 @@ class Task(NamedTuple):
     record_id: RecordId
     payload: Payload
     is_partial: bool = False
-    """Whether the payload is only the first part of the delivery's: then the delivery is not done yet."""
+    """Whether the payload is only a part of the delivery's, and more of it has yet to be applied."""
 
     @property
     def position(self) -> Position:
@@ -60,13 +60,13 @@ class Task(NamedTuple):
 
     @property
     def command(self) -> ChangeCoupon:
-        """The payload, where it is known to be a change."""
+        """The payload, which has to be a change."""
         assert isinstance(self.payload, ChangeCoupon)  # noqa: S101
         return self.payload
 
     @property
     def weight(self) -> int:
-        """The number of coupons that the payload is about."""
+        """The number of the payload's coupons."""
         match self.payload:
             case CreateCoupons():
                 return self.payload.size
@@ -93,7 +93,7 @@ def _payload(delivery: Delivery) -> Payload:
 
 
 def split(tasks: Iterable[Task]) -> Iterator[list[Task]]:
-    """The tasks in their order, in parts. No part is about too many coupons, or too often about one."""
+    """The tasks in their order, in parts of up to PART_MAX coupons and COMMANDS_A_COUPON_MAX commands on one coupon."""
     part: list[Task] = []
     weight, commands = 0, Counter[str]()
     for item in tasks:

@@ -1,4 +1,4 @@
-"""Dead letters: messages that can never be applied, kept whole, with their record id and the reason, for a replay."""
+"""Dead letters: messages that can never be applied, stored whole, with their record id and the reason, for a replay."""
 
 import base64
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -13,7 +13,7 @@ from coupon.domain.topics import DEAD_LETTERS
 from coupon.ports.queue import Delivery, Message, Queue
 
 VALUE_MAX = 600_000
-"""Only the first bytes of a longer body are kept: with its record id and its reason it has to fit into a message."""
+"""Bytes of a body that a dead letter holds: with record id and reason it has to fit into one message."""
 REASON_MAX = 1_000
 TOPIC_MAX = 249
 """Characters; Kafka's own bound."""
@@ -21,7 +21,8 @@ log = structlog.get_logger("coupon.dead_letters")
 
 
 class DeadLetter(NamedTuple):
-    """``value`` is the message's body, or its beginning if not ``whole``. ``at`` is when it was dead-lettered, ms."""
+    """``value`` is the message's body; if not ``whole``, its first bytes. ``at`` is the time of dead-lettering in
+    ms."""
 
     topic: str
     partition: int
@@ -54,7 +55,7 @@ def encode(delivery: Delivery, reason: str, at: int) -> Message:
 
 
 class _Form(msgspec.Struct):
-    """The form of a dead letter: others may have written into the topic."""
+    """A dead letter as it is encoded, with its bounds: others may have written into the topic."""
 
     topic: Annotated[str, msgspec.Meta(min_length=1, max_length=TOPIC_MAX)]
     partition: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
@@ -74,7 +75,8 @@ def _log(delivery: Delivery, reason: str) -> None:
 
 
 def browse(queue: Queue, on_malformed: Callable[[Delivery, str], None] = _log) -> Iterator[DeadLetter]:
-    """All dead letters, each id once. ``on_malformed`` is called with each message that is none, and why."""
+    """All dead letters, each id once. ``on_malformed`` is called with any other message of the topic, and the
+    reason."""
     seen: set[str] = set()
     for dead_letter in decode_all(queue.browse(DEAD_LETTERS), on_malformed):
         if dead_letter.id not in seen:
@@ -94,7 +96,7 @@ def decode_all(
 
 
 def fault(dead_letter: DeadLetter, topics: Collection[str]) -> str | None:
-    """Why the message cannot be replayed, while the workers read these topics; None when it can."""
+    """Why the message cannot be replayed, when workers read these topics; None when it can."""
     if dead_letter.topic not in topics:
         return f"{dead_letter.topic!r} is none of the topics that workers read: {', '.join(sorted(topics))}"
     return None if dead_letter.whole else f"only the first {len(dead_letter.value):,} bytes of the message were kept"
@@ -102,5 +104,5 @@ def fault(dead_letter: DeadLetter, topics: Collection[str]) -> str | None:
 
 def replay(queue: Queue, dead_letters: list[DeadLetter]) -> None:
     """Publish the messages again to their topics; none of them may have a ``fault``. A second replay is safe: a command
-    that was applied is recognised."""
-    queue.publish([Message(it.topic, it.key, it.value) for it in dead_letters])
+    that was applied is recognised. Raises BackendUnavailable, BackendRejected."""
+    queue.publish([Message(letter.topic, letter.key, letter.value) for letter in dead_letters])

@@ -1,10 +1,11 @@
-"""Attempts that lost, published for a restore: a store that is recreated from the queue cannot know of them otherwise.
+"""Lost attempts, published for a restore: the topics of commands alone do not show which attempt won.
 
-Where several topics carry a coupon's commands, the order of their arrival decides, or the time that one waited: rivals
-were built on the same predecessor, or a number was settled before its turn. So each attempt that was not applied as
-itself is published, after it was saved and before its offset is committed. It is published again when it is delivered
-again. A loss is final, so a late publication does no harm. An attempt that is not published was applied, or is not
-committed.
+Where several topics carry a coupon's commands, the order of arrival decides between rivals. So does the time that a
+command waited for its predecessor.
+
+So each attempt that lost is published, after its rejection was saved and before its offset is committed. When it is
+delivered again, it is published again. A loss is final, so a late publication does no harm. A committed attempt that
+was not published was applied.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ log = structlog.get_logger("coupon.losers")
 
 
 def losers(commands: Sequence[ChangeCoupon], applied: Applied) -> list[Loser]:
-    """The commands that were not applied as themselves, and never will be."""
+    """The commands that lost: they were rejected, or another attempt of their operation was applied."""
     lost = []
     for command, verdict in zip(commands, applied.verdicts, strict=True):
         if verdict in (Verdict.DUPLICATE, Verdict.REJECTED):
@@ -33,7 +34,7 @@ def losers(commands: Sequence[ChangeCoupon], applied: Applied) -> list[Loser]:
 
 
 def _loser(command: ChangeCoupon, coupon: Coupon) -> Loser | None:
-    """The attempt as a loser; None when it did not lose, or when the coupon does not remember its outcome."""
+    """The lost attempt; None when it did not lose, or when the coupon does not remember its outcome."""
     lost = Loser(command.code, command.operation, command.previous_version, command.accepted_at, None, command.number)
     entry = coupon.entry(command.operation)
     if entry is not None:
@@ -44,7 +45,7 @@ def _loser(command: ChangeCoupon, coupon: Coupon) -> Loser | None:
 
 
 def publish_losers(queue: Queue, lost: Sequence[Loser]) -> None:
-    """Raises BackendUnavailable, also for a topic that an operator has yet to make."""
+    """Raises BackendUnavailable, also when the topic does not exist yet."""
     try:
         queue.publish([Message(REJECTIONS, loser.code, dump(loser._asdict())) for loser in lost])
     except BackendRejected as error:
@@ -52,7 +53,8 @@ def publish_losers(queue: Queue, lost: Sequence[Loser]) -> None:
 
 
 def browse_losers(queue: Queue) -> Iterator[Loser]:
-    """All published losers, some of them several times. Raises BackendRejected when there is no such topic."""
+    """All lost attempts that were published, some of them several times. Raises BackendRejected when there is no such
+    topic, BackendUnavailable."""
     for delivery in queue.browse(REJECTIONS):
         try:
             yield decode_loser(delivery.value)

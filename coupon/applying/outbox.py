@@ -10,8 +10,8 @@ CODES_A_MESSAGE = 500
 
 
 def enqueue(queue: Queue, topic: str, codes: Sequence[str]) -> None:
-    """Put the codes into the outbox. Raises BackendUnavailable, also for a topic that an operator has yet to make: the
-    commands on these coupons must not be dead-lettered for it."""
+    """Put the codes into the outbox. Raises BackendUnavailable, also when the topic does not exist yet: the commands on
+    these coupons must not be dead-lettered for it."""
     try:
         queue.publish(messages(topic, codes))
     except BackendRejected as error:
@@ -19,6 +19,6 @@ def enqueue(queue: Queue, topic: str, codes: Sequence[str]) -> None:
 
 
 def messages(topic: str, codes: Sequence[str]) -> list[Message]:
-    """A message for each ``CODES_A_MESSAGE`` codes."""
+    """The messages with these codes, up to ``CODES_A_MESSAGE`` in each."""
     starts = range(0, len(codes), CODES_A_MESSAGE)
     return [Message(topic, codes[start], dump(codes[start : start + CODES_A_MESSAGE])) for start in starts]

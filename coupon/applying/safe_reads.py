@@ -1,4 +1,4 @@
-"""Reading coupons where some rows may be unreadable: such a row is logged, and holds up no other."""
+"""Reading coupons of which some rows may be unreadable: such a row is logged, and holds up no other."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -12,14 +12,14 @@ log = structlog.get_logger("coupon.store")
 
 
 class Reading(NamedTuple):
-    """The coupons that exist, by code, and why others, which exist too, cannot be read."""
+    """By code: the coupons that exist and can be read, and the reasons why the rest cannot."""
 
     coupons: dict[str, Coupon]
     unreadable: Mapping[str, str] = NONE
 
 
 def read(store: Store, codes: Iterable[str]) -> Reading:
-    """As ``Store.get_many``, but an unreadable row is logged and left out. Raises BackendUnavailable."""
+    """As ``Store.get_many``, but an unreadable row is logged and not raised. Raises BackendUnavailable."""
     try:
         return Reading(store.get_many(codes))
     except Unreadable as error:

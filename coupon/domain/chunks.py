@@ -1,8 +1,10 @@
-"""A creation, cut into chunks: a message is a range of codes of one operation, so a million coupons are two thousand
-small messages, and nobody ever holds a million codes.
+"""Chunks: the parts of a creation, each of which is one message.
 
-A chunk's last code is its marker: the worker writes it after all others of the chunk, so a stored marker means
-that the chunk is complete. That is how the progress of a creation is known from the store alone (decision 3).
+A chunk is a range of indexes, and codes follow from operation and index. So a million coupons are two thousand small
+messages, and no process holds a million codes.
+
+A chunk's last code is its marker. The worker stores it after the chunk's other codes, so a stored marker means that the
+chunk is complete. So the store alone shows the progress of a creation (decision 3).
 """
 
 from collections.abc import Iterator
@@ -13,18 +15,18 @@ from coupon.domain.model import CHUNK, CreateCoupons
 
 
 class Chunk(NamedTuple):
-    """The ``size`` coupons of an operation from index ``first`` on: a message's worth."""
+    """The ``size`` coupons of an operation from index ``first`` on: those of one message."""
 
     first: int
     size: int
 
     def marker(self, operation: str, code_deriver: CodeDeriver) -> str:
-        """The span's last code."""
+        """The chunk's last code."""
         return next(code_deriver.codes(operation, self.first + self.size - 1, 1))
 
 
 def split(amount: int) -> Iterator[Chunk]:
-    """A creation of ``amount`` coupons, cut."""
+    """The chunks of a creation of ``amount`` coupons, in order."""
     for first in range(0, amount, CHUNK):
         yield Chunk(first, min(CHUNK, amount - first))
 
@@ -40,6 +42,6 @@ def is_of_this_secret(command: CreateCoupons, code_deriver: CodeDeriver) -> bool
 
 
 def is_marked(command: CreateCoupons) -> bool:
-    """Whether its last code is a marker. It is not, of the first part of a chunk that a worker has cut."""
+    """Whether its last code is a marker. When a worker applies a chunk in portions, only the last has the marker."""
     end = command.first + command.size
     return bool(command.codes) or end % CHUNK == 0 or end == command.amount

@@ -1,5 +1,7 @@
-"""Time, decided in one place. A clock is any function that tells milliseconds: ``now_ms`` since the epoch, for what is
-told and decided; ``monotonic_ms`` since some moment of this machine, for how long something takes."""
+"""Clocks: functions that return milliseconds.
+
+``now_ms`` counts from the epoch, for rules and records. ``monotonic_ms`` counts from some moment of this machine, for
+durations."""
 
 import time
 from collections.abc import Callable
@@ -16,10 +18,10 @@ def now_ms() -> int:
 
 
 def monotonic_ms() -> int:
-    """For leases, pauses and waits: it never jumps, whatever is done to the clock. It means nothing elsewhere."""
+    """For leases, pauses and waits: it never jumps when the clock is set. It means nothing on another machine."""
     return time.monotonic_ns() // 1_000_000
 
 
 def day_of(milliseconds: int, zone: ZoneInfo) -> Day:
-    """The day that it is at that instant in that time zone."""
+    """The day of an instant (milliseconds since the epoch) in a time zone."""
     return Day(datetime.fromtimestamp(milliseconds / 1000, zone).date().isoformat())

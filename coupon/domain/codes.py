@@ -1,7 +1,7 @@
-"""Coupon codes, operation ids and signatures: everything that is derived from the one secret.
+"""Coupon codes, operation ids and signatures: all that is derived from the secret.
 
-A code is a keyed hash of (operation, index), so a creation that is retried or redelivered makes the same codes,
-and nobody without the secret can guess one (36^19 ≈ 3.7e29 codes).
+A code is a keyed hash of (operation, index), so a creation that is retried or redelivered makes the same codes. Nobody
+without the secret can guess one: there are 36^19 ≈ 3.7e29.
 """
 
 import secrets
@@ -18,7 +18,7 @@ OPERATION_LENGTH = 20
 SEAL_LENGTH = 8
 _TRIPLES = [a + b + c for a in ALPHABET for b in ALPHABET for c in ALPHABET]
 Purpose = Literal["sign", "cursor"]
-"""What a signature is for."""
+"""What a signature is for: the address of an operation, or the cursor of a list."""
 
 
 def parse(text: str) -> str:
@@ -55,7 +55,7 @@ class CodeDeriver:
             purpose: blake2b(key=key, digest_size=8, person=purpose.encode()) for purpose in get_args(Purpose)
         }
         self.fingerprint = self.sign("fingerprint")
-        """Tells two secrets apart without telling either."""
+        """Differs between two secrets, and reveals neither."""
 
     def codes(self, operation: str, first: int, count: int) -> Iterator[str]:
         """The operation's codes from index ``first`` on."""
@@ -64,31 +64,32 @@ class CodeDeriver:
             yield _letters(_hashed(stem, f"/{index}").digest(), LENGTH)
 
     def key(self, caller: str, idempotency_key: str) -> str:
-        """Stands for the caller and the key."""
+        """A hash of the caller and the key: ``OPERATION_LENGTH`` letters and digits."""
         return _letters(_hashed(self._operations, f"{caller}\0{idempotency_key}").digest(), OPERATION_LENGTH).lower()
 
     def operation(self, caller: str, idempotency_key: str | None, request: str = "") -> str:
-        """The id of an operation: the same for the same caller, key and request, random without a key. With the same
-        caller and key, whatever the request, it begins with the same ``KEY_LENGTH`` letters."""
+        """The id of an operation: a hash of caller, key and request; random without a key. Its first ``KEY_LENGTH``
+        letters follow from caller and key alone."""
         if idempotency_key is None:
             return _letters(secrets.token_bytes(16), OPERATION_LENGTH).lower()
         of_all = _hashed(self._operations, f"{caller}\0{idempotency_key}\0{request}").digest()
         return self.key(caller, idempotency_key)[:KEY_LENGTH] + _letters(of_all, OPERATION_LENGTH - KEY_LENGTH).lower()
 
     def seal(self, key: str, value: bytes) -> bytes:
-        """A signature of a cache entry, 8 bytes: only who has the secret writes what is believed under that key."""
+        """A signature of a cache entry, 8 bytes: an entry that was written without the secret, or for another key, is
+        recognised."""
         sealed = self._seals.copy()
         sealed.update(key.encode() + b"\0" + value)
         return sealed.digest()
 
     def sign(self, text: str, purpose: Purpose = "sign") -> str:
-        """A short signature, for addresses and cursors that only we may make; one purpose's is worth nothing for
-        another."""
+        """A signature of 10 letters and digits, for addresses and cursors that only this service may make. A signature
+        for one purpose is invalid for another."""
         return _letters(_hashed(self._signatures[purpose], text).digest(), 10).lower()
 
 
 def _hashed(stem: blake2b, text: str) -> blake2b:
-    """The stem, which has the key already, and the text."""
+    """A copy of the keyed hash ``stem``, updated with the text."""
     hashed = stem.copy()
     hashed.update(text.encode())
     return hashed

@@ -4,23 +4,23 @@
 | ---------- | ------------------------- | ------------------------------------------------------------------------- |
 | backends   | BackendError              | a backend did not do what it was asked                                    |
 |            | ├── BackendUnavailable    | no (clear) answer: retrying may help, and it may have happened            |
-|            | └── BackendRejected       | refused for what it is: retrying never helps                              |
-| runtime    | ConfigurationError        | the configuration cannot work: the start ends                             |
+|            | └── BackendRejected       | the request itself is refused: retrying never helps                       |
+| runtime    | ConfigurationError        | the configuration cannot work: the process ends                           |
 |            | CacheAway                 | the cache does not answer: the way without a cache is taken               |
-|            | StillUnavailable          | search or the cache is left alone: its work stays in the outbox           |
+|            | StillUnavailable          | search or the cache is not asked again yet: its work stays in the outbox  |
 | domain     | Refused                   | a rule forbids the command                                                |
 |            | ValueError                |                                                                           |
 |            | ├── InvalidCode           | the text is no coupon code                                                |
 |            | └── Malformed             | the bytes are no message, entry or row of ours                            |
-|            |     └── OtherFormat       | another version's message: it is no bad data                              |
+|            |     └── OtherFormat       | a message of another version of Coupon                                    |
 | acceptance | CouponBusy                | another command on the coupon is being accepted: try again                |
 |            | IdempotencyKeyReused      | the key belongs to another request                                        |
 |            | TooManyCreations          | too many coupons wait to be created                                       |
 |            | UnknownAddress            | the service never gave this address of an operation                       |
 |            | OutcomeExpired            | the coupon no longer remembers the operation                              |
 |            | InvalidCursor             | the list never gave this cursor                                           |
-| worker     | DeploymentError           | the processes do not fit together: the worker stops                       |
-|            | CacheFailed               | the cache did not do what the worker asked                                |
+| worker     | DeploymentError           | another layout is still in use: the worker stops                          |
+|            | CacheFailed               | the cache did not answer the worker, or refused                           |
 | bulk       | UnusableFile              | the file of an import is no file of rows                                  |
 
 ``coupon.web.problems.Problem`` is not among them: it is an answer of HTTP, made of one of these.
@@ -41,8 +41,8 @@ class BackendUnavailable(BackendError):
 
 
 class BackendRejected(BackendError):
-    """Refused for what it is. Retrying never helps; nothing was changed. What an operator can mend while commands wait
-    (a missing table, wrong credentials) is BackendUnavailable."""
+    """The request itself is refused: retrying never helps, and nothing was changed. What an operator can repair (a
+    missing table, wrong credentials) is BackendUnavailable instead."""
 
 
 class ConfigurationError(Exception):
@@ -54,12 +54,13 @@ class CacheAway(Exception):
 
 
 class StillUnavailable(Exception):
-    """Work for search or the cache could not be done: it stays in the outbox, and is delivered again later."""
+    """Search or the cache failed a moment ago, and is not asked again yet. Its work stays in the outbox, and is
+    delivered again later."""
 
 
 class Refused(Exception):
-    """A rule of the domain forbids the command; nothing was changed. ``coupon`` is the one that it was decided on,
-    where that is to be told."""
+    """A rule of the domain forbids the command; nothing was changed. ``coupon`` is the one that it was decided on, for
+    the response; None when the response does not show it."""
 
     def __init__(self, reason: "Reason", coupon: "Coupon | None" = None) -> None:
         super().__init__(reason.value)
@@ -75,7 +76,7 @@ class Malformed(ValueError):
 
 
 class OtherFormat(Malformed):
-    """A message of a known kind that lacks a field: an earlier version's, or a later one's. It is no bad data."""
+    """A message of a known kind that lacks a field: an earlier or later version of Coupon wrote it."""
 
 
 class CouponBusy(Exception):
@@ -91,11 +92,11 @@ class TooManyCreations(Exception):
 
 
 class UnknownAddress(Exception):
-    """Not an address that this service has given."""
+    """Not the address of an operation of this service: its signature is wrong."""
 
 
 class OutcomeExpired(Exception):
-    """The coupon has seen so many commands since that it no longer remembers this one: it was settled long ago."""
+    """The operation was settled before the coupon's history begins: its outcome is no longer known."""
 
 
 class InvalidCursor(Exception):
@@ -103,11 +104,12 @@ class InvalidCursor(Exception):
 
 
 class DeploymentError(Exception):
-    """The processes do not fit together, and going on would do harm: the worker stops and says why."""
+    """Another layout's topics still hold commands, or its workers still run: both at once would do harm. The worker
+    stops."""
 
 
 class CacheFailed(Exception):
-    """The cache did not do what it was asked."""
+    """The cache did not answer the worker, or refused."""
 
 
 class UnusableFile(Exception):

@@ -1,10 +1,10 @@
-"""Whether one state of a coupon can have come of another: so a cache entry is compared with the store."""
+"""Comparing a cache entry with the store: whether one state of a coupon can follow from another."""
 
 from coupon.domain.model import Coupon, HistoryEntry
 
 
 def extends(stored: Coupon | None, expected: Coupon) -> bool:
-    """True when ``expected`` is the stored coupon with some more commands, none of which is settled otherwise."""
+    """Whether ``expected`` is the stored coupon with zero or more commands on top, none of which has lost."""
     if stored is None or stored.version > expected.version:
         return False
     for version in range(expected.version - len(expected.history) + 1, expected.version + 1):
@@ -17,5 +17,5 @@ def extends(stored: Coupon | None, expected: Coupon) -> bool:
 
 
 def _is_same(one: HistoryEntry, other: HistoryEntry) -> bool:
-    """Whether both tell of the same deed. Not when: of two attempts of one operation, either may have been first."""
+    """Whether both are of one operation. Their instants may differ: of two attempts, either may have come first."""
     return (one.operation, one.kind, one.user_id) == (other.operation, other.kind, other.user_id)

@@ -14,17 +14,17 @@ Day = NewType("Day", str)
 CHUNK = 500
 """The most coupons that a message creates. The markers' places follow from it: part of the protocol, no setting."""
 HISTORY_MAX = 100
-"""How many of its last commands a coupon remembers: the horizon within which a redelivery is recognised."""
+"""Commands in a coupon's history, the last ones: so far back is a retry of a command recognised."""
 REJECTIONS_MAX = 200
-"""How many of its last rejections a coupon remembers."""
+"""Rejections that a coupon remembers, the last ones."""
 WHOLE = 0
 """The ``batch`` of an imported chunk's marker whose operation created every coupon of the chunk."""
 ROUND = 2**20
-"""A chain of commands that begins from the store, not from the cache, begins at the next multiple of this number."""
+"""The first command of a chain, which is built on the coupon in the store, has a multiple of this as its number."""
 IMPORT = "coupon import"
 """The actor of coupons that were imported. No caller of the HTTP interface can have that name."""
 KEY_LENGTH = 12
-"""So many letters of an operation come from the caller and the ``Idempotency-Key`` alone, the others from all."""
+"""Letters of an operation that follow from the caller and the ``Idempotency-Key`` alone; the rest, from all of it."""
 
 
 class Kind(StrEnum):
@@ -49,15 +49,17 @@ class Reason(StrEnum):
     NOT_ISSUED = "NOT_ISSUED"
     NOT_HOLDER = "NOT_HOLDER"
     NOT_USED = "NOT_USED"
-    # After acceptance, by the worker only:
+    # By the worker only, after acceptance:
     RIVAL_WON = "RIVAL_WON"
     PREDECESSOR_LOST = "PREDECESSOR_LOST"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
 
 
 class HistoryEntry(NamedTuple):
-    """One command of a coupon's history, as it was applied. ``number`` is the command's; 0 is of a coupon that was
-    written before commands had one, when it was the version that the command made."""
+    """One command of a coupon's history, as it was applied. ``at`` is in milliseconds.
+
+    ``number`` is the command's. 0 means that the entry is older than numbers: it is the version that the command made.
+    """
 
     operation: str
     kind: Kind
@@ -68,7 +70,9 @@ class HistoryEntry(NamedTuple):
 
 
 class Rejection(NamedTuple):
-    """One attempt that was accepted ``at``, to be built on ``version``, and then lost. ``number``: see HistoryEntry."""
+    """One attempt that was accepted ``at`` (milliseconds), was built on ``version``, and lost.
+
+    ``number`` is the attempt's. 0 means that the rejection is older than numbers: see ``number_of``."""
 
     operation: str
     version: int
@@ -78,8 +82,9 @@ class Rejection(NamedTuple):
 
 
 class Loser(NamedTuple):
-    """One attempt on a coupon that was not applied as itself, as it is written to the queue. Without a ``reason``
-    another attempt of its operation was applied; else the fields are those of its Rejection."""
+    """A lost attempt, as it is written to the queue: its coupon's code and the fields of its Rejection.
+
+    Without a ``reason`` another attempt of its operation was applied."""
 
     code: str
     operation: str
@@ -90,11 +95,11 @@ class Loser(NamedTuple):
 
 
 class Coupon(NamedTuple):
-    """A coupon as it is after ``version`` commands.
+    """A coupon after ``version`` commands. Instants are in milliseconds.
 
     ``revision`` counts the writes to the store, one for several commands and rejections too: the store's condition.
     ``batch`` is the number of coupons that were created by the same operation; of an import's marker it may be WHOLE.
-    ``settled`` is the highest number of a command that was applied or rejected: what has no higher one is settled.
+    ``settled`` is the highest number of a command that was applied or rejected: every number up to it is settled.
 
     A new field is the last one, and has a default: coupons that earlier versions wrote have it.
     """
@@ -124,7 +129,7 @@ class Coupon(NamedTuple):
 
     @property
     def last_operation(self) -> str:
-        """The operation that made the coupon what it is: what the next command builds on."""
+        """The operation of the last command: the next command builds on it."""
         return self.history[-1].operation
 
     @property
@@ -134,13 +139,13 @@ class Coupon(NamedTuple):
         return born.operation if born else None
 
     def entry(self, operation: str) -> HistoryEntry | None:
-        """What the history says of the operation, or None."""
+        """The history's entry of the operation, or None."""
         return next((entry for entry in self.history if entry.operation == operation), None)
 
     def entry_at(self, version: int) -> HistoryEntry | None:
-        """What made the version, or None when the history does not reach there."""
-        place = version - 1 - (self.version - len(self.history))
-        return self.history[place] if 0 <= place < len(self.history) else None
+        """The entry of the command that made the version; None when the history does not reach there."""
+        index = version - 1 - (self.version - len(self.history))
+        return self.history[index] if 0 <= index < len(self.history) else None
 
     def number_at(self, version: int) -> int:
         """The number of the command that made the version, which the history reaches."""
@@ -148,23 +153,25 @@ class Coupon(NamedTuple):
         return (entry.number if entry else 0) or version
 
     def rejection(self, operation: str, number: int) -> Rejection | None:
-        """What is recorded of the rejection of the operation's attempt with that number; or None."""
+        """The rejection of the operation's attempt with that number, or None."""
         return next((r for r in self.rejections if r.operation == operation and number_of(r) == number), None)
 
     def same_key(self, operation: str) -> HistoryEntry | None:
-        """What the history says of an operation with the same ``Idempotency-Key``, this one or another; or None."""
+        """The first entry of an operation with the same ``Idempotency-Key``, be it this one or another; or None."""
         key = operation[:KEY_LENGTH]
         return next((entry for entry in self.history if entry.operation[:KEY_LENGTH] == key), None)
 
     def next_number(self, *, fresh: bool) -> int:
-        """The number of a command that is built on this coupon: beyond all that was settled. ``fresh``: the coupon
-        comes from the store, so the command begins a chain. Its numbers are beyond those of any chain that began from
-        an earlier state of the store, and whose commands may still be on their way."""
+        """The number of a command that is built on this coupon: higher than ``settled``.
+
+        ``fresh``: the coupon comes from the store, so the command begins a chain. Commands of a chain that began from
+        an earlier state of the store may still be in the queue: their numbers are lower.
+        """
         return (self.settled // ROUND + self.version + 1) * ROUND if fresh else self.settled + 1
 
 
 def begins_a_chain(coupon: Coupon) -> bool:
-    """Whether the coupon's last command was built on the coupon as the store had it: see ``Coupon.next_number``."""
+    """Whether the last command was built on the coupon as the store had it: see ``Coupon.next_number``."""
     return coupon.history[-1].number % ROUND == 0
 
 
@@ -174,15 +181,16 @@ def number_of(rejection: Rejection) -> int:
 
 
 class ChangeCoupon(NamedTuple):
-    """A change of one coupon, built on what ``previous`` (of number ``previous_number``) made of it:
-    ``previous_version``.
+    """An accepted change of one coupon.
 
-    ``number`` is higher than those of all commands that it is built on: with the operation it names this attempt, and
-    with the coupon's ``settled`` it tells whether the attempt was settled. An operation that lost may be sent again:
-    that is another attempt.
+    It builds on ``previous``: the operation whose command, of number ``previous_number``, made ``previous_version``.
 
-    Time was decided once, at acceptance: ``accepted_at`` and the ``day`` that it was then. Not ``reserved`` is what was
-    accepted without the cache, which may hold the coupon as it was before.
+    ``number`` is higher than those of all commands that it builds on. The operation and the number identify this
+    attempt. It is settled when the coupon's ``settled`` is not lower. An operation that lost may be sent again: that is
+    another attempt.
+
+    ``accepted_at`` is in milliseconds, and ``day`` is the day that it was then. ``reserved`` is False when the command
+    was accepted without the cache: the entry there may be older.
     """
 
     kind: Kind
@@ -239,7 +247,7 @@ def create(command: CreateCoupons, code: str) -> Coupon:
 
 
 def transition(coupon: Coupon, command: ChangeCoupon) -> Coupon:
-    """The coupon after the command; raises Refused. The web side and the worker both decide with it."""
+    """The coupon after the command; raises Refused. Acceptance and worker both decide with it."""
     ensure_allowed(coupon, command)
     user_id, issued_at, used_at = coupon.user_id, coupon.issued_at, coupon.used_at
     match command.kind:

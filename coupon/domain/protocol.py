@@ -1,4 +1,4 @@
-"""What becomes of a command, given the coupon that the store holds: one chain of versions, and a place in it for each.
+"""What becomes of a command, given the coupon in the store. A coupon's commands form a chain: each makes a version.
 
 | what the store holds                              | it means                         | the worker                    |
 | ------------------------------------------------- | -------------------------------- | ----------------------------- |
@@ -8,14 +8,14 @@
 | the version and operation that it builds on, last | its turn                         | applies it, saves             |
 | the same, and another operation with its key in   | the key was used twice           | records the rejection         |
 | the history                                       |                                  |                               |
-| another operation in its place                    | a rival won, against it or       | records the rejection         |
+| another operation at its version                  | a rival won, against it or       | records the rejection         |
 |                                                   | against what it was built on     |                               |
 | an earlier version                                | the predecessor lost, or is not  | rejects it when order is kept |
 |                                                   | here (yet)                       | or the predecessor is settled,|
 |                                                   |                                  | else waits                    |
 
-A number is settled when it is not beyond the coupon's ``settled``. So an outcome never changes, however many commands
-and rejections there were since; the recorded rejections tell the reasons of the newest ones.
+A number is settled when it is at most the coupon's ``settled``. So an outcome never changes, however many commands and
+rejections there were since. The coupon records the reasons of its last rejections only.
 
 Pure, as ``model.transition`` is (decisions 5 and 17).
 """
@@ -28,8 +28,9 @@ from coupon.domain.model import REJECTIONS_MAX, ChangeCoupon, Coupon, Reason, Re
 
 
 class AttemptState(Enum):
-    """Where a coupon's record leaves an attempt. OPEN, NEXT and PREDECESSOR_MISSING may change.
-    The others tell what became of it: REJECTED what is recorded, SUPERSEDED what is certain without a record."""
+    """The state of an attempt, by the coupon in the store. OPEN, NEXT and PREDECESSOR_MISSING may change.
+
+    The rest are outcomes: a REJECTED attempt is recorded in the coupon, a SUPERSEDED one lost without a record."""
 
     APPLIED = auto()
     REJECTED = auto()
@@ -57,7 +58,7 @@ class AttemptStatus(NamedTuple):
 
 
 def outcome(coupon: Coupon, operation: str, number: int) -> AttemptStatus:
-    """What became of the attempt: APPLIED, REJECTED, BEYOND_HISTORY (settled before the history begins),
+    """The outcome of the attempt: APPLIED, REJECTED, BEYOND_HISTORY (settled before the history begins),
     SUPERSEDED, or OPEN."""
     if coupon.entry(operation) is not None:
         return AttemptStatus(AttemptState.APPLIED)
@@ -74,10 +75,10 @@ def outcome(coupon: Coupon, operation: str, number: int) -> AttemptStatus:
 
 
 def classify(coupon: Coupon, command: ChangeCoupon) -> AttemptStatus:
-    """Where the command stands: an outcome, or NEXT, or PREDECESSOR_MISSING."""
-    found = outcome(coupon, command.operation, command.number)
-    if found.state is not AttemptState.OPEN:
-        return found
+    """The state of the command: an outcome, or NEXT, or PREDECESSOR_MISSING."""
+    status = outcome(coupon, command.operation, command.number)
+    if status.state is not AttemptState.OPEN:
+        return status
     behind = coupon.version - command.previous_version
     if behind < 0:
         if command.previous_number <= coupon.settled:
@@ -91,21 +92,23 @@ def classify(coupon: Coupon, command: ChangeCoupon) -> AttemptStatus:
 
 
 def _is_reused(coupon: Coupon, operation: str) -> bool:
-    """Whether the history has another operation with the same key. Asked once its number is settled or it has come to
-    its turn: before that the key may yet leave the history, as it had for who accepted the command."""
+    """Whether the history has another operation with the same key.
+
+    It is only asked of an attempt that is settled or next. Earlier, the history may still drop the key: it had dropped
+    it when the command was accepted."""
     return coupon.same_key(operation) is not None
 
 
 def decide(coupon: Coupon, command: ChangeCoupon, *, wait: bool) -> tuple[Verdict, Coupon]:
-    """The verdict, and the coupon as it has to be saved (the very same object when nothing changed).
+    """The verdict, and the coupon to save (the same object when nothing changed).
 
-    ``wait``: the predecessor may still be on its way on another topic, so do not reject for its absence.
+    ``wait``: a missing predecessor may still arrive on another topic, so the command is deferred and not rejected.
     """
     match classify(coupon, command):
         case AttemptStatus(AttemptState.NEXT):
             try:
                 return Verdict.APPLIED, transition(coupon, command)
-            except Refused as refused:  # only when the two sides run with different rules: a deployment in between
+            except Refused as refused:  # only when web and worker run different rules, during a deployment
                 return Verdict.REJECTED, _reject(coupon, command, refused.reason)
         case AttemptStatus(AttemptState.SUPERSEDED, reason) if reason is not None:
             after = _reject(coupon, command, reason)
@@ -120,10 +123,12 @@ def decide(coupon: Coupon, command: ChangeCoupon, *, wait: bool) -> tuple[Verdic
 
 
 def record(coupon: Coupon, rejection: Rejection) -> Coupon:
-    """The coupon with the rejection, of an attempt that has none there. Of all those with the highest numbers are kept,
-    in whatever order they came."""
-    kept = sorted((*coupon.rejections, rejection), key=lambda it: (number_of(it), it.operation))[-REJECTIONS_MAX:]
-    return coupon._replace(rejections=tuple(kept), settled=max(coupon.settled, number_of(rejection)))
+    """The coupon with one rejection more, which it does not have yet. Beyond ``REJECTIONS_MAX`` the lowest number is
+    dropped, whatever the order of arrival."""
+    rejections = sorted((*coupon.rejections, rejection), key=lambda each: (number_of(each), each.operation))
+    return coupon._replace(
+        rejections=tuple(rejections[-REJECTIONS_MAX:]), settled=max(coupon.settled, number_of(rejection))
+    )
 
 
 def _reject(coupon: Coupon, command: ChangeCoupon, reason: Reason) -> Coupon:

@@ -1,5 +1,7 @@
-"""Which topic a command goes to. Creations have one of their own, which waits for its turn; the changes of coupons have
-one together (the default), or one each for issue, use and cancel."""
+"""Which topic a command goes to: the layout.
+
+Creations have a topic of their own, ``creation``, which workers read after the rest. Changes of coupons share one topic
+(the default), or have one each for issue, use and cancel."""
 
 from collections.abc import Mapping
 
@@ -8,17 +10,17 @@ from coupon.domain.model import Kind
 GROUP = "worker"
 """The consumer group of all workers."""
 REINDEX = "reindex"
-"""Codes whose documents have to be indexed again, because search was away when they changed."""
+"""Codes whose documents have to be indexed again, because search was unavailable when the coupons changed."""
 INVALIDATE = "invalidate"
-"""Codes whose cache entries have to be looked at, because the cache was away when they turned out to be wrong."""
+"""Codes whose cache entries are to be checked, because the cache was unavailable when they were found to be wrong."""
 OUTBOX = (REINDEX, INVALIDATE)
 DEAD_LETTERS = "dead-letters"
 """Messages that can never be applied, with the reason."""
 REJECTIONS = "rejections"
-"""Which attempts lost, where several topics carry a coupon's commands: see ``losers``."""
+"""Lost attempts, where several topics carry a coupon's commands: see ``coupon/applying/lost_attempts.py``."""
 
 CREATION = "creation"
-"""Creations, in every layout: commands do not wait behind them."""
+"""Creations, in every layout: changes do not wait behind them."""
 
 LAYOUTS: Mapping[str, Mapping[Kind, str]] = {
     "single": dict.fromkeys(Kind, "commands") | {Kind.CREATE: CREATION},
@@ -43,10 +45,10 @@ def is_ordered(layout: str) -> bool:
 
 
 def work_topics(layout: str) -> list[str]:
-    """What workers take messages from."""
+    """The topics that workers read."""
     return [*command_topics(layout), *OUTBOX]
 
 
 def all_topics(layout: str) -> list[str]:
-    """What ``coupon init`` makes."""
+    """The topics that ``coupon init`` makes."""
     return [*work_topics(layout), *([] if is_ordered(layout) else [REJECTIONS]), DEAD_LETTERS]

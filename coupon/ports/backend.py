@@ -1,5 +1,5 @@
-"""What the four roles share: how a backend is opened, asked and closed. It fails in two ways, BackendUnavailable and
-BackendRejected (``coupon/domain/errors.py``).
+"""The contract that all four roles share: opening, checking and closing a backend. It raises only BackendUnavailable
+and BackendRejected (``coupon/domain/errors.py``).
 """
 
 from abc import ABC, abstractmethod
@@ -11,10 +11,9 @@ from coupon.ports.url import Url
 class Backend(ABC):
     """A backend of any role.
 
-    Opened lazily: neither ``from_url`` nor ``__init__`` does any I/O, so that a backend may be made before a fork
-    and its connections after it. Every method may be called by many threads at once, answers or raises
-    BackendUnavailable within its ``timeout_s`` (plus a little), and works again by itself when the server is back.
-    """
+    It opens lazily: neither ``from_url`` nor ``__init__`` does any I/O, so it may be made before a fork. Its
+    connections are made after the fork. Every method is thread-safe. It returns or raises BackendUnavailable within its
+    ``timeout_s`` (plus a little), and works again by itself when the server is back."""
 
     @classmethod
     @abstractmethod
@@ -23,8 +22,8 @@ class Backend(ABC):
 
     @abstractmethod
     def ping(self) -> None:
-        """Return when the backend would answer; else raise BackendUnavailable. Within about a second."""
+        """Return when the server answers; else raise BackendUnavailable. It takes about a second at most."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of all connections. Idempotent, never raises. Afterwards every method raises BackendUnavailable."""
+        """Close all connections. Idempotent, never raises. Afterwards every method raises BackendUnavailable."""

@@ -1,4 +1,4 @@
-"""The cache: a hint. It makes validation fast and reserves the next step; losing it costs speed, never truth."""
+"""The cache: a hint. It makes validation fast, and holds reservations. Losing it costs speed, never truth."""
 
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -8,14 +8,15 @@ from coupon.ports.backend import Backend
 
 
 class Cached(NamedTuple):
-    """A value and the token that proves which write of it was read, in any thread and process. No token is None."""
+    """A value and its token. The token identifies the write that was read, in any thread and process; it is not
+    None."""
 
     value: bytes
     token: Any
 
 
 class Added(NamedTuple):
-    """The token of the entry that was added, None when there was one already; and the entry of the other key."""
+    """The new entry's token, or None when there was an entry already; and the entry of the other key."""
 
     token: Any
     other: Cached | None
@@ -25,48 +26,53 @@ class Cache(Backend):
     """Keys: 1 to 200 printable ASCII characters without spaces. Values: bytes, to 512 KiB. Lifetimes: whole seconds,
     1 to 30 days. Anything else is a BackendRejected, and nothing is changed.
 
-    Each method is atomic a key; entries may vanish at any time. There is no plain ``set``: readers fill a miss with
-    ``add``, writers compare and set, so nothing older ever overwrites something newer.
+    Each method is atomic for each key. Entries may vanish at any time. Decisions never use ``put``: readers fill a miss
+    with ``add``, writers compare and set. So an older entry never overwrites a newer one.
 
     A failure is always raised as BackendUnavailable, never passed off as a miss.
     """
 
     @abstractmethod
     def get(self, key: str) -> Cached | None:
-        """The value and its token; None when missing or expired. What is there and was not written through this
-        contract (too long, or of another kind than bytes) is empty, with its token: it can be replaced."""
+        """The value and its token; None when missing or expired.
+
+        An entry that was not written through this contract (too long, or no bytes) has an empty value. Its token is
+        valid, so it can be replaced."""
 
     @abstractmethod
     def add(self, key: str, value: bytes, ttl_s: int) -> Any:
-        """Store only if the key is missing; the new entry's token. None, and nothing changed, when it is there."""
+        """Store only if the key is missing. Returns the new entry's token; None, and nothing changed, if it was
+        there."""
 
     def add_and_get(self, key: str, value: bytes, ttl_s: int, other: str) -> Added:
-        """``add`` the key, and then ``get`` the other one, which has the same ``place``. A backend that can do both in
-        one go does."""
+        """``add`` the key, then ``get`` the other one, which has the same ``place``. A backend may do both in one round
+        trip."""
         return Added(self.add(key, value, ttl_s), self.get(other))
 
     @abstractmethod
     def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> Any:
-        """Store only if the entry is still the one that ``token`` is of; the new entry's token. None, and nothing
-        changed, when it was written since (also with the same bytes), or is gone."""
+        """Store only if the entry is still the one that ``token`` identifies. Returns the new entry's token.
+
+        None, and nothing changed, when it was written since (also with the same bytes), deleted, or has expired."""
 
     @abstractmethod
     def remove(self, key: str, token: Any) -> bool:
-        """Delete only if the entry is still the one that ``token`` is of; else False, nothing changed."""
+        """Delete only if the entry is still the one that ``token`` identifies; else return False, nothing changed."""
 
     @abstractmethod
     def delete_many(self, keys: Iterable[str]) -> None:
-        """Delete whatever is there; missing keys are fine. Idempotent; not atomic across keys."""
+        """Delete unconditionally; missing keys are fine. Idempotent; not atomic across keys."""
 
     @abstractmethod
     def put(self, key: str, value: bytes, ttl_s: int) -> None:
-        """Store whatever is there. For values that nobody decides on (a worker's heartbeat)."""
+        """Store unconditionally. For values that no decision depends on, such as a worker's heartbeat."""
 
     @abstractmethod
     def place(self, key: str) -> str:
-        """Names the server that has the key: what is there may be lost together. No I/O; always the same for a key."""
+        """The name of the server that has the key, always the same for a key. Its entries may be lost together. No
+        I/O."""
 
     @abstractmethod
     def evicted(self, key: str) -> int | None:
-        """How many entries the key's server has given up for want of room since it started, none of which had expired;
-        None when it never does that. An entry that is lost so is counted before anybody can miss it."""
+        """How many unexpired entries the key's server has evicted for lack of memory since it started. None when it
+        never evicts. An eviction is counted before any ``get`` misses the entry."""

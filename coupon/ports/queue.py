@@ -12,7 +12,7 @@ BROWSED_AT_ONCE = 500
 
 
 class Message(NamedTuple):
-    """What is published. Messages of one topic and key keep their order."""
+    """A message to publish. Messages of one topic and key keep their order."""
 
     topic: str
     key: str
@@ -20,7 +20,7 @@ class Message(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """A message as it was delivered: at least once, at its place."""
+    """A message that was delivered, with its partition and offset. It may be delivered several times."""
 
     topic: str
     partition: int
@@ -37,23 +37,25 @@ class Position(NamedTuple):
 
 
 class Consumer(ABC):
-    """One member of a group: the partitions of its topics are shared out among the living members.
+    """One member of a group. Each partition of its topics is assigned to one living member. Not thread-safe.
 
-    For one thread. At-least-once: what was polled and not committed is delivered again, to this member after
-    ``rewind``, to another one after this one closed or died (within about 10 s).
+    Delivery is at least once. This member gets the messages that it polled and did not commit again after
+    ``rewind``. Another member gets them when this one has closed or died, within about 10 s.
     """
 
     @abstractmethod
     def poll(self, max_messages: int, timeout_s: float) -> list[Delivery]:
-        """The next messages, in order within each partition, up to ``max_messages``; empty when none came in
-        ``timeout_s``. Also keeps the membership alive: call it at least once a minute.
-        Raises BackendUnavailable; nothing is skipped then."""
+        """Up to ``max_messages`` next messages, in order within each partition; empty when none came in ``timeout_s``.
+
+        It keeps the membership alive: call it at least once a minute. Raises BackendUnavailable; nothing is skipped
+        then."""
 
     @abstractmethod
     def commit(self, positions: Mapping[Position, int]) -> None:
-        """Record durably the next offset to be delivered of each partition given. Idempotent.
-        Raises BackendUnavailable when that may not have happened, or a partition is no longer this member's:
-        take it as not committed, and rewind."""
+        """Record durably, for each partition, the next offset to be delivered. Idempotent.
+
+        Raises BackendUnavailable when that may not have happened, or a partition is no longer this member's. Treat it
+        as not committed, and rewind."""
 
     @abstractmethod
     def rewind(self) -> None:
@@ -61,7 +63,8 @@ class Consumer(ABC):
 
     @abstractmethod
     def pause(self, places: Iterable[str | Position]) -> None:
-        """Deliver nothing of these topics, or single partitions of them, until resumed; membership and positions stay.
+        """Deliver nothing of these topics and partitions until they are resumed; membership and positions stay.
+
         Idempotent, no I/O. Replaces the set that was paused before; an empty one resumes all."""
 
     @abstractmethod
@@ -78,9 +81,10 @@ class Queue(Backend):
 
     @abstractmethod
     def publish(self, messages: Sequence[Message]) -> None:
-        """Return when all messages are durable, in the order given per topic and key; an empty list is fine.
-        Raises BackendUnavailable when any of them may not be: each of them may have been published or not.
-        Raises BackendRejected for a message that is too large (over 1 MB) or whose topic does not exist."""
+        """Return when all messages are durable, in their order for each topic and key; an empty list is fine.
+
+        Raises BackendUnavailable when one may not be durable: each of them may have been published or not.
+        Raises BackendRejected for a message over ``MESSAGE_MAX``, or of a topic that does not exist."""
 
     @abstractmethod
     def consumer(self, topics: Sequence[str], group: str) -> Consumer:
@@ -88,38 +92,42 @@ class Queue(Backend):
 
     @abstractmethod
     def ends(self, topics: Sequence[str], key: str | None = None) -> dict[Position, int]:
-        """The offset that the next message of each partition of the topics will get; with a key, of the key's partition
-        of each topic only. What was published before the call is below it. Cheap: a web process asks at cache misses.
+        """The offset of the next message of each partition of the topics. With a key: of the key's partitions only.
+
+        All that was published before the call has a lower one. Cheap: a web process calls it on cache misses.
         Raises BackendRejected when a topic does not exist, BackendUnavailable."""
 
     @abstractmethod
     def begins(self, topics: Sequence[str]) -> dict[Position, int]:
-        """The offset of the oldest message that is still kept of each partition of the topics; its end, when none is.
+        """The offset of the oldest message that is left in each partition of the topics; its end, when none is left.
         Raises BackendRejected when a topic does not exist, BackendUnavailable."""
 
     @abstractmethod
     def committed(self, positions: Collection[Position], group: str) -> dict[Position, int]:
-        """The offset from which on the group has not committed each of the partitions: what a member that takes it over
-        would be given next. Where the group committed nothing, or what it committed last is not kept any more, the
-        begin. Cheap, as ``ends``. Joins nothing: any thread may ask of any group.
-        Raises BackendRejected when a partition does not exist, BackendUnavailable."""
+        """The offset of the first message of each partition that the group has not committed.
+
+        It is the begin where the group committed nothing, or where that message was deleted by the retention. Cheap, as
+        ``ends``. It does not join the group. Raises BackendRejected when a partition does not exist,
+        BackendUnavailable."""
 
     @abstractmethod
     def read(self, position: Position, offset: int, limit: int) -> list[Delivery]:
-        """The oldest messages of the partition whose offset is ``offset`` or higher, in order: up to ``limit``, or to
-        some megabytes; empty only when there is none. Without a group and without effect on any.
+        """The oldest messages of the partition from ``offset`` on, in order. Empty only when there is none.
+
+        At most ``limit`` messages and some megabytes. It needs no group, and has no effect on any.
         Raises BackendRejected when the partition does not exist, BackendUnavailable."""
 
     def browse(self, topic: str) -> Iterator[Delivery]:
-        """All messages that the topic holds at the time of the call, in order within each partition, without a group
-        and without effect on any. In flat memory. Raises BackendRejected when the topic does not exist,
-        BackendUnavailable also on the way."""
+        """All messages that the topic holds at the time of the call, in order within each partition, in flat memory.
+
+        It needs no group, and has no effect on any. Raises BackendRejected when the topic does not exist,
+        BackendUnavailable also during the iteration."""
         begins, ends = self.begins([topic]), self.ends([topic])
         return (message for position, end in ends.items() for message in self._between(position, begins[position], end))
 
     def lag(self, topics: Sequence[str], group: str) -> int:
-        """How many messages of the topics the group has not committed. None: all that was published before the call was
-        committed. Raises BackendRejected when a topic does not exist, BackendUnavailable."""
+        """How many messages of the topics the group has not committed. 0: it has committed all that was published
+        before the call. Raises BackendRejected when a topic does not exist, BackendUnavailable."""
         ends = self.ends(topics)
         committed = self.committed(ends, group)
         return sum(max(0, end - committed[position]) for position, end in ends.items())

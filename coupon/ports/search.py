@@ -11,15 +11,17 @@ from coupon.ports.backend import Backend
 
 
 class Query(NamedTuple):
-    """All coupons held by a user, or all that are not used and have that day as their last; both given: both must hold;
-    neither: all coupons."""
+    """Two conditions, each of which matches all coupons when it is None. With both, both must hold.
+
+    ``user_id``: a coupon that the user holds. ``unused_until``: one that is not used, and whose last day is that day.
+    """
 
     user_id: str | None = None
     unused_until: Day | None = None
 
 
 class Rebuild(ABC):
-    """The next generation of the index, while the present one goes on answering."""
+    """The next generation of the index. Queries go on reading the present one."""
 
     @abstractmethod
     def add_many(self, coupons: Sequence[Coupon]) -> None:
@@ -27,8 +29,8 @@ class Rebuild(ABC):
 
 
 class Search(Backend):
-    """Documents carry the coupon's version. An older one never overwrites a newer one, in any order, any number of
-    times. What was indexed is found after at most a second or two."""
+    """Documents carry the coupon's version. An older one never overwrites a newer one, whatever the order and the
+    repetitions. ``find`` returns a document a second or two after it was indexed."""
 
     @abstractmethod
     def create(self) -> None:
@@ -37,18 +39,21 @@ class Search(Backend):
 
     @abstractmethod
     def index_many(self, coupons: Sequence[Coupon]) -> None:
-        """Write the document of each coupon unless a newer or the same version is there, which is success. While a
-        rebuild is under way, into both generations. Raises BackendUnavailable when any of them may not be
-        written; doing it again is safe."""
+        """Write the document of each coupon, unless the same or a newer version is there, which is success.
+
+        During a rebuild it writes to both generations. Raises BackendUnavailable when any document may not be written;
+        doing it again is safe."""
 
     @abstractmethod
     def find(self, query: Query, limit: int, after: str = "") -> list[Document]:
-        """Up to ``limit`` matching documents by ascending coupon code, those after the code ``after`` only. Fewer than
-        ``limit`` means that there are no more. ``limit`` is 1 to 10,000. What somebody else wrote into the index is
-        given as it is: the caller checks it."""
+        """Up to ``limit`` (1 to 10,000) matching documents whose coupon code is higher than ``after``, by code.
+
+        Fewer than ``limit`` means that there are no more. Documents that somebody else wrote into the index are
+        returned unchecked: see ``fault_of_document``."""
 
     @abstractmethod
     def rebuild(self) -> AbstractContextManager[Rebuild]:
-        """Begin the next generation of the index, empty. On a clean exit it takes the place of the present one at once;
-        on an error it is thrown away. Documents that workers index meanwhile are in both. One at a time:
-        beginning another discards what an interrupted one left."""
+        """Begin the next generation of the index, empty. A clean exit makes it the present one, atomically; an error
+        deletes it. Documents that workers index meanwhile are in both.
+
+        There is one rebuild at a time: another one deletes what an interrupted one left."""

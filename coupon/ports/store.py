@@ -13,22 +13,22 @@ from coupon.ports.backend import Backend
 
 NONE: Mapping[str, str] = MappingProxyType({})
 GROUP_MAX = 100
-"""Members of a group."""
+"""Most members of a group."""
 GROUP_BYTES = 2_500_000
-"""Bytes of a group: of its records' bodies, and of its coupons as ``encode_coupon`` writes them."""
+"""Most bytes of a group: of its records' bodies, and of its coupons as ``encode_coupon`` writes them."""
 KEY_BYTES, BODY_BYTES = 500, 300_000
-"""Bytes of a record's key and body, in UTF-8."""
+"""Most bytes of a record's key and body, in UTF-8."""
 _KIND = re.compile(r"(?!coupon\Z)[a-z][a-z-]{0,30}\Z")
 
 
 def fault(code: str, reason: str) -> str:
-    """The sentence that tells of a coupon which cannot be read."""
+    """The error text for a stored coupon that cannot be read."""
     return f"what is stored of {code} is no coupon: {reason}"
 
 
 class Unreadable(BackendRejected):
-    """What is stored under these codes is no coupon: ``reasons`` says why, by code. ``found`` are all others that were
-    asked for. It stays so until an operator mends the row."""
+    """The rows of some codes cannot be decoded as coupons, until an operator repairs them. ``reasons`` has why, by
+    code. ``found`` has the coupons of the other codes of the call."""
 
     def __init__(self, reasons: Mapping[str, str], found: Mapping[str, Coupon]) -> None:
         super().__init__("; ".join(fault(code, why) for code, why in reasons.items()))
@@ -36,8 +36,8 @@ class Unreadable(BackendRejected):
 
 
 class Page(NamedTuple):
-    """Some of a scan's coupons and the cursor for the next ones; None when these were the last. ``unreadable``: what is
-    stored there too and is no coupon, by its code, with the reason."""
+    """Some of a scan's coupons, and the cursor for the next ones; None when these were the last. ``unreadable`` has the
+    rows among them that cannot be decoded as coupons: code to reason."""
 
     coupons: list[Coupon]
     next: str | None
@@ -58,8 +58,8 @@ class Record(NamedTuple):
 
 
 class RecordPage(NamedTuple):
-    """Some of a scan's records and the cursor for the next ones; None when these were the last. ``unreadable``: what is
-    stored there too and is no record, by its key, with the reason."""
+    """Some of a scan's records, and the cursor for the next ones; None when these were the last. ``unreadable`` has the
+    rows among them that cannot be decoded as records: key to reason."""
 
     records: list[Record]
     next: str | None
@@ -71,57 +71,58 @@ Group = Sequence[Coupon | Record]
 
 
 class Store(Backend):
-    """Reads see every write that was answered before them (strongly consistent)."""
+    """Strongly consistent: a read sees every write that had returned when the read began."""
 
     @abstractmethod
     def create(self) -> None:
-        """Make the tables that are missing, and bring those of earlier versions up to date, each in one step. A process
-        that is killed leaves the earlier or the present form. Idempotent."""
+        """Make the missing tables, and migrate those of earlier versions. Each migration is atomic, also when the
+        process is killed. Idempotent."""
 
     @abstractmethod
     def get_many(self, codes: Iterable[str]) -> dict[str, Coupon]:
         """The coupons that exist, by code. Any number of codes, duplicates too; not one snapshot across coupons.
-        Raises Unreadable, with all others, when some exist and cannot be read."""
+        Raises Unreadable, with the readable ones, when some cannot be read."""
 
     @abstractmethod
     def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
         """Write each coupon only if the stored one's revision is ``coupon.revision - 1``; with revision 1, only if
-        there is none. Returns the codes whose condition failed: those are unchanged, all others are written.
+        there is none. Returns the codes whose condition failed: those are unchanged, the rest are written.
 
         Each coupon is atomic; a batch is not. At most one coupon a code. One round trip for about a hundred.
-        Raises BackendUnavailable: any of them may have been written or not. Saving again is safe: what was
-        written the first time is then among the failed conditions, with this very coupon stored."""
+        Raises BackendUnavailable: any of them may have been written or not. Saving again is safe: a coupon that was
+        written the first time then fails its condition, and is stored as given."""
 
     @abstractmethod
     def scan(self, limit: int, cursor: str | None = None) -> Page:
-        """Up to ``limit`` coupons in no order, beginning behind ``cursor``. Walking the cursors gives every coupon that
-        was there all the time exactly once, also what cannot be read. A page may be short, even empty, with more to
-        come. Raises BackendRejected for a cursor that no scan gave."""
+        """Up to ``limit`` coupons in no order, beginning behind ``cursor``. A page may be short, even empty, and still
+        have a next one.
+
+        A walk over all pages returns each row that existed all the time exactly once, readable or not.
+        Raises BackendRejected for a cursor that no scan returned."""
 
     @abstractmethod
     def get_records(self, kind: str, keys: Iterable[str]) -> dict[str, Record]:
         """The records of that kind that exist, by key. Any number of keys, duplicates too; not one snapshot across
-        records. Raises BackendRejected, with the key, when what is stored under one of them is no record."""
+        records. Raises BackendRejected, with the key, when one of them cannot be decoded as a record."""
 
     @abstractmethod
     def save_groups(self, groups: Sequence[Group]) -> set[int]:
-        """Write each group whole, only if each member's stored revision is its ``revision - 1``; with revision 1, only
-        if there is none. Returns the indexes of the groups of which a condition failed: nothing of those is written,
-        all others are.
+        """Write each group only if each member's stored revision is its ``revision - 1``; with revision 1, only if
+        there is none. Returns the indexes of the groups of which a condition failed: nothing of those is written.
 
-        Each group is atomic, and independent of the others. A record alone is a group of one. One round trip a group,
-        several at a time. Raises BackendRejected, and writes nothing, for what ``check_groups`` refuses.
-        Raises BackendUnavailable: each of them may have been written whole, or not. Saving again is safe: what was
-        written the first time is then among the failed ones, with these very members stored."""
+        Each group is atomic by itself. A record alone is a group of one. One round trip a group, several at a time.
+        Raises BackendRejected, and writes nothing, for groups that ``check_groups`` refuses.
+        Raises BackendUnavailable: each group may have been written, or not. Saving again is safe: a group that was
+        written the first time then fails its condition, and its members are stored as given."""
 
     @abstractmethod
     def scan_records(self, kind: str, limit: int, cursor: str | None = None) -> RecordPage:
-        """As ``scan``, of the records of that kind. Costs what these are, however many there are of other kinds."""
+        """As ``scan``, of the records of that kind. Its cost does not depend on records of other kinds."""
 
 
 def check_groups(groups: Sequence[Group]) -> None:
-    """Raise BackendRejected for an empty group, one beyond GROUP_MAX or GROUP_BYTES, a member that is in the call
-    twice, and a record that is none."""
+    """Raise BackendRejected for an empty group, one beyond GROUP_MAX or GROUP_BYTES, a member that is twice in the
+    call, and an invalid record."""
     members = [member for group in groups for member in group]
     if len({_identity(member) for member in members}) < len(members):
         raise BackendRejected("a coupon or record is twice among the groups")
@@ -133,13 +134,13 @@ def check_groups(groups: Sequence[Group]) -> None:
 
 
 def check_kind(kind: str) -> None:
-    """Raise BackendRejected unless records may be of that kind."""
+    """Raise BackendRejected unless it is a valid kind of records."""
     if not _KIND.match(kind):
         raise BackendRejected(f"{kind!r:.50} is not a kind of records")
 
 
 def is_key(key: str) -> bool:
-    """Whether a record may have that key."""
+    """Whether it is a valid key of a record."""
     return 1 <= _utf8_bytes(key) <= KEY_BYTES
 
 
@@ -148,7 +149,7 @@ def _identity(member: Coupon | Record) -> tuple[str, str]:
 
 
 def _size_bytes(member: Coupon | Record) -> int:
-    """Raises BackendRejected for a record that is none."""
+    """Of the encoded member. Raises BackendRejected for an invalid record."""
     if isinstance(member, Coupon):
         return len(encode_coupon(member))
     check_kind(member.kind)
@@ -163,7 +164,7 @@ def _size_bytes(member: Coupon | Record) -> int:
 
 
 def _utf8_bytes(text: str) -> int:
-    """-1 for half a character, which nobody can store."""
+    """-1 for half a character (a lone surrogate), which nobody can store."""
     try:
         return len(text.encode())
     except UnicodeEncodeError:

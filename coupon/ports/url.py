@@ -8,7 +8,7 @@ from coupon.domain.errors import ConfigurationError
 
 
 class Url:
-    """A backend's URL, taken apart. ``str()`` masks the password.
+    """A parsed backend URL. ``str()`` masks the password. Each method raises ConfigurationError.
 
     >>> url = Url("sqlite:///data/store.db?timeout_s=2")
     >>> url.scheme, url.path, url.options(timeout_s=5.0)
@@ -33,10 +33,10 @@ class Url:
         except ValueError as error:
             raise ConfigurationError(f"the options of {self} are not written as name=value&name=value") from error
         self.in_force: dict[str, Any] = {}
-        """The options with their defaults, once the backend has asked for them."""
+        """The options with their defaults, once ``options`` was called."""
 
     def file(self) -> str:
-        """The path of the file that it names on this machine."""
+        """The path of the file that the URL names."""
         if self.hosts or not self.path:
             raise ConfigurationError(f"{self} names no file: sqlite:///data/x.db, or sqlite:////var/x.db")
         return self.path
@@ -46,7 +46,7 @@ class Url:
         return [self._address(host, default_port) for host in self.hosts or ["127.0.0.1"]]
 
     def options(self, **defaults: Any) -> dict[str, Any]:
-        """The options with their defaults filled in, each of its default's type."""
+        """The options, with these defaults filled in. Each is converted to the type of its default."""
         unknown = set(self.query) - set(defaults)
         if unknown:
             accepted = ", ".join(sorted(defaults)) or "none"

@@ -10,11 +10,11 @@ ROOT = Path(__file__).parents[2]
 WORDS_MAX = 25
 LONG = {
     "coupon/acceptance": 15,
-    "coupon/applying": 2,
+    "coupon/applying": 0,
     "coupon/bulk": 0,
     "coupon/cli": 0,
-    "coupon/domain": 8,
-    "coupon/ports": 6,
+    "coupon/domain": 0,
+    "coupon/ports": 0,
     "coupon/runtime": 0,
     "coupon/web": 12,
     "coupon/worker": 14,
