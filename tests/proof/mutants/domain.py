@@ -72,8 +72,8 @@ MUTANTS = [
     Mutant(
         "also when it would be its turn",
         "coupon/domain/protocol.py",
-        "if found.state is not AttemptState.OPEN:",
-        "if found.state is not AttemptState.OPEN and coupon.last_operation != command.previous:",
+        "if status.state is not AttemptState.OPEN:",
+        "if status.state is not AttemptState.OPEN and coupon.last_operation != command.previous:",
         "tests/unit/test_protocol.py::test_a_number_that_was_settled_is_refused_even_when_it_would_be_its_turn",
     ),
     Mutant(
@@ -86,8 +86,8 @@ MUTANTS = [
     Mutant(
         "rejections are kept by number",
         "coupon/domain/protocol.py",
-        "key=lambda it: (number_of(it), it.operation))[-REJECTIONS_MAX:]",
-        "key=lambda it: 0)[-REJECTIONS_MAX:]",
+        "key=lambda each: (number_of(each), each.operation))",
+        "key=lambda each: 0)",
         "tests/unit/test_protocol.py::test_of_the_rejections_those_with_the_highest_numbers_are_kept_in_whatever_order_they_came",
     ),
     Mutant(
