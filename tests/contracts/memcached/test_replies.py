@@ -107,6 +107,34 @@ def test_a_command_whose_answer_was_lost_is_not_sent_again(method):
         assert len(commands) == len(set(commands))
 
 
+SETTINGS = b"STAT evictions on\r\nSTAT slab_reassign yes\r\nEND\r\n"
+
+
+def test_evictions_are_counted_by_one_question_once_the_settings_are_known():
+    counted = [b"STAT pid 1\r\nSTAT evictions %d\r\nEND\r\n" % count for count in (7, 8)]
+    with scripted(SETTINGS, *counted) as (cache, commands):
+        assert [cache.evicted("k"), cache.evicted("k")] == [7, 8]
+        assert commands == [b"stats settings", b"stats", b"stats"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SERVER_ERROR out of memory\r\n",
+        b"END\r\n",
+        b"\r\nEND\r\n",
+        b"STAT evictions many\r\nEND\r\n",
+        b"STAT pid 1\r\nEND\r\n",
+        b"STAT evictions 7\r\n",
+        b"STAT evictions 7\r\nEND\r",
+        HANG_UP,
+    ],
+)
+def test_what_counts_no_evictions_is_no_answer(answer):
+    with scripted(SETTINGS, answer) as (cache, _), pytest.raises(BackendUnavailable):
+        cache.evicted("k")
+
+
 @pytest.mark.parametrize("flags", [1, 2, 4, 8, 16, 255, 65_535, 2**32 - 1])
 def test_a_value_of_another_kind_than_ours_is_empty_and_can_be_replaced(flags):
     stored = b"STORED\r\nVALUE coupon:k 0 1 8\r\nw\r\nEND\r\n"
