@@ -1,1 +1,1 @@
-"""What a process needs to run: settings, backends by URL, logs, retries, and what it tells of its health."""
+"""What a process needs to run: settings, backends by URL, logs, retries, health."""

@@ -1,11 +1,11 @@
-"""What the cache holds of a coupon, and its form there: sealed, so that what others write is not believed.
+"""The cache entry of a coupon, and its encoding. It is sealed, so that an entry that others write is not believed.
 
-| entry       | what it says                                                                    |
+| entry       | meaning                                                                         |
 | ----------- | ------------------------------------------------------------------------------- |
 | Confirmed   | the coupon after everything that was accepted                                   |
 | Provisional | the same after a command that the queue has not acknowledged yet                |
-| Claim       | nothing is known; the store is believed once the workers have passed the fence, |
-|             | which whoever finds none sets to the queue's present end                        |
+| Claim       | the store is believed once the workers have committed up to the fence; a claim  |
+|             | without a fence gets one from its next reader: the end of the queue then        |
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ UNFENCED = Claim(None)
 
 
 class CacheOrAway:
-    """A cache whose failures are CacheAway, so that no other backend's is taken for one."""
+    """A cache whose failures are raised as CacheAway, to tell them from those of other backends."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
@@ -73,13 +73,13 @@ def cache_key(code: str) -> str:
 
 
 class Entries:
-    """Between entries and the bytes in the cache."""
+    """Encodes entries to the bytes in the cache, and decodes them."""
 
     def __init__(self, code_deriver: CodeDeriver) -> None:
         self._code_deriver = code_deriver
 
     def encode(self, code: str, entry: CacheEntry) -> bytes:
-        """Rejections stay in the store: nobody decides by them here."""
+        """The bytes of the entry, without the coupon's rejections: no decision on the cache depends on them."""
         match entry:
             case Claim(fence):
                 body = b"F" + dump(fence)
@@ -89,12 +89,12 @@ class Entries:
         return sealed(self._code_deriver, cache_key(code), body)
 
     def confirmed(self, code: str, provisional: bytes) -> bytes:
-        """The entry of the same coupon once it is confirmed, from the bytes of the provisional one."""
+        """The bytes of the Confirmed entry, made of the bytes of the Provisional one."""
         body = b"C" + provisional[SEAL_LENGTH + 1 :]
         return sealed(self._code_deriver, cache_key(code), body)
 
     def decode(self, code: str, value: bytes) -> CacheEntry:
-        """Raises Malformed for what this service did not write for this coupon."""
+        """The entry; raises Malformed for bytes that this service did not write for this coupon."""
         body = opened(self._code_deriver, cache_key(code), value)
         match body[:1]:
             case b"C":
@@ -107,12 +107,12 @@ class Entries:
 
 
 def sealed(code_deriver: CodeDeriver, key: str, body: bytes) -> bytes:
-    """What is ``opened`` under that key with the same secret only."""
+    """The seal and the body: only ``opened`` with the same key and secret accepts it."""
     return code_deriver.seal(key, body) + body
 
 
 def opened(code_deriver: CodeDeriver, key: str, value: bytes) -> bytes:
-    """What is below the seal; raises Malformed when the seal is not ours, or of another key."""
+    """The body; raises Malformed when the seal is of another secret or key."""
     seal, body = value[:SEAL_LENGTH], value[SEAL_LENGTH:]
     if code_deriver.seal(key, body) != seal:
         raise Malformed("not sealed with this service's secret")

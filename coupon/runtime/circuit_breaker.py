@@ -1,6 +1,6 @@
-"""A backend that failed is left alone for a while, longer each time, until what had failed works again.
+"""A circuit breaker: after a failure, a backend is not called for a while, longer each time, until a call succeeds.
 
-So a caller does not wait for its time-out once more.
+So callers do not wait for the backend's time-out again and again.
 """
 
 from coupon.domain.clock import Clock
@@ -9,8 +9,10 @@ PAUSE_MS, PAUSE_MAX_MS = 500, 10_000
 
 
 class CircuitBreaker:
-    """``open`` it after a failure, ``close`` it when the same thing has worked. In between the next one to do it is the
-    trial: a ping proves nothing, a server that refuses every write may answer it."""
+    """``open`` it when a call failed, ``close`` it when the same kind of call succeeded.
+
+    When ``is_open`` is False again, the next call is the trial. A ping is none: a server that refuses every write may
+    answer it."""
 
     def __init__(self, timer: Clock, pause_max_ms: int = PAUSE_MAX_MS) -> None:
         self._timer, self._pause_max_ms = timer, pause_max_ms
@@ -27,5 +29,5 @@ class CircuitBreaker:
         return was_open
 
     def is_open(self) -> bool:
-        """Whether the backend failed last time, and it is not yet time to try again."""
+        """Whether the last call failed, and its pause is not over."""
         return self._timer() - self._since < self._pause_ms

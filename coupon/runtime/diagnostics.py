@@ -1,4 +1,4 @@
-"""What is wrong with a service though all of its backends answer, in sentences: for ``/readyz`` and ``coupon lag``."""
+"""Problems of a service whose backends all answer, as sentences for ``/readyz`` and ``coupon lag``."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ from coupon.ports.store import Store
 from coupon.runtime.worker_registry import Sign, living
 
 OLD_S = 60
-"""A message that waits for so long is worth a sentence."""
+"""A message that has waited for longer is reported."""
 NOBODY = Day("2000-01-01")
 PROBE = create(CreateCoupons("probe", 1, 0, 1, (), "", NOBODY, NOBODY, 0, "probe"), "0" * LENGTH)
 
 
 class Symptom(NamedTuple):
-    """A sentence for anyone; ``detail`` is for operators only: it may name machines, and what is in a message."""
+    """A problem: a sentence for anyone, and ``detail`` for operators only. That may show machines and messages."""
 
     sentence: str
     detail: str = ""
@@ -32,20 +32,20 @@ class Symptom(NamedTuple):
 
 
 def missing(queue: Queue, layout: str) -> set[str]:
-    """Topics that are not there yet. Raises BackendUnavailable."""
+    """The layout's topics that do not exist. Raises BackendUnavailable."""
     topics = all_topics(layout)
     return set() if _ends(queue, topics) is not None else {topic for topic in topics if _ends(queue, [topic]) is None}
 
 
 def of_queue(queue: Queue, layout: str) -> list[Symptom]:
-    """Topics that are missing, and messages that wait where no worker of this layout reads. Raises
+    """Topics that are missing, and messages in topics that no worker of this layout reads. Raises
     BackendUnavailable."""
     symptoms = [Symptom(f"the topic {topic!r} is missing: run coupon init") for topic in sorted(missing(queue, layout))]
     return symptoms + [Symptom(sentence) for sentence in stranded(queue, layout)]
 
 
 def stranded(queue: Queue, layout: str) -> list[str]:
-    """Sentences about messages of another layout that wait. Raises BackendUnavailable."""
+    """A sentence for each topic of another layout that has uncommitted messages. Raises BackendUnavailable."""
     sentences = []
     for other in LAYOUTS:
         for topic in command_topics(other):
@@ -60,7 +60,7 @@ def stranded(queue: Queue, layout: str) -> list[str]:
 
 
 def of_store(store: Store) -> list[Symptom]:
-    """Whether it takes writes: asked with one whose condition cannot be met."""
+    """Whether the store takes writes. It is tried with a write whose condition cannot be met."""
     try:
         store.save_many([PROBE._replace(revision=2**31)])
     except BackendError as error:
@@ -69,7 +69,7 @@ def of_store(store: Store) -> list[Symptom]:
 
 
 def of_workers(cache: Cache, code_deriver: CodeDeriver, layout: str) -> list[Symptom]:
-    """What the workers say of themselves, and topics that none of them reads. Raises BackendUnavailable."""
+    """Problems that workers report, and topics that no worker reads. Raises BackendUnavailable."""
     signs = living(cache, code_deriver)
     symptoms = [Symptom(f"no living worker reads the topic {topic!r}") for topic in unread(cache, code_deriver, layout)]
     for sign in signs.values():
@@ -92,8 +92,8 @@ def unread(cache: Cache, code_deriver: CodeDeriver, layout: str) -> list[str]:
 
 
 def oldest_s(queue: Queue, layout: str, clock: Clock = now_ms) -> float | None:
-    """The age of the oldest command that no worker has committed, by its own words; None when none waits. Raises
-    BackendUnavailable."""
+    """The age in seconds of the oldest command that no worker has committed, by its ``accepted_at``; None when there is
+    none. Raises BackendUnavailable."""
     topics = [topic for topic in command_topics(layout) if _ends(queue, [topic]) is not None]
     ends = queue.ends(topics) if topics else {}
     committed = queue.committed(ends, GROUP) if ends else {}
@@ -111,7 +111,7 @@ def _behind(ends: Mapping[Position, int], committed: Mapping[Position, int]) -> 
 
 
 def _accepted_at(queue: Queue, position: Position, offset: int) -> int | None:
-    """What the message says, in whatever version it was written."""
+    """The message's ``accepted_at`` in milliseconds, whatever version of Coupon wrote it; None when it has none."""
     for delivery in queue.read(position, offset, 1):
         try:
             instant = json.loads(delivery.value)["accepted_at"]
@@ -122,7 +122,7 @@ def _accepted_at(queue: Queue, position: Position, offset: int) -> int | None:
 
 
 def _ends(queue: Queue, topics: Sequence[str]) -> Mapping[Position, int] | None:
-    """None for a topic that does not exist."""
+    """None when a topic does not exist."""
     try:
         return queue.ends(topics)
     except BackendRejected:

@@ -1,7 +1,7 @@
-"""The worker's signs of life: a file for a probe on the same machine, a cache entry for ``/readyz`` and other workers.
+"""The worker's heartbeats: a file for a probe on the same machine, a cache entry for ``/readyz`` and other workers.
 
-The file says that the worker goes round, also while it waits for a backend. The cache entry is there only once it could
-work: a worker that ends at each start is none.
+The file shows that the worker's loop runs, also while it waits for a backend. The cache entry is written only once the
+worker could work: a worker that crashes at each start has none.
 """
 
 import os
@@ -34,7 +34,7 @@ log = structlog.get_logger("coupon.heartbeat")
 
 
 class Heartbeat:
-    """Beats at most every ``INTERVAL_MS``; an unavailable cache is no reason to stop beating into the file."""
+    """Beats at most every ``INTERVAL_MS``. While the cache is unavailable, only the file is written."""
 
     def __init__(
         self, cache: Cache, code_deriver: CodeDeriver, path: str, clock: Clock, timer: Clock, topics: Sequence[str]
@@ -61,7 +61,7 @@ class Heartbeat:
         left_alone: Mapping[Position, str],
         delivered: Mapping[Position, int],
     ) -> None:
-        """Tell that the worker goes round, and its state."""
+        """Write a heartbeat with the worker's state, when it is time."""
         now = self._timer()
         if self._last is not None and now - self._last < INTERVAL_MS:
             return
@@ -90,12 +90,13 @@ class Heartbeat:
                 log.warning("cache unavailable", error=str(error))
 
     def count(self) -> None:
-        """Work was possible: from now on a beat counts."""
+        """Work was possible: heartbeats say so from now on."""
         if not self.works:
             self.works, self._last = True, None
 
     def delivered_to_others(self) -> Mapping[Position, int]:
-        """How far the other workers say that they are; nothing while the cache is unavailable."""
+        """By partition, the offset up to which other workers report deliveries; empty while the cache is
+        unavailable."""
         try:
             signs = living(self._cache, self._code_deriver)
         except BackendError:
@@ -114,7 +115,7 @@ class Heartbeat:
 
 
 def is_fresh(path: str) -> bool:
-    """True when a worker of this machine gave a sign within ``STALE_S``."""
+    """Whether the worker of that file has beaten within ``STALE_S``."""
     try:
         return time.time() - Path(path).stat().st_mtime < STALE_S
     except FileNotFoundError:
@@ -122,7 +123,7 @@ def is_fresh(path: str) -> bool:
 
 
 def worked_lately(path: str) -> bool:
-    """True when that worker could also work."""
+    """Whether it has, and could work."""
     try:
         sign = read_sign(Path(path).read_bytes())
     except OSError:

@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 class Retrying(Protocol):
-    """A way to take a step that asks a backend."""
+    """Calls a step that uses a backend, and perhaps retries it."""
 
     def __call__(self, step: Callable[[], Result], /) -> Result: ...
 
@@ -29,7 +29,9 @@ def retry_for(step: Callable[[], Result], on_retry: Callable[[BackendUnavailable
 
 
 def retry_until(deadline: float, step: Callable[[], Result], on_retry: Callable[[BackendUnavailable], None]) -> Result:
-    """Try until it works or the deadline (of ``time.monotonic``) has passed. ``on_retry`` gets the first error only."""
+    """Retry the step until it succeeds or the deadline (of ``time.monotonic``) has passed; then raise its error.
+
+    ``on_retry`` is called with the first error only."""
     reported = False
     while True:
         try:

@@ -35,7 +35,7 @@ BackendUrl = Annotated[str, Meta(description="a URL, such as sqlite:///data/stor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings; the name of each in the environment is ``COUPON_`` and its name in capitals."""
+    """All settings. In the environment, ``queue_url`` is ``COUPON_QUEUE_URL``, and so on."""
 
     cache_url: BackendUrl
     queue_url: BackendUrl
@@ -83,8 +83,8 @@ _REQUIRED = ("cache_url", "queue_url", "store_url", "search_url")
 
 
 def load(environ: Mapping[str, str] | None = None, *, make_secret: bool = True) -> Settings:
-    """The settings of this process; raises ConfigurationError. A secret file that is missing is made, unless
-    ``make_secret`` is false: then it is an error.
+    """The settings of this process; raises ConfigurationError. A missing secret file is made, or is an error if
+    ``make_secret`` is false.
 
     A setting that is empty counts as not set, so that the environment can take away what the file has."""
     texts = _texts(os.environ if environ is None else environ)
@@ -103,7 +103,7 @@ def load(environ: Mapping[str, str] | None = None, *, make_secret: bool = True) 
 
 
 def accepted(kind: Any) -> str:
-    """What a setting of that type may be, for the end of a sentence."""
+    """The accepted values of a setting of that type, as the end of a sentence."""
     match type_info(kind):
         case Metadata(extra_json_schema={"description": str(description)}):
             return description
@@ -117,7 +117,7 @@ def accepted(kind: Any) -> str:
 
 
 def _texts(environ: Mapping[str, str]) -> dict[str, str]:
-    """What the environment and the file beneath it have, by the names of the fields."""
+    """The texts of the environment, and of the file for variables that it lacks, by the names of the fields."""
     conf = environ.get("COUPON_CONF", DEFAULT_CONF)
     if not Path(conf).is_file():
         raise ConfigurationError(f"COUPON_CONF={conf!r} is not a file (from {Path.cwd()})")
@@ -159,7 +159,7 @@ def _ensure_urls(settings: Settings) -> None:
 
 
 def _ensure_own_files(settings: Settings) -> None:
-    """Two settings that name one file would overwrite, or lock, what the other keeps there."""
+    """Two backends in one file would overwrite, or lock, each other's data."""
     own = [*settings.database_files()]
     own += [(_variable(name), Path(getattr(settings, name))) for name in ("secret_file", "heartbeat_file")]
     users: dict[str, str] = {}

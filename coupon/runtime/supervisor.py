@@ -18,7 +18,7 @@ from typing import NoReturn
 
 HOST = "127.0.0.1"
 GRACE_S = 10.0
-"""From SIGTERM to SIGKILL."""
+"""Seconds from SIGTERM to SIGKILL."""
 RESTART_S, TICK_S = 1.0, 0.1
 WEB = (sys.executable, "-m", "gunicorn", "-c", "conf/gunicorn.conf.py", "wsgi:app")
 WORKER = (sys.executable, "worker.py")
@@ -57,7 +57,7 @@ def start(command: Sequence[str]) -> Process:
 
 
 def _restart(children: dict[str, Process]) -> None:
-    """Start again what has ended."""
+    """Start the workers again that have ended."""
     for name, child in children.items():
         if child.poll() is not None:
             say(f"{name} {ending(child.returncode)}; again in {RESTART_S:g} s")
@@ -66,7 +66,7 @@ def _restart(children: dict[str, Process]) -> None:
 
 
 def stop(processes: Sequence[Process], grace_s: float = GRACE_S) -> None:
-    """SIGTERM to all, ``grace_s`` for all together, then SIGKILL to what is left of each group."""
+    """SIGTERM to all; after ``grace_s`` at the latest, SIGKILL to what is left of each process group."""
     for process in processes:
         process.terminate()
     deadline = time.monotonic() + grace_s
@@ -116,7 +116,7 @@ def _refuse(sentence: str) -> NoReturn:
 
 
 def _end_with_parent() -> None:
-    """In the child before it becomes its command: SIGTERM when the parent dies, however it dies (Linux only)."""
+    """Runs in the child before its command. It gets SIGTERM when the parent dies, by SIGKILL too (Linux only)."""
     if PRCTL is not None:
         PRCTL(PR_SET_PDEATHSIG, signal.SIGTERM)
 

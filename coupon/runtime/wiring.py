@@ -70,7 +70,7 @@ def open_backends(settings: Settings) -> Backends:
 
 
 def open_backend(contract: type[AnyBackend], url: str | Url) -> AnyBackend:
-    """The backend of that role that the URL names."""
+    """The backend of that role that the URL names; raises ConfigurationError."""
     role, url = contract.__name__.lower(), Url(url) if isinstance(url, str) else url
     setting = f"COUPON_{role.upper()}_URL={url}"
     backend = _backend_class(role, url.scheme, setting)
@@ -83,7 +83,7 @@ def open_backend(contract: type[AnyBackend], url: str | Url) -> AnyBackend:
 
 
 def _ensure_a_reservation_outlives_a_publish(settings: Settings, queue_url: Url) -> None:
-    """A reservation that is given up before its publish has ended lets a rival build on the same coupon."""
+    """A reservation that expires before its publish has ended lets a rival build on the same coupon."""
     publish_s = queue_url.in_force.get("timeout_s", 0)
     if settings.reservation_ttl_s < publish_s:
         raise ConfigurationError(
@@ -108,9 +108,9 @@ def _built_in(role: str, scheme: str) -> EntryPoint | None:
 
 
 def _plugin(role: str, scheme: str, setting: str) -> EntryPoint:
-    """Looks through all that is installed, which takes its milliseconds."""
+    """The entry point of a third party's backend. Searching all installed packages takes milliseconds."""
     plugins = {point.name: point for point in entry_points(group=f"coupon.{role}")}
     if scheme not in plugins:
-        known = ", ".join(f"{name}://" for name in (*BUILT_IN[role], *plugins))
-        raise ConfigurationError(f"{setting}: unknown scheme {scheme!r}; known are {known}")
+        schemes = ", ".join(f"{name}://" for name in (*BUILT_IN[role], *plugins))
+        raise ConfigurationError(f"{setting}: unknown scheme {scheme!r}; known are {schemes}")
     return plugins[scheme]

@@ -1,7 +1,7 @@
-"""Which workers live, and what they say of themselves: an entry of the cache each, and one that lists them.
+"""Living workers and their reported state: a cache entry for each, and one with the list of their names.
 
-The entries are sealed, as all in the cache, and a hint. A worker without one may live all the same: the cache is
-unavailable, was emptied just now, or the worker has another secret.
+The entries are sealed, as all in the cache, and a hint. A worker without an entry may live: the cache is unavailable or
+was emptied, or the worker has another secret.
 """
 
 import itertools
@@ -25,16 +25,18 @@ from coupon.runtime.cache_entries import opened, sealed
 LIST = "workers"
 LIST_S = 86_400
 STALE_S = 15
-"""A worker that gave no sign for so long is expelled (or stuck)."""
+"""A worker without a heartbeat for so long is expelled from its group, or stuck."""
 TRIES = 5
-"""How often a list is written again that others are writing, before the next sign."""
+"""Attempts to write the list while other workers write it; the next heartbeat tries again."""
 _NUMBERS = itertools.count(1)
 _Word = Annotated[str, msgspec.Meta(max_length=300)]
 
 
 class Sign(msgspec.Struct, kw_only=True):
-    """A worker's state, ``at`` some second. ``left_alone`` tells by ``topic/partition`` why it is not applied.
-    ``delivered`` is the offset up to which all of a partition was delivered: only waiting commands are left of that."""
+    """A worker's heartbeat: its state ``at`` a time in seconds.
+
+    By ``topic/partition``: ``left_alone`` has the reason why it is paused. ``delivered`` has the offset before which
+    each message is applied, dead-lettered or deferred."""
 
     host: _Word
     pid: int
@@ -51,7 +53,7 @@ class Sign(msgspec.Struct, kw_only=True):
 
 @once
 def package_version() -> str:
-    """Of the installed package."""
+    """The version of the installed package ``coupon``."""
     try:
         return version("coupon")
     except PackageNotFoundError:  # a copy of the sources
@@ -59,30 +61,30 @@ def package_version() -> str:
 
 
 def new_name() -> str:
-    """Of one worker: no other has it, on any machine."""
+    """A name for one worker: no other worker has it, on any machine."""
     host = re.sub(r"[^\w.-]", "_", socket.gethostname(), flags=re.ASCII)[:100]
     return f"worker:{host}:{os.getpid()}:{next(_NUMBERS)}"
 
 
 def publish_sign(cache: Cache, code_deriver: CodeDeriver, name: str, sign: Sign) -> None:
-    """Leave the sign for ``STALE_S``. Raises BackendUnavailable."""
+    """Write the heartbeat, which expires after ``STALE_S``, and list the worker. Raises BackendUnavailable."""
     cache.put(name, sealed(code_deriver, name, msgspec.json.encode(sign)), STALE_S)
     for _ in range(TRIES):
         cached = cache.get(LIST)
         names = _names(code_deriver, cached)
         if name in names:
             return
-        value = sealed(code_deriver, LIST, dump(sorted([*(known for known in names if cache.get(known)), name])))
+        value = sealed(code_deriver, LIST, dump(sorted([*(each for each in names if cache.get(each)), name])))
         done = cache.replace(LIST, value, cached.token, LIST_S) if cached else cache.add(LIST, value, LIST_S)
         if done is not None:
             return
 
 
 def living(cache: Cache, code_deriver: CodeDeriver) -> dict[str, Sign]:
-    """The workers with this secret that gave a sign lately, by name. What is not such a worker's sign is passed over.
-    Raises BackendUnavailable."""
-    found = {name: cache.get(name) for name in _names(code_deriver, cache.get(LIST))}
-    signs = {name: _sign(code_deriver, name, entry) for name, entry in found.items()}
+    """The latest heartbeats of the workers with this secret, by name. Other entries are ignored. Raises
+    BackendUnavailable."""
+    entries = {name: cache.get(name) for name in _names(code_deriver, cache.get(LIST))}
+    signs = {name: _sign(code_deriver, name, entry) for name, entry in entries.items()}
     return {name: sign for name, sign in signs.items() if sign is not None}
 
 
@@ -98,13 +100,13 @@ def show(position: Position) -> str:
 
 
 def positions(offsets: Mapping[str, int]) -> dict[Position, int]:
-    """By position, what a sign tells by its name."""
-    found = {}
+    """The offsets by Position instead of ``topic/partition``. Other names are ignored."""
+    by_position = {}
     for name, offset in offsets.items():
         topic, _, partition = name.rpartition("/")
         if partition.isdecimal():
-            found[Position(topic, int(partition))] = offset
-    return found
+            by_position[Position(topic, int(partition))] = offset
+    return by_position
 
 
 def _sign(code_deriver: CodeDeriver, name: str, cached: Cached | None) -> Sign | None:

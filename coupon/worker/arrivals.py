@@ -1,4 +1,4 @@
-"""Whether a command's coupon, or its predecessor, may still arrive: as long as it may, the command is deferred."""
+"""Whether a command's coupon, or its predecessor, may still arrive. Until it cannot, the command is deferred."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -9,8 +9,10 @@ from coupon.worker.horizons import Horizons
 
 
 class Arrival(NamedTuple):
-    """Whether a command's ``coupon`` or ``predecessor`` may still arrive. ``is_late``: the predecessor may, but the
-    command has waited for long enough. To reject it would settle the predecessor's number, too."""
+    """Whether a command's ``coupon`` or ``predecessor`` may still arrive.
+
+    ``is_late``: the predecessor may, but the command has waited for the longest time. It is not rejected: that would
+    settle the predecessor's number, too."""
 
     coupon: bool
     predecessor: bool
@@ -25,7 +27,8 @@ class Arrivals:
         self._wait_max_ms, self._ordered = wait_max_ms, ordered
 
     def of_all(self, tasks: Collection[Task]) -> list[Arrival]:
-        """For each command of a part, which is behind the others before it. Raises BackendUnavailable."""
+        """The arrival for each command of a part, in order. A command comes after those before it in the part. Raises
+        BackendUnavailable."""
         record_ids = {task.record_id for task in tasks}
         self._horizons.refresh(record_ids)
         arrivals: list[Arrival] = []
@@ -39,7 +42,7 @@ class Arrivals:
         return arrivals
 
     def of(self, task: Task) -> Arrival:
-        """For a command by itself."""
+        """The arrival for a single command."""
         may_wait = self._horizons.stalled_ms(task.record_id) < self._wait_max_ms
         is_open = not self._ordered and not self._horizons.is_settled(task.record_id)
         return Arrival(
@@ -49,7 +52,8 @@ class Arrivals:
         )
 
     def _before(self, task: Task, record_ids: Collection[RecordId]) -> Arrival:
-        """Behind a deferred command that is not in the part, both may arrive."""
+        """The arrival for a command of a part with these ``record_ids``. Behind a deferred command that is not among
+        them, both may arrive."""
         first = self._deferred.first_of(task.command.code)
         is_behind = first is not None and first not in record_ids
         return Arrival(is_behind, is_behind)

@@ -1,11 +1,11 @@
-"""Evicting cache entries that contradict the store. Such an entry builds on a command that was rejected, or misses one
+"""Evicting cache entries that contradict the store. Such an entry includes a command that was rejected, or lacks one
 that was accepted without the cache.
 
 Every command that builds on such an entry is rejected. So if the cache is unavailable, the codes go into the outbox
 ``invalidate``. They are checked when the cache is available again.
 
-A claim replaces the entry: the store may be behind what was accepted on another entry. So the store is believed only
-once the workers have passed the end that the queue has then.
+A claim replaces the entry, because commands may be in the queue that the store does not have. So the store is believed
+only once the workers have committed up to the end that the queue has then.
 """
 
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ log = structlog.get_logger("coupon.invalidation")
 
 
 class CacheInvalidator:
-    """Evicts wrong entries, or enqueues their codes in the outbox. After a failure its circuit breaker is open for a
-    while."""
+    """Evicts wrong entries; while the cache is unavailable, it puts their codes into the outbox. After a failure its
+    circuit breaker is open for a while."""
 
     def __init__(
         self, cache: Cache, store: Store, queue: Queue, code_deriver: CodeDeriver, ttl_s: int, timer: Clock
@@ -42,18 +42,18 @@ class CacheInvalidator:
         self._circuit_breaker = CircuitBreaker(timer)
 
     def is_unavailable(self) -> bool:
-        """Whether the cache failed the last time, and it is not yet time to try again."""
+        """Whether the circuit breaker is open."""
         return self._circuit_breaker.is_open()
 
     def invalidate(self, codes: Sequence[str]) -> None:
-        """Afterwards no entry of these coupons is wrong, or its code is in the outbox. Raises BackendUnavailable when
+        """Evict the wrong entries of these coupons, or put the codes into the outbox. Raises BackendUnavailable when
         the store or the queue is unavailable."""
         if codes and not self._were_checked(codes):
             enqueue(self._queue, INVALIDATE, codes)
 
     def catch_up(self, codes: Sequence[str]) -> None:
-        """Check codes of the outbox. Raises StillUnavailable when they have to stay there, and BackendUnavailable as
-        ``invalidate`` does."""
+        """Check the entries of codes from the outbox. Raises StillUnavailable when they have to stay there, and
+        BackendUnavailable as ``invalidate`` does."""
         if codes and not self._were_checked(codes):
             raise StillUnavailable("cache")
 
@@ -72,7 +72,7 @@ class CacheInvalidator:
         return True
 
     def _claim_if_wrong(self, code: str, stored: Coupon | None) -> None:
-        """An entry that changes during the check is checked again: it may have been confirmed just now."""
+        """An entry that changes during the check is checked again: a web process may just have confirmed it."""
         for _ in range(ATTEMPTS):
             try:
                 cached = self._cache.get(cache_key(code))

@@ -25,8 +25,8 @@ log = structlog.get_logger("coupon.worker")
 
 
 class _Followers:
-    """The commands of a part whose predecessor does not arrive, because it is late or was dead-lettered. They are
-    dead-lettered, not rejected: a replay applies them."""
+    """The commands of a part whose predecessor is late, or was dead-lettered. They are dead-lettered, not rejected: a
+    replay applies them."""
 
     def __init__(self, tasks: Sequence[Task], arrivals: Sequence[Arrival], policy: DeadLetterPolicy) -> None:
         self._commands, self._arrivals, self._policy = [task.command for task in tasks], arrivals, policy
@@ -42,7 +42,7 @@ class _Followers:
         return index in self._operations
 
     def failure(self, index: int) -> Failure | None:
-        """Why the command at that index is dead-lettered; None when it is no follower."""
+        """Why the command at that index is dead-lettered; None when it is not."""
         if index not in self._operations:
             return None
         return LATE if self._arrivals[index].is_late else FOLLOWS
@@ -72,8 +72,8 @@ class ChangeHandler:
         self._checkpoint, self._ordered = checkpoint, ordered
 
     def handle(self, tasks: Sequence[Task]) -> Failures:
-        """Returns why some of the commands can never be applied. A command behind deferred ones of its coupon is
-        deferred, too. Raises BackendUnavailable: then some may be applied all the same."""
+        """Apply, reject or defer the commands; return the failures. A command behind a deferred one of its coupon is
+        deferred, too. Raises BackendUnavailable: then some may be applied."""
         turn = []
         for task in tasks:
             if task not in self._deferred and self._deferred.has_any_of(task.command.code):
@@ -82,12 +82,12 @@ class ChangeHandler:
                 turn.append(task)
         failures = self._apply(turn) if turn else {}
         if not all(task.command.reserved for task in tasks):
-            self._checkpoint.hurry()  # whoever accepted it without the cache answers after the commit
+            self._checkpoint.hurry()  # a process that accepted it without the cache responds after the commit
         return failures
 
     def _apply(self, tasks: Sequence[Task]) -> Failures:
-        arrivals = self._arrivals.of_all(tasks)  # before the store is read: so it has all that arrived until then
-        self._policy.mark_stale()  # what was applied by then is in the store, or among the dead letters
+        arrivals = self._arrivals.of_all(tasks)  # before the read, which then has all that arrived until now
+        self._policy.mark_stale()  # a command that was handled until now is in the store, or a dead letter
         followers = _Followers(tasks, arrivals, self._policy)
         commands = [task.command for task in tasks]
         applied = apply_changes(self._store, commands, followers.may_wait)
@@ -115,7 +115,7 @@ class ChangeHandler:
         self._deferred.reschedule(revisions)
 
     def _codes_to_invalidate(self, tasks: Sequence[Task], applied: Applied) -> list[str]:
-        """The coupons of commands that were rejected, or may have been before a crash, or that the cache lacks."""
+        """The codes of commands that were rejected, now or before a crash, or that were accepted without the cache."""
         codes = set[str]()
         for task, verdict in zip(tasks, applied.verdicts, strict=True):
             command = task.command
@@ -124,7 +124,7 @@ class ChangeHandler:
         return sorted(codes)
 
     def _log(self, commands: Sequence[ChangeCoupon], applied: Applied) -> None:
-        """Logs nothing when all of the commands are still deferred."""
+        """Log the verdicts; nothing when all of the commands are still deferred."""
         verdicts, operations = applied.verdicts, []
         for command, verdict in zip(commands, verdicts, strict=True):
             if verdict is Verdict.APPLIED:

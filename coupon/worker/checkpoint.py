@@ -1,8 +1,8 @@
-"""Coupons and offsets of commands that are in the store, and have yet to be indexed and committed.
+"""The checkpoint: coupons in the store that have yet to be indexed, and offsets that have yet to be committed.
 
 To index and to commit takes as long as to store a few commands. So both are buffered, and flushed for several batches
-together: when the queue is idle, and after 250 ms at the latest. After a crash, what was not flushed is delivered again
-and recognised (decision 11).
+together: when the queue is idle, and after 250 ms at the latest. After a crash, messages that were not flushed are
+delivered again and recognised (decision 11).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,7 +17,7 @@ FLUSH_INTERVAL_MS = 250
 
 
 class Checkpoint:
-    """The checkpoint of one consumer. ``batch_max`` coupons are enough to index them."""
+    """The checkpoint of one consumer. ``batch_max`` coupons are indexed at once, before a flush is due."""
 
     def __init__(self, indexer: Indexer, consumer: Consumer, timer: Clock, batch_max: int) -> None:
         self._indexer, self._consumer, self._timer, self._batch_max = indexer, consumer, timer, batch_max
@@ -27,13 +27,13 @@ class Checkpoint:
         self._is_urgent = False
 
     def stored(self, coupons: Mapping[str, Coupon]) -> None:
-        """These coupons were stored. Raises BackendUnavailable, as ``Indexer.index`` does."""
+        """Add coupons that were stored. Raises BackendUnavailable, as ``Indexer.index`` does."""
         self._coupons |= coupons
         if len(self._coupons) >= self._batch_max:
             self._index()
 
     def done(self, part: Sequence[Task]) -> None:
-        """These tasks were applied, dead-lettered or deferred."""
+        """Add tasks that were applied, dead-lettered or deferred."""
         if self._since is None:
             self._since = self._timer()
         for task in part:
@@ -44,7 +44,7 @@ class Checkpoint:
         self._is_urgent = True
 
     def due_in_ms(self) -> int | None:
-        """When a flush is due; None when there is nothing to flush."""
+        """Milliseconds until a flush is due; None when there is nothing to flush."""
         if self._since is None:
             return None
         if self._is_urgent:
@@ -65,7 +65,7 @@ class Checkpoint:
         self._since, self._is_urgent = None, False
 
     def rewind(self) -> None:
-        """What was not flushed is delivered again."""
+        """Forget what was not flushed: it is delivered again."""
         self._coupons.clear()
         self._done.clear()
         self._since, self._is_urgent = None, False

@@ -20,7 +20,7 @@ log = structlog.get_logger("coupon.worker")
 
 
 class CreationHandler:
-    """The handler of one worker. Its secret derives the codes of the coupons."""
+    """The handler of one worker. ``code_deriver`` derives the codes of the coupons."""
 
     def __init__(
         self, store: Store, code_deriver: CodeDeriver, deferred: DeferredCommands, checkpoint: Checkpoint
@@ -29,8 +29,8 @@ class CreationHandler:
         self._deferred, self._checkpoint = deferred, checkpoint
 
     def handle(self, tasks: Sequence[Task]) -> Failures:
-        """Returns why some can never be applied: a creation that was accepted with another secret is dead-lettered
-        until the secret is right. Raises BackendUnavailable: then some may be applied all the same."""
+        """Create the coupons. Returns the failures: creations that were accepted with another secret, whose dead
+        letters can be replayed by workers with that secret. Raises BackendUnavailable: then some may be applied."""
         failures: Failures = {}
         chunks = []
         for task in tasks:

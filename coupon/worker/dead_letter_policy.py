@@ -1,8 +1,9 @@
-"""Which messages are dead-lettered: none may stop those behind it, and no bad deployment may dead-letter good ones.
+"""Which messages are dead-lettered. No message may stop the messages behind it, and no bad deployment may dead-letter
+good messages.
 
 - A message that can never be applied is dead-lettered once.
-- Many such messages in a row, or messages of another version, are no bad data but a bad deployment. Their partition is
-  left alone, with a critical log line, until the worker is started again. The other partitions go on.
+- Many such messages in a row, or messages of another version, are a sign of a bad deployment. Then their partition is
+  paused, with a critical log line, until the worker is started again. Other partitions are not.
 - A command that builds on a dead-lettered command is dead-lettered, too. A replay of both, in order, applies both.
 """
 
@@ -22,9 +23,9 @@ from coupon.domain.topics import DEAD_LETTERS
 from coupon.ports.queue import Position, Queue
 
 RECORDS_MAX = 100_000
-"""So many dead-lettered records are recognised when they are delivered again."""
+"""The most record ids of dead letters that are remembered, to recognise messages that are delivered again."""
 OPERATIONS_MAX = 100_000
-"""So many operations of the newest dead letters, this worker's and those of others, are remembered."""
+"""The most operations of dead letters that are remembered, of all workers, the newest ones."""
 READ_AT_ONCE = 500
 log = structlog.get_logger("coupon.worker")
 
@@ -53,18 +54,18 @@ class DeadLetterPolicy:
 
     @property
     def left_alone(self) -> Mapping[Position, str]:
-        """The partitions that are left alone, and why."""
+        """The partitions that are paused, with the reasons."""
         return self._left_alone
 
     def leave_alone(self, task: Task, reason: str) -> None:
-        """From this message on, no message of its partition is applied any more."""
+        """Pause the message's partition: neither this message nor one behind it is applied."""
         if task.position not in self._left_alone:
             self._left_alone[task.position] = f"offset {task.record_id.offset}: {reason}"
             log.critical("partition left alone", record_id=task.record_id, reason=reason)
 
     def dead_letter(self, part: list[Task], failures: Mapping[RecordId, Failure]) -> list[Task]:
         """Dead-letter the tasks that failed. Returns the tasks that are done, in order: all but those of partitions
-        that are left alone from there on. Raises BackendUnavailable."""
+        that are paused from that task on. Raises BackendUnavailable."""
         in_a_row, failed, done = self._in_a_row.copy(), list[Task](), list[Task]()
         stopped: dict[Position, tuple[Task, str]] = {}
         for task in part:
@@ -87,12 +88,12 @@ class DeadLetterPolicy:
         return done
 
     def mark_stale(self) -> None:
-        """Other workers may have dead-lettered commands meanwhile: the next lookup reads them."""
+        """Let the next lookup read new dead letters, of other workers too."""
         self._is_up_to_date = False
 
     def was_dead_lettered(self, operation: str) -> bool:
-        """Whether a command of that operation was among the dead letters, this worker's or another's, when
-        ``mark_stale`` was last called. Raises BackendUnavailable."""
+        """Whether any worker had dead-lettered a command of that operation when ``mark_stale`` was last called. Raises
+        BackendUnavailable."""
         if operation not in self._operations and not self._is_up_to_date:
             try:
                 self._read_new()
@@ -102,13 +103,13 @@ class DeadLetterPolicy:
         return operation in self._operations
 
     def _read_new(self) -> None:
-        """Remember the operations of the dead letters since the last call; at the first, of the newest."""
+        """Remember the operations of the dead letters since the last call; at the first call, of the newest ones."""
         ends = self._queue.ends([DEAD_LETTERS])
         for position, end in ends.items():
             begin = self._read_to.get(position, 0)
             begin = max(0 if begin > end else begin, end - OPERATIONS_MAX // len(ends))  # it may have been recreated
             while begin < end and (messages := self._queue.read(position, begin, READ_AT_ONCE)):
-                self._remember(_operation_of(it.value) for it in dead_letters.decode_all(messages))
+                self._remember(_operation_of(letter.value) for letter in dead_letters.decode_all(messages))
                 begin = messages[-1].offset + 1
             self._read_to[position] = max(begin, end)
 
@@ -119,7 +120,7 @@ class DeadLetterPolicy:
 
     def _publish(self, tasks: list[Task], failures: Mapping[RecordId, Failure]) -> None:
         at = self._clock()
-        self._queue.publish([dead_letters.encode(it.delivery, failures[it.record_id].reason, at) for it in tasks])
+        self._queue.publish([dead_letters.encode(task.delivery, failures[task.record_id].reason, at) for task in tasks])
         for task in tasks:
             self._known[task.record_id] = None
             if isinstance(task.payload, ChangeCoupon):
@@ -130,7 +131,7 @@ class DeadLetterPolicy:
 
 
 def _operation_of(value: bytes) -> str:
-    """The operation of the command; empty, as none of ours is, when it cannot be decoded."""
+    """The operation of the command; empty when it cannot be decoded."""
     try:
         return decode_command(value).operation
     except Malformed:

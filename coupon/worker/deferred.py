@@ -16,12 +16,12 @@ from coupon.domain.clock import Clock
 from coupon.ports.queue import Position
 
 PAUSE_MIN_MS, PAUSE_MAX_MS = 2, 500
-"""Between two lookups of a coupon."""
+"""The pause between two lookups of a coupon grows from the first to the second."""
 LOOKUPS_A_MS = 1
 """The most coupons that are looked up in a millisecond, on average: more of them make the pauses longer."""
 BYTES_MAX = 4_000_000
-"""Of a partition's deferred messages: it bounds the worker's memory. Beyond it the partition is paused. That defers
-nothing indefinitely: the predecessor of the oldest deferred command was published before that command."""
+"""The most bytes of deferred messages of a partition; beyond it the partition is paused. It bounds the worker's memory.
+No command waits indefinitely for it: the predecessor of the oldest deferred command was published before."""
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class DeferredCommands:
         return task.record_id in self._record_ids
 
     def record_ids(self) -> Collection[RecordId]:
-        """The records of all of them. None of these may be committed."""
+        """The record ids of all deferred commands. None of these may be committed."""
         return self._record_ids
 
     def has_any_of(self, code: str) -> bool:
@@ -59,7 +59,7 @@ class DeferredCommands:
         return code in self._coupons
 
     def defer(self, task: Task) -> None:
-        """Idempotent. A new one makes its coupon due at once."""
+        """Idempotent. A new command makes its coupon due at once."""
         if task in self:
             return
         coupon = self._coupons.setdefault(task.command.code, _Coupon())
@@ -70,7 +70,7 @@ class DeferredCommands:
         self._bytes[task.position] += len(task.delivery.value)
 
     def defer_again(self, task: Task) -> None:
-        """Idempotent. The task was released, and was not done after all: its coupon is due again, but not at once."""
+        """The task was released, but not done: its coupon is due again after a pause. Idempotent."""
         if task not in self:
             self.defer(task)
             self._coupons[task.command.code].due += PAUSE_MAX_MS
@@ -87,13 +87,13 @@ class DeferredCommands:
         self._bytes[task.position] -= len(task.delivery.value)
 
     def take_new(self) -> list[RecordId]:
-        """The records that were deferred since the last call, and still are."""
+        """The record ids that were deferred since the last call, and still are."""
         new = [record_id for record_id in self._new if record_id in self._record_ids]
         self._new.clear()
         return new
 
     def first_of(self, code: str) -> RecordId | None:
-        """The record of the coupon's first deferred command; None when there is none."""
+        """The record id of the coupon's first deferred command; None when there is none."""
         coupon = self._coupons.get(code)
         return coupon.tasks[0].record_id if coupon else None
 
@@ -103,14 +103,15 @@ class DeferredCommands:
         return {code: coupon.tasks for code, coupon in self._coupons.items() if coupon.due <= now}
 
     def due_in_ms(self) -> int | None:
-        """When the next coupon is due; None when nothing is deferred."""
+        """Milliseconds until the next coupon is due; None when nothing is deferred."""
         if not self._coupons:
             return None
         return max(0, min(coupon.due for coupon in self._coupons.values()) - self._timer())
 
     def reschedule(self, revisions: Mapping[str, int]) -> None:
-        """These coupons were looked up. Those that were written since the last lookup are due soon, the others later
-        each time. 0 is the revision of a coupon that does not exist."""
+        """These coupons were looked up, with these revisions; 0 is that of a coupon that does not exist.
+
+        A coupon that was written since the last lookup is due soon. Otherwise its pause grows."""
         pause_max = max(PAUSE_MAX_MS, len(self._coupons) // LOOKUPS_A_MS)
         for code, coupon in self._known(revisions):
             was_written = coupon.revision != revisions[code]
@@ -119,16 +120,16 @@ class DeferredCommands:
             coupon.due = self._timer() + round(coupon.pause_ms * random.uniform(0.75, 1))  # noqa: S311 - jitter
 
     def make_due(self, codes: Iterable[str]) -> None:
-        """These coupons were written just now."""
+        """The store has just written these coupons, so their commands may be ready."""
         for _, coupon in self._known(codes):
             coupon.due = self._timer()
 
     def full_partitions(self) -> set[Position]:
-        """Partitions of which enough is deferred already."""
+        """The partitions of which more than ``BYTES_MAX`` is deferred."""
         return {position for position, size in self._bytes.items() if size >= BYTES_MAX}
 
     def clear(self) -> None:
-        """Everything is delivered again."""
+        """Forget all: the queue delivers it again."""
         self._coupons.clear()
         self._record_ids.clear()
         self._bytes.clear()
@@ -138,5 +139,5 @@ class DeferredCommands:
         return ((code, self._coupons[code]) for code in codes if code in self._coupons)
 
     def _order(self, task: Task) -> tuple[int, RecordId]:
-        """Across several topics there is no other order than that of the numbers."""
+        """The sort key. Across several topics, only the numbers have an order."""
         return (0 if self._ordered else task.command.number, task.record_id)

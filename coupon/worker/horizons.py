@@ -16,12 +16,12 @@ from coupon.ports.queue import Position, Queue
 REFRESH_INTERVAL_MS = 500
 START_INTERVAL_MS = 100
 RECORDS_MAX = 100_000
-"""So many records keep their horizons beside the deferred ones: they may be delivered again."""
+"""The most horizons of records that are not deferred now. They are needed when such a record is delivered again."""
 
 
 @dataclass(slots=True)
 class _Horizon:
-    """The ends that are not committed yet (``left``), how far delivery has come (``at``), and since when."""
+    """The ends that are not committed yet (``left``), the offsets that were delivered (``at``), and since when."""
 
     left: dict[Position, int]
     at: dict[Position, int]
@@ -45,7 +45,7 @@ class Horizons:
 
     @property
     def delivered(self) -> Mapping[Position, int]:
-        """Before these offsets this worker has applied, dead-lettered or deferred everything at some time."""
+        """By partition, the offset before which this worker has applied, dead-lettered or deferred everything."""
         return self._delivered
 
     def reach(self, position: Position, offset: int) -> None:
@@ -54,16 +54,17 @@ class Horizons:
         self._delivered[position] = max(offset, self._delivered.get(position, 0))
 
     def rewind(self) -> None:
-        """Another worker may have the deferred commands by now."""
+        """Forget which commands this worker has deferred: another worker may have them by now."""
         self._in_flight.clear()
 
     def may_start(self) -> bool:
-        """Whether the queue was not asked for its ends just now. A later start is as good: its ends are higher."""
+        """Whether the pause since the last question to the queue is over. A later start gets higher ends, which is
+        safe."""
         return self._started_at is None or self._timer() - self._started_at >= START_INTERVAL_MS
 
     def start(self, record_ids: Collection[RecordId], deferred: Collection[RecordId]) -> None:
-        """Give each record that has none its horizon. The horizons of all ``deferred`` records are kept: without them
-        these would wait indefinitely. Raises BackendUnavailable, and keeps nothing new then."""
+        """Give each record that has no horizon one. The horizons of ``deferred`` records are never dropped: without
+        them these would wait indefinitely. Raises BackendUnavailable, and starts none then."""
         new = [record_id for record_id in record_ids if record_id not in self._horizons]
         if new:
             ends = self._queue.ends(self._topics)
@@ -74,7 +75,7 @@ class Horizons:
                 self._horizons = {key: self._horizons[key] for key in deferred if key in self._horizons}
 
     def refresh(self, record_ids: Iterable[RecordId]) -> None:
-        """Ask the queue how far all workers are, unless it was asked just now. Raises BackendUnavailable."""
+        """Read the commits of all workers from the queue, at most once in a while. Raises BackendUnavailable."""
         horizons = {id(horizon): horizon for key in record_ids if (horizon := self._horizons.get(key))}
         left = {position for horizon in horizons.values() for position in horizon.left}
         if not left:
@@ -97,7 +98,7 @@ class Horizons:
         return self._is_passed(record_id, lambda p: max(self._committed.get(p, 0), self._in_flight.get(p, 0)))
 
     def stalled_ms(self, record_id: RecordId) -> int:
-        """For how long no partition has moved towards the horizon; 0 without a horizon."""
+        """How long no partition has moved towards the horizon, in milliseconds; 0 without a horizon."""
         horizon = self._horizons.get(record_id)
         return 0 if horizon is None else self._timer() - horizon.since
 

@@ -1,7 +1,7 @@
-"""Indexing coupons in search, without letting search hold up the commands.
+"""Indexing coupons in search, so that search never holds up the commands.
 
-While search is unavailable the worker goes on applying. The codes of the coupons go into the outbox ``reindex``. They
-are indexed when search is available again. An entry of the outbox that fails again stays there: it is never copied.
+While search is unavailable the worker goes on applying, and the coupons' codes go into the outbox ``reindex``. They are
+indexed when search is available again. An outbox entry that fails again stays where it is, and is not published again.
 """
 
 from collections.abc import Iterable
@@ -21,26 +21,27 @@ log = structlog.get_logger("coupon.indexing")
 
 
 class Indexer:
-    """Indexes coupons, or enqueues them in the outbox. After a failure its circuit breaker is open for a while."""
+    """Indexes coupons, or puts their codes into the outbox. After a failure its circuit breaker is open for a while."""
 
     def __init__(self, search: Search, queue: Queue, timer: Clock) -> None:
         self._search, self._queue = search, queue
         self._circuit_breaker = CircuitBreaker(timer)
 
     def index(self, coupons: Iterable[Coupon]) -> None:
-        """Afterwards each coupon is indexed, or in the outbox. Raises BackendUnavailable when neither was possible."""
+        """Index the coupons, or put their codes into the outbox. Raises BackendUnavailable when neither was
+        possible."""
         coupons = list(coupons)
         if coupons and not self._was_indexed(coupons):
             enqueue(self._queue, REINDEX, [coupon.code for coupon in coupons])
 
     def catch_up(self, coupons: Iterable[Coupon]) -> None:
-        """Index coupons of the outbox. Raises StillUnavailable when they have to stay there."""
+        """Index coupons whose codes came from the outbox. Raises StillUnavailable when they have to stay there."""
         coupons = list(coupons)
         if coupons and not self._was_indexed(coupons):
             raise StillUnavailable("search")
 
     def is_unavailable(self) -> bool:
-        """Whether search failed the last time, and it is not yet time to try again."""
+        """Whether the circuit breaker is open."""
         return self._circuit_breaker.is_open()
 
     def _was_indexed(self, coupons: list[Coupon]) -> bool:
@@ -57,8 +58,8 @@ class Indexer:
         return True
 
     def _index(self, coupons: list[Coupon]) -> None:
-        """The commands are applied already, so a bad document must not fail the others. Bisection finds the documents
-        that search rejects or crashes on. They are logged, and skipped until the next ``coupon reindex``."""
+        """Bisect to find the documents that search rejects or crashes on. They are logged, and skipped until the next
+        ``coupon reindex``: their commands are applied already, and the rest must be indexed."""
         try:
             self._search.index_many(coupons)
         except BackendUnavailable:

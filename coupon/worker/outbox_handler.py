@@ -18,7 +18,8 @@ class OutboxHandler:
         self._store, self._indexer, self._invalidator = store, indexer, invalidator
 
     def handle(self, tasks: Sequence[Task]) -> Failures:
-        """Raises StillUnavailable when an entry has to stay in the outbox, and BackendUnavailable."""
+        """Index the coupons, and check the cache entries. Raises StillUnavailable when an entry has to stay in the
+        outbox, and BackendUnavailable."""
         if to_index := _codes(tasks, REINDEX):
             self._indexer.catch_up(read(self._store, to_index).coupons.values())
         if to_check := _codes(tasks, INVALIDATE):

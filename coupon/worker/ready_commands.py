@@ -35,8 +35,7 @@ class ReadyCommands:
         return ready
 
     def _ready(self, tasks: Sequence[Task], coupon: Coupon | None) -> list[Task]:
-        """A coupon's commands that are next if those before them are applied, and those that wait for nothing that may
-        still arrive."""
+        """A coupon's commands that are next, one after another, and those whose predecessor cannot arrive any more."""
         if coupon is None:
             return list(tasks) if not self._arrivals.of(tasks[0]).coupon else []
         ready, version, is_blocked = [], coupon.version, False

@@ -1,4 +1,4 @@
-"""One step of the worker: apply a part, dead-letter its failures, and put what is done into the checkpoint."""
+"""One step of the worker: apply a part, dead-letter its failures, and put the finished tasks into the checkpoint."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -57,7 +57,7 @@ class Step:
         self._finish(part, failures, deferred)
 
     def _run_one_by_one(self, part: Sequence[Task]) -> None:
-        """Finds the task that fails, whatever the reason: no message may stop those behind it."""
+        """Run each task as a step of its own, to find those that fail: no message may stop the messages behind it."""
         for task in part:
             self._run([task])
 
@@ -71,19 +71,22 @@ class Step:
         return failures
 
     def _finish(self, part: list[Task], failures: Failures, deferred: Sequence[Task]) -> None:
-        """Dead-letter the failures, and put what is done into the checkpoint. ``deferred`` were so before the step."""
+        """Dead-letter the failures, and put the finished tasks into the checkpoint. ``deferred`` were so before the
+        step."""
         done = [task for task in self._policy.dead_letter(part, failures) if not task.is_partial]
         for task in done:
             if task.record_id in failures:
                 self._deferred.release(task)
         done_ids, deferred_ids = {task.record_id for task in done}, {task.record_id for task in deferred}
-        self._defer_again(it for it in deferred if it.record_id in failures and it.record_id not in done_ids)
-        self._checkpoint.done([it for it in done if it.record_id not in deferred_ids or it not in self._deferred])
+        self._defer_again(task for task in deferred if task.record_id in failures and task.record_id not in done_ids)
+        self._checkpoint.done(
+            [task for task in done if task.record_id not in deferred_ids or task not in self._deferred]
+        )
         for task in done:
             self._horizons.reach(task.position, task.delivery.offset + 1)
 
     def _defer_again(self, tasks: Iterable[Task]) -> None:
-        """Commands that were released and may not be done, or not dead-lettered: a commit would skip them."""
+        """Defer again what was released without being done or dead-lettered: a commit would skip it."""
         for task in tasks:
             self._deferred.defer_again(task)
 

@@ -1,8 +1,8 @@
 """Commands and creations take turns: a large creation must not hold up a command for which a caller waits.
 
-Creations have a topic of their own. Deliveries of it are held back, its partitions are paused, and a small portion is
-applied after each poll for commands. Its partitions hold nothing else and are applied in their order, so their offsets
-are committed as usual. What is held back when the worker stops, dies or loses a partition is delivered again
+Creations have a topic of their own. Its deliveries are held back, its partitions are paused, and a small portion is
+applied after each poll for commands. Creations of a partition are applied in their order, so their offsets are
+committed as usual. Creations that are held back when the worker stops, dies or loses a partition are delivered again
 (decision 14).
 """
 
@@ -15,13 +15,13 @@ from coupon.domain.topics import CREATION
 from coupon.ports.queue import Delivery, Position
 
 PORTION, PORTION_MIN = CHUNK, CHUNK // 10
-"""Coupons that are created between two polls for commands; fewer of them where the store is slow."""
+"""The most coupons that are created between two polls for commands, and the fewest where the store is slow."""
 SLOW_MS, QUICK_MS = 100, 25
 """After a portion that takes longer, the next one is half as large. After a quicker one it is twice as large."""
 
 
 class Turns:
-    """The creations that are held back: at most what one poll delivers. ``secret_fingerprint`` is the worker's."""
+    """The creations that are held back: at most those of one poll. ``secret_fingerprint`` is the worker's."""
 
     def __init__(self, secret_fingerprint: str) -> None:
         self._secret_fingerprint = secret_fingerprint
@@ -36,18 +36,20 @@ class Turns:
 
     @property
     def paused(self) -> set[str | Position]:
-        """The topics that are paused meanwhile."""
+        """The topics to pause: ``creation`` while creations are held back."""
         return {CREATION} if self.are_due else set()
 
     def hold(self, deliveries: Sequence[Delivery]) -> list[Task]:
-        """Hold the creations back. Returns the other deliveries, decoded. A creation in a topic of commands is among
-        these: earlier versions published it there, and commands behind it must not be committed before it."""
+        """Hold back the deliveries of the topic ``creation``. Returns the rest, decoded.
+
+        Earlier versions published creations among the changes. Those are returned: the changes behind them must not be
+        committed before them."""
         self._held += [delivery for delivery in deliveries if delivery.topic == CREATION]
         return [task(delivery) for delivery in deliveries if delivery.topic != CREATION]
 
     def portion(self) -> list[Task]:
-        """The next creations, several small ones together; empty when none is held back. A larger one is continued the
-        next time: its last coupon, the marker, is still created last."""
+        """The next creations, up to the size of a portion; empty when none is held back. A larger one is split, and
+        continued by the next call: its last coupon, the marker, is still created last."""
         taken: list[Task] = []
         space_left = self._portion
         while self.are_due and space_left > 0:
@@ -61,20 +63,20 @@ class Turns:
         return taken
 
     def took(self, ms: int) -> None:
-        """The last portion took so long: adapt the size of the next one."""
+        """Adapt the size of the next portion to the milliseconds that the last one took."""
         if ms > SLOW_MS:
             self._portion = max(self._portion // 2, PORTION_MIN)
         elif ms < QUICK_MS:
             self._portion = min(self._portion * 2, PORTION)
 
     def clear(self) -> None:
-        """Everything is delivered again."""
+        """Forget all: the queue delivers it again."""
         self._held.clear()
         self._rest = None
 
     def _cut(self, item: Task, size: int) -> tuple[Task, Task | None]:
-        """The first coupons of a chunk whose codes this worker derives, and the rest. Imported codes stay together:
-        their marker tells of the whole chunk."""
+        """The first ``size`` coupons of a chunk, and the rest; None when it is not split. Imported codes are not:
+        their marker records whether the whole chunk is new."""
         chunk = item.payload
         if not isinstance(chunk, CreateCoupons) or chunk.codes or chunk.size <= size:
             return item, None

@@ -1,7 +1,7 @@
 """The worker: poll, decide, save, index, commit.
 
-Offsets are committed only after the store has the coupons, and search has them or the outbox their codes. So a worker
-may die between any two steps: what it had in flight is delivered again, and recognised.
+Offsets are committed last: after the store has the coupons, and search has them or the outbox has their codes. So a
+worker may die between any two steps: its messages in flight are delivered again, and recognised.
 """
 
 import threading
@@ -37,21 +37,21 @@ from coupon.worker.turns import Turns
 
 POLL_S = 0.5
 IDLE_S = 0.05
-"""After so long without a message the checkpoint is flushed."""
+"""The checkpoint is flushed after so long without a message."""
 ROUND_MAX_MS = 5_000
-"""After so long in one batch the rest is delivered again: creations may make a batch very long, and a group expels a
-member that does not poll."""
+"""The longest time for one batch; the rest of it is delivered again. A batch with creations may take long, and a group
+expels a member that does not poll."""
 log = structlog.get_logger("coupon.worker")
 
 
 def join(backends: Backends, settings: Settings, topics: Sequence[str] = ()) -> Consumer:
-    """A member of the workers' group, for these topics or all."""
+    """A new member of the workers' group, for these topics; without any, for all topics of the layout."""
     return backends.queue.consumer(list(topics) or work_topics(settings.topics), GROUP)
 
 
 class Worker:
-    """Applies what its consumer delivers, in one thread. ``run_once`` is one batch; ``run`` repeats it until it is told
-    to stop. ``topics`` are the consumer's."""
+    """Applies what its consumer delivers, in one thread. ``run_once`` applies one batch, ``run`` repeats that until it
+    is stopped. ``topics`` are the consumer's."""
 
     def __init__(
         self,
@@ -104,8 +104,8 @@ class Worker:
         self._stop = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
-        """Work until ``stop`` is set; then finish the part in flight, flush the checkpoint, and leave the group. An
-        unavailable backend is tried again and again. DeploymentError ends the worker."""
+        """Work until ``stop`` is set; then finish the part in flight, flush the checkpoint, and leave the group. While
+        a backend is unavailable it retries. Raises DeploymentError."""
         self._stop = stop
         try:
             while not stop.is_set():
@@ -122,8 +122,8 @@ class Worker:
             self._consumer.close()
 
     def run_once(self, poll_s: float = POLL_S) -> int:
-        """Apply one batch: what was polled, the deferred commands that are ready, and a portion of the creations.
-        Returns how many messages these were. After BackendUnavailable nothing is lost: call ``rewind`` and go on."""
+        """Apply one batch: polled messages, deferred commands that are ready, and a portion of the creations. Returns
+        the number of messages. After BackendUnavailable nothing is lost: call ``rewind`` and go on."""
         self._beat()
         self._consumer.pause(self._paused())
         polled = self._turns.hold(self._consumer.poll(self._batch_max, self._poll_s(poll_s)))
@@ -137,14 +137,14 @@ class Worker:
         return len(polled) + len(portion)
 
     def rewind(self) -> None:
-        """Forget what was not committed: it is delivered again."""
+        """Forget all that was not committed: it is delivered again."""
         self._deferred.clear()
         self._turns.clear()
         self._horizons.rewind()
         self._checkpoint.rewind()
 
     def flush(self) -> None:
-        """Index and commit what is done. Raises BackendUnavailable: then call ``rewind``."""
+        """Index the stored coupons and commit the offsets. Raises BackendUnavailable: then call ``rewind``."""
         self._checkpoint.flush(self._deferred.record_ids())
 
     def _apply_batch(self, polled: Sequence[Task], portion: Sequence[Task]) -> bool:
@@ -180,7 +180,7 @@ class Worker:
         return is_whole
 
     def _run_step(self, part: list[Task]) -> None:
-        """Where the part fails, flush the parts before it: with a store that throttles nothing would ever be done."""
+        """When the part fails, flush the parts before it. Otherwise a store that throttles would let no batch end."""
         try:
             self._step.run(part)
             self._backoff.reset()
@@ -189,7 +189,7 @@ class Worker:
             raise
 
     def _refuse_another_layout(self) -> None:
-        """Commands that wait in topics of another layout would be overtaken by those built on them."""
+        """Commands in the topics of another layout would be applied after commands that build on them."""
         sentences = stranded(self._queue, self._layout)
         if sentences:
             raise DeploymentError(f"{'; '.join(sentences)}: let those drain it first")
@@ -204,7 +204,7 @@ class Worker:
         )
 
     def _prove_that_it_works(self) -> None:
-        """The first time, the store has to answer, too: then the heartbeat counts."""
+        """Before the first batch the store has to answer: only then does the heartbeat count as work."""
         if not self._heartbeat.works:
             self._store.ping()
             self._heartbeat.count()
@@ -219,12 +219,12 @@ class Worker:
         return pause_s
 
     def _paused(self) -> set[str | Position]:
-        """Topics and partitions of which nothing can be applied now, or of which enough is held already."""
+        """Topics and partitions of which nothing can be applied now, or of which too much is deferred already."""
         deferred, left_alone = self._deferred.full_partitions(), self._policy.left_alone.keys()
         return self._outbox.unavailable_topics() | self._turns.paused | deferred | left_alone
 
     def _poll_s(self, poll_s: float) -> float:
-        """How long to wait for messages: not beyond what else is due."""
+        """How long to wait for messages: at most until the next deferred command or flush is due."""
         if self._turns.are_due:
             return 0
         deferred_ms, flush_ms = self._deferred.due_in_ms(), self._checkpoint.due_in_ms()

@@ -17,7 +17,7 @@ LONG = {
     "coupon/ports": 0,
     "coupon/runtime": 0,
     "coupon/web": 12,
-    "coupon/worker": 14,
+    "coupon/worker": 0,
     "backends": 22,
     "tests": 46,
     "README.md": 0,
