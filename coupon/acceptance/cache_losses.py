@@ -1,12 +1,12 @@
-"""Whether the cache may have lost what it knew of accepted commands: when not, a miss is what it looks like, and costs
-no more than a read of the store.
+"""Whether the cache may have lost an entry of an accepted command. When it lost none, a miss costs no more than a read
+of the store.
 
-An entry can be lost in three ways, and each can be told:
+An entry can be lost in three ways, and each can be detected:
 
-- with all others (the cache was emptied or restarted): the *epoch*, an entry of its own, is lost with them. Whoever
-  misses it begins the next one, with a fence; a miss is believed again once the workers have passed it;
-- for want of room: the cache counts that, and the count is in the epoch;
-- at the end of its life: that is no loss if the workers applied long ago whatever is as old as an entry can be.
+- With all others: the cache was emptied or restarted. The *epoch*, an entry of its own, is lost with them. Whoever
+  misses it begins the next one, with a fence. A miss is believed again once the workers have passed that fence.
+- For want of room: the cache counts its evictions, and the count is in the epoch.
+- At the end of its life: that is no loss if the workers applied long ago whatever is as old as an entry can be.
 """
 
 import secrets

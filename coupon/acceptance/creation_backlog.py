@@ -1,7 +1,7 @@
-"""How many coupons the workers have yet to create, as the queue tells: what was published and not committed.
+"""How many coupons the workers have yet to create: those in messages that were published and not committed.
 
-The number of messages is exact. A message is of up to 500 coupons, and is counted as so many; only where that would be
-too much are some of them read, to tell how many coupons a message has on average (decision 20).
+The number of messages is exact. A message has up to 500 coupons, and is counted as so many. Where that would be too
+many, some messages are read, and the average of these counts (decision 20).
 """
 
 import threading
@@ -16,13 +16,16 @@ from coupon.domain.topics import CREATION, GROUP
 from coupon.ports.queue import Position, Queue
 
 RECENT_MS = 1_000
-"""So long a process believes what it measured. What it publishes itself meanwhile is added."""
+"""A process uses a measurement for so long. What it publishes itself meanwhile is added."""
 SAMPLED_PARTITIONS, SAMPLED_MESSAGES = 8, 25
 
 
 class Measured(NamedTuple):
-    """When it was; how many messages wait, and were ever published and committed, in all partitions; what this process
-    had published by then; the coupons of a message on average, None when nobody has looked."""
+    """The backlog ``at`` one moment. ``waiting``, ``published`` and ``committed`` count messages of all partitions.
+
+    ``here`` counts the coupons that this process had published by then. ``size`` is the average number of coupons in a
+    message, None when no message was read.
+    """
 
     at: int
     waiting: int

@@ -1,8 +1,8 @@
 """How much may be outstanding: coupons of accepted creations that the workers have not created yet.
 
-In all, and for each caller. The total is the queue's own (``backlog``), so it holds whatever is lost; several web
-processes that accept in the same second may together go beyond it, by what they accept in that second. A caller's share
-is in the cache, and a hint: when it is lost, the total still protects. One creation alone is never too many.
+There is a limit in all, and one for each caller. The total comes from the queue (``creation_backlog``), so it holds
+whatever the cache loses. Several web processes may together exceed it by what they accept in one second. A caller's
+share is in the cache, and a hint: when it is lost, the total still protects. One creation alone is never too many.
 """
 
 import threading
@@ -26,9 +26,9 @@ from coupon.runtime.cache_entries import opened, sealed
 from coupon.runtime.settings import Settings
 
 SHARE_MAX = 64
-"""Creations of a caller that are told apart; beyond, the oldest ones are counted until the next ones are done."""
+"""Creations of a caller with an entry each. Beyond it, the two oldest share one."""
 FULL_MAX = 1_000
-"""Callers of whom a process knows that they have enough."""
+"""A process remembers so many callers who were refused just now."""
 SHARE_TTL_S = 3_600
 TRIES = 10
 log = structlog.get_logger("coupon.limits")
@@ -81,9 +81,9 @@ class CreationLimits:
         return 0
 
     def _admit_caller(self, caller: str, operation: str, amount: int, measured: Measured) -> None:
-        """Count it for the caller. Less than a message's worth is counted as that, by chance: so often that it comes
-        out right, and most small creations cost no trip to the cache."""
-        if self._timer() < self._full_until.get(caller, 0):  # the cache was asked a moment ago
+        """Count the creation for its caller. One of less than a message's coupons is counted by chance, as a whole
+        message. The sum is right on average, and most small creations cost no round trip to the cache."""
+        if self._timer() < self._full_until.get(caller, 0):  # as the cache said a moment ago
             raise TooManyCreations(f"coupons of this caller wait to be created; at most {self._caller_max:,} may")
         if amount < CHUNK:
             if crc32(operation.encode()) % CHUNK >= amount:

@@ -1,11 +1,11 @@
-"""How far a creation has come, from the markers in the store, without reading thousands of them each time.
+"""How many coupons of a creation exist, from the markers in the store, without reading thousands of them each time.
 
-A marker that was seen is there for good, so a process remembers what it knows, and reads of the others a few, spread
-over all: more of them only while it finds some. So a look ends with a marker that is missing, and then the creation is
-certainly not complete, or with none left, and then it certainly is.
+A marker that was seen stays in the store, so a process remembers it. Of the others it reads a few, spread over all, and
+more of them only while it finds some. It stops at a marker that is missing: then the creation is not complete. Or none
+is left: then it is complete.
 
-What is told as created is certain, and may lag behind what is. It never goes back while the cache is there, in which
-the web processes tell each other the most that any has told (decision 19).
+The number is certain, and may lag behind. It never decreases while the cache works, where the web processes share the
+largest number that any has reported (decision 19).
 """
 
 import threading
@@ -26,13 +26,13 @@ from coupon.runtime.cache_entries import opened, sealed
 FEW, MANY = 16, 100
 """Markers that are read at once: at first, and at most."""
 WORTH_IT = 8
-"""More are read when at least one of so many was there."""
+"""More markers are read when at least one of so many was in the store."""
 ENOUGH = 400
-"""After so many a look ends with the first that is missing. All are read only when all are there, once a process."""
+"""After so many markers, reading stops at the first that is missing. All are read when all exist, once a process."""
 REMEMBERED, REMEMBERED_COMPLETE = 200, 10_000
-"""Creations of which a process remembers what it has seen. Of one that is complete that is nothing but so much."""
+"""So many creations are remembered by a process: under way with the markers it has seen, and complete."""
 TRIES = 3
-TOLD_S = 3_600
+REPORTED_TTL_S = 3_600
 log = structlog.get_logger("coupon.progress")
 
 
@@ -85,7 +85,7 @@ class CreationProgress:
         if created == amount:
             self._keep_complete(operation, amount)
         elif amount > FEW * CHUNK:
-            created = self._most_told(operation, created, amount)
+            created = self._most_reported(operation, created, amount)
         return created
 
     def missing(self, operation: str, amount: int) -> list[Chunk]:
@@ -134,20 +134,20 @@ class CreationProgress:
             while len(self._complete) > REMEMBERED_COMPLETE:
                 self._complete.popitem(last=False)
 
-    def _most_told(self, operation: str, created: int, amount: int) -> int:
-        """What any web process has told already, if that was more. A hint: it never makes a creation complete."""
+    def _most_reported(self, operation: str, created: int, amount: int) -> int:
+        """What any web process has reported already, if that was more. A hint: it never makes a creation complete."""
         key = f"created:{operation}"
         try:
             for _ in range(TRIES):
                 cached = self._cache.get(key)
-                told = 0 if cached is None else self._told(key, cached.value)
-                if created <= told < amount:
-                    return told
+                reported = 0 if cached is None else self._reported(key, cached.value)
+                if created <= reported < amount:
+                    return reported
                 value = sealed(self._code_deriver, key, str(created).encode())
                 token = (
-                    self._cache.add(key, value, TOLD_S)
+                    self._cache.add(key, value, REPORTED_TTL_S)
                     if cached is None
-                    else self._cache.replace(key, value, cached.token, TOLD_S)
+                    else self._cache.replace(key, value, cached.token, REPORTED_TTL_S)
                 )
                 if token is not None:
                     break
@@ -155,7 +155,7 @@ class CreationProgress:
             log.warning("cache unavailable", error=str(error))
         return created
 
-    def _told(self, key: str, value: bytes) -> int:
+    def _reported(self, key: str, value: bytes) -> int:
         try:
             return int(opened(self._code_deriver, key, value))
         except (Malformed, ValueError):

@@ -1,7 +1,7 @@
-"""What the workers have yet to apply, as the queue tells: a fence is the queue's end at some moment.
+"""What the workers have yet to apply: a fence is the end of the queue at some moment.
 
-It is passed when the workers have committed that far. Then all that was accepted before that moment is in the store,
-and a coupon that is read there is not behind what its callers were told (decision 16).
+A fence is passed when the workers have committed that far. Then all that was accepted before that moment is in the
+store. A coupon that is read there has every command whose caller got a 202 by then (decision 16).
 """
 
 import threading
@@ -15,7 +15,7 @@ from coupon.ports.queue import Position, Queue
 RECENT_MS = 20
 """What the workers have committed is asked for at most so often: all requests of a process share the answer."""
 KNOWN_MS = 1_000
-"""So long the answer is believed: a topic may be recreated, or a group set back."""
+"""The answer is used for so long: a topic may be recreated, or a group set back."""
 
 
 class Fences:

@@ -1,7 +1,7 @@
-"""Questions: one coupon from the store, lists of coupons from search, page by page.
+"""Queries: one coupon from the store, lists of coupons from search, page by page.
 
-A cursor is the place where the next page begins, signed together with the list that it is of, so that it works for
-nothing else and nobody makes up his own.
+A cursor says where the next page begins. It is signed together with the name of its list, so that it is good for no
+other list, and nobody can make one up.
 """
 
 import hmac
@@ -21,7 +21,7 @@ from coupon.ports.store import Store
 
 ROUNDS = 10
 AGAIN = 100
-"""Rows that are asked for at least where some were none: so many without a code may follow each other."""
+"""So many rows are read at least where some had no code: as many without one may follow each other."""
 log = structlog.get_logger("coupon.queries")
 
 
@@ -33,13 +33,13 @@ class Page(NamedTuple):
 
 
 class Cursors:
-    """Gives cursors and takes them back."""
+    """Makes cursors, and checks those that come back."""
 
     def __init__(self, code_deriver: CodeDeriver) -> None:
         self._code_deriver = code_deriver
 
     def give(self, of: str, place: str) -> str:
-        """A cursor to that place of that list."""
+        """A cursor of the list ``of``, from ``place`` on."""
         return f"{place}.{self._sign(of, place)}"
 
     def take(self, of: str, cursor: str) -> str:
@@ -54,7 +54,7 @@ class Cursors:
 
 
 class Queries:
-    """Answers questions. Thread-safe. Every method raises BackendUnavailable, the lists InvalidCursor too."""
+    """Answers queries. Thread-safe. Every method raises BackendUnavailable, the lists InvalidCursor too."""
 
     def __init__(
         self, search: Search, store: Store, code_deriver: CodeDeriver, zone: ZoneInfo, clock: Clock = now_ms

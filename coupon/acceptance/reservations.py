@@ -3,9 +3,9 @@
 A reservation is provisional until the queue's acknowledgement, then confirmed. Nobody builds on a provisional one, so a
 publish that failed takes nobody else's command with it. Every step replaces exactly the entry that it was decided on.
 
-Where the cache has no entry, the coupon in the store may be behind what its callers were told. It is believed when the
-cache has lost nothing (``losses``). Otherwise a claim is put into the entry's place: with it, the store is believed
-once the workers have passed the queue's end as it was when the claim was there.
+Where the cache has no entry, the coupon in the store may lack commands that were accepted. It is believed when the
+cache has lost nothing (``cache_losses``). Otherwise a claim becomes the entry, with a fence at the queue's end. The
+store is believed once the workers have passed that fence.
 """
 
 import time
@@ -58,7 +58,7 @@ class Snapshot(NamedTuple):
 
 
 class Reservation(NamedTuple):
-    """What a request has between its reservation and the queue's answer: the entry, as the cache has it."""
+    """A provisional entry of one request, as the cache has it, until the queue has acknowledged the command."""
 
     code: str
     value: bytes
@@ -121,8 +121,8 @@ class Reservations:
         return self._put(code, cached.token, UNFENCED)
 
     def _is_believed(self, coupon: Coupon) -> bool:
-        """Whether the provisional entry does not build on a miss that nobody looked at again: whoever put it there may
-        have died, or lost the cache, before ``reserve`` did."""
+        """Whether the provisional entry does not build on a miss that nobody checked again. The process that added it
+        may have died, or lost the cache, before ``reserve`` checked."""
         if not begins_a_chain(coupon):
             return True
         epoch = self._losses.excluded(cache_key(coupon.code))
@@ -144,9 +144,11 @@ class Reservations:
         return Again.NOW
 
     def is_behind(self, snapshot: Snapshot) -> bool:
-        """True, and the entry gone, when the store proves the cached snapshot wrong: it has gone another way, or has
-        rejected what the snapshot holds as accepted. True, too, when the cache lost something while it was believed to
-        have nothing. Asked before a refusal: the cache is a hint."""
+        """Whether the snapshot is not what the store leads to. Asked before a refusal: the cache is a hint.
+
+        The entry is removed when the store has another command in its history, or has rejected one that the entry has.
+        A snapshot from the store is behind when the cache lost something meanwhile.
+        """
         code = snapshot.coupon.code
         if snapshot.fresh:
             return snapshot.epoch is not None and not self._losses.still_excluded(snapshot.epoch)
@@ -174,8 +176,8 @@ class Reservations:
         return None
 
     def confirm(self, reservation: Reservation) -> bool:
-        """The queue has the command: others may build on it. False when the reservation is gone meanwhile: then nobody
-        may be told yes, because nobody else knows of the command."""
+        """The queue has the command: others may build on it. False when the reservation is no longer there: then the
+        request must not be answered with 202, because nobody else knows of the command."""
         try:
             confirmed = self._entries.confirmed(reservation.code, reservation.value)
             return self._write(reservation.code, reservation.token, confirmed) is not None
@@ -183,7 +185,7 @@ class Reservations:
             return False
 
     def give_back(self, reservation: Reservation) -> None:
-        """The queue has certainly not got the command."""
+        """Remove the reservation: the queue certainly does not have the command."""
         try:
             self._replace(reservation.code, reservation.token, UNFENCED)
         except CacheAway as error:
@@ -212,8 +214,8 @@ class Reservations:
         return None if coupon is None else Snapshot(coupon, token, fresh=True, epoch=epoch)
 
     def _is_void(self, code: str, token: Any) -> bool:
-        """Whether this process has seen the provisional entry for longer than a publish takes: whoever reserved it is
-        dead, or was never told whether the queue has the command."""
+        """Whether this process has seen the provisional entry for longer than a publish takes. Then the process that
+        added it died, or its publish was never acknowledged."""
         now = self._timer()
         seen, since = self._seen.get(code, (None, now))
         if seen != token:

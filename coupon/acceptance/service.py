@@ -29,15 +29,15 @@ from coupon.runtime.wiring import Backends
 ATTEMPTS = 20
 """How often a request may lose the race for a reservation before it is told to try again."""
 REQUEST_MAX_MS = 10_000
-"""A request that was held up for longer reserves nothing any more: its caller has asked again."""
+"""A request that has taken longer reserves nothing any more: its caller has sent it again."""
 log = structlog.get_logger("coupon.service")
 
 
 class CommandService:
-    """Takes commands. Thread-safe.
+    """Accepts commands. Thread-safe.
 
-    Every method raises BackendUnavailable when the command could not be taken (or nobody knows: the same
-    ``Idempotency-Key`` is safe to send again), and nothing is left behind that would hinder the next one.
+    Every method raises BackendUnavailable when the command was not accepted, or nobody knows whether it was. The same
+    ``Idempotency-Key`` is safe to send again, and nothing is left that would hinder the next command.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Accepting a command without the cache: slower, for nobody else can know of it before the workers have committed it.
 
-So the coupon is read once the workers have passed everything that was published before, and the answer comes once they
-have passed the command, from the store. The command says that it is not reserved. Then the worker takes out of the
-cache whatever does not know of it, for those who do reach the cache.
+So the coupon is read once the workers have committed everything that was published before. The answer comes from the
+store, once they have committed the command itself. The command says that it is not reserved. Then the worker removes
+the coupon's older entry, for the processes that do reach the cache.
 """
 
 import threading
@@ -19,7 +19,7 @@ from coupon.domain.protocol import AttemptState, outcome
 from coupon.ports.store import Store
 
 TOGETHER_MAX = 4
-"""Of a process: each waits for the workers, and takes a thread, as those do who wait for an outcome."""
+"""So many requests of a process at a time: each waits for the workers, and holds a thread."""
 WAIT_MS = 5_000
 PAUSE_S, PAUSE_MAX_S = 0.005, 0.05
 
@@ -51,11 +51,11 @@ class UncachedCommands:
             if isinstance(decided, ChangeRef):
                 return decided
             self._publish(decided)
-            return self._told(decided)
+            return self._outcome(decided)
         finally:
             self._places.release()
 
-    def _told(self, command: ChangeCoupon) -> ChangeRef:
+    def _outcome(self, command: ChangeCoupon) -> ChangeRef:
         if self._passed(command.code):
             found = outcome(self._read(command.code), command.operation, command.number)
             if found.state is AttemptState.APPLIED:

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 WORDS_MAX = 25
 LONG = {
-    "coupon/acceptance": 15,
+    "coupon/acceptance": 0,
     "coupon/applying": 0,
     "coupon/bulk": 0,
     "coupon/cli": 0,

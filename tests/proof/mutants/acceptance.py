@@ -118,7 +118,7 @@ MUTANTS = [
     Mutant(
         "without the cache, the command itself is waited for",
         "coupon/acceptance/uncached.py",
-        "return self._told(decided)",
+        "return self._outcome(decided)",
         "return ChangeRef(decided.operation, decided.number, decided.code)",
     ),
     Mutant(
