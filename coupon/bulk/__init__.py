@@ -1,1 +1,1 @@
-"""What the command line does with many coupons at once: import, export, reindex, restore."""
+"""Many coupons at once, for the command line: import, export, reindex, restore."""

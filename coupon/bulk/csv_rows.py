@@ -1,6 +1,6 @@
 """Rows of an import file: a code, its first day and its last day, separated by commas.
 
-Read line by line, a row a line, so that a stray quotation mark costs one row and not the rest of the file.
+Each line is parsed by itself, so that a stray quotation mark spoils one row and not the rest of the file.
 """
 
 import csv
@@ -17,7 +17,7 @@ from coupon.domain.model import Day
 
 COLUMNS = 3
 LINE_MAX = 1_000
-"""Characters of a line that are looked at: a file may be one endless line."""
+"""The most characters of a line that are read: a file may be one endless line."""
 _DAY = re.compile(r"\d{8}|\d{4}-\d\d-\d\d", re.ASCII)
 
 
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 class BadRow(NamedTuple):
-    """A row that cannot be imported, and why."""
+    """A row that cannot be imported, with the reason."""
 
     line: int
     text: str
@@ -59,7 +59,7 @@ def open_rows(path: str) -> TextIO:
 
 
 def rows(file: TextIO) -> Iterator[Row | BadRow]:
-    """All rows from the beginning of the file, but for a header and empty lines."""
+    """All rows from the beginning of the file, without a header and empty lines."""
     file.seek(0)
     first = True
     for line, text in _lines(file):
@@ -73,7 +73,7 @@ def rows(file: TextIO) -> Iterator[Row | BadRow]:
 
 
 def _lines(file: TextIO) -> Iterator[tuple[int, str]]:
-    """Line numbers and lines; of a longer line the first ``LINE_MAX + 1`` characters."""
+    """Line numbers and lines, each of up to ``LINE_MAX + 1`` characters."""
     for number in count(1):
         line = file.readline(LINE_MAX + 1)
         if not line:
@@ -90,7 +90,7 @@ def _skip_line(file: TextIO) -> None:
 
 
 def _is_header(text: str) -> bool:
-    """Words only: a row of data has digits in its days, or else a code."""
+    """Whether the line is words only: a row of data has digits in its days, or a code."""
     cells = _cells(text)
     if len(cells) != COLUMNS or any(not cell or any(map(str.isdigit, cell)) for cell in cells):
         return False

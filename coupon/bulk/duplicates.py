@@ -1,8 +1,8 @@
-"""Finds the rows of a file whose code came before, exactly and in flat memory, whatever the size of the file.
+"""Finds the rows of a file whose code is on an earlier line too, exactly and in flat memory, whatever the file's size.
 
 Each code goes to one of many temporary files, chosen by its hash, so all occurrences of a code are in the same file.
-Each file is small enough to be searched in memory. The files have no name: nothing is left of them, even after
-``kill -9``. They take about 25 bytes a row in the folder that ``TMPDIR`` names.
+Each file is small enough to be searched in memory. The files have no name, so they vanish even after ``kill -9``. They
+take about 25 bytes a row in the folder that ``TMPDIR`` names.
 """
 
 from collections.abc import Iterator
@@ -12,20 +12,20 @@ from tempfile import TemporaryFile
 from typing import IO, NamedTuple, Self
 
 BUCKET_BYTES = 4_000_000
-"""Of the file that a bucket is for: about 100,000 codes, 15 MB while they are looked through."""
+"""Bytes of the import file for each bucket: about 100,000 codes, which take 15 MB while they are searched."""
 BUCKETS_MAX = 256
-"""As many files are open at once."""
+"""The most files that are open at once."""
 
 
 class Duplicate(NamedTuple):
-    """The row on ``line`` has the code of the one on ``first``."""
+    """The row on ``line`` has the same code as that on ``first``."""
 
     line: int
     first: int
 
 
 class DuplicateFinder:
-    """``add`` each code with its line, in the order of the lines, then ask once. A context: it holds files."""
+    """``add`` each code with its line, in the order of the lines, then call ``duplicates`` once. A context manager."""
 
     def __init__(self, file_bytes: int) -> None:
         self._count = min(file_bytes // BUCKET_BYTES + 1, BUCKETS_MAX)
@@ -40,7 +40,7 @@ class DuplicateFinder:
         return merge(*map(_read, [self._later_ones(bucket) for bucket in self._buckets]))
 
     def _later_ones(self, bucket: IO[str]) -> IO[str]:
-        """A file of the bucket's duplicates; the bucket is gone then."""
+        """A file with the bucket's duplicates; closes the bucket."""
         first_lines: dict[str, str] = {}
         found = self._file()
         bucket.seek(0)

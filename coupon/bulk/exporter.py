@@ -25,7 +25,7 @@ def json_writer(out: TextIO) -> Writer:
 
 
 def export(pages: Iterable[list[Coupon]], write: Writer, on_progress: Callable[[int], None]) -> int:
-    """Write all pages; the number of coupons."""
+    """Write all pages; returns the number of coupons."""
     count = 0
     for coupons in pages:
         write(coupons)
@@ -35,5 +35,5 @@ def export(pages: Iterable[list[Coupon]], write: Writer, on_progress: Callable[[
 
 
 def _cells(fields: Document) -> list[Any]:
-    """In the header's order; the csv module leaves None empty."""
+    """The cells in the header's order. The csv module writes None as an empty cell."""
     return list((fields | {"issued": BOOLEANS[fields["issued"]], "used": BOOLEANS[fields["used"]]}).values())

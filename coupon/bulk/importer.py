@@ -1,11 +1,11 @@
-"""Importing coupons whose codes the file has.
+"""Importing coupons whose codes are in a file.
 
-Rows are published as commands, a window at a time, and the worker's markers tell what became of them (decision 13).
-A chunk that was partly in the store already is read back row by row. Where a sample of the window is in the store, or
-nobody waits for the worker, the whole window is compared first. Then only missing rows are published.
+Rows are published as commands, a window at a time, and the worker's markers show what became of them (decision 13). A
+chunk that was partly in the store is read back row by row. When a sample of the window is in the store, or the import
+does not wait for the worker, the whole window is compared first. Then only missing rows are published.
 
-Memory stays flat: only one window is held. Nothing is remembered between runs: a second run finds in the store what the
-first one did.
+Memory stays flat: only one window is held. Nothing is remembered between runs: a second run finds the coupons of the
+first one in the store.
 """
 
 import csv
@@ -28,26 +28,26 @@ from coupon.ports.store import Store, fault
 from coupon.runtime.retry import retry_for
 
 WINDOW = 20_000
-"""Rows that are published at once, and applied before the next are: the worker has work, and other commands do not
+"""Rows that are published at once. They are applied before the next ones are published, so that other commands do not
 wait for long."""
 SAMPLE = 100
-"""At most so many rows of a window tell whether some may be in the store already: what DynamoDB reads at once."""
+"""The most rows of a window that are looked up to see whether it may be in the store: one read of DynamoDB's."""
 LOOKED_FOR = 500
-"""Of the markers that have not arrived, as many are looked for at once, the first ones."""
+"""The most markers that are looked up at once: the first of those that are missing."""
 READ = 5_000
-"""Coupons that are read at once. Of each only the fields that an import compares are kept."""
+"""Coupons that are read at once. Only the fields that an import compares stay in memory."""
 QUIET_LOOKS = 10
-"""After so many looks without a new marker, the chunks that did arrive are read back. So their rows are reported even
-if the others never come."""
+"""After so many looks without a new marker, the chunks with a marker are read back. So their rows are reported even if
+the rest never arrives."""
 
 
 FULL_PAUSE_S = 1.0
-"""Between two tries while as much is queued as may be."""
+"""The pause between two tries while the limit on creations is reached."""
 
 
 class Stored(NamedTuple):
-    """What an import looks at of a coupon; the operation that created it is None when its history no longer tells.
-    ``fault`` is what is wrong with one that cannot be read."""
+    """The fields of a coupon that an import compares. The operation that created it is None when its history begins
+    later. ``fault`` is the error when it cannot be read."""
 
     valid_from: Day
     expire_at: Day
@@ -58,7 +58,7 @@ class Stored(NamedTuple):
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the rows so far."""
+    """The numbers of rows by result, so far."""
 
     new: int = 0
     unchanged: int = 0
@@ -70,7 +70,7 @@ class Counts:
 
 
 def find_duplicates(file: TextIO, finder: DuplicateFinder, on_progress: Callable[[int], None]) -> int:
-    """Read the file a first time, to find the codes that it has twice; the number of its rows. Progress is in bytes."""
+    """Read the file a first time, and add its codes to the finder; returns the number of rows. Progress is in bytes."""
     number = 0
     for number, row in enumerate(rows(file), 1):
         if isinstance(row, Row):
@@ -81,7 +81,7 @@ def find_duplicates(file: TextIO, finder: DuplicateFinder, on_progress: Callable
 
 
 def checked_rows(file: TextIO, duplicates: Iterator[Duplicate]) -> Iterator[Row | BadRow]:
-    """The file's rows, of which those are bad whose code stood on a line before."""
+    """The file's rows. A row whose code is on an earlier line is bad."""
     duplicate = next(duplicates, None)
     for row in rows(file):
         if duplicate is not None and duplicate.line == row.line:
@@ -94,9 +94,9 @@ def checked_rows(file: TextIO, duplicates: Iterator[Duplicate]) -> Iterator[Row 
 class Importer:
     """Takes rows, once each.
 
-    ``reject`` gets each bad row. ``pause`` is called between two looks at the store, with the number of looks in a
-    row that found nothing new. Without it, rows count as new once the queue has them. ``waiting_for`` takes a role, and
-    returns a function that is called when the backend of that role does not answer.
+    ``reject`` is called with each bad row. ``pause`` is called between two looks at the store, with the number of
+    looks in a row that found nothing new. Without it, rows count as new once the queue has them. ``waiting_for`` takes
+    a role, and returns a function that is called when the backend of that role does not answer.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Importer:
         self.counts = Counts()
 
     def run(self, file_rows: Iterable[Row | BadRow], on_progress: Callable[[Counts], None]) -> Counts:
-        """Import all rows; raises BackendUnavailable, and then some were imported, which the next run finds done."""
+        """Import all rows. Raises BackendUnavailable: then some were imported, which the next run recognises."""
         remaining = iter(file_rows)
         while window := list(islice(remaining, WINDOW)):
             chunks = _chunks(self._missing(window))
@@ -125,7 +125,7 @@ class Importer:
         return self.counts
 
     def _missing(self, window: list[Row | BadRow]) -> list[Row]:
-        """The rows to be published: all, or those that are not in the store."""
+        """The rows to publish: all, or those that are not in the store."""
         good = [row for row in window if isinstance(row, Row)]
         for row in window:
             if isinstance(row, BadRow):
@@ -140,8 +140,8 @@ class Importer:
         return [row for row in good if row.code not in stored]
 
     def _publish(self, chunks: list[list[Row]]) -> str:
-        """Returns the operation that creates them. The queue is waited for when it is away; what it took although it
-        failed, it has once more with each try, which changes nothing. So are the workers, when too much is queued."""
+        """Publish the rows, and return the operation that creates the coupons. Retries while the queue is unavailable,
+        or while the limit on creations is reached. Rows that are published twice change nothing."""
         operation = self._service.code_deriver.operation(IMPORT, None)
         import_chunks = [
             ImportChunk(tuple(row.code for row in chunk), chunk[0].valid_from, chunk[0].expire_at) for chunk in chunks
@@ -165,10 +165,10 @@ class Importer:
         pause: Callable[[int], None],
         on_progress: Callable[[Counts], None],
     ) -> None:
-        """Until the worker has applied them; count their rows.
+        """Wait until the worker has applied the chunks, and count their rows.
 
-        A chunk is new as a whole when its marker says so. Other chunks are read back. Another import, or an earlier run
-        of this one, may have brought some of their rows, even with other days.
+        The marker records whether its whole chunk is new. Other chunks are read back: another import, or an earlier run
+        of this one, may have created some of their coupons, even with other days.
         """
         unmarked, doubtful, quiet = chunks, list[list[Row]](), 0
         while unmarked or doubtful:
@@ -192,7 +192,7 @@ class Importer:
                 quiet += 1
 
     def _read_back(self, chunks: list[list[Row]], operation: str) -> list[list[Row]]:
-        """Count the rows of those that are wholly in the store; the others."""
+        """Count the rows of the chunks that are wholly in the store; returns the rest."""
         stored = self._stored([row.code for chunk in chunks for row in chunk])
         incomplete = []
         for chunk in chunks:
@@ -204,7 +204,7 @@ class Importer:
         return incomplete
 
     def _stored(self, codes: list[str]) -> dict[str, Stored]:
-        """Those that the store has, which is waited for when it is away."""
+        """The coupons in the store, by code. Retries while the store is unavailable."""
         stored = {}
         for first in range(0, len(codes), READ):
             look = partial(read, self._store, codes[first : first + READ])
@@ -216,7 +216,7 @@ class Importer:
         return stored
 
     def _count(self, row: Row, stored: Stored, operation: str | None) -> None:
-        """The row's coupon is there; it is new if that operation created it."""
+        """Count a row whose coupon is in the store; it is new if that operation created it."""
         if stored.fault is not None:
             self._reject(BadRow(row.line, row.text, stored.fault))
         elif (row.valid_from, row.expire_at) != (stored.valid_from, stored.expire_at):
@@ -232,7 +232,7 @@ class Importer:
 
 
 def _chunks(missing: list[Row]) -> list[list[Row]]:
-    """The rows with the same days together, up to a message's size."""
+    """The rows in chunks: those of one chunk have the same days, and fit into a message."""
     by_days: dict[tuple[Day, Day], list[Row]] = {}
     for row in missing:
         by_days.setdefault((row.valid_from, row.expire_at), []).append(row)
@@ -245,8 +245,8 @@ def _conflict(row: Row, stored: Stored) -> BadRow:
 
 
 class RejectedRows:
-    """The file of the bad rows (line, reason, the row as it was, every byte of it). Made with the first one; what an
-    earlier run left there is removed. A context."""
+    """The file of the bad rows: line, reason, and every byte of the row. It is made with the first one; the file of an
+    earlier run is removed. A context manager."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

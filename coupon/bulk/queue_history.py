@@ -1,4 +1,4 @@
-"""What the queue has kept of all that was accepted, read without joining the workers' group or any effect on it."""
+"""The commands that the queue still has, read without joining the workers' group or any effect on it."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from heapq import merge
@@ -15,9 +15,9 @@ from coupon.runtime.retry import Retrying, at_once
 ORDERED = {topics[Kind.ISSUE] for layout, topics in LAYOUTS.items() if is_ordered(layout)}
 """Topics that carry all changes of a coupon."""
 CHANGES = tuple(dict.fromkeys(topics[kind] for topics in LAYOUTS.values() for kind in Kind if kind is not Kind.CREATE))
-"""Topics of changes, of every layout: it may have been another one once."""
+"""Topics of changes, of every layout: the service may have had another layout once."""
 CREATIONS = (CREATION, *ORDERED)
-"""Topics of creations: earlier versions put them among the changes."""
+"""Topics of creations: earlier versions published them among the changes."""
 READ_AT_ONCE = 500
 
 
@@ -29,8 +29,8 @@ class Span(NamedTuple):
 
 
 class Recorded:
-    """The queue's messages at the time of the call: later ones are none of its. Raises BackendRejected when a topic is
-    missing that is ``required``; those of other layouts may be."""
+    """The queue's messages at the time of the call, without later ones. Raises BackendRejected when a ``required``
+    topic is missing. Topics of other layouts may be missing."""
 
     def __init__(self, queue: Queue, required: Sequence[str], patiently: Retrying = at_once) -> None:
         self._queue, self._patiently = queue, patiently
@@ -49,68 +49,68 @@ class Recorded:
         self._dead_lettered = self._letters()
 
     def creations(self) -> Iterator[Task]:
-        """All of them, also what no worker has applied yet; and some changes."""
+        """All creations, also those that no worker has applied yet. There may be changes among them."""
         spans = {p: Span(self.begins[p], end) for p, end in self.ends.items() if p.topic in CREATIONS}
         return self._in_time(spans, _may_create)
 
     def committed_changes(self) -> Iterator[Task]:
-        """What workers have settled, of the topics of changes."""
+        """The messages of the topics of changes that workers have committed."""
         return self._in_time({p: Span(self.begins[p], done) for p, done in self.committed.items()})
 
     def waiting_changes(self) -> Iterator[Task]:
-        """What comes after that: some of it may be applied, too."""
+        """The messages of the topics of changes that no worker has committed. Some of them may be applied, too."""
         return self._in_time({p: Span(done, self.ends[p]) for p, done in self.committed.items()})
 
     @property
     def waiting(self) -> int:
-        """How many these are."""
+        """The number of ``waiting_changes``."""
         return sum(self.ends[position] - done for position, done in self.committed.items())
 
     def has(self, topic: str) -> bool:
         return any(position.topic == topic for position in self.ends)
 
     def trimmed(self) -> Collection[Position]:
-        """Partitions whose oldest messages are not kept any more."""
+        """Partitions whose oldest messages were deleted."""
         return [position for position, begin in self.begins.items() if begin > 0]
 
     def __len__(self) -> int:
-        """About how many messages ``creations`` and ``committed_changes`` tell of, together."""
+        """About how many messages ``creations`` and ``committed_changes`` return together."""
         creations = sum(end - self.begins[p] for p, end in self.ends.items() if p.topic == CREATION)
         return creations + sum(done - self.begins[p] for p, done in self.committed.items())
 
     def _in_time(
-        self, spans: Mapping[Position, Span], wanted: Callable[[Delivery], bool] = lambda _: True
+        self, spans: Mapping[Position, Span], predicate: Callable[[Delivery], bool] = lambda _: True
     ) -> Iterator[Task]:
-        """All of them: those of a partition in their order, and the partitions side by side by the time at which their
-        commands were accepted. What was dead-lettered is left out: if it was replayed, it comes again."""
-        return merge(*(self._of(position, span, wanted) for position, span in spans.items()), key=_accepted_at)
+        """The messages of the spans that match. Those of a partition stay in their order, and the partitions are merged
+        by the time of acceptance. Dead letters are left out: one that was replayed is in its topic twice."""
+        return merge(*(self._of(position, span, predicate) for position, span in spans.items()), key=_accepted_at)
 
-    def _of(self, position: Position, span: Span, wanted: Callable[[Delivery], bool]) -> Iterator[Task]:
+    def _of(self, position: Position, span: Span, predicate: Callable[[Delivery], bool]) -> Iterator[Task]:
         begin = span.begin
         while begin < span.end:
             limit = min(span.end - begin, READ_AT_ONCE)
-            found = self._patiently(lambda: self._queue.read(position, begin, limit))  # noqa: B023 - called at once
-            for item in map(task, filter(wanted, found)):
+            messages = self._patiently(lambda: self._queue.read(position, begin, limit))  # noqa: B023 - called at once
+            for item in map(task, filter(predicate, messages)):
                 if item.delivery.offset < span.end and not self._is_dead_lettered(item):
                     yield item
-            begin = found[-1].offset + 1 if found else span.end
+            begin = messages[-1].offset + 1 if messages else span.end
 
     def _letters(self) -> dict[RecordId, bytes]:
-        """Where the dead letters come from, and how they begin: a topic may have been deleted and recreated since."""
+        """The first bytes of each dead letter, by record id. A recreated topic may have others at these offsets."""
         if not self.has(DEAD_LETTERS):
             return {}
         letters = dead_letters.browse(self._queue)
-        return {RecordId(Position(it.topic, it.partition), it.offset): it.value[:200] for it in letters}
+        return {RecordId(Position(each.topic, each.partition), each.offset): each.value[:200] for each in letters}
 
     def _is_dead_lettered(self, item: Task) -> bool:
         return self._dead_lettered.get(item.record_id) == item.delivery.value[:200]
 
 
 def _may_create(delivery: Delivery) -> bool:
-    """Among changes there are few creations: most of these are not decoded for them."""
+    """Whether the message may be a creation. It avoids decoding most of the changes to find the few creations."""
     return delivery.topic == CREATION or b'"create"' in delivery.value
 
 
 def _accepted_at(item: Task) -> int:
-    """What cannot be read is told at once."""
+    """Milliseconds; 0 for a message that cannot be decoded, so that it is reported first."""
     return getattr(item.payload, "accepted_at", 0)

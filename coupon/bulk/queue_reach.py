@@ -1,4 +1,5 @@
-"""How far back the queue reaches: from what it has kept a store can be recreated, or one that is young enough."""
+"""How far back the queue reaches. Where its beginning was deleted, a restore needs a backup of the store that is young
+enough."""
 
 from coupon.applying.batch import task
 from coupon.bulk.queue_history import Recorded
@@ -8,24 +9,24 @@ from coupon.domain.topics import DEAD_LETTERS, REJECTIONS
 from coupon.ports.queue import Delivery, Position, Queue
 
 CLOCKS_MS = 300_000
-"""Commands are applied so long after they were accepted, or clocks differ by so much."""
+"""A margin for commands that were applied long after they were accepted, and for clocks that differ."""
 READ_AT_ONCE = 100
 
 
 def backup_needed_from(queue: Queue, recorded: Recorded) -> int:
-    """The instant (ms) from which on a backup is young enough, where the queue has lost its beginning.
+    """The instant (ms) from which on a backup is young enough, when the oldest messages were deleted.
 
-    0 when no message is left. Whatever was deleted was older than the oldest message that was kept."""
+    0 when no message is left. Deleted messages are older than the oldest one that is left."""
     trimmed = [_oldest(queue, recorded, position) for position in recorded.trimmed()]
-    known = [instant for instant in trimmed if instant is not None]
-    if len(known) < len(trimmed):  # nothing is left of some: they were deleted before what is left of others
-        kept = [_oldest(queue, recorded, position) for position in recorded.ends]
-        known += [min(instant for instant in kept if instant is not None)] if any(kept) else []
-    return max(known) + CLOCKS_MS if known else 0
+    instants = [instant for instant in trimmed if instant is not None]
+    if len(instants) < len(trimmed):  # some partitions are empty: their messages are older than those that are left
+        remaining = [_oldest(queue, recorded, position) for position in recorded.ends]
+        instants += [min(instant for instant in remaining if instant is not None)] if any(remaining) else []
+    return max(instants) + CLOCKS_MS if instants else 0
 
 
 def _oldest(queue: Queue, recorded: Recorded, position: Position) -> int | None:
-    """When the oldest of the partition was accepted, of those that can be read; None when there is none."""
+    """When the partition's oldest readable message was accepted (ms); None when there is none."""
     begin, end = recorded.begins[position], recorded.ends[position]
     while begin < end:
         found = queue.read(position, begin, READ_AT_ONCE)

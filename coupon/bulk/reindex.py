@@ -7,8 +7,8 @@ from coupon.ports.search import Search
 
 
 def reindex(pages: Iterable[list[Coupon]], search: Search, on_progress: Callable[[int], None]) -> int:
-    """Feed all pages to the next generation of the index, which then takes the present one's place; the number of
-    coupons. After an error the present one stays."""
+    """Write all pages to the next generation of the index, which then becomes the present one. Returns the number of
+    coupons. After an error the present generation stays."""
     count = 0
     with search.rebuild() as rebuild:
         for coupons in pages:

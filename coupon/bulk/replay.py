@@ -1,6 +1,6 @@
-"""Applying once more what was applied before, from several streams, to the same end.
+"""Replaying changes of several topics to a store, so that each coupon becomes what it was.
 
-An attempt that is known to have lost is left out. Of the others each is applied when what it builds on is last. Where
+Attempts that lost are left out. Any other attempt is applied once its predecessor is the coupon's last command. Where
 one topic carries all changes of a coupon, their order decides, as it did the first time.
 """
 
@@ -24,7 +24,7 @@ log = structlog.get_logger("coupon.restore")
 
 
 class Item(NamedTuple):
-    """A command, and where it is. ``numbered``: it was written with its number."""
+    """A command with its record id. ``numbered``: its message has a number, which those of early versions have not."""
 
     command: ChangeCoupon
     record_id: RecordId
@@ -48,22 +48,22 @@ def item_of(task: Task, command: ChangeCoupon) -> Item:
 
 
 class Replay:
-    """Holds what comes before its predecessor: in practice as much as the streams are apart in time."""
+    """Holds changes that arrive before their predecessor: in practice as many as the topics are apart in time."""
 
     def __init__(self, store: Store, losers: Collection[Attempt], patiently: Retrying = at_once) -> None:
         self._store, self._losers, self._patiently = store, losers, patiently
         self._held: dict[str, list[Item]] = {}
         self.verdicts: Counter[Verdict] = Counter()
         self.strays = 0
-        """Commands whose coupon is not there."""
+        """Commands whose coupon does not exist, or cannot be read."""
 
     @property
     def held(self) -> Collection[str]:
-        """The codes of coupons of which something is held."""
+        """The codes of the coupons of held changes."""
         return self._held.keys()
 
     def take(self, items: Sequence[Item]) -> None:
-        """The next of all streams: apply what can be, and hold the others."""
+        """Apply the changes that are next, and hold the rest. ``items`` are in the order of the topics."""
         codes = set()
         for item in items:
             if item.attempt not in self._losers:
@@ -74,34 +74,34 @@ class Replay:
             turn = self._settle(turn, may_wait=True)
 
     def take_what_is_built_on(self, waiting: Iterable[Item]) -> None:
-        """Of what no worker has committed, take that on which something held was built: it was applied, too."""
-        known = {item.attempt: item for item in waiting if item.command.code in self._held}
-        wanted: dict[Attempt, Item] = {}
+        """Take the predecessors of held changes out of ``waiting``, which no worker has committed. They were applied:
+        a change that builds on them was committed."""
+        uncommitted = {item.attempt: item for item in waiting if item.command.code in self._held}
+        predecessors: dict[Attempt, Item] = {}
         for items in self._held.values():
             for follower in items:
-                found = known.get(follower.builds_on)
-                while found and found.attempt not in wanted:
-                    wanted[found.attempt] = found
-                    found = known.get(found.builds_on)
-        self.take(list(wanted.values()))
+                predecessor = uncommitted.get(follower.builds_on)
+                while predecessor and predecessor.attempt not in predecessors:
+                    predecessors[predecessor.attempt] = predecessor
+                    predecessor = uncommitted.get(predecessor.builds_on)
+        self.take(list(predecessors.values()))
 
     def give_up(self) -> None:
-        """All streams have ended: what is still held was built on what was lost, and is rejected in the order of
-        numbers."""
+        """Reject the held changes by number: at the end of all topics their predecessors are lost."""
         rest = [item for items in self._held.values() for item in items]
         self._held.clear()
         self._settle(sorted(rest, key=lambda item: item.command.number), may_wait=False)
 
     def left(self) -> list[Item]:
-        """What is still held."""
+        """The held changes."""
         return [item for items in self._held.values() for item in items]
 
     def _settle(self, items: list[Item], *, may_wait: bool) -> list[Item]:
-        """Settle them in this order, and hold those that are early. Returns those of them whose coupon got on
-        meanwhile, which are not held."""
+        """Decide on the changes in this order, and hold the deferred ones. Returns those of them whose coupon was
+        changed meanwhile: they are not held, but decided again."""
 
-        def decide_one(place: int, coupon: Coupon) -> tuple[Verdict, Coupon]:
-            item = items[place]
+        def decide_one(index: int, coupon: Coupon) -> tuple[Verdict, Coupon]:
+            item = items[index]
             decided = decide if item.numbered else _settle_by_version
             return decided(coupon, item.command, wait=may_wait and not item.is_ordered)
 
@@ -124,7 +124,7 @@ class Replay:
 
 
 def _settle_by_version(coupon: Coupon, command: ChangeCoupon, *, wait: bool) -> tuple[Verdict, Coupon]:
-    """As ``settle`` was when commands had no numbers: versions alone decided."""
+    """As ``decide``, for a command without a number: its versions alone decide."""
     if coupon.entry(command.operation) is None and coupon.version - command.previous_version > len(coupon.history):
         return Verdict.DUPLICATE, coupon
     verdict, after = decide(coupon._replace(settled=0), command, wait=wait)

@@ -1,13 +1,13 @@
-"""Making every coupon as it was, from the queue alone, on a store that is empty or older than the queue believes.
+"""Restoring every coupon from the queue alone, into a store that is empty or a backup.
 
-One process does it while no other works (decision 21). What the store has already is recognised, so a restore that was
-stopped may be run again.
+One process does it while no other works (decision 21). Commands that the store has already are recognised, so a restore
+that was stopped may be run again.
 
-1. All creations, also those that no worker has applied: nothing depends on their order but rival imports.
-2. The changes that workers have committed, in the order in which they were accepted. Attempts that are written down as
-   losers are left out. A change that was not committed is left to the workers. Two kinds are applied all the same:
-   what a committed change was built on, and what is older than a loser of its coupon.
-3. The losers, with their reasons.
+1. All creations, also those that no worker has applied. Their order matters for rival imports only.
+2. The changes that workers have committed, in the order of their acceptance, without the lost attempts. A change that
+   was not committed is left to the workers, with two exceptions. The predecessors of committed changes are applied,
+   and changes that are older than a lost attempt on their coupon.
+3. The lost attempts, with their reasons.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -39,8 +39,9 @@ log = structlog.get_logger("coupon.restore")
 
 @dataclass
 class Counts:
-    """``coupons`` are those of the creations, ``recognised`` the commands that the store had settled already. ``left``
-    are messages that could not be applied: each is logged. ``waiting`` are changes that no worker has committed."""
+    """``coupons`` counts those of the creations, ``recognised`` the commands that the store had settled already.
+    ``left`` counts messages that could not be applied: each is logged. ``waiting`` counts changes that no worker has
+    committed."""
 
     messages: int = 0
     coupons: int = 0
@@ -69,7 +70,7 @@ class Restore:
         self._aliens: set[str] = set()
 
     def run(self) -> Counts:
-        """Raises BackendUnavailable: then run another one."""
+        """Restore all coupons. Raises BackendUnavailable: then run another Restore."""
         for chunks in self._parts(self._creations()):
             self._counts.coupons += sum(chunk.size for chunk in chunks)
             self._patiently(lambda: apply_creations(self._store, chunks, self._code_deriver))  # noqa: B023 - called at once
@@ -87,9 +88,9 @@ class Restore:
         replay = Replay(self._store, losers, self._patiently)
         for items in _batches(self._changes(self._recorded.committed_changes())):
             replay.take(items)
-        if highest:  # what has no higher number than a loser was applied before it, or would never be after it
+        if highest:  # a change with a lower number than a lost attempt was applied before it, or never will be
             waiting = _items(self._recorded.waiting_changes())
-            for items in _batches(it for it in waiting if it.command.number <= highest.get(it.command.code, 0)):
+            for items in _batches(item for item in waiting if item.command.number <= highest.get(item.command.code, 0)):
                 replay.take(items)
         if replay.held:
             replay.take_what_is_built_on(_items(self._recorded.waiting_changes()))
@@ -125,8 +126,8 @@ class Restore:
         return browse_losers(self._queue) if self._recorded.has(REJECTIONS) else ()
 
     def _record(self, losers: list[Loser]) -> None:
-        """Their rejections, where the store does not have them; of those that were applied as another attempt there is
-        none, and their number is settled."""
+        """Record the rejections that the store does not have. A lost attempt without a reason gets none, but its number
+        is settled."""
 
         def decide(place: int, coupon: Coupon) -> tuple[Verdict, Coupon]:
             _, operation, version, at, reason, number = losers[place]

@@ -9,11 +9,10 @@ PAGE = 1_000
 
 
 def pages(store: Store, on_unreadable: Callable[[Mapping[str, str]], None] | None = None) -> Iterator[list[Coupon]]:
-    """Every coupon that is there all the time, exactly once, in flat memory.
+    """Every coupon that exists all the time, exactly once, in flat memory.
 
-    ``on_unreadable`` gets what is stored and is no coupon, by its code, with the reason. Without it, that raises
-    Unreadable.
-    """
+    ``on_unreadable`` is called with the reasons, by code, for rows that cannot be decoded as coupons. Without it, such
+    a row raises Unreadable. Raises BackendUnavailable."""
     page = store.scan(PAGE)
     while True:
         if page.unreadable and on_unreadable is None:

@@ -1,10 +1,10 @@
-"""The command ``coupon``. A file a command, imported when it is asked for, so that each starts fast.
+"""The command ``coupon``. Each of its commands is a file, which is imported when it runs, so that each starts fast.
 
 | exit status | meaning                                                        |
 | ----------- | -------------------------------------------------------------- |
 | 0           | done                                                           |
 | 1           | done in part, or the answer is no, or something is wrong       |
-| 2           | what was given cannot work: arguments, configuration, a file   |
+| 2           | arguments, configuration or a file cannot work                 |
 | 3           | a backend is unavailable: trying again may help                |
 | 130         | stopped with Ctrl-C                                            |
 """
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command; its exit status. What went wrong is one sentence on standard error."""
+    """Run the command; returns its exit status. An error is one sentence on standard error."""
     try:
         return coupon.main(list(arguments), prog_name="coupon", standalone_mode=False) or DONE
     except click.ClickException as error:

@@ -11,14 +11,15 @@ from coupon.runtime.settings import Settings, load
 from coupon.runtime.wiring import Backends, open_backends
 
 DURABLE = ("COUPON_QUEUE_URL", "COUPON_STORE_URL")
-"""Only `coupon init` makes their files. Those of the cache and of search may be lost, and are made when needed."""
+"""The settings whose files only `coupon init` makes. Files of the cache and of search may be lost, and are made when
+needed."""
 
 
 @contextmanager
 def session(*, initialize: bool = False) -> Iterator[tuple[Settings, Backends]]:
-    """The settings and what they name; raises ConfigurationError.
+    """The settings and their backends; raises ConfigurationError.
 
-    Without ``initialize`` the secret and the files have to be there: in a wrong directory no empty ones are made."""
+    Without ``initialize`` the secret and the files have to exist: no empty ones are made in a wrong directory."""
     settings = load(make_secret=initialize)
     if not initialize:
         ensure_files(settings)
@@ -32,7 +33,7 @@ def session(*, initialize: bool = False) -> Iterator[tuple[Settings, Backends]]:
 
 
 def ensure_files(settings: Settings) -> None:
-    """Raise ConfigurationError where a file is missing that `coupon init` makes, or the directory of another one."""
+    """Raise ConfigurationError when a file that `coupon init` makes is missing, or the directory of another file."""
     for setting, file in settings.database_files():
         needed = file if setting in DURABLE else file.parent
         if _is_missing(needed):
@@ -43,7 +44,7 @@ def ensure_files(settings: Settings) -> None:
 
 
 def _is_missing(path: Path) -> bool:
-    """False for a path that cannot be looked at, too: the backend says why."""
+    """False also for a path that cannot be read: the backend reports the reason."""
     try:
         path.stat()
     except FileNotFoundError:

@@ -20,16 +20,16 @@ BATCH = 500
 
 @click.group("dead-letters", short_help="Look at failed messages, replay them.")
 def command() -> None:
-    """Messages that could never be applied: look at them, and replay them once the cause is gone.
+    """Messages that could not be applied: look at them, and replay them once the cause is repaired.
 
-    Letters stay listed after they were replayed. What is applied already is recognised, and not done again.
+    Letters stay listed after they were replayed. A command that was applied is recognised, and not applied again.
     """
 
 
 @command.command("list")
 @json_option
 def list_(as_json: bool) -> int:
-    """All letters: id, when, and why. With --json one object a line.
+    """All letters: id, time and reason. With --json one object a line.
 
     Messages that are no dead letters are named and left out. The exit status is 1 then.
     """
@@ -45,7 +45,7 @@ def list_(as_json: bool) -> int:
 @click.argument("letter_id", metavar="ID")
 @json_option
 def show(letter_id: str, as_json: bool) -> None:
-    """One letter, with the message as it was."""
+    """One letter, with the whole message."""
     with session() as (_, backends):
         letter = _find(backends.queue, [letter_id])[0]
     lines = [in_line(f"{name:<10}{value}") for name, value in _document(letter).items() if name != "valueBase64"]
@@ -57,10 +57,10 @@ def show(letter_id: str, as_json: bool) -> None:
 @click.option("--all", "every", is_flag=True, help="All letters there are.")
 @json_option
 def replay_(ids: tuple[str, ...], every: bool, as_json: bool) -> int:
-    """Publish letters again where they came from.
+    """Publish letters again to their topics.
 
-    A letter of a topic that no worker reads, or of which only a part was kept, is named and left out. The exit status
-    is 1 then.
+    A letter of a topic that no worker reads, or that was too long to be stored whole, is named and left out. The exit
+    status is 1 then.
     """
     if bool(ids) == every:
         raise click.UsageError("give the ids of letters, or --all")
@@ -76,16 +76,16 @@ def replay_(ids: tuple[str, ...], every: bool, as_json: bool) -> int:
 
 
 class LeftOut:
-    """Says what is left out, and why; ``count`` of them."""
+    """Prints what is left out, with the reason; ``count`` of them."""
 
     count = 0
 
     def message(self, delivery: Delivery, reason: str) -> None:
-        """It is no dead letter."""
+        """Report a message that is no dead letter."""
         self._say(f"{delivery.topic}/{delivery.partition}/{delivery.offset} is no dead letter: {reason}")
 
     def has_no_fault(self, letter: DeadLetter, topics: Collection[str]) -> bool:
-        """True for one that can be replayed."""
+        """Whether the letter can be replayed; if not, report it."""
         reason = fault(letter, topics)
         if reason is not None:
             self._say(f"{letter.id} is not replayed: {reason}")
@@ -97,13 +97,13 @@ class LeftOut:
 
 
 def _find(queue: Queue, ids: Iterable[str]) -> list[DeadLetter]:
-    """The dead letters with these ids, all of them, or an error. Other messages are passed over."""
+    """The dead letters with these ids; an error when one is missing. Other messages of the topic are ignored."""
     requested = set(ids)
-    found = [letter for letter in browse(queue, lambda *_: None) if letter.id in requested]
-    missing = requested - {letter.id for letter in found}
+    letters = [letter for letter in browse(queue, lambda *_: None) if letter.id in requested]
+    missing = requested - {letter.id for letter in letters}
     if missing:
         raise click.ClickException(f"no dead letter has the id {', '.join(sorted(missing))}")
-    return found
+    return letters
 
 
 def _batches(letters: Iterator[DeadLetter]) -> Iterator[list[DeadLetter]]:

@@ -20,8 +20,8 @@ from coupon.cli.output import Unread, json_option, progress, say
 def command(file: str, as_json: bool) -> int:
     """Write all coupons to FILE, or to standard output: as CSV, or with --json as one JSON object a line.
 
-    Coupons that change meanwhile are written as they were before or after. What cannot be read is named by its code,
-    and all others are written. The exit status is 1 then.
+    Coupons that change meanwhile are written as they were before or after. Coupons that cannot be read are named by
+    their codes, and the rest is written. The exit status is 1 then.
     """
     unread = Unread()
     with session() as (_, backends), _opened(file) as out, progress("exporting", None) as exported:
@@ -33,7 +33,7 @@ def command(file: str, as_json: bool) -> int:
 
 @contextmanager
 def _opened(file: str) -> Iterator[TextIO]:
-    """A plain file is there under its name once it is complete; a device or a pipe is written to as it is."""
+    """The file to write to. A plain file gets its name once it is complete; a device or a pipe is written directly."""
     if file == "-":
         yield sys.stdout
         return

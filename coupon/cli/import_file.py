@@ -36,9 +36,9 @@ QUIET_S = 5
 def command(file: str, no_wait: bool, as_json: bool) -> int:
     """Create the coupons of FILE: rows of a code, its first day and its last day.
 
-    Days are written as 20261231 or 2026-12-31. A header is fine. Bad rows are written to FILE.rejected.csv and all
-    others are imported; the exit status is 1 then. Importing a file again changes nothing, and completes a run that
-    was stopped.
+    Days are written as 20261231 or 2026-12-31. A header is fine. Bad rows are written to FILE.rejected.csv and the rest
+    is imported; the exit status is 1 then. Importing a file again changes nothing, and completes a run that was
+    stopped.
     """
     started, rejected_path = time.monotonic(), Path(f"{file}.rejected.csv")
     with open_rows(file) as text, session() as (settings, backends), RejectedRows(rejected_path) as rejected:
@@ -75,8 +75,8 @@ def _reject(row: BadRow, rejected: RejectedRows, counts: Counts) -> None:
 
 
 class WorkerWait:
-    """What to do until the worker has caught up: sleep, and say so when there seems to be no worker. Ends the import
-    when nothing is left to be waited for: what did not arrive was given up."""
+    """Sleeps while the import waits for the worker, and reports when there seems to be no worker. Ends the import when
+    the queue is empty and rows are missing: their messages are dead letters."""
 
     def __init__(self, backends: Backends, settings: Settings) -> None:
         self._cache, self._code_deriver, self._queue = backends.cache, CodeDeriver(settings.secret), backends.queue
@@ -105,7 +105,7 @@ class WorkerWait:
     def _worker_is_alive(self) -> bool:
         try:
             return worked_lately(self._heartbeat_file) or bool(living(self._cache, self._code_deriver))
-        except BackendUnavailable:  # nobody knows
+        except BackendUnavailable:  # unknown
             return False
 
 

@@ -24,8 +24,8 @@ from coupon.runtime.retry import retry_until
 )
 @json_option
 def command(wait_s: float, as_json: bool) -> None:
-    """Make the tables, the topics and the index, those that are missing, and bring those of earlier versions up to
-    date. No data is lost, and running it again changes nothing."""
+    """Make the missing tables, topics and index, and migrate those of earlier versions. No data is lost, and running it
+    again changes nothing."""
     deadline = time.monotonic() + wait_s
     with session(initialize=True) as (settings, backends):
         topics = all_topics(settings.topics)

@@ -14,10 +14,10 @@ from coupon.runtime.wiring import Backends
 @click.command(short_help="How much the workers have still to do, and what keeps them from it.")
 @json_option
 def command(as_json: bool) -> int:
-    """The number of messages of each topic that no worker has applied yet, the age of the oldest command, and problems.
+    """Messages of each topic that no worker has committed yet, the age of the oldest command, and problems.
 
-    A creation of many coupons is a message for 500 of them. The exit status is 1 when there is a problem, such as a
-    topic without a living worker.
+    A creation has a message for each 500 coupons. The exit status is 1 when there is a problem, such as a topic without
+    a living worker.
     """
     with session() as (settings, backends):
         layout = settings.topics
@@ -39,7 +39,7 @@ def command(as_json: bool) -> int:
 
 
 def _others(backends: Backends, code_deriver: CodeDeriver, layout: str) -> list[Symptom]:
-    """What the cache and the store know, while they answer."""
+    """The problems that the cache and the store show; none of a backend that is unavailable."""
     try:
         workers = of_workers(backends.cache, code_deriver, layout)
     except BackendUnavailable as error:

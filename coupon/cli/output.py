@@ -1,4 +1,4 @@
-"""What commands print: results on standard output, all else on standard error; bars on a terminal only."""
+"""Output of commands: results on standard output, the rest on standard error, progress bars on a terminal only."""
 
 import re
 import sys
@@ -13,33 +13,34 @@ from coupon.domain.serialization import dump
 from coupon.ports.store import fault
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What moves a terminal's cursor, changes its colours or turns its text round, or cannot be written. Tabs and ends of
-lines are not among it: our own sentences have them, and ``in_line`` is for what is put into one."""
+"""Characters that move a terminal's cursor, change its colours or reverse its text, or cannot be encoded.
+
+Tabs and ends of lines are not among them: our own sentences have some. ``in_line`` escapes those, too."""
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
 
 
 def result(as_json: bool, document: Any, sentence: str) -> None:
-    """The command's result, as one JSON document or as text for people."""
+    """Print the command's result, as one JSON document or as text for people."""
     click.echo(dump(document) if as_json else printable(sentence))
 
 
 def say(sentence: str) -> None:
-    """For people, whatever standard output is used for."""
+    """Print a sentence for people, on standard error."""
     print(printable(sentence), file=sys.stderr)  # not click.echo: a bar catches it here and draws itself below
 
 
 def printable(text: str) -> str:
-    """The text with control characters as escapes: much of what is printed was written by others."""
+    """The text with control characters escaped: much of what is printed was written by others."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def in_line(text: str) -> str:
-    """What is printable, on one line."""
+    """As ``printable``, on one line."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 class Unread:
-    """Says what is stored and is no coupon; ``count`` of them."""
+    """Prints the rows that cannot be read as coupons; ``count`` of them."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -55,13 +56,13 @@ class Unread:
 
 
 def waiting_for(role: str) -> Callable[[BackendUnavailable], None]:
-    """What to say when the backend of that role is unavailable and waited for."""
+    """A function that reports that the command waits for the backend of that role."""
     return lambda error: say(f"waiting for the {role}: {error}")
 
 
 @contextmanager
 def progress(what: str, total: int | None, unit: str = "coupons") -> Iterator[Callable[[int], None]]:
-    """A bar, or a count where the total is not known; it takes how many are done."""
+    """A progress bar, or a count without a ``total``. Yields a function that takes the number of units done."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return

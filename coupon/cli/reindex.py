@@ -13,9 +13,9 @@ from coupon.cli.output import Unread, json_option, progress, result
 @click.command("reindex", short_help="Rebuild the search index.")
 @json_option
 def command(as_json: bool) -> int:
-    """Rebuild the search index from the store. The service may run meanwhile, and answers from the present index.
+    """Rebuild the search index from the store. The service may run meanwhile, and queries the present index.
 
-    What cannot be read is named by its code, and all others are indexed; the exit status is 1 then.
+    Coupons that cannot be read are named by their codes, and the rest is indexed. The exit status is 1 then.
     """
     started, unread = time.monotonic(), Unread()
     with session() as (_, backends), progress("indexing", None) as indexed:

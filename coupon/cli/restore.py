@@ -48,10 +48,10 @@ class Instant(click.ParamType[int]):
 @click.option("--force", is_flag=True, help="Though a worker gave a sign of life lately.")
 @json_option
 def command(backup_from: int | None, force: bool, as_json: bool) -> int:
-    """Make every coupon as it was, from the queue alone; then build the search index again.
+    """Restore every coupon from the queue alone; then rebuild the search index.
 
-    The store is empty, or was restored from a backup. Stop the web side and all workers before. What the store has is
-    recognised: when this command was stopped, run it again. The exit status is 1 when messages were left over.
+    The store has to be empty, or restored from a backup. Stop the web side and all workers before. If this command was
+    stopped, run it again: commands in the store are recognised. The exit status is 1 when messages were left over.
     """
     with session() as (settings, backends):
         if not force and _a_worker_lives(settings, backends):
@@ -78,12 +78,12 @@ def command(backup_from: int | None, force: bool, as_json: bool) -> int:
 def _a_worker_lives(settings: Settings, backends: Backends) -> bool:
     try:
         return is_fresh(settings.heartbeat_file) or bool(living(backends.cache, CodeDeriver(settings.secret)))
-    except BackendUnavailable:  # nobody knows
+    except BackendUnavailable:  # unknown
         return False
 
 
 def _check_reach(backends: Backends, recorded: Recorded, backup_from: int | None) -> None:
-    """Refuse where the queue has forgotten what the store does not have."""
+    """Refuse when commands are neither in the queue any more nor in the store."""
     if not recorded.trimmed():
         return
     needed, places = backup_needed_from(backends.queue, recorded), recorded.trimmed()

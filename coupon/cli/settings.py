@@ -10,8 +10,8 @@ from coupon.runtime.wiring import open_backends
 @click.command("settings", short_help="Show the settings, secrets masked.")
 @json_option
 def command(as_json: bool) -> None:
-    """The settings as they are understood, secrets masked. What would stop a start ends this with 2, too. So does a
-    secret file that is missing, of which a start would make a new one."""
+    """The settings in force, secrets masked. The exit status is 2 when a start would fail, or when the secret file is
+    missing (a start would make a new one)."""
     settings = load(make_secret=False)
     open_backends(settings).close()
     shown = settings.masked()

@@ -11,7 +11,7 @@ from coupon.runtime.worker_registry import STALE_S
 @click.command("worker-alive", short_help="A probe of the worker on this machine.")
 @json_option
 def command(as_json: bool) -> int:
-    """A probe: exit status 0 when a worker of this machine gave a sign of life lately, else 1."""
+    """A probe: exit status 0 when a worker of this machine has a fresh heartbeat, else 1."""
     file = load(make_secret=False).heartbeat_file
     alive = is_fresh(file)
     sentence = f"{'a' if alive else 'no'} worker gave a sign of life in {file} in the last {STALE_S} s"

@@ -1,4 +1,4 @@
-"""Flask without its look at the host of a request: no route here depends on the host.
+"""Flask without its check of the request's host: no route here depends on the host.
 
 Flask's own adapter reads, checks and encodes the host twice. That is 12 % of the CPU of an accepted issue on memory
 backends, and 5 to 9 % on SQLite. Without this class everything works the same, only slower.

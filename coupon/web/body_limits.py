@@ -1,11 +1,11 @@
-"""How many bytes of a body each address takes. The server waits for no longer body before it asks the application."""
+"""The most bytes of a body for each address. The server passes a request with a longer one on without its body."""
 
 EXTENSION = "coupon.body_limits"
 """The key of the limits among the application's extensions."""
 
 
 class BodyLimits:
-    """One limit for all addresses, but for those in ``larger``."""
+    """One limit for all addresses, except for those in ``larger``."""
 
     def __init__(self, usual: int) -> None:
         self._usual = usual

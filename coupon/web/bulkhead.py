@@ -1,4 +1,4 @@
-"""A bulkhead before each backend, so that one that hangs does not hold all threads of a web process.
+"""A bulkhead for each backend, so that a backend that hangs does not hold all threads of a web process.
 
 Only some threads may wait for a backend at a time, and none once it is known to hang. A backend that fails at once (a
 refused connection, a throttled write) costs no thread, and is asked each time.
@@ -21,7 +21,7 @@ from coupon.runtime.circuit_breaker import CircuitBreaker
 from coupon.runtime.wiring import Backends
 
 SLOW_MS = 250
-"""A failure that took so long has held a thread."""
+"""A call that fails after so long counts as hanging: it has held a thread."""
 PAUSE_MAX_MS = 2_000
 """The longest pause between two trials of a backend that hangs: a trial holds one thread."""
 SHARE_FOR_COMMANDS, SHARE_FOR_SEARCH = 3 / 4, 3 / 8
@@ -33,7 +33,7 @@ log = structlog.get_logger("coupon.guard")
 
 
 class BackendLeftAlone(BackendUnavailable):
-    """The backend was not asked, because others wait for it in vain already."""
+    """The backend was not called, because it hangs."""
 
 
 class Bulkhead:
@@ -51,12 +51,12 @@ class Bulkhead:
         self._one_has_left = threading.Condition(self._lock)
         self._waiting = 0
         self._inside: dict[object, int] = {}
-        """The calls under way, oldest first, each with its beginning."""
+        """The calls in progress, oldest first, each with the time of its beginning."""
         self._successes = 0
         self._hangs_since: int | None = None
 
     def call(self, backend: Backend, method: str, *arguments: Any, **named: Any) -> Any:
-        """Calls the backend's method; raises BackendLeftAlone without calling it."""
+        """Call the backend's method, or raise BackendLeftAlone without a call."""
         me, hung, successes = object(), False, self._successes
         began = self._enter(me)
         try:
@@ -68,7 +68,7 @@ class Bulkhead:
             self._leave(me, began, successes, hung=hung)
 
     def _enter(self, me: object) -> int:
-        """Waits for admission, and returns the time of it."""
+        """Wait for admission, and return the time of it in milliseconds."""
         with self._lock:
             while True:
                 now = self._timer()
@@ -87,7 +87,7 @@ class Bulkhead:
                     self._waiting -= 1
 
     def _leave(self, me: object, began: int, successes: int, *, hung: bool) -> None:
-        """``successes`` is their number when the call began."""
+        """``successes`` is the number of calls that had succeeded when this one began."""
         with self._lock:
             del self._inside[me]
             if not hung:
@@ -105,7 +105,7 @@ class Bulkhead:
         log.info("backend hangs no longer", role=self._role)
 
     def _mark_hanging(self, began: int) -> None:
-        """Calls that were under way already fail for the same reason: only the first one counts."""
+        """Only the first failure counts: calls that were in progress by then fail for the same reason."""
         if self._hangs_since is None:
             log.warning("backend hangs", role=self._role)
         elif began <= self._hangs_since:
@@ -115,7 +115,7 @@ class Bulkhead:
 
 
 def guard_backends(backends: Backends, threads: int, timer: Clock) -> Backends:
-    """The backends of a process with so many threads, each behind a bulkhead.
+    """The backends of a process with that number of threads, each behind a bulkhead.
 
     The cache needs none: it hangs for a fifth of a second, and then avoids a silent server by itself.
     """

@@ -1,6 +1,6 @@
-"""A chunked body, joined as it comes in. Once it is complete, gunicorn's parser reads it as one chunk.
+"""A chunked body, joined as it is received. Once it is complete, gunicorn's parser reads it as one chunk.
 
-By itself the parser waits for each chunk, and spends 8 µs on it, so a body of one-byte chunks costs seconds.
+Without this the parser waits for each chunk, and spends 8 µs on it, so a body of one-byte chunks costs seconds.
 """
 
 import re
@@ -10,25 +10,25 @@ from gunicorn.http.body import CHUNK_EXT_RE
 LINE_MAX = 256
 TRAILERS_MAX = 4_096
 RAW_MAX = 8
-"""The chunks may take so many times the bytes of the body. One-byte chunks take six times."""
+"""The most bytes of the chunks, as a multiple of the bytes of the body. One-byte chunks take six times as many."""
 _PLAIN_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _LINE = re.compile(rb"([0-9A-Fa-f]{1,8})" + CHUNK_EXT_RE.pattern + rb"\r\n")
 
 
 class ChunkedBody:
-    """The chunks of one body of at most so many bytes."""
+    """The chunks of one body of at most ``limit`` bytes."""
 
     def __init__(self, limit: int) -> None:
         self.body = bytearray()
         self.is_sound = True
-        """Whether it keeps the rules and the limit. Otherwise the beginning of the next request is unknown."""
+        """Whether the chunks are valid and within the limit. Otherwise the beginning of the next request is unknown."""
         self._limit, self._raw_left = limit, RAW_MAX * limit
 
     def take(self, received: bytearray) -> bool:
-        """Take the complete chunks out of ``received``; True when nothing more has to come.
+        """Take the complete chunks out of ``received``; True when the body is complete, or can be refused.
 
-        Then ``received`` begins with the body as one chunk. That body is complete, or a byte longer than the limit, or
-        followed by the bytes that break the rules.
+        Then ``received`` begins with the body as one chunk. A body that is too long is cut a byte beyond the limit. One
+        that is invalid is followed by the invalid bytes.
         """
         at = 0
         while (line := _PLAIN_LINE.match(received, at) or _LINE.match(received, at)) is not None:
@@ -54,7 +54,7 @@ class ChunkedBody:
         return False
 
     def _is_trailer_whole(self, received: bytearray, at: int) -> bool | None:
-        """None when more of the trailer has to come."""
+        """None when a part of the trailer is missing."""
         if received.startswith(b"\r\n", at) or received.find(b"\r\n\r\n", at, at + TRAILERS_MAX) >= 0:
             return True
         return None if len(received) - at < TRAILERS_MAX else False

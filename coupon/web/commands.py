@@ -15,11 +15,11 @@ from coupon.web.problems import refusal
 from coupon.web.services import Services
 
 CODES_MAX = 1_000
-"""A creation of up to so many coupons is answered with all codes. Those of a larger one are at its operation."""
+"""The response to a creation of up to so many coupons has all codes. Codes of a larger one are at its operation."""
 PAUSE_S, PAUSE_MAX_S, PAUSE_MAX_OF_MANY_S = 0.005, 0.1, 1.0
 """The pauses between two reads of an outcome grow up to a maximum. Many coupons take seconds in any case."""
 WAITING_MAX = 8
-"""So many requests of a process wait for an outcome at a time; the next is answered at once, as RFC 7240 allows.
+"""The most requests of a process that wait for an outcome at a time. The next one is answered at once (RFC 7240).
 A waiting request holds a thread. Without a bound, an absent worker would leave no thread for new commands."""
 ISSUE, USE, CANCEL = schemas.Issue(), schemas.Use(), schemas.Cancel()
 _waiting = threading.BoundedSemaphore(WAITING_MAX)
@@ -84,7 +84,7 @@ def _accepted(
     kind: Kind,
     user_id: str | None = None,
 ) -> Response:
-    """The response to an accepted command; it has the outcome if the caller prefers to wait for it."""
+    """The response to an accepted command; with its outcome, if the caller prefers to wait."""
     headers = {"Location": f"/v1/operations/{body['operationId']}"}
     if wait_s is None or not _waiting.acquire(blocking=False):
         return request_io.json_response(body | {"status": Status.ACCEPTED}, 202, headers)
@@ -104,14 +104,14 @@ def _accepted(
 
 
 def _wait_for_outcome(services: Services, operation: ChangeRef | CreationRef, wait_s: int) -> Outcome:
-    """The outcome as soon as it is final; after ``wait_s`` the outcome as it is then."""
+    """The outcome as soon as it is final; after ``wait_s``, the outcome until then."""
     deadline, pause = time.monotonic() + wait_s, PAUSE_S
     is_large = isinstance(operation, CreationRef) and operation.amount > CODES_MAX
     pause_max = PAUSE_MAX_OF_MANY_S if is_large else PAUSE_MAX_S
     while True:
         try:
             outcome = services.commands.operations.outcome(operation)
-        except BackendError:  # the queue has the command all the same
+        except BackendError:  # the command is in the queue, so it stays accepted
             return Outcome(Status.ACCEPTED)
         left = deadline - time.monotonic()
         if outcome.status is not Status.ACCEPTED or left <= 0:

@@ -1,4 +1,5 @@
-"""A connection on which no call blocks: it reads what has come, sends what the client takes, and keeps the rest."""
+"""A connection on which no call blocks: it reads the bytes that are there, sends what the client takes, and buffers the
+rest."""
 
 import fcntl
 import socket
@@ -17,7 +18,7 @@ from gunicorn.http.unreader import Unreader
 from coupon.web.chunked_body import ChunkedBody
 
 HEAD_MAX = 16_384
-"""The bytes of a request's line and headers."""
+"""The most bytes of a request's line and headers."""
 AT_ONCE = 65_536
 PASSED_OVER_MAX = 64
 _RECEIVE = 8_192
@@ -34,16 +35,16 @@ class Waits(Enum):
     BODY = "half a body"
     ANSWER = "answer not read"
     HELD = "held back"
-    """The response is a refusal, and waits because there are too many."""
+    """The response is a refusal, and waits because there are too many refusals."""
     END = "ending"
-    """The last response was sent. Until the client closes the connection, it may lose the end of the response."""
+    """The last response was sent. If the server closed now, the client might lose the end of it: the client closes."""
     THREAD = "thread"
     NOTHING = "nothing"
     """The connection is over."""
 
 
 class Received(Unreader):  # type: ignore[misc]  # gunicorn's types are not installed
-    """The bytes that came and were not read yet. gunicorn's parser takes their end for the end of the stream."""
+    """The bytes that were received and not parsed yet. For gunicorn's parser their end is the end of the stream."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -104,7 +105,7 @@ class Outgoing:
     def on_the_way(self) -> int:
         """The bytes that the kernel has sent or buffered, and that have not arrived.
 
-        Without them a client of a few kB a second seems to stand still: its socket becomes writable only when a third
+        They show the progress of a client that reads a few kB a second. Its socket becomes writable only when a third
         of the kernel's buffer is free.
         """
         (number,) = struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
@@ -141,13 +142,13 @@ class Connection:
         self._passed_over = 0
 
     def receive(self, most: int = _RECEIVE) -> bool:
-        """Read what has come; False when the client has sent its last. Raises BlockingIOError when nothing came."""
+        """Read the bytes that are there; False at the end of the stream. Raises BlockingIOError when there are none."""
         data = self.socket.recv(most, socket.MSG_DONTWAIT)
         self.received.data += data
         return bool(data)
 
     def receive_more(self) -> bool:
-        """As ``receive``, in larger pieces, but not beyond the end of the body."""
+        """As ``receive``, in larger pieces, up to the end of the body."""
         return self.receive(min(_MORE_MAX, self._missing() or _MORE_MAX) if self.waits is Waits.BODY else _RECEIVE)
 
     @property
@@ -158,7 +159,7 @@ class Connection:
     def is_whole(self, cfg: Any, body_max: Any) -> bool:
         """Whether ``request`` is complete. Raises the errors of gunicorn's parser.
 
-        A body that announces more than ``body_max(path)`` bytes is not waited for.
+        When the head announces a body of more than ``body_max(path)`` bytes, the request is complete without it.
         """
         if self.request is None:
             if not self._is_head_over():
@@ -175,7 +176,7 @@ class Connection:
 
     @property
     def missing(self) -> Waits:
-        """The part of a request that has to come next."""
+        """The part of the request that is missing."""
         if self.request is not None:
             return Waits.BODY
         if self.received.data:
@@ -184,18 +185,18 @@ class Connection:
 
     @property
     def after_answer(self) -> Waits:
-        """What it waits for once the response is sent."""
+        """What the connection waits for once the response is sent."""
         if self.is_last:
             return Waits.END
         return Waits.THREAD if self.received.data else Waits.NEXT
 
     def pass_over(self) -> bool:
-        """Discard what the client sends after the last response; False at its end, or when it was enough."""
+        """Discard what the client sends after the last response; False at its end, or when it was too much."""
         self._passed_over += 1
         return self._passed_over < PASSED_OVER_MAX and bool(self.socket.recv(AT_ONCE, socket.MSG_DONTWAIT))
 
     def progress(self) -> int:
-        """The bytes of the body that have come, or of the responses that have arrived."""
+        """The bytes of the body that were received, or of the responses that arrived at the client."""
         if self.waits is Waits.ANSWER:
             return self.sock.sent - self.sock.on_the_way()
         return len(self.received.data) + (len(self._chunks.body) if self._chunks else 0)
@@ -212,7 +213,7 @@ class Connection:
         return data.count(b"\n") != data.count(b"\r\n")  # the parser refuses it
 
     def _begin(self, cfg: Any, body_max: Any) -> None:
-        """Parse the head, and note what body it announces."""
+        """Parse the head, and store the length of the body that it announces."""
         if not 0 <= self.received.data.find(b"\r\n\r\n") <= HEAD_MAX and len(self.received.data) > HEAD_MAX:
             raise LimitRequestHeaders("limit of the head's size")
         self.number += 1

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of each address: its answers, and the codes of its problems."""
+"""The addresses in the OpenAPI document: their responses, and the codes of their problems."""
 
 from marshmallow import Schema
 
@@ -55,7 +55,6 @@ OPERATION = Description(
     ("NOT_FOUND", "OUTCOME_EXPIRED", "INVALID_FIELD", "INVALID_CURSOR", "UNREADABLE", "UNAVAILABLE"),
     query=schemas.PageQuery,
 )
-# Probes take any query: what stands between may append parameters of its own, and a 422 would only take a healthy
-# process for a dead one.
+# Probes ignore query parameters: a proxy may append some, and with a 422 a healthy process would count as dead.
 LIVEZ = Description("health", {200: (schemas.Alive, "Alive.")}, any_query=True)
 READYZ = Description("health", {200: (schemas.Ready, "Commands can be taken.")}, ("UNAVAILABLE",), any_query=True)

@@ -1,6 +1,6 @@
-"""Paths that the router would take for others: no view answers them.
+"""Paths that the router would confuse with other paths: each is answered with 404.
 
-Werkzeug takes ``//livez`` for ``/livez``, while a gateway in front has rules for exact paths. It also reads bytes that
+Werkzeug treats ``//livez`` as ``/livez``, while a gateway in front has rules for exact paths. It also reads bytes that
 are no UTF-8 as U+FFFD, which may be a user's id.
 """
 
@@ -15,7 +15,7 @@ NOWHERE = "/\0"
 
 
 class ExactPaths:
-    """WSGI middleware that sends such a path nowhere."""
+    """WSGI middleware that replaces such a path by ``NOWHERE``."""
 
     def __init__(self, app: "WSGIApplication") -> None:
         self._app = app
@@ -28,7 +28,7 @@ class ExactPaths:
 
 
 def _is_utf8(path: str) -> bool:
-    """The path has a character for each byte (PEP 3333)."""
+    """Whether the bytes of the path are UTF-8. It has a character for each byte (PEP 3333)."""
     try:
         path.encode("latin-1").decode()
     except UnicodeDecodeError:

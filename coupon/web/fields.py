@@ -19,7 +19,7 @@ _DAY = re.compile(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})")
 
 
 def fault_of_user_id(text: str) -> str | None:
-    """The sentence on what is wrong with a user's id, or None."""
+    """A sentence with the error in a user's id; None when it is valid."""
     if not 1 <= len(text) <= USER_ID_MAX:
         return f"Has to have 1 to {USER_ID_MAX} characters."
     return "Must not hold control characters." if UNFIT.search(text) else None

@@ -1,4 +1,4 @@
-"""The gunicorn worker of the web side: gthread, whose threads keep a busy connection and never wait for a client.
+"""The gunicorn worker of the web side: gthread, whose threads hold on to a busy connection and never wait for a client.
 
 A thread of the pool gets a request once it is complete. Connections whose client has yet to send or to read are parked
 in the main thread (``coupon/web/parked_connections.py``).
@@ -7,8 +7,8 @@ Stock gthread returns a keep-alive connection to the main thread after each resp
 system calls and two thread switches to reach a thread again, as much as a small view costs. Here the thread polls the
 connection for the next request itself, for a moment, unless other requests wait for a thread.
 
-Of stock processes, the one that wakes up first accepts all connections of a burst, and keeps them. Here a process with
-a busy connection for each of its threads hesitates, so that another process accepts the next one.
+With stock gthread, the process that wakes up first accepts all connections of a burst. Here a process with a busy
+connection for each of its threads pauses before it accepts, so that another process accepts the next one.
 """
 
 import errno
@@ -23,11 +23,11 @@ from coupon.web.connection import Connection, Waits
 from coupon.web.parked_connections import ParkingWorker
 
 KEEPALIVE_POLL_MS = 5
-"""A connection keeps its thread for so long after a response. No other caller waits longer for a polling thread."""
+"""How long a thread polls a connection after a response: no other caller waits longer for that thread."""
 HESITATE_S = 0.001
-"""Longer than another process takes to wake up."""
+"""The pause before ``accept``: longer than another process takes to wake up."""
 PIECES = 3
-"""A thread polls for so many pieces of one request."""
+"""The most pieces of one request that a thread polls for."""
 GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
 log = structlog.get_logger("coupon.web")
 
@@ -49,7 +49,7 @@ class KeepAliveThreadWorker(ParkingWorker):
                 if waits is not Waits.NEXT:
                     return waits
                 is_ready = False
-        except (EOFError, NoMoreData, StopIteration):  # the client sent its last; StopIteration: a response broke off
+        except (EOFError, NoMoreData, StopIteration):  # the stream has ended; StopIteration: a response was cut off
             return Waits.NOTHING
         except OSError as error:
             return self._gone(error)
@@ -58,7 +58,7 @@ class KeepAliveThreadWorker(ParkingWorker):
         return connection.missing
 
     def _is_whole(self, connection: Connection, is_ready: bool) -> bool:
-        """Whether a complete request has come. Raises EOFError when none will come."""
+        """Whether a complete request was received. Raises EOFError when the stream has ended."""
         for _ in range(PIECES):
             if connection.is_whole(self.cfg, self.body_max):
                 return True
@@ -83,13 +83,13 @@ class KeepAliveThreadWorker(ParkingWorker):
         return Waits.NEXT if waits is Waits.THREAD and not self.tpool._work_queue.qsize() else waits
 
     def _refuse(self, connection: Connection, error: Exception) -> Waits:
-        """Respond to what is no request, or to an error below the application."""
+        """Respond to an invalid request, or to an error below the application."""
         connection.is_last = True
         try:
             self.handle_error(connection.request, connection.sock, connection.client, error)
             return connection.after_answer if connection.sock.flush() else Waits.ANSWER
-        except OSError as gone:
-            return self._gone(gone)
+        except OSError as reset:
+            return self._gone(reset)
 
     def _gone(self, error: OSError) -> Waits:
         if error.errno not in GONE:
@@ -97,7 +97,7 @@ class KeepAliveThreadWorker(ParkingWorker):
         return Waits.NOTHING
 
     def _more_comes_soon(self, connection: Connection) -> bool:
-        """Whether more bytes came on the connection before another request needed the thread."""
+        """Whether more bytes were received before another request needed the thread."""
         if not self.alive or self.tpool._work_queue.qsize():
             return False
         poll = select.poll()

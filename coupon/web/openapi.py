@@ -43,13 +43,13 @@ _PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
 
 
 class Description(NamedTuple):
-    """What the document says of an address: its tag, its answers, and the codes of its problems."""
+    """An address in the document: its tag, its responses, and the codes of its problems."""
 
     tag: str
     answers: Answers
     problems: Sequence[str] = ()
     body: Schema | None = None
-    """Of a command; it takes the headers of a command too."""
+    """The schema of a command's body. An address with a body takes the headers of a command, too."""
     query: type[Schema] | None = None
     any_query: bool = False
     """Whether the address ignores query parameters that it does not know."""
@@ -129,7 +129,7 @@ def _command_headers(caller_header: str) -> list[dict[str, Any]]:
             "in": "header",
             "name": caller_header,
             "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
-            "description": "Who asks, as the gateway in front says. Without it: `anonymous`.",
+            "description": "The caller, as the gateway in front names it. Without it: `anonymous`.",
         },
         {
             "in": "header",

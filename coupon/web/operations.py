@@ -30,7 +30,7 @@ def _creation(
     """The body for a creation, with one page of its codes."""
     cursors, commands, of = services.cursors, services.commands, f"codes {address}"
     status, _, text = (cursors.take(of, cursor) if cursor else "accepted.0").partition(".")
-    # A creation that was applied stays so: its further pages need not count the coupons again.
+    # A creation that was applied stays so: for its next pages the coupons are not counted again.
     applied = Outcome(Status.APPLIED, created=creation.amount)
     outcome = applied if status == Status.APPLIED else commands.operations.outcome(creation)
     first = int(text)

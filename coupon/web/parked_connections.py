@@ -1,8 +1,8 @@
 """Connections that wait for their clients are parked in the main thread, each for a bounded time.
 
-Stock gunicorn reads a request as slowly as the client sends it, and writes as slowly as the client reads, in a thread
-of the pool. So as many slow clients as there are threads are an outage. Its main thread also waits two seconds for each
-client to close.
+In stock gunicorn a thread of the pool waits for its client while it reads a request, and while it writes the response.
+So as many slow clients as there are threads are an outage. Its main thread also waits two seconds for each client to
+close.
 """
 
 import errno
@@ -29,13 +29,13 @@ from coupon.web.slow_clients import CROWDED, SlowClients, begin, extend, first_t
 
 SWEEP_S = 0.5
 BODY_MAX = 65_536
-"""The bytes of a body for an application without limits of its own."""
+"""The most bytes of a body, for an application without limits of its own."""
 HELD_MAX = 128_000_000
-"""The bytes that all parked connections of a process may hold."""
+"""The most bytes that all parked connections of a process hold."""
 SEND_BUFFER = 131_072
 """The bytes that the kernel buffers for a client that does not read; its default is megabytes."""
 FILES_MAX, FILES_OF_OTHERS = 65_536, 200
-"""The file descriptors of a process, and how many of them are left for other things than connections."""
+"""The most file descriptors of a process, and how many of them are left for other things than connections."""
 TOO_LATE, STOPPING = last_response("REQUEST_TIMEOUT"), last_response("UNAVAILABLE")
 """The response to an incomplete request whose time is over, or whose process ends."""
 log = structlog.get_logger("coupon.web")
@@ -144,7 +144,7 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
             self._park(connection, waits)
 
     def _park(self, connection: Connection, waits: Waits) -> None:
-        """Keep the connection until its client goes on."""
+        """Park the connection until its client sends or reads."""
         begin(connection, waits, self.cfg.keepalive)
         self.parked.add(connection)
         if waits is not Waits.HELD:
@@ -197,7 +197,7 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
         return Waits.THREAD if connection.is_for_a_thread else connection.waits
 
     def _make_room(self) -> None:
-        """Close the slowest twentieth of the parked connections, because more clients will come."""
+        """Close the slowest twentieth of the parked connections, so that more clients find room."""
         for connection in heapq.nsmallest(1 + len(self.parked) // 20, self.parked, first_to_go):
             self.slow_clients.closed(connection, CROWDED)
             self._cut(connection)

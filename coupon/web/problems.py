@@ -27,7 +27,7 @@ from coupon.web.bulkhead import BackendLeftAlone
 from coupon.web.refusals import RefusalRate, hold_back
 
 ERRORS_MAX, NAME_MAX = 20, 100
-"""So many wrong fields are named in a problem, each with so many characters: the caller chose both."""
+"""The most wrong fields that a problem names, and characters of each name: the caller chose both."""
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S, RETRY_CREATION_AFTER_S = 1, 10
 log = structlog.get_logger("coupon.web")
@@ -67,7 +67,7 @@ _OF_STATUS = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
 
 class Problem(Exception):
-    """Ends the request with this problem. ``more`` are further members, such as ``errors`` by field."""
+    """Ends the request with this problem. ``more`` are further members of the body, such as ``errors`` by field."""
 
     def __init__(
         self, code: str, detail: str | None = None, headers: Mapping[str, str] | None = None, **more: Any
@@ -78,7 +78,7 @@ class Problem(Exception):
 
 
 class InvalidField(Problem):
-    """Names the wrong fields, headers or parameters with their errors; only the first ones where there are many."""
+    """A problem with the errors by field, header or parameter: the first ``ERRORS_MAX`` of them."""
 
     def __init__(self, errors: Mapping[str, list[str]]) -> None:
         errors = {_cut(name): sentences for name, sentences in islice(errors.items(), ERRORS_MAX)}
@@ -96,7 +96,7 @@ def response(problem: Problem) -> Response:
 
 
 def last_response(code: str) -> bytes:
-    """The problem in bytes, for a connection that is closed before its request has come as a whole."""
+    """The bytes of a response with the problem, for a connection that is closed before its request is complete."""
     problem = Problem(code)
     body = _body(problem).encode()
     headers = _retry_after(problem) | {
@@ -123,12 +123,12 @@ def _retry_after(problem: Problem) -> dict[str, str]:
 def refusal(
     reason: Reason, coupon: Coupon | None = None, kind: Kind | None = None, user_id: str | None = None
 ) -> Problem:
-    """The problem of a refused command. The more of the command is known, the more its ``detail`` says."""
+    """The problem of a refused command. Its ``detail`` depends on which of the arguments are given."""
     return Problem(reason.value, _detail(reason, coupon, kind, user_id))
 
 
 def _detail(reason: Reason, coupon: Coupon | None, kind: Kind | None, user_id: str | None) -> str | None:
-    """What the title of the reason does not say. It never names the holder of the coupon to another user."""
+    """The detail beyond the reason's title; None without one. It never shows the coupon's holder to another user."""
     if reason is Reason.ALREADY_USED and kind is Kind.CANCEL:
         return "Undo its use first, with PUT /v1/coupons/cancel-use."
     if coupon is None:
@@ -144,7 +144,7 @@ def _detail(reason: Reason, coupon: Coupon | None, kind: Kind | None, user_id: s
 
 
 def register(app: Flask) -> None:
-    """Let every exception end in a problem, those of the router too."""
+    """Answer every exception with a problem, those of the router too."""
     app.register_error_handler(Problem, response)
     app.register_error_handler(Refused, lambda error: response(refusal(error.reason, error.coupon)))
     app.register_error_handler(IdempotencyKeyReused, lambda _: response(Problem("IDEMPOTENCY_KEY_REUSED")))
@@ -160,12 +160,10 @@ def register(app: Flask) -> None:
 
 
 def _unavailable(error: BackendError) -> Response:
-    """A backend that is unavailable is a warning. One that rejects (a missing topic) needs an operator: an error.
-
-    Neither is the caller's fault.
-    """
+    """The response is a 503 in either case. An unavailable backend is logged as a warning, and one that rejects (a
+    missing topic) as an error, because an operator has to repair it."""
     request_line = {"method": request.method, "path": request.path}
-    if isinstance(error, BackendLeftAlone):  # not logged: the failure that they follow was
+    if isinstance(error, BackendLeftAlone):  # not logged: the failure that it follows was
         if _refusals.is_too_high():
             hold_back(request.environ)
     elif isinstance(error, BackendUnavailable):

@@ -1,4 +1,4 @@
-"""The readiness check: the status of each dependency, and how many milliseconds it took to answer."""
+"""The readiness check: the status of each dependency, and the milliseconds that it took to answer."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ log = structlog.get_logger("coupon.web")
 
 
 class Finding(NamedTuple):
-    """The result of a check and its milliseconds. ``problems`` are sentences that anyone may read."""
+    """The result of a check and its duration in milliseconds. ``problems`` are sentences that anyone may read."""
 
     status: Status
     ms: float
@@ -37,16 +37,16 @@ Findings = dict[str, Finding]
 
 
 class Checked(NamedTuple):
-    """The status of a dependency, and its symptoms: it may be up and have some."""
+    """The status of a dependency, and its symptoms. A dependency that is up may have some."""
 
     status: Status
     symptoms: Sequence[Symptom] = ()
 
 
 class Readiness:
-    """Checks all dependencies at once, and waits for none of them longer than ``PATIENCE_S``.
+    """Checks all dependencies in parallel, and waits for each ``PATIENCE_S`` at most.
 
-    Each check has a thread of its own, so one that hangs delays no other.
+    Each check has a thread of its own, so a check that hangs delays no other.
     """
 
     def __init__(self, backends: Backends, settings: Settings) -> None:
@@ -71,7 +71,7 @@ def _ping(backend: Backend) -> Checked:
 
 
 def _queue(queue: Queue, layout: str) -> Checked:
-    """Down when a topic of commands is missing: no command can be taken then."""
+    """Down when a topic of commands is missing: no command can be accepted then."""
     queue.ping()
     symptoms = of_queue(queue, layout)
     is_whole = missing(queue, layout).isdisjoint(command_topics(layout))
@@ -79,13 +79,13 @@ def _queue(queue: Queue, layout: str) -> Checked:
 
 
 def _store(store: Store) -> Checked:
-    """Up when it can be read: that is enough to take commands."""
+    """Up when the store can be read: that is enough to accept commands."""
     store.ping()
     return Checked("up", of_store(store))
 
 
 def _worker(backends: Backends, settings: Settings) -> Checked:
-    """Up when each topic has a worker that could work and has beaten lately.
+    """Up when each topic has a worker with a fresh heartbeat that could work.
 
     The heartbeats are in the cache. Without a cache, the heartbeat file of this machine is read.
     """
@@ -112,5 +112,5 @@ def _timed(name: str, check: Callable[[], Checked]) -> Finding:
 def _finding(future: "Future[Finding]") -> Finding:
     if future.done():
         return future.result()
-    future.cancel()  # it has not begun, because an earlier one hangs: checks must not pile up behind that
+    future.cancel()  # it may not have begun, when an earlier one hangs: checks must not pile up behind that
     return Finding("down", PATIENCE_S * 1000, [])

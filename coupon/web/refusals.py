@@ -1,8 +1,8 @@
-"""Refusals without a pause would starve everybody else: where there are many, they are held back.
+"""Refusals beyond a rate are held back, so that clients that retry at once do not take all of the CPU.
 
-A backend that is left alone is refused in microseconds. A hundred clients that ask again at once then take all of the
-CPU, and no command gets its turn. So beyond a rate, the response waits in the main thread, which costs no thread of the
-pool (``coupon/web/parked_connections.py``).
+While a backend hangs, a request is refused in microseconds. A hundred clients that retry at once would leave no CPU for
+other requests. So beyond a rate the response waits in the main thread, which costs no thread of the pool
+(``coupon/web/parked_connections.py``).
 """
 
 import threading
@@ -11,7 +11,7 @@ from typing import Any
 from coupon.domain.clock import Clock, monotonic_ms
 
 AT_ONCE_A_SECOND = 50
-"""The refusals of a process in a second that are sent at once."""
+"""The most refusals of a process in a second that are sent at once."""
 
 
 class RefusalRate:
@@ -22,7 +22,7 @@ class RefusalRate:
         self._second, self._number = 0, 0
 
     def is_too_high(self) -> bool:
-        """Count one more; whether its response has to wait."""
+        """Count a refusal; returns whether its response has to wait."""
         second = self._timer() // 1_000
         with self._lock:
             if second != self._second:

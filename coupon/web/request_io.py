@@ -1,7 +1,7 @@
 """Reading and checking requests, and JSON responses.
 
-This runs for every command, so it is lean: it takes the WSGI environment, because Flask's ``request`` is looked up
-anew at each mention.
+This runs for every command, so it reads the WSGI environment: each use of Flask's ``request`` would be a look-up in the
+context.
 """
 
 import re
@@ -34,7 +34,7 @@ _WAIT = re.compile(r'wait\s*=\s*"?([0-9]{1,9})"?', re.IGNORECASE)
 
 
 class JsonResponse(Response):
-    """A response whose headers are complete and plain ASCII. Werkzeug would check them again, a sixth of a request."""
+    """A response whose headers are complete and plain ASCII. Werkzeug's check of them costs a sixth of a request."""
 
     def get_wsgi_headers(self, environ: "WSGIEnvironment") -> Headers:  # noqa: ARG002
         return self.headers
@@ -47,7 +47,7 @@ def json_response(body: Any, status: int = 200, headers: dict[str, str] | None =
 
 
 def load_body(environ: "WSGIEnvironment", schema: Schema, max_bytes: int) -> dict[str, Any]:
-    """The fields of the request's body, as the schema loads them."""
+    """The fields of the request's body, as the schema loads them. Raises Problem."""
     if environ.get("CONTENT_TYPE") != JSON and request.mimetype != JSON:
         raise Problem("UNSUPPORTED_MEDIA_TYPE", f"the Content-Type is {request.mimetype!r}")
     try:
@@ -63,15 +63,15 @@ def load_body(environ: "WSGIEnvironment", schema: Schema, max_bytes: int) -> dic
 
 
 def _unknown_fields(body: dict[str, Any], schema: Schema) -> list[str]:
-    """The first unknown fields of a body that has more fields than any schema: looking at all of them costs seconds."""
+    """Some unknown fields of a body that has more fields than its schema: marshmallow's check of all costs seconds."""
     names = {field.data_key or name for name, field in schema.fields.items()}
     return list(islice((name for name in body if name not in names), ERRORS_MAX))
 
 
 def _read_body(environ: "WSGIEnvironment", max_bytes: int) -> bytes:
-    """The bytes of the body. A body whose length exceeds the limit is not read: the server did not wait for it.
+    """The bytes of the body. A body that is too long is not read: the server did not wait for it.
 
-    Werkzeug's own reading costs a fifth of a request, and returns the beginning of a chunked body that is too long.
+    Werkzeug's own reader costs a fifth of a request, and returns the beginning of a chunked body that is too long.
     """
     length = environ.get("CONTENT_LENGTH") or None
     if length is None and "wsgi.input_terminated" not in environ:
@@ -79,7 +79,7 @@ def _read_body(environ: "WSGIEnvironment", max_bytes: int) -> bytes:
     try:
         size = max_bytes + 1 if length is None else max(int(length), 0)
         body: bytes = environ["wsgi.input"].read(size) if length is None or size <= max_bytes else bytes(max_bytes + 1)
-    except Exception as error:  # each server has its own for a body that breaks off, or breaks the rules of chunks
+    except Exception as error:  # each server has its own for a body that is cut off or has invalid chunks
         raise Problem("BAD_REQUEST", "the body did not come whole") from error
     if len(body) > max_bytes:
         raise Problem("BODY_TOO_LARGE", f"the body has more than {max_bytes} bytes")
@@ -104,7 +104,7 @@ def _environ_name(header: str) -> str:
 def wait_s(environ: "WSGIEnvironment") -> int | None:
     """The seconds that the caller would wait for the outcome (``Prefer: wait=N``, RFC 7240), or None.
 
-    A preference that cannot be read is ignored, as the RFC says.
+    An invalid preference is ignored, as the RFC demands.
     """
     preferences = environ.get("HTTP_PREFER")
     if preferences is None:
@@ -116,9 +116,9 @@ def wait_s(environ: "WSGIEnvironment") -> int | None:
 
 
 def check_parameters(names: Set[str]) -> None:
-    """Raises InvalidField for a query parameter that is not among the names, or that is given twice.
+    """Raises InvalidField for a query parameter that is not among the names, or that is there twice.
 
-    An ignored parameter, such as a filter that does not exist, would return other rows than the caller asked for.
+    If an unknown filter were ignored, the response would have other rows than the caller asked for.
     """
     errors = {}
     for name, values in request.args.lists():

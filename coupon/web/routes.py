@@ -43,11 +43,11 @@ PAGES: dict[str, Callable[..., Response]] = {
     "/docs/problems": docs_pages.show_problems,
     "/openapi.json": docs_pages.get_openapi,
 }
-"""The addresses for people, and the document itself. They are no part of the document."""
+"""The addresses for people, and that of the OpenAPI document. They are not in the document."""
 
 
 def register(app: Flask, services: Services) -> None:
-    """Serve all addresses on these services."""
+    """Add all addresses to the application, with views on these services."""
     table = routes(services.creation)
     for route in table:
         app.add_url_rule(route.path, route.view.__name__, _bound(route, services), methods=[route.method])
@@ -57,7 +57,7 @@ def register(app: Flask, services: Services) -> None:
 
 
 def _bound(route: Route, services: Services) -> Callable[..., Response]:
-    """The view with its services, behind the check of the query parameters that its description names."""
+    """The view with its services. Query parameters that its description does not name are refused first."""
     view, query = route.view, route.description.query
     if route.description.any_query:
         return partial(view, services)

@@ -16,7 +16,7 @@ class ServerSettings(NamedTuple):
     threads: int
     """Of each process."""
     pin_cpu: bool
-    """Whether each process keeps to a CPU of its own."""
+    """Whether each process is pinned to a CPU of its own."""
 
 
 def load(environ: Mapping[str, str] = os.environ) -> ServerSettings:

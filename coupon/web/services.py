@@ -29,7 +29,7 @@ class Services:
 
 
 def open_services(settings: Settings, backends: Backends, guarded: Backends, clock: Clock, timer: Clock) -> Services:
-    """The services on the ``guarded`` backends. Only the readiness check asks the ``backends`` themselves."""
+    """The services on the ``guarded`` backends. Only the readiness check calls the ``backends`` themselves."""
     commands = CommandService(guarded, settings, clock, timer=timer)
     return Services(
         settings=settings,

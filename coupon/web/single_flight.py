@@ -1,4 +1,4 @@
-"""One caller computes a result, and callers that come meanwhile or soon after share it."""
+"""One caller computes a result, and callers that arrive meanwhile or soon after share it."""
 
 import threading
 from collections.abc import Callable
@@ -16,8 +16,8 @@ Result = TypeVar("Result")
 class SingleFlight(Generic[Result]):
     """Calls ``compute``, which takes up to ``patience_ms``, in one thread at a time.
 
-    Meanwhile others get the last result, if it is young enough. Otherwise they wait for the new one, up to ``SLOW_MS``
-    after its beginning.
+    Meanwhile other threads get the last result, if it is young enough. Otherwise they wait for the new one, up to
+    ``SLOW_MS`` after its beginning.
     """
 
     def __init__(self, compute: Callable[[], Result], patience_ms: int, timer: Clock = monotonic_ms) -> None:
@@ -27,15 +27,15 @@ class SingleFlight(Generic[Result]):
         self._pending: tuple[int, Future[Result]] | None = None
 
     def get(self) -> Result | None:
-        """The result; None when it has been computed for ``SLOW_MS`` already and is not there yet."""
+        """The result; None when it takes more than ``SLOW_MS`` to compute."""
         with self._lock:
             now = self._timer()
             fresh_ms = FRESH_MS if self._pending is None else FRESH_MS + self._patience_ms
             if self._last is not None and now - self._last[0] < fresh_ms:
                 return self._last[1]
-            others = self._pending
-            since, pending = self._pending = others or (now, Future())
-        if others is None:
+            computed = self._pending
+            since, pending = self._pending = computed or (now, Future())
+        if computed is None:
             return self._run(pending)
         try:
             return pending.result(max(since + SLOW_MS - now, 0) / 1000)
@@ -43,7 +43,7 @@ class SingleFlight(Generic[Result]):
             return None
 
     def _run(self, pending: "Future[Result]") -> Result:
-        """Compute the result, and hand it to the callers that wait."""
+        """Compute the result, and return it to all callers that wait."""
         try:
             pending.set_result(self._compute())
         except BaseException as error:

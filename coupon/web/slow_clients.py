@@ -1,4 +1,4 @@
-"""How long a client may take, and the log line on the clients that took longer."""
+"""Deadlines of clients, and the log line on the clients that were too slow."""
 
 import time
 from collections import Counter
@@ -9,9 +9,9 @@ import structlog
 from coupon.web.connection import Connection, Waits
 
 HEAD_S = 5.0
-"""From the first byte of a request's head to the last one."""
+"""The longest time from the first byte of a request's head to the last one."""
 GRACE_S, BYTES_A_SECOND = 5.0, 4_096
-"""The slowest rate of a body or a response, and the longest pause of a client that was faster."""
+"""The slowest rate of a body or a response, and the longest pause of a client that was faster than that."""
 END_S = 2.0
 HELD_S = 0.5
 """The pause before a refusal that is held back, or a little more."""
@@ -32,7 +32,7 @@ def begin(connection: Connection, waits: Waits, keepalive_s: float) -> None:
 
 
 def extend(connection: Connection) -> None:
-    """Put off the deadline by the bytes that moved meanwhile."""
+    """Extend the deadline by the bytes that moved since the last call."""
     if connection.waits in (Waits.BODY, Waits.ANSWER):
         moved, connection.moved = connection.moved, connection.progress()
         earned_s = (connection.moved - moved) / BYTES_A_SECOND

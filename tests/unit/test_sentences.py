@@ -16,7 +16,7 @@ LONG = {
     "coupon/domain": 0,
     "coupon/ports": 0,
     "coupon/runtime": 0,
-    "coupon/web": 12,
+    "coupon/web": 0,
     "coupon/worker": 0,
     "backends": 22,
     "tests": 46,
