@@ -21,6 +21,7 @@ import pytest
 
 from backends.testing.cache_failures import CacheFailures
 from backends.testing.cache_rivals import ROUNDS, open_cache, race, token_of, value_of
+from backends.testing.timing import Clock
 from coupon.ports.cache import Cache
 
 DAY_S = 86_400
@@ -211,16 +212,6 @@ class CacheContract(CacheFailures):
 
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(ask, range(8)))
-
-
-class Clock:
-    """A clock that stands still until it is set."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class CacheOnAClock:

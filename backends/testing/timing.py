@@ -33,3 +33,13 @@ def unavailable_within(seconds: float, call: Callable[[], Any]) -> float:
             call()
 
     return takes_less_than(seconds, fails)
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now

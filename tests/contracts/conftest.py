@@ -12,9 +12,15 @@ from backends.search import elasticsearch
 from backends.store.dynamodb_model import bind
 from backends.store.dynamodb_records import SUFFIX
 from backends.testing.store import opened
+from backends.testing.timing import Clock
 from coupon.ports.store import Store
 from tests.contracts.dynamodb_edge import Edge, edge_of
 from tests.services import Services
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture

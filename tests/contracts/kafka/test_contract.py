@@ -1,0 +1,39 @@
+"""Kafka stands what every queue has to stand, also across processes."""
+
+from collections.abc import Iterator
+
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+
+from backends.testing.queue import QueueContract
+from backends.testing.queue_offsets import Trim
+from backends.testing.queue_planted import Plant, QueuePlanted
+from backends.testing.queue_processes import QueueAcrossProcesses
+from coupon.ports.queue import Position, Queue
+from tests.services import Services
+
+
+@pytest.mark.services
+class TestKafkaQueue(QueueContract, QueueAcrossProcesses, QueuePlanted):
+    @pytest.fixture
+    def gone_url(self) -> str:
+        return "kafka://127.0.0.1:1?timeout_s=0.5"
+
+    @pytest.fixture
+    def trim(self, services: Services, prefix: str) -> Trim:
+        def trim(queue: Queue, position: Position, begin: int) -> None:
+            admin = KafkaAdminClient(bootstrap_servers=services.kafka)
+            admin.delete_records({TopicPartition(prefix + position.topic, position.partition): begin})
+            admin.close()
+
+        return trim
+
+    @pytest.fixture
+    def plant(self, services: Services, prefix: str) -> Iterator[Plant]:
+        producer = KafkaProducer(bootstrap_servers=services.kafka, max_request_size=2_000_000)
+
+        def plant(queue: Queue, key: bytes | None, value: bytes | None) -> None:
+            producer.send(f"{prefix}t", key=key, value=value, partition=0).get(30)
+
+        yield plant
+        producer.close()
