@@ -6,6 +6,8 @@ import hypothesis
 import pytest
 import structlog
 
+from backends import group_commit
+from tests.group_clock import GroupClock
 from tests.services import Services
 from tests.swallowed import ErrorLog
 
@@ -23,6 +25,14 @@ def services(pytestconfig: pytest.Config) -> Iterator[Services]:
     services = pytestconfig.stash[SERVICES] = Services(lambda sentence: _say(pytestconfig, sentence))
     yield services
     services.close()
+
+
+@pytest.fixture
+def group_clock(monkeypatch: pytest.MonkeyPatch) -> GroupClock:
+    """How many callers wait in the group commits of this process."""
+    clock = GroupClock()
+    monkeypatch.setattr(group_commit, "time", clock)
+    return clock
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -92,6 +92,11 @@ class MemoryCache(Cache):
         check_key(key)
         return None
 
+    def held_keys(self) -> list[str]:
+        """Of all entries, also of those that have expired: for tests, which lose some."""
+        with self._lock:
+            return list(self._entries)
+
     def _check_open(self) -> None:
         if self._closed:
             raise BackendUnavailable("the memory cache was closed")

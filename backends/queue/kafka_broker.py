@@ -83,7 +83,7 @@ class Broker:
 
     def __init__(self, cluster: Cluster, node: int) -> None:
         self._node = node
-        self._group = GroupCommit(self._send)
+        self._group = GroupCommit(self.serve)
         self._link = Link(cluster)
         self._closed = False
 
@@ -99,7 +99,8 @@ class Broker:
         self._closed = True
         self.send(SendCall([]), time.monotonic() + 1.0)
 
-    def _send(self, calls: Sequence[SendCall], deadline: float) -> None:
+    def serve(self, calls: Sequence[SendCall], deadline: float) -> None:
+        """Send the calls of a group in one request; by one thread at a time."""
         try:
             self._send_all(_batches(calls), deadline)
         except Exception as error:  # of the driver, which throws anything

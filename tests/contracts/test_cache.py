@@ -39,7 +39,7 @@ class TestMemoryCache(CacheOnAClock, CacheContract):
         clock.now += 10
         for number in range(1_000):
             timed.put(f"new-{number}", b"v", 10)
-        assert len(timed._entries) == 1_000
+        assert set(timed.held_keys()) == {f"new-{number}" for number in range(1_000)}
 
 
 class TestSqliteCache(CacheOnAClock, CacheAcrossProcesses, CacheContract):

@@ -11,10 +11,11 @@ import pytest
 from backends.store.dynamodb_model import CouponItem, bind, coupon, item
 from backends.testing.coupons import a_full_coupon, after, some_coupons
 from backends.testing.store import CALLS, opened
+from backends.testing.timing import unavailable_within
 from coupon.domain.errors import BackendUnavailable, ConfigurationError
 from coupon.domain.model import Coupon
 from tests.contracts.dynamodb_edge import edge_of
-from tests.contracts.test_dynamodb_store import all_in, assert_unavailable
+from tests.contracts.test_dynamodb_store import all_in
 from tests.services import Services
 
 pytestmark = pytest.mark.usefixtures("nothing_is_logged")
@@ -25,13 +26,13 @@ class TestServerAway:
     def test_silence_is_unavailable_in_time(self, method: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             store = opened(f"dynamodb://127.0.0.1:{silent.getsockname()[1]}?timeout_s=1")
-            assert_unavailable(store, CALLS[method])
+            unavailable_within(2, lambda: CALLS[method](store))
             store.close()
 
     def test_a_large_save_into_silence_is_as_quick(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             store = opened(f"dynamodb://127.0.0.1:{silent.getsockname()[1]}?timeout_s=1")
-            assert_unavailable(store, lambda store: store.save_many(some_coupons(2_000)))
+            unavailable_within(2, lambda: store.save_many(some_coupons(2_000)))
             store.close()
 
     @pytest.mark.services
@@ -44,11 +45,11 @@ class TestServerAway:
         once_it_is_back(lambda: store.save_many(coupons[:100]))
         with services.away("dynamodb"):
             for call in CALLS.values():
-                assert_unavailable(store, call)
+                unavailable_within(2, lambda call=call: call(store))
         assert once_it_is_back(lambda: all_in(store, coupons[:100]))
         with services.silent("dynamodb"):
             for call in CALLS.values():
-                assert_unavailable(store, call)
+                unavailable_within(2, lambda call=call: call(store))
         conflicts = once_it_is_back(lambda: store.save_many(coupons))
         assert {c.code for c in coupons[:100]} <= conflicts
         assert all_in(store, coupons)

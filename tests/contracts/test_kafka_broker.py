@@ -94,7 +94,7 @@ def order(place, *sent):
 
 def send(broker, *orders):
     """All in one group."""
-    broker._send(orders, time.monotonic() + 1)
+    broker.serve(orders, time.monotonic() + 1)
 
 
 def test_orders_of_one_moment_go_out_in_one_request():
@@ -224,7 +224,7 @@ def test_a_broker_that_says_nothing_of_a_message_has_not_acknowledged_it(monkeyp
         shared.publish(TWO_PARTITIONS)
 
 
-def test_who_waits_for_a_thread_that_dies_while_it_sends_for_all_has_published_nothing():
+def test_who_waits_for_a_thread_that_dies_while_it_sends_for_all_has_published_nothing(group_clock):
     """A thread may be ended by what is no Exception, between its request and the answer."""
     waits, dies = threading.Event(), threading.Event()
 
@@ -241,8 +241,7 @@ def test_who_waits_for_a_thread_that_dies_while_it_sends_for_all_has_published_n
         first = threads.submit(shared.publish, [Message("t", "a", b"dies")])
         dies.wait(10)
         later = [threads.submit(shared.publish, [Message("t", "a", b"later")]) for _ in range(2)]
-        waiting = shared._brokers[1]._group._waiting
-        while len(waiting) < 2:
+        while group_clock.waiting < 2:
             time.sleep(0.001)
         waits.set()
         first.result()

@@ -11,7 +11,6 @@ import pytest
 import requests
 
 from coupon.web import gunicorn_worker
-from coupon.web.connection import Connection, Waits
 from coupon.web.gunicorn_worker import HESITATE_S, KeepAliveThreadWorker
 from coupon.web.slow_clients import SlowClients
 from tests.e2e.deployment import Deployment, children, embedded, eventually
@@ -89,19 +88,20 @@ def test_unless_it_is_chosen_and_there_is_one_for_each_cpu_the_kernel_chooses(tm
 
 def test_a_connection_that_made_room_for_one_that_moved_with_it_is_let_alone():
     worker = KeepAliveThreadWorker.__new__(KeepAliveThreadWorker)
-    worker.parked, worker.held, worker.nr_conns, worker.alive = set(), 0, 1, True
-    worker.poller, worker.slow_clients, worker.cfg = (
-        selectors.DefaultSelector(),
-        SlowClients(),
-        SimpleNamespace(keepalive=5),
-    )
-    ours, theirs = socket.socketpair()
-    with ours, theirs, worker.poller:
-        worker._park(Connection(ours, ("127.0.0.1", 1), ("127.0.0.1", 2)), Waits.FIRST)
-        theirs.sendall(b"G")
+    worker.parked, worker.held, worker.nr_conns, worker.quiet, worker.most, worker.alive = set(), 0, 0, 0, 1, True
+    worker.poller, worker.slow_clients = selectors.DefaultSelector(), SlowClients()
+    worker.cfg = SimpleNamespace(keepalive=5, threads=4)
+    with (
+        worker.poller,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+    ):
+        worker.accept(listener)
+        client.sendall(b"G")
         [(key, _)] = worker.poller.select(5)
-        worker._make_room()
-        assert (worker.parked, worker.nr_conns, ours.fileno()) == (set(), 0, -1)
+        listener.setblocking(False)
+        worker.accept(listener)  # makes room, and another process took the next one
+        assert (worker.parked, worker.nr_conns, key.fileobj.fileno()) == (set(), 0, -1)
         key.data(key.fileobj)
         assert (worker.parked, worker.nr_conns) == (set(), 0)
 

@@ -176,11 +176,26 @@ def test_many_creations_are_remembered_within_bounds(desk, monkeypatch):
     monkeypatch.setattr(creation_progress, "REMEMBERED", 5)
     monkeypatch.setattr(creation_progress, "REMEMBERED_COMPLETE", 5)
     service = desk.process()
-    for number in range(20):
-        address = CreationRef(f"{number:020d}", CHUNK)
+    addresses = [CreationRef(f"{number:020d}", CHUNK) for number in range(20)]
+    for address in addresses:
         desk.look(service, address)
         desk.arrive([0], address)
         desk.look(service, address)
-    progress = service._creations._progress
-    assert len(progress._seen) == 0
-    assert len(progress._complete) == 5
+    assert [desk.look(service, address)[1] for address in reversed(addresses)] == [0] * 5 + [1] * 15
+
+
+def test_what_was_seen_of_many_creations_is_remembered_within_bounds(desk, monkeypatch):
+    from coupon.acceptance import creation_progress
+
+    monkeypatch.setattr(creation_progress, "REMEMBERED", 5)
+    service = desk.process()
+    halves = [CreationRef(f"{number:020d}", 2 * CHUNK) for number in range(20)]
+    for address in halves:
+        desk.arrive([0], address)
+        desk.look(service, address)
+    assert [desk.look(service, address)[1] for address in reversed(halves)] == [1] * 5 + [3] * 15
+    for number in range(20, 40):
+        complete = CreationRef(f"{number:020d}", CHUNK)
+        desk.arrive([0], complete)
+        desk.look(service, complete)
+    assert desk.look(service, halves[0])[1] == 1, "what is complete leaves its place to what is not"

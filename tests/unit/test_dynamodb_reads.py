@@ -42,7 +42,7 @@ def store():
     return Store()
 
 
-def all_at_once(store, shared, codes):
+def all_at_once(store, shared, codes, group_clock):
     """The first one asks; the others gather meanwhile."""
 
     def read(code):
@@ -55,23 +55,22 @@ def all_at_once(store, shared, codes):
         first = pool.submit(read, codes[0])
         eventually(lambda: store.together, SOON_S)
         others = [pool.submit(read, code) for code in codes[1:]]
-        [group] = shared._group._by_process.values()
-        eventually(lambda: len(group._waiting) == len(others), SOON_S)
+        eventually(lambda: group_clock.waiting == len(others), SOON_S)
         store.go.set()
         return [future.result(10) for future in (first, *others)]
 
 
-def test_those_who_wait_are_asked_for_together(store):
+def test_those_who_wait_are_asked_for_together(store, group_clock):
     shared = CoalescedReads(store.ask, store.read_alone, timeout_s=60)
-    assert all_at_once(store, shared, SOUND) == [[COUPONS[code]] for code in SOUND]
+    assert all_at_once(store, shared, SOUND, group_clock) == [[COUPONS[code]] for code in SOUND]
     assert [len(codes) for codes in store.together] == [1, len(SOUND) - 1]
     assert store.alone == []
 
 
-def test_what_cannot_be_read_is_told_to_whom_it_belongs(store):
+def test_what_cannot_be_read_is_told_to_whom_it_belongs(store, group_clock):
     shared = CoalescedReads(store.ask, store.read_alone, timeout_s=60)
     codes = [*SOUND, BROKEN]
-    assert all_at_once(store, shared, codes) == [*([COUPONS[code]] for code in SOUND), "unreadable"]
+    assert all_at_once(store, shared, codes, group_clock) == [*([COUPONS[code]] for code in SOUND), "unreadable"]
 
 
 def test_whoever_waits_for_a_request_that_got_lost_asks_alone_after_a_while(store):

@@ -14,12 +14,20 @@ from backends.testing.timing import TRIES, takes_less_than
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
 
+FIN_ACKNOWLEDGED = 5
+"""TCP_FIN_WAIT2 of Linux."""
+
 
 class Server:
-    """Says one prepared answer a request, and remembers the requests. None: it hangs up instead."""
+    """Says one prepared answer a request, and remembers the requests. None: it hangs up instead.
+
+    An answer may be a list of parts; with None at its end the server hangs up after it.
+    """
 
     def __init__(self, answers, tls=None):
         self.answers, self.requests, self.connections = list(answers), [], 0
+        self.has_hung_up = threading.Event()
+        """The client's side knows, too, that the server hung up after an answer."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._tls = tls
@@ -55,8 +63,17 @@ class Server:
             if answer is None:
                 return
             for part in answer if isinstance(answer, list) else [answer]:
+                if part is None:
+                    self._hang_up(connection)
+                    return
                 connection.sendall(part)
                 time.sleep(0.01)
+
+    def _hang_up(self, connection):
+        connection.shutdown(socket.SHUT_WR)
+        while connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != FIN_ACKNOWLEDGED:
+            time.sleep(0.001)
+        self.has_hung_up.set()
 
     @staticmethod
     def _length(request):
@@ -153,19 +170,9 @@ def test_what_is_no_answer_is_an_error_of_the_connection_and_costs_it(serve, ans
 
 
 def test_a_connection_that_the_server_closed_meanwhile_is_replaced_unnoticed(serve):
-    server, node = serve(PLAIN, PLAIN)
-    talk, server._talk = server._talk, None
-
-    def once(connection):
-        answers, server.answers = server.answers, server.answers[:1]
-        talk(connection)
-        server.answers = answers[1:]
-
-    server._talk = once
+    server, node = serve([PLAIN, None], PLAIN)
     assert node.perform_request("GET", "/").body == b"hello"
-    deadline = time.monotonic() + 5
-    while node._idle[0].is_quiet() and time.monotonic() < deadline:
-        time.sleep(0.001)
+    assert server.has_hung_up.wait(5)
     assert node.perform_request("GET", "/").body == b"hello"
     assert server.connections == 2
 

@@ -1,10 +1,8 @@
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 
-from backends import group_commit
 from backends.group_commit import CROWD, PAUSE_S, GroupCommit
 
 SOON = 10.0
@@ -52,35 +50,33 @@ def test_who_comes_alone_is_served_at_once(group, slow):
     assert slow.groups == [[1]]
 
 
-def test_those_who_come_meanwhile_are_served_together_in_their_order(group, slow):
+def test_those_who_come_meanwhile_are_served_together_in_their_order(group, slow, group_clock):
     first = call(group, 0)
     assert slow.busy.wait(SOON)
     others = []
     for number in range(1, 6):
         others.append(call(group, number))
-        until(lambda number=number: len(group._waiting) == number)
+        until(lambda number=number: group_clock.waiting == number)
     slow.go.release(2)
     for thread in (first, *others):
         thread.join(SOON)
     assert slow.groups == [[0], [1, 2, 3, 4, 5]]
 
 
-def test_after_a_crowd_the_next_two_wait_a_moment_for_others(group, slow, monkeypatch):
-    slept = []
-    monkeypatch.setattr(group_commit, "time", SimpleNamespace(monotonic=time.monotonic, sleep=slept.append))
+def test_after_a_crowd_the_next_two_wait_a_moment_for_others(group, slow, group_clock):
     first = call(group, 0)
     assert slow.busy.wait(SOON)
     others = [call(group, 1) for _ in range(CROWD)]
-    until(lambda: len(group._waiting) == CROWD)
+    until(lambda: group_clock.waiting == CROWD)
     slow.go.release(5)
     for thread in (first, *others):
         thread.join(SOON)
-    assert slept == []
+    assert group_clock.slept == []
     group.do(2, time.monotonic() + SOON)
     group.do(3, time.monotonic() + SOON)
-    assert slept == [PAUSE_S] * 2
+    assert group_clock.slept == [PAUSE_S] * 2
     group.do(4, time.monotonic() + SOON)
-    assert slept == [PAUSE_S] * 2, "two single ones are no crowd"
+    assert group_clock.slept == [PAUSE_S] * 2, "two single ones are no crowd"
 
 
 def test_who_waited_in_vain_is_not_served_later(group, slow):
@@ -95,7 +91,7 @@ def test_who_waited_in_vain_is_not_served_later(group, slow):
     assert slow.groups == [[0], [2]]
 
 
-def test_an_error_of_the_one_who_serves_stops_nobody_else(slow):
+def test_an_error_of_the_one_who_serves_stops_nobody_else(slow, group_clock):
     def serve(works, deadline):
         slow(works, deadline)
         if works == [0]:
@@ -113,7 +109,7 @@ def test_an_error_of_the_one_who_serves_stops_nobody_else(slow):
     first.start()
     assert slow.busy.wait(SOON)
     second = call(group, 1)
-    until(lambda: len(group._waiting) == 1)
+    until(lambda: group_clock.waiting == 1)
     slow.go.release(2)
     first.join(SOON)
     second.join(SOON)

@@ -28,7 +28,7 @@ def wipe(cache: WitnessCache) -> None:
 
 def evict(cache: WitnessCache) -> None:
     """The coupons, not the epoch."""
-    for key in [key for key in cache.entries() if key.startswith(cache_key(""))]:
+    for key in [key for key in cache.held_keys() if key.startswith(cache_key(""))]:
         cache.evict(key)
 
 

@@ -57,7 +57,7 @@ class Operator:
             place = cache.place(str(self._random.random()))
             self._scheduler.tell("the cache is wiped:", place)
             cache.wipe(place)
-        for key in cache.entries() if Fault.EVICT in self._faults.rates else ():
+        for key in cache.held_keys() if Fault.EVICT in self._faults.rates else ():
             if strikes(Fault.EVICT):
                 self._scheduler.tell("evicted:", key)
                 cache.evict(key)

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from backends.store.memory import MemoryStore
 from coupon.bulk.queue_history import Recorded
 from coupon.bulk.restore import Restore
+from coupon.bulk.scan import pages
 from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import ChangeCoupon, Coupon, CreateCoupons, number_of
 from coupon.domain.topics import all_topics
@@ -34,10 +36,10 @@ def is_restored(
 
 def restore(before: Mapping[str, Coupon], queue: Queue, settings: Settings) -> dict[str, Coupon]:
     """What the queue makes of a store."""
-    store = WitnessStore(lambda: 0.0)
-    store.restore(dict(before))
+    store = MemoryStore()
+    store.save_many([coupon._replace(revision=1) for coupon in before.values()])
     Restore(queue, store, CodeDeriver(settings.secret), Recorded(queue, all_topics(settings.topics))).run()
-    return store.snapshot()
+    return {coupon.code: coupon for page in pages(store) for coupon in page}
 
 
 def sent_twice(commands: Iterable[ChangeCoupon | CreateCoupons]) -> set[Node]:

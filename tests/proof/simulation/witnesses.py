@@ -7,6 +7,7 @@ from zlib import crc32
 from backends.cache.memory import MemoryCache
 from backends.queue.memory import MemoryQueue
 from backends.store.memory import MemoryStore
+from coupon.bulk.scan import pages
 from coupon.domain.model import Coupon
 from coupon.ports.queue import Message
 
@@ -25,18 +26,14 @@ class WitnessCache(MemoryCache):
         self.get(key)  # raises when it is closed
         return self._given_up[self.place(key)]
 
-    def entries(self) -> list[str]:
-        return list(self._entries)
-
     def wipe(self, place: str) -> None:
         """The server is started anew."""
         self._given_up[place] = 0
-        for key in [key for key in self._entries if self.place(key) == place]:
-            del self._entries[key]
+        self.delete_many([key for key in self.held_keys() if self.place(key) == place])
 
     def evict(self, key: str) -> None:
         self._given_up[self.place(key)] += 1
-        del self._entries[key]
+        self.delete_many([key])
 
 
 class WitnessQueue(MemoryQueue):
@@ -65,14 +62,16 @@ class WitnessStore(MemoryStore):
 
     def snapshot(self) -> dict[str, Coupon]:
         """The store as it is, to begin again from."""
-        return dict(self._coupons)
+        return {coupon.code: coupon for page in pages(self) for coupon in page}
 
-    def restore(self, coupons: dict[str, Coupon]) -> None:
-        self._coupons, self._order = dict(coupons), list(coupons)
+    def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
+        refused = super().save_many(coupons)
+        for coupon in coupons:
+            if coupon.code not in refused:
+                self._remember(coupon)
+        return refused
 
-    def _save(self, coupon: Coupon) -> bool:
-        if not super()._save(coupon):
-            return False
+    def _remember(self, coupon: Coupon) -> None:
         before = self.whole.get(coupon.code)
         if before is not None:
             new = coupon.history[len(coupon.history) - (coupon.version - before.version) :]
@@ -82,4 +81,3 @@ class WitnessStore(MemoryStore):
             for entry in new:
                 self.applied.setdefault(entry.operation, self._clock() * 1000)
         self.whole[coupon.code] = coupon
-        return True
