@@ -23,8 +23,8 @@ class MemcachedCache(Cache):
     """One connection a thread and process. ``servers``: ``host:port`` of each; ``timeout_s`` is for each step of a
     conversation: connect, send, receive.
 
-    Tokens are memcached's own. A restarted memcached numbers anew, so a token from before can in theory fit an entry
-    from after: the cache is a hint.
+    Tokens are memcached's own. A restarted memcached begins its numbers again, so a token from before can in
+    theory fit an entry from after: the cache is a hint.
     """
 
     def __init__(self, servers: Sequence[str], timeout_s: float = 0.2, prefix: str = "coupon:") -> None:

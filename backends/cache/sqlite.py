@@ -128,7 +128,7 @@ class SqliteCache(Cache):
 
 
 def _token() -> int:
-    """Random: a counter would begin anew with a new file, and after a power loss."""
+    """Random: a counter would begin again with a new file, and after a power loss."""
     return secrets.randbits(63)
 
 

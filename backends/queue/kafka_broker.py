@@ -79,7 +79,7 @@ _Batch = list[tuple[SendCall, RoutedMessage]]
 
 
 class Broker:
-    """One of a process, for all of its threads. Connects at the first use, and anew after a failure."""
+    """One of a process, for all of its threads. Connects at the first use, and again after a failure."""
 
     def __init__(self, cluster: Cluster, node: int) -> None:
         self._node = node

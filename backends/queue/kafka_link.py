@@ -17,7 +17,7 @@ ANSWER_BYTES_MAX = 100_000_000
 
 
 class Link:
-    """For one thread at a time. Connects at the first use, and anew after a failure."""
+    """For one thread at a time. Connects at the first use, and again after a failure."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -42,8 +42,8 @@ class Link:
         return self._client
 
     def ask(self, requests: Sequence[tuple[int | None, Any]], deadline: float) -> list[Any]:
-        """What the brokers answer: all are asked at once; None is any of them. Raises the driver's errors; then all is
-        connected anew."""
+        """What the brokers answer: all are asked at once; None is any of them. Raises the driver's errors; then all
+        connections are made again."""
         try:
             client = self.client({node for node, _ in requests if node is not None}, deadline)
             sent = [client.send(_ready(client, node), request) for node, request in requests]

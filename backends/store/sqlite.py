@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS records (
 ) STRICT;
 """
 CREATE = "INSERT INTO coupons VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-# The code is not set: SQLite would write its index anew.
+# The code is not set: SQLite would write its index again.
 CHANGE = "UPDATE coupons SET revision = ?, body = ? WHERE code = ? AND revision = ?"
 GET = "SELECT coupons.* FROM json_each(?) AS wanted CROSS JOIN coupons ON code = wanted.value"
 SCAN = "SELECT * FROM coupons WHERE code > CAST(? AS TEXT) ORDER BY code LIMIT ?"

@@ -1,4 +1,4 @@
-"""What every search has to stand while its index is built anew."""
+"""What holds for every search while its index is rebuilt."""
 
 import threading
 from collections.abc import Iterator

@@ -202,7 +202,7 @@ class Reservations:
         return self._cache.replace(key, value, token, self._ttl_s)
 
     def _decoded(self, code: str, cached: Cached) -> Claim | Confirmed | Provisional | None:
-        """None for what is of another version, or not ours: as good as lost."""
+        """None for what is of another version, or not ours: it counts as lost."""
         try:
             return self._entries.decode(code, cached.value)
         except Malformed as error:

@@ -100,7 +100,7 @@ def instant(milliseconds: int | None) -> str | None:
 
 @lru_cache(4096)
 def _day_after(days: int) -> str:
-    """The day so many days after the epoch, remembered: to make it anew is most of an instant's work."""
+    """The day so many days after the epoch, remembered: making it is most of an instant's work."""
     return (_EPOCH + timedelta(days)).isoformat()
 
 

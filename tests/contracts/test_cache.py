@@ -60,7 +60,7 @@ class TestSqliteCache(CacheOnAClock, CacheAcrossProcesses, CacheContract):
 
     @pytest.mark.parametrize("boot", ["another", ""])
     def test_no_entry_outlives_a_reboot(self, timed, clock, tmp_path, boot):
-        """The timer begins anew: what had still 50 s to live before may not live until the timer is there again."""
+        """The timer begins again: what had still 50 s to live before may not live until the timer is there again."""
         before = SqliteCache(str(tmp_path / "rebooted.db"), timer=clock, boot=boot and "one")
         before.put("k", b"v", 60)
         token = token_of(before, "k")

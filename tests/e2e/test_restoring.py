@@ -1,4 +1,4 @@
-"""5,000 coupons and their traffic, through the service's own web side and workers: the queue alone makes them anew."""
+"""5,000 coupons and their traffic, through the service's own web side and workers: restored from the queue alone."""
 
 import logging
 from random import Random

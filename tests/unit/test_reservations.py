@@ -311,7 +311,7 @@ def test_an_entry_of_one_coupon_is_none_of_another():
 
 
 def test_ones_own_reservation_is_not_gone_on_with_when_it_may_build_on_what_was_lost(room, reservations):
-    """Its process lost sight of the cache, or died, before it looked again whether a miss was one."""
+    """Its process could not reach the cache any more, or died, before it checked whether a miss was one."""
     assert accept(reservations, ISSUED)
     room.publish()
     room.wipe()

@@ -9,8 +9,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ABANDONED = [
     r"carr(y|ies|ied|ying)[\s_-]+((it|them|this|that|what|all|each|one)[\s_]+)?out\b",
-    r"(put|puts|putting)[\s_]+aside",
-    r"ma(k|d)es?[\s_]+anew",
+    r"put(s|ting)?[\s_]+([a-z]+[\s_]+)?aside",
+    r"(left|la(id|ys?))[\s_]+aside",
+    r"(?<!begin )\banew\b",
+    r"\bin[\s_]+hand\b",
+    r"held[\s_]+against",
+    r"\bgo(es)?[\s_]+round\b",
+    r"los(t|es?)[\s_]+sight",
     r"for[\s_]+ever\b",
     r"taken[\s_]+for[\s_]+dead",
     r"\bMint\b",

@@ -24,7 +24,7 @@ class Shop:
         return Api(create_app(self.settings, self.backends, timer=self.timer).test_client())
 
     def later(self):
-        """When what was measured is measured anew."""
+        """When the backlog is measured again."""
         self.timer.ms += 1_000
 
     def queued(self):

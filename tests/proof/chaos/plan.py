@@ -44,7 +44,7 @@ def stops(chance: random.Random) -> Iterator[Planned]:
 
 
 def servers(chance: random.Random) -> Iterator[Planned]:
-    """Queue, store and cache killed, two stops of any server, and the cache started anew while no worker works, in any
+    """Queue, store and cache killed, two stops of any server, and the cache restarted while no worker works, in any
     order; then again."""
     while True:
         kills = [("kill", name) for name in SERVERS if name != SEARCH]

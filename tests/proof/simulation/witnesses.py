@@ -27,7 +27,7 @@ class WitnessCache(MemoryCache):
         return self._given_up[self.place(key)]
 
     def wipe(self, place: str) -> None:
-        """The server is started anew."""
+        """The server is restarted."""
         self._given_up[place] = 0
         self.delete_many([key for key in self.held_keys() if self.place(key) == place])
 
