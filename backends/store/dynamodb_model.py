@@ -97,16 +97,21 @@ def _compiled(source: str) -> Callable[[Any], Any]:
 
 
 def _writing() -> str:
-    """A value that is None, or an empty list that has a default, is no attribute."""
+    """A value that is None, or an empty list or False as the default, is no attribute."""
     lines = [
         f"def made(coupon):\n    {', '.join(_FIELDS)} = coupon",
         "    item = {'issued': {'BOOL': user_id is not None}, 'used': {'BOOL': used_at is not None}}",
     ]
     for name, field in _FIELDS.items():
         value = f"encode_{name}({name})" if field.encode else name
-        condition = {None: f"if {name} is not None: ", (): f"if {name}: "}.get(field.default, "")
-        lines.append(f"    {condition}item['{field.attribute}'] = {{'{field.kind}': {value}}}")
+        lines.append(f"    {_condition(name, field)}item['{field.attribute}'] = {{'{field.kind}': {value}}}")
     return "\n".join([*lines, "    return item"])
+
+
+def _condition(name: str, field: _Field) -> str:
+    if field.default is None:
+        return f"if {name} is not None: "
+    return f"if {name}: " if field.default is False or field.default == () else ""
 
 
 def _reading() -> str:

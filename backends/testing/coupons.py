@@ -75,6 +75,7 @@ def a_full_coupon(user: str = "ann") -> Coupon:
         rejections=tuple(Rejection(_an_operation(), 1, reason, NOW) for reason in list(Reason) * REJECTIONS_MAX)[
             :REJECTIONS_MAX
         ],
+        chunk_complete=True,
     )
 
 

@@ -34,7 +34,7 @@ class StoreAcrossProcesses:
         assert [sum(turn) for turn in zip(*wins, strict=True)] == [1] * ROUNDS
         winners = [turn.index(True) for turn in zip(*wins, strict=True)]
         found = store.get_many(coupon.code for coupon in coupons)
-        assert [found[coupon.code].batch for coupon in coupons] == winners
+        assert [found[coupon.code].creation_size for coupon in coupons] == winners
 
     def test_of_four_processes_that_write_a_group_one_wins_each_round_and_writes_it_whole(
         self, url: str, store: Store
@@ -109,7 +109,7 @@ def race_to_create(url: str, me: int, coupons: list[Coupon], barrier: Any) -> li
     store, wins = opened(url), []
     for coupon in coupons:
         barrier.wait(30)
-        wins.append(store.save_many([coupon._replace(batch=me)]) == set())
+        wins.append(store.save_many([coupon._replace(creation_size=me)]) == set())
     store.close()
     return wins
 

@@ -63,7 +63,7 @@ class Operations:
         if entry is None:
             raise ValueError(f"{coupon.code} does not remember its version {version}")
         if entry.kind is Kind.CREATE and entry.actor != IMPORT:
-            return self.address(CreationRef(entry.operation, coupon.batch))
+            return self.address(CreationRef(entry.operation, coupon.creation_size))
         return self.address(ChangeRef(entry.operation, coupon.number_at(version), coupon.code))
 
     def parse(self, text: str) -> ChangeRef | CreationRef:

@@ -7,7 +7,7 @@ from coupon.applying.safe_reads import read
 from coupon.domain.chunks import codes_of, is_marked
 from coupon.domain.codes import CodeDeriver
 from coupon.domain.errors import BackendUnavailable
-from coupon.domain.model import WHOLE, ChangeCoupon, Coupon, CreateCoupons, create
+from coupon.domain.model import ChangeCoupon, Coupon, CreateCoupons, create
 from coupon.domain.protocol import Verdict, decide
 from coupon.ports.store import Store, fault
 
@@ -91,7 +91,7 @@ def apply_creations(store: Store, chunks: Sequence[CreateCoupons], code_deriver:
             and markers[code].created_by == chunk.operation
             and all(other in coupons and coupons[other].created_by == chunk.operation for other in chunk.codes[:-1])
         ):
-            markers[code] = markers[code]._replace(batch=WHOLE)
+            markers[code] = markers[code]._replace(chunk_complete=True)
     return coupons | _saved(store, markers)
 
 

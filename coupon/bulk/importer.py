@@ -23,7 +23,7 @@ from coupon.applying.safe_reads import read
 from coupon.bulk.csv_rows import BadRow, Row, rows
 from coupon.bulk.duplicates import Duplicate, DuplicateFinder
 from coupon.domain.errors import BackendUnavailable, TooManyCreations
-from coupon.domain.model import CHUNK, IMPORT, WHOLE, Day
+from coupon.domain.model import CHUNK, IMPORT, Day
 from coupon.ports.store import Store, fault
 from coupon.runtime.retry import retry_for
 
@@ -52,7 +52,7 @@ class Stored(NamedTuple):
     valid_from: Day
     expire_at: Day
     created_by: str | None
-    batch: int
+    chunk_complete: bool
     fault: str | None = None
 
 
@@ -177,7 +177,7 @@ class Importer:
             unmarked = [chunk for chunk in unmarked if chunk[-1].code not in there]
             for chunk in arrived:
                 marker = there[chunk[-1].code]
-                if marker.created_by == operation and marker.batch == WHOLE:
+                if marker.created_by == operation and marker.chunk_complete:
                     self.counts.new += len(chunk)
                 else:
                     doubtful.append(chunk)
@@ -210,9 +210,11 @@ class Importer:
             look = partial(read, self._store, codes[first : first + READ])
             there = retry_for(look, self._waiting_for("store"))
             for coupon in there.coupons.values():
-                stored[coupon.code] = Stored(coupon.valid_from, coupon.expire_at, coupon.created_by, coupon.batch)
+                stored[coupon.code] = Stored(
+                    coupon.valid_from, coupon.expire_at, coupon.created_by, coupon.chunk_complete
+                )
             for code, reason in there.unreadable.items():
-                stored[code] = Stored(Day(""), Day(""), None, 0, fault(code, reason))
+                stored[code] = Stored(Day(""), Day(""), None, False, fault(code, reason))
         return stored
 
     def _count(self, row: Row, stored: Stored, operation: str | None) -> None:

@@ -17,8 +17,6 @@ HISTORY_MAX = 100
 """Commands in a coupon's history, the last ones: so far back is a retry of a command recognised."""
 REJECTIONS_MAX = 200
 """Rejections that a coupon remembers, the last ones."""
-WHOLE = 0
-"""The ``batch`` of an imported chunk's marker whose operation created every coupon of the chunk."""
 ROUND = 2**20
 """The first command of a chain, which is built on the coupon in the store, has a multiple of this as its number."""
 IMPORT = "coupon import"
@@ -98,8 +96,9 @@ class Coupon(NamedTuple):
     """A coupon after ``version`` commands. Instants are in milliseconds.
 
     ``revision`` counts the writes to the store, one for several commands and rejections too: the store's condition.
-    ``batch`` is the number of coupons that were created by the same operation; of an import's marker it may be WHOLE.
+    ``creation_size`` is the number of coupons that were created by the same operation; 0 where it is not known.
     ``settled`` is the highest number of a command that was applied or rejected: every number up to it is settled.
+    ``chunk_complete`` has an imported chunk's marker whose operation created every coupon of the chunk.
 
     A new field is the last one, and has a default: coupons that earlier versions wrote have it.
     """
@@ -109,7 +108,7 @@ class Coupon(NamedTuple):
     expire_at: Day
     created_at: int
     modified_at: int
-    batch: int
+    creation_size: int
     user_id: str | None
     issued_at: int | None
     used_at: int | None
@@ -118,6 +117,7 @@ class Coupon(NamedTuple):
     history: tuple[HistoryEntry, ...]
     rejections: tuple[Rejection, ...] = ()
     settled: int = 1
+    chunk_complete: bool = False
 
     @property
     def issued(self) -> bool:
@@ -236,7 +236,7 @@ def create(command: CreateCoupons, code: str) -> Coupon:
         expire_at=command.expire_at,
         created_at=at,
         modified_at=at,
-        batch=command.amount,
+        creation_size=command.amount,
         user_id=None,
         issued_at=None,
         used_at=None,

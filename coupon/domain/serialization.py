@@ -36,8 +36,11 @@ AMOUNT_MAX = 1_000_000_000
 NUMBER_MAX = 2**62
 DEFAULTS = {"number": 0, "previous_number": 0}
 """What a message of 511aa48 leaves out: see ``_change``."""
-WIRE_NAMES = {"secret_fingerprint": "mint"}
+MESSAGE_NAMES = {"secret_fingerprint": "mint"}
 """What a message calls a field, where that is not its name: earlier versions wrote it, and queues keep it."""
+OUTER_NAMES = {"code": "couponCode", "creation_size": "batch"}
+"""What documents and tables call a coupon's attribute, where that is not its name in camel case. Tables of earlier
+versions have ``batch``."""
 
 NAME_MAX = 128
 """Characters of the ids of users and operations, and of callers' names. A coupon takes what a command takes: what was
@@ -69,7 +72,7 @@ BOUNDS = {
     "modified_at": _INSTANT,
     "issued_at": _INSTANT | None,
     "used_at": _INSTANT | None,
-    "batch": Annotated[int, msgspec.Meta(ge=0, le=AMOUNT_MAX)],
+    "creation_size": Annotated[int, msgspec.Meta(ge=0, le=AMOUNT_MAX)],
     "version": _VERSION,
     "revision": Annotated[int, msgspec.Meta(ge=1, le=INSTANT_MAX)],
 }
@@ -142,9 +145,7 @@ class DocumentField(NamedTuple):
 
 def wire_name(attribute: str) -> str:
     """How the coupon's attribute is called outside this process."""
-    if attribute == "code":
-        return "couponCode"
-    return re.sub("_([a-z])", lambda match: match[1].upper(), attribute)
+    return OUTER_NAMES.get(attribute) or re.sub("_([a-z])", lambda match: match[1].upper(), attribute)
 
 
 def _declared(name: str, hint: Any) -> DocumentField:
@@ -234,13 +235,16 @@ def checked(coupon: Coupon) -> Coupon:
 
 
 def _consistent(coupon: Coupon) -> Coupon:
-    """The coupon, if its fields fit together; raises Malformed."""
+    """The coupon, if its fields fit together; raises Malformed. A marker of earlier versions told of its complete
+    chunk by a creation of no coupons."""
     code = coupon.code
     if not is_code(code):
         raise Malformed(f"{code!r:.100} is not a code")
     if not 1 <= len(coupon.history) <= coupon.version:
         raise Malformed(f"{len(coupon.history)} commands in the history of version {coupon.version}")
     _check_days(coupon.valid_from, coupon.expire_at)
+    if not coupon.creation_size and not coupon.chunk_complete:
+        return coupon._replace(chunk_complete=True)
     return coupon
 
 
@@ -328,7 +332,7 @@ def _checked(message: type[tuple[Any, ...]]) -> "msgspec.json.Decoder[Any]":
     """Decodes an object of the tuple's fields, which stay within their bounds."""
     kinds = [(name, BOUNDS.get(name, kind)) for name, kind in get_type_hints(message).items()]
     fields = [(name, kind, DEFAULTS[name]) if name in DEFAULTS else (name, kind) for name, kind in kinds]
-    return msgspec.json.Decoder(msgspec.defstruct(message.__name__, fields, rename=WIRE_NAMES))
+    return msgspec.json.Decoder(msgspec.defstruct(message.__name__, fields, rename=MESSAGE_NAMES))
 
 
 def _bounded(kind: type[Decoded], **fields: Any) -> type[Decoded]:
@@ -346,7 +350,7 @@ _ENCODER = msgspec.json.Encoder()
 _ANYTHING: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder()
 _KIND = msgspec.json.Decoder(_Kind)
 _CHANGE, _CREATION, _LOSER = _checked(ChangeCoupon), _checked(CreateCoupons), _checked(Loser)
-_CREATION_NAMES = [WIRE_NAMES.get(name, name) for name in CreateCoupons._fields]
+_CREATION_NAMES = [MESSAGE_NAMES.get(name, name) for name in CreateCoupons._fields]
 _LISTS: dict[str, Any] = {
     "history": Annotated[tuple[_bounded(HistoryEntry), ...], msgspec.Meta(min_length=1, max_length=HISTORY_MAX)],  # type: ignore[misc]
     "rejections": Annotated[tuple[_bounded(Rejection), ...], msgspec.Meta(max_length=REJECTIONS_MAX)],  # type: ignore[misc]

@@ -181,7 +181,7 @@ def coupon(code: str, number: int) -> Coupon:
         history += (HistoryEntry("gift", Kind.ISSUE, issued_at, user, "bench"),)
     return Coupon(
         code=code, valid_from=FIRST, expire_at=Day(f"{2050 + batch % 50}-12-31"), created_at=at,
-        modified_at=issued_at or at, batch=BATCH, user_id=user, issued_at=issued_at, used_at=None,
+        modified_at=issued_at or at, creation_size=BATCH, user_id=user, issued_at=issued_at, used_at=None,
         version=len(history), revision=1, history=history,
     )  # fmt: skip
 

@@ -62,8 +62,8 @@ def saver(dynamodb: str) -> Callable[[str], object]:
 
     def save(code: str) -> None:
         item = model(
-            code, issued=False, used=False, valid_from=FIRST, expire_at=LAST, created_at=0, modified_at=0, batch=1,
-            version=1, revision=1, history="[]",
+            code, issued=False, used=False, valid_from=FIRST, expire_at=LAST, created_at=0, modified_at=0,
+            creation_size=1, version=1, revision=1, history="[]",
         )  # fmt: skip
         item.save(condition=model.code.does_not_exist())
 

@@ -74,7 +74,7 @@ class TestSqliteStore(StoreContract, StoreRecordsContract, StoreAcrossProcesses)
             ("created_at", -1),
             ("modified_at", 10**17),
             ("issued_at", 10**17),
-            ("batch", -1),
+            ("creation_size", -1),
             ("user_id", "u" * 129),
             ("version", 0),
             ("version", 10**16),
@@ -82,6 +82,7 @@ class TestSqliteStore(StoreContract, StoreRecordsContract, StoreAcrossProcesses)
             ("revision", 2),
             ("code", "A" * 19),
             ("settled", -1),
+            ("chunk_complete", 1),
         ],
     )
     def test_each_field_is_checked(
@@ -170,6 +171,7 @@ class TestDynamoStore(StoreContract, StoreRecordsContract, StoreAcrossProcesses)
             {"userId": {"N": "5"}},
             {"userId": {"S": "u" * 129}},
             {"batch": {"BOOL": True}},
+            {"chunkComplete": {"N": "1"}},
             {"version": {"N": "0"}},
             {"version": {"N": "10000000000000000"}},
             {"revision": {"S": "1"}},

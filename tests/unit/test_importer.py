@@ -135,7 +135,7 @@ def test_what_the_sample_of_a_window_does_not_show_is_neither_reset_nor_counted_
 def test_of_a_window_of_which_some_are_there_only_the_others_are_published(desk):
     desk.run(f"{code(0)}, {DAYS}")
     assert desk.run(*(f"{code(n)}, {DAYS}" for n in range(1_000))) == Counts(new=999, unchanged=1)
-    assert desk.stored(998).batch == 999
+    assert desk.stored(998).creation_size == 999
 
 
 @pytest.mark.parametrize("another", [False, True])

@@ -17,7 +17,10 @@ from backends.testing.coupons import some_coupons
 
 ROOT = Path(__file__).parents[2]
 EDITS = {
-    "coupon/domain/model.py": ("    settled: int = 1\n", "    settled: int = 1\n    tier: str | None = None\n"),
+    "coupon/domain/model.py": (
+        "    chunk_complete: bool = False\n",
+        "    chunk_complete: bool = False\n    tier: str | None = None\n",
+    ),
     "coupon/domain/serialization.py": (
         "    userId: _NAME | None\n",
         "    userId: _NAME | None\n    tier: _NAME | None\n",

@@ -34,6 +34,13 @@ def test_a_coupon_comes_back_as_it_was():
     assert isinstance(again.history[0].kind, Kind)
 
 
+def test_a_marker_of_an_earlier_version_tells_of_its_complete_chunk():
+    fields = json.loads(encode_coupon(ISSUED._replace(creation_size=0)))[:-1]
+    read = decode_coupon(json.dumps(fields))
+    assert (read.creation_size, read.chunk_complete) == (0, True)
+    assert decode_coupon(encode_coupon(read)) == checked(read) == checked(read._replace(chunk_complete=False)) == read
+
+
 @pytest.mark.parametrize(
     "command", [a_command(Kind.ISSUE, "i"), a_command(Kind.USE, "u"), a_creation(), a_creation(codes=("A" * 19,))]
 )
@@ -141,8 +148,9 @@ HEADS = [
     {"modified_at": INSTANT_MAX + 1},
     {"issued_at": 10**17},
     {"used_at": "soon"},
-    {"batch": -1},
-    {"batch": AMOUNT_MAX + 1},
+    {"creation_size": -1},
+    {"chunk_complete": 1},
+    {"creation_size": AMOUNT_MAX + 1},
     {"user_id": 5},
     {"user_id": "u" * (NAME_MAX + 1)},
     {"version": 0},
@@ -207,7 +215,7 @@ def test_a_coupon_at_its_bounds_comes_back():
         expire_at="9999-12-31",
         created_at=0,
         modified_at=INSTANT_MAX,
-        batch=AMOUNT_MAX,
+        creation_size=AMOUNT_MAX,
         user_id=user,
         issued_at=INSTANT_MAX,
         used_at=INSTANT_MAX,

@@ -96,7 +96,7 @@ def told(store):
             "version": coupon.version,
             "validFrom": coupon.valid_from,
             "expireAt": coupon.expire_at,
-            "batch": coupon.batch,
+            "batch": coupon.creation_size,
             "history": [[e.operation, str(e.kind), e.at, e.user_id, e.actor] for e in coupon.history],
             "rejections": sorted([r.operation, str(r.reason)] for r in coupon.rejections),
             "settled": coupon.settled,

@@ -12,8 +12,8 @@ MUTANTS = [
     Mutant(
         "a marker tells of its own operation only",
         "coupon/bulk/importer.py",
-        "marker.created_by == operation and marker.batch == WHOLE",
-        "marker.batch == WHOLE",
+        "marker.created_by == operation and marker.chunk_complete",
+        "marker.chunk_complete",
         "tests/unit/test_importer.py::test_a_whole_chunk_of_another_import_is_not_taken_for_ones_own",
     ),
     Mutant(
