@@ -87,7 +87,7 @@ class CommandService:
             try:
                 address = self._unreserved.change(code, lambda coupon: self._decide_alone(request, coupon))
             except Refused:
-                self._unbind(request, bound)
+                self._release(bound)
                 raise
         log.info("accepted", operation=request.operation, kind=kind, code=code)
         return address
@@ -159,12 +159,17 @@ class CommandService:
     def _unbind(self, request: ChangeRequest, bound: list[Binding]) -> None:
         """A request that was refused binds no key. Raises IdempotencyKeyReused when the key is bound to another one."""
         name, key = request.caller
-        if key is None:
+        if bound or key is None:
+            self._release(bound)
             return
         try:
-            if bound:
-                self._keys.release(bound[0])
-            else:
-                self._keys.check(name, key, request.operation)
+            self._keys.check(name, key, request.operation)
+        except CacheAway as error:
+            log.warning("cache unavailable", error=str(error))
+
+    def _release(self, bound: list[Binding]) -> None:
+        try:
+            for binding in bound:
+                self._keys.release(binding)
         except CacheAway as error:
             log.warning("cache unavailable", error=str(error))

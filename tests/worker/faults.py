@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from coupon.domain.errors import BackendUnavailable
-from coupon.ports.queue import Consumer, Delivery, Position
+from coupon.ports.queue import Consumer, Delivery, Message, Position
 
 
 class Faulty:
@@ -59,3 +59,34 @@ def _raise_next(errors: list[Exception | None] | None) -> None:
 
 def away() -> BackendUnavailable:
     return BackendUnavailable("injected")
+
+
+class Between:
+    """A queue whose caller is held up once: behind its question for the end of a coupon's partition, or before its
+    message is published."""
+
+    def __init__(
+        self,
+        queue: Any,
+        *,
+        after_ends: Callable[[], None] | None = None,
+        before_publish: Callable[[], None] | None = None,
+    ) -> None:
+        self._queue, self._after_ends, self._before_publish = queue, after_ends, before_publish
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._queue, name)
+
+    def ends(self, topics: list[str], key: str | None = None) -> Any:
+        ends = self._queue.ends(topics, key)
+        meanwhile = self._after_ends if key is not None else None
+        if meanwhile:
+            self._after_ends = None
+            meanwhile()
+        return ends
+
+    def publish(self, messages: list[Message]) -> None:
+        meanwhile, self._before_publish = self._before_publish, None
+        if meanwhile:
+            meanwhile()
+        self._queue.publish(messages)

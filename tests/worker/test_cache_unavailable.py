@@ -3,12 +3,12 @@
 import pytest
 
 from coupon.domain.errors import BackendRejected, Refused
-from coupon.domain.model import Kind, transition
+from coupon.domain.model import Kind, Reason, transition
 from coupon.domain.serialization import decode_command
 from coupon.runtime.cache_entries import Confirmed, Entries, cache_key
 from coupon.worker.cache_invalidator import CacheInvalidator
 from tests.worker.conftest import CHAIN
-from tests.worker.faults import Faulty
+from tests.worker.faults import Between, Faulty
 
 
 @pytest.fixture
@@ -34,6 +34,24 @@ def test_a_cache_that_refuses_a_coupon_costs_no_command(on_faulty_cache):
     shaken.change(Kind.ISSUE, code, "ann")
     shaken.drain()
     assert shaken.stored(code).user_id == "ann"
+
+
+def test_who_lost_without_the_cache_is_told_so_though_another_request_has_the_key(world):
+    """The command is in the queue by then: that its key belongs to another request would be a no without a reason."""
+    cache = Faulty(world.backends.cache)
+    first, second = world.coupons(2)
+    world.change(Kind.ISSUE, first, "ann", key="k")
+
+    def meanwhile():
+        cache.down = False
+        world.change(Kind.ISSUE, second, "carl")
+
+    shaken = world.but(cache=cache, queue=Between(world.backends.queue, before_publish=meanwhile))
+    cache.down = True
+    with pytest.raises(Refused) as refused:
+        shaken.change(Kind.ISSUE, second, "bob", key="k")
+    assert refused.value.reason is Reason.RIVAL_WON
+    assert shaken.stored(second).user_id == "carl"
 
 
 def test_a_stale_cache_never_refuses_what_the_store_allows(world):

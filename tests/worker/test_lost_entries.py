@@ -1,17 +1,15 @@
 """A client who was told yes is not contradicted, however the cache lost what it knew of a command that waits."""
 
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import pytest
 
 from coupon.domain.errors import BackendUnavailable, CouponBusy, Refused
 from coupon.domain.model import Kind
-from coupon.ports.queue import Message
 from coupon.runtime.cache_entries import cache_key
 from tests.proof.simulation.witnesses import WitnessCache
 from tests.worker.conftest import World
+from tests.worker.faults import Between
 
 
 @pytest.fixture
@@ -47,37 +45,6 @@ def test_none_of_several_coupons_is_believed_to_be_as_the_store_has_it(stalled, 
         stalled.change(Kind.USE, code)
     stalled.drain()
     assert all(stalled.stored(code).used for code in codes)
-
-
-class Between:
-    """A queue whose caller is held up once: behind its question for the end of a coupon's partition, or before its
-    message is published."""
-
-    def __init__(
-        self,
-        queue: Any,
-        *,
-        after_ends: Callable[[], None] | None = None,
-        before_publish: Callable[[], None] | None = None,
-    ) -> None:
-        self._queue, self._after_ends, self._before_publish = queue, after_ends, before_publish
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._queue, name)
-
-    def ends(self, topics: list[str], key: str | None = None) -> Any:
-        ends = self._queue.ends(topics, key)
-        meanwhile = self._after_ends if key is not None else None
-        if meanwhile:
-            self._after_ends = None
-            meanwhile()
-        return ends
-
-    def publish(self, messages: list[Message]) -> None:
-        meanwhile, self._before_publish = self._before_publish, None
-        if meanwhile:
-            meanwhile()
-        self._queue.publish(messages)
 
 
 def test_a_claim_knows_of_all_that_was_accepted_before_it_was_there(stalled):
