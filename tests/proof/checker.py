@@ -186,8 +186,8 @@ class Judge:
         unknown = unknown_to_the_cache(code, commands, self.evidence.owed_to_the_cache)
         yield from self.losers(lineage, commands, unknown).violations(coupon)
         until = min((r.sent for operation in unknown for r in lineage.asked.get(operation, ())), default=float("inf"))
-        asked = (r for requests in lineage.asked.values() for r in requests if r.code and r.sent <= until)
-        yield from contradictions(created, asked)
+        asked = (request for requests in lineage.asked.values() for request in requests if request.code)
+        yield from contradictions(created, asked, until)
         if self.evidence.ordered:
             yield from as_the_queue_has_it(created, coupon, commands, self.evidence.remembered)
 

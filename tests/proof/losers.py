@@ -6,6 +6,7 @@ command of another that was under way at the same time, or with what it was buil
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 from coupon.domain.errors import Refused
@@ -116,18 +117,18 @@ def unknown_to_the_cache(code: str, commands: Iterable[ChangeCoupon], owed_to_th
     return {command.operation for command in commands if not command.reserved} if code in owed_to_the_cache else set()
 
 
-def contradictions(created: Coupon, requests: Iterable[Request]) -> Iterator[Violation]:
+def contradictions(created: Coupon, requests: Iterable[Request], until: float) -> Iterator[Violation]:
     """Of a coupon that only one client asks for, one after the other: each yes or no follows from what it was told
-    before. Told up to the first request whose answer never came."""
+    before. Judged are those that it sent ``until`` then, up to the first one whose answer never came, or during which
+    it asked for something else."""
     told = sorted(requests, key=lambda request: request.sent)
     if len({request.client for request in told}) > 1:
         return
-    expected, done, open_, until = created, set(), set(), float("-inf")
-    for request in told:
+    expected, done, open_ = created, set(), set()
+    for request, following in zip_longest(told, told[1:]):
         one = (request.key, request.words)
-        if request.sent < until or open_ - {one}:
+        if request.sent > until or open_ - {one} or (following is not None and following.sent < request.ended):
             return
-        until = request.ended
         if request.status in (0, 503):
             open_.add(one)
         elif request.accepted and one not in done:

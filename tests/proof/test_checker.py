@@ -267,4 +267,7 @@ def test_answers_that_contradict_each_other(evidence):
         second = again._replace(status=status, reason=reason)
         assert (wanted in promises(evidence, requests=[*rest, issue, second])) is broken
     assert wanted not in promises(evidence, requests=[*rest, issue, again._replace(client="y")])
+    lost = issue._replace(status=409, reason="RIVAL_WON", address="")
+    assert wanted in promises(evidence, requests=[*rest, lost, again])
+    assert wanted not in promises(evidence, requests=[*rest, lost, again._replace(sent=1.5)])
     assert wanted not in promises(evidence, requests=[*rest, issue._replace(status=0), again])

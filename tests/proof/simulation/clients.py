@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PATIENCE_MS = 10_000
 """A client gives up after so long without an answer."""
 TRIES, TRIES_ALONE = 6, 25
+WANTED = 2
+"""Coupons, where there are rivals."""
 SOON_S = 30
 """When all is well again, every coupon is within so long."""
 OTHER_LAST = Day("2099-12-30")
@@ -122,7 +124,7 @@ class Client:
 
     def live(self) -> None:
         self._create()
-        for number in range(self.random.choice((3, 6, 12))):
+        for number in range(self.random.choice((3, 6, 12)) * (3 if self.world.has_rival else 1)):
             if self.had_enough:
                 return
             self.scheduler.sleep(self.random.choice(self.world.pauses_ms))
@@ -167,7 +169,7 @@ class Client:
     def _change(self, number: int) -> None:
         if not self.codes:
             return
-        code = self.random.choice(self.codes)
+        code = self.random.choice(self.codes[:WANTED] if self.world.has_rival else self.codes)
         kind = self.random.choice(self._should_work(code) if self.random.random() < 0.6 else KINDS)
         asked = Asked(kind, f"{self.name}/{number}", code, self._user(kind))
         self.mine.append(asked)

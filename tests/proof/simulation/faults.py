@@ -19,6 +19,7 @@ class Fault(StrEnum):
     PART = "applied in part"
     TWICE = "message duplicated, later"
     AWAY = "backend away for one process"
+    CUT_OFF = "web process that never reaches the cache (of a run)"
     OUTAGE = "backend away for all"
     TERM = "worker told to stop"
     CRASH = "process killed"
@@ -69,6 +70,9 @@ RATES: Mapping[Fault, tuple[float, ...]] = {
 drawn for a run."""
 SHARE, SHARE_OF_LATER = 0.5, 0.3
 """Of the runs that have a fault: of those above ``REUSE``, and of those from there on."""
+SHARE_OF_RIVALS = 0.3
+"""Of the runs in which a web process never reaches the cache, and so is the rival of all others. It is drawn from
+random numbers of its own: the other runs are as they were before there was this fault."""
 
 
 COMMITS, DOCUMENTS = "commits", "documents"

@@ -17,6 +17,7 @@ TIMEOUT_MS = 1_000
 """After so long a call whose answer does not come is given up."""
 LATE_MS = (1, 100, 3_000, 20_000)
 FREEZE_MS = (50, 1_000, 9_000, 40_000)
+CUT_OFF_MS = (0, 10, 100, 500)
 AWAY_MS = (100, 2_000, 15_000)
 MANY = {"publish", "save_many", "index_many", "delete_many"}
 """Of what is done to many, a part may have been done."""
@@ -38,6 +39,8 @@ class Process:
         self._boot_ms = -int(scheduler.now) + (len(name) << 24)  # of this process only
         self._tasks: list[Task] = []
         self._away: dict[str, float] = {}
+        self.cut_off = False
+        """Whether it is slow, and never reaches the cache, as long as there are faults."""
         self.backends = Backends(
             cache=cast(Cache, View(self, "cache", backends.cache)),
             queue=cast(Queue, View(self, "queue", backends.queue)),
@@ -78,6 +81,8 @@ class Process:
         """Between any two calls, others act, and the process may be stopped or killed."""
         choose = self.scheduler.random.choice
         pause = choose((0, 0, 0, 1, 5))
+        if self.cut_off and self.faults.rates:
+            pause = choose(CUT_OFF_MS)
         if self.faults.strikes(Fault.FREEZE, harsh=self.web):
             pause = choose(FREEZE_MS)
             self.scheduler.tell("is stopped for ms:", pause)
@@ -98,7 +103,8 @@ class Process:
         if self.faults.strikes(Fault.AWAY, harsh=self.is_harsh(role)):
             self._away[role] = self.scheduler.now + self.scheduler.random.choice(AWAY_MS)
         until = max(self._away.get(role, 0), self.faults.outages.get(role, 0))
-        return bool(self.faults.rates) and until > self.scheduler.now
+        is_cut_off = self.cut_off and role == "cache"
+        return bool(self.faults.rates) and (is_cut_off or until > self.scheduler.now)
 
     def strikes(self, fault: Fault, role: str) -> bool:
         """Whether it happens on the way there."""

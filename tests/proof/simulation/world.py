@@ -36,7 +36,7 @@ from coupon.worker.worker import Worker, join
 from tests.proof.checker import NOT_YET_KEPT, Violation, violations
 from tests.proof.record import Evidence, Observed, Request
 from tests.proof.simulation.clients import Client, Web, outcome_of
-from tests.proof.simulation.faults import NOT_YET, Fault, Faults
+from tests.proof.simulation.faults import NOT_YET, SHARE_OF_RIVALS, Fault, Faults
 from tests.proof.simulation.mishaps import Operator
 from tests.proof.simulation.process import Process
 from tests.proof.simulation.restoring import is_restored
@@ -157,7 +157,9 @@ class World:
         self.random = Random(seed)
         choose = self.random.choice
         self.faults = Faults(self.random, without)
-        self.alone = choose((True, False))
+        self.has_rival = not self.faults.mild and Random(f"rival {seed}").random() < SHARE_OF_RIVALS
+        """Whether the first web process is cut off from the cache, and all clients want the same few coupons."""
+        self.alone = choose((True, False)) and not self.has_rival
         """Whether each client has coupons of its own."""
         self.settings = replace(
             settings,
@@ -177,7 +179,7 @@ class World:
         self.codes: list[str] = []
         """Those that clients know of."""
         self.skews = [choose((0, 0, 0, -5_000, 5_000)) for _ in range(8)]
-        self.webs = [self.web(number) for number in range(choose((1, 2, 3)))]
+        self.webs = [self.web(number) for number in range(choose((1, 2, 3)) + self.has_rival)]
         self.stops: dict[int, Stop] = {}
         self.workers = [self.worker(number) for number in range(choose((1, 2, 3)))]
         self.clients = [Client(f"client {number}", self, self.evidence) for number in range(choose((2, 3, 5)))]
@@ -213,6 +215,9 @@ class World:
 
     def web(self, number: int) -> Web:
         process = Process(f"web {number}", self.scheduler, self.faults, self.backends, self.skews[number], web=True)
+        if self.has_rival and number == 0:
+            process.cut_off = True
+            self.faults.note(Fault.CUT_OFF)
         service = CommandService(process.backends, self.settings, process.clock, process.sleep, process.timer)
         return Web(process, service)
 
