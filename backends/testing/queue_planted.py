@@ -1,5 +1,7 @@
-"""What others have put into a queue, past its ``publish``: it is delivered as well as it can be read, and nothing of it
-stops what comes behind. The worker dead-letters it."""
+"""What others have put into a queue, past its ``publish``, is delivered as well as it can be read.
+
+Nothing of it stops what comes behind. The worker dead-letters it.
+"""
 
 from collections.abc import Callable
 

@@ -1,8 +1,11 @@
-"""What every store has to stand.
+"""What every store must do. A subclass gives three fixtures:
 
-A subclass gives the fixture ``url``, a fresh and empty store, ``gone_url``, one of the same kind whose server is away,
-with ``timeout_s=1``, and ``spoil``, which makes of a stored coupon what is none. Records are the matter of
-``store_records.StoreRecordsContract``. A store that other processes see adds ``store_processes.StoreAcrossProcesses``.
+- ``url``: a fresh and empty store;
+- ``gone_url``: a store of the same kind whose server is unavailable, with ``timeout_s=1``;
+- ``spoil``: a function that makes a stored coupon unreadable.
+
+``store_records.StoreRecordsContract`` is for the records.
+A store that other processes see adds ``store_processes.StoreAcrossProcesses``.
 """
 
 import threading

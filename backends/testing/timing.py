@@ -12,9 +12,11 @@ TRIES = 3
 
 
 def takes_less_than(seconds: float, work: Callable[[], Any]) -> float:
-    """How long the work took: less than that, in one of a few tries at least. A busy machine makes a call late now and
-    then, by a second or two; a call that waits for too long is late each time. So each try has to find what the first
-    one found: where a call leaves something behind, the work makes a new object."""
+    """The seconds that the work took in the first of a few tries that took less than that; else AssertionError.
+
+    A busy machine makes a call late now and then, by a second or two. A call that waits for too long is late each time.
+    So each try has to find what the first one found. Where a call leaves something behind, the work makes a new object.
+    """
     took_s: list[float] = []
     while len(took_s) < TRIES:
         began = time.monotonic()

@@ -1,8 +1,10 @@
-"""An issue while ten creations of a million are queued, beside the same while nothing is: from its acceptance to the
-worker's word that it is in the store. Embedded with one worker, as ``make run`` starts it, and on the real servers.
+"""An issue while ten creations of a million are queued, beside the same while nothing is queued.
 
-Nobody waits for the ten million: after its rounds a service is stopped, and its files are deleted; on servers that were
-given its names stay (a prefix of their own).
+It is timed from its acceptance until the worker says that it is in the store.
+It runs embedded with one worker, as ``make run`` starts it, and on the real servers.
+
+Nobody waits for the ten million: after its rounds a service is stopped, and its files are deleted.
+On servers that were given, its names stay, under a prefix of their own.
 """
 
 import time

@@ -1,9 +1,9 @@
 """What an issue, a use and a user's list cost on SQLite files as the stored coupons become more, beside the same at
 10,000 coupons.
 
-Through ``wsgi_app``, and for a command through the worker too: the cost is of both together. The coupons are saved and
-indexed by the worker's own calls, a thousand at a time; not in the order of a creation, whose every row is on a page of
-its own of each index, but in twenty passes over all codes, each in their order. Half of them are held, 20 by a user.
+Through ``wsgi_app``, and for a command through the worker too: the cost is of both together. The worker's own
+calls save and index the coupons, a thousand at a time, in twenty passes over all codes, each in their order. In the
+order of a creation, every row would be on a page of its own of each index. Half of them are held, 20 by a user.
 """
 
 import gc

@@ -1,5 +1,6 @@
-"""How long an issue takes while Elasticsearch hangs (SIGSTOP) and a hundred callers ask for lists without a pause,
-beside how long it takes while it is well and they get them. Coupons are issued and taken back.
+"""How long an issue takes while Elasticsearch hangs (SIGSTOP), beside how long it takes while Elasticsearch is well.
+
+All the while a hundred callers ask for lists without a pause. Coupons are issued and taken back.
 """
 
 import subprocess

@@ -1,5 +1,6 @@
-"""How long an issue takes on the real servers from when it is due to the store and to search: web, workers, servers and
-callers on the same machine.
+"""How long an issue takes on the real servers, from when it is due until it is in the store, and in search.
+
+Web, workers, servers and callers are on the same machine.
 
 At half of what the same eight callers get when each sends its next one as soon as the last one was accepted. That is
 less than half of what the service holds with more callers.
@@ -20,8 +21,8 @@ from tests.e2e.deployment import Deployment
 
 ROUNDS = 5
 WARM_UP = 8
-"""Runs before the first that counts: Java goes on compiling what it has seen often for two minutes, and after ten
-seconds half of the time is still its doing."""
+"""Runs before the first that counts. For two minutes Java goes on compiling what it has seen often.
+After ten seconds half of the time is still spent on that."""
 CLIENTS, SECONDS = 8, 8
 MOST_A_SECOND = 1_500
 """More than these callers get answers."""

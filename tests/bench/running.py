@@ -29,8 +29,11 @@ SAVED_AT_ONCE = 5_000
 
 
 class Part(NamedTuple):
-    """What a worker applied in one go: when it was done (seconds since the epoch), the operations of its commands,
-    the number of coupons that it created."""
+    """What a worker applied in one go.
+
+    It has the time when that was done (seconds since the epoch), the operations of its commands, and the number of
+    coupons that it created.
+    """
 
     at: float
     applied: Sequence[str]
@@ -91,8 +94,11 @@ class Running:
         publish: Callable[[], object],
         meanwhile: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it has no state
     ) -> float:
-        """Publish so many while the workers are stopped, let them go on, and wait until all is done, in the context:
-        from the end of the first part to the end of the last."""
+        """Commands a second, from the end of the first part to the end of the last.
+
+        It publishes so many while the workers are stopped. In the context it lets them go on, and waits until all is
+        done.
+        """
         log = self.log()
         for pid in self.workers:
             os.kill(pid, signal.SIGSTOP)

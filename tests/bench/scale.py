@@ -1,5 +1,7 @@
-"""What docs/scale.md reckons with, beyond what other groups measure: an issue by one caller, the long jobs of the
-command line on the real servers, and what a document costs Elasticsearch.
+"""What docs/scale.md reckons with, beyond what other groups measure.
+
+That is an issue by one caller, the long jobs of the command line on the real servers, and what a document costs
+Elasticsearch.
 
 None of them has a goal.
 """

@@ -1,7 +1,7 @@
 """An issue in the worker on SQLite files, beside the same rows written by hand.
 
-By hand: each batch of 500 is a transaction of the store's rows, one of search's and one of the queue's offsets, under
-the same lock; no message is read or decoded, nothing is decided, no condition is compared, nothing is logged.
+By hand, each batch of 500 is three transactions under the same lock: the store's rows, search's rows and the queue's
+offsets. No message is read or decoded, nothing is decided, no condition is compared, nothing is logged.
 """
 
 import gc

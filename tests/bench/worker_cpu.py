@@ -1,6 +1,6 @@
 """CPU of a command in the worker on memory backends, beside PynamoDB saving one item on condition.
 
-Neither goes to a server: what a socket costs differs by a factor of two from one run to the next, and would hide a
+Neither goes to a server. What a socket costs differs by a factor of two from one run to the next. That would hide a
 change of ours from ``make bench-check``.
 """
 

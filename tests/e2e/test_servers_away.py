@@ -20,8 +20,10 @@ UNNOTICED = ("memcached", "elasticsearch")
 
 
 class Traffic:
-    """Clients that issue fresh codes, one after the other, each with a key of its own that it retries with until it is
-    answered; every answer is counted, with its time."""
+    """Clients that issue fresh codes, one after the other, each with a key of its own.
+
+    A client retries with its key until it gets an answer. Every answer is counted, with its time.
+    """
 
     def __init__(self, service: Deployment, codes: list[str], users: list[str]) -> None:
         self.service, self.codes, self.users = service, codes, users
@@ -97,8 +99,10 @@ def service(services, tmp_path_factory):
 
 @contextmanager
 def writing_nothing(service: Deployment, server: str) -> Iterator[None]:
-    """DynamoDB Local answers a few milliseconds before it has committed, and a kill -9 then loses what it has answered,
-    as the real service never does: so nobody writes to it for a moment before."""
+    """Nobody writes for a moment, so that a kill -9 of DynamoDB Local loses nothing.
+
+    It answers a few milliseconds before it has committed, as the real service never does.
+    """
     stopped = service.workers if server == "dynamodb" else []
     for worker in stopped:
         worker.send_signal(signal.SIGSTOP)

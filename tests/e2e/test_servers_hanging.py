@@ -1,5 +1,8 @@
-"""Each of the four real servers stopped (it takes connections, and answers nothing) while forty callers ask for what
-needs it: the process is alive for its probes, and what can do without that server goes on. Then all is well again."""
+"""Each of the four real servers is stopped while forty callers ask for what needs it.
+
+It takes connections then, and answers nothing. The process stays alive for its probes, and what can do without that
+server goes on. Then all is well again.
+"""
 
 import threading
 from collections import Counter

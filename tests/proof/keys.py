@@ -77,8 +77,11 @@ def one_name_one_thing(evidence: Evidence, accepted: dict[str, list[Request]], p
 
 
 def refused_for_another_request(requests: Iterable[Request], *, well: bool) -> Iterator[Violation]:
-    """A 422 tells of another request with the key. One that was refused before this one was sent binds no key, while
-    the cache is well: a binding that it stored after its time-out stays."""
+    """A 422 tells of another request with the key.
+
+    A request that was refused before this one was sent binds no key while the cache is well. A binding that the cache
+    stored after its time-out stays.
+    """
     for request in requests:
         if request.status == 422 and not any(
             other.words != request.words

@@ -1,7 +1,7 @@
 """The verdict on one coupon: its history is one chain, each step asked for, allowed, and in the order of real time.
 
-Every command names the operation and its number that it builds on, so the commands of a coupon make a tree of the
-states that were ever promised to somebody. The history is the one branch that won; whatever a client was told must
+Every command names the operation and its number that it builds on. So the commands of a coupon make a tree of the
+states that were ever promised to somebody. The history is the one branch that won. Every response to a client must
 follow from some state of the tree at the time.
 """
 
@@ -176,8 +176,11 @@ def held_by_one_and_used_once(stored: Coupon) -> Iterator[Violation]:
 def as_the_queue_has_it(
     created: Coupon, stored: Coupon, commands: Iterable[ChangeCoupon], remembered: int
 ) -> Iterator[Violation]:
-    """Where the queue keeps the order, it alone decides: each command, in its turn, either builds on the last one that
-    won and has a number beyond all before, or has lost for good. ``remembered``: so many rejections at least."""
+    """Where the queue keeps the order, it alone decides which commands won.
+
+    Each command in turn either builds on the last one that won and has a number beyond all before, or has lost for
+    good. ``remembered``: so many rejections at least.
+    """
     won, lost, settled = [made(created.history[-1])], dict[Node, None](), 1
     for command in commands:
         node = made_by(command)
@@ -215,8 +218,11 @@ def tree(created: Coupon, commands: Iterable[ChangeCoupon]) -> Iterator[tuple[No
 
 
 def past(states: dict[Node, Coupon], stored: Coupon) -> Iterator[tuple[Node, int]]:
-    """The version of the store from which on the state is certainly past: of a state of the history the next one; of
-    a state of a branch that lost, the version where that branch left the history."""
+    """The version of the store from which on the state is certainly past.
+
+    That is the next version after a state of the history. For a state of a branch that lost, it is the version where
+    that branch left the history.
+    """
     for node, state in states.items():
         left = _where_they_part(state.history, stored.history)
         yield node, state.version + 1 if left is None else left + 1

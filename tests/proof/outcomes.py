@@ -18,8 +18,8 @@ AFTER = {
 def outcomes_never_flip(observed: Iterable[Observed], by_another: Callable[[str], bool]) -> Iterator[Violation]:
     """Of two answers of one address, one of which was there before the other was asked for, the later follows.
 
-    The one excuse: an attempt that was rejected is applied after all when its operation was sent again, and that
-    attempt was applied (``by_another``): the client wants to know of his command.
+    There is one excuse: an attempt that was rejected counts as applied when its operation was sent again, and that
+    attempt was applied (``by_another``). The client wants to know of his command.
     """
     by_address: dict[str, list[Observed]] = {}
     for seen in observed:

@@ -19,8 +19,9 @@ FIRST, LAST = Day("2020-01-01"), Day("2099-12-31")
 class Request(NamedTuple):
     """One HTTP request for a command; times are seconds on one clock for all clients of a run.
 
-    ``status`` is the answer's: 202 (or 200, with ``Prefer: wait``) accepted, 409 refused, 404 no such coupon, 503 not
-    taken (or nobody knows); 0 when there was no answer: it may have happened, at any time since.
+    ``status`` is that of the answer: 202 (or 200, with ``Prefer: wait``) accepted, 409 refused, 404 no such coupon.
+    With a 503 it was not accepted, or nobody knows. It is 0 when there was no answer: the command may have been
+    accepted at any time since.
     An answer to ``Prefer: wait`` that tells of a rejection is written down as what it means: a 202, and an Observed.
     """
 

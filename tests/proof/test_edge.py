@@ -1,5 +1,7 @@
-"""Under faults that the emulators never show, injected at the drivers' edge, store and search answer rightly or not at
-all; and the edge does inject them."""
+"""Store and search answer rightly or not at all under faults that the emulators never show.
+
+The drivers' edge injects them, and a test sees that it does.
+"""
 
 import os
 import pickle

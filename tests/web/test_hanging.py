@@ -1,5 +1,8 @@
-"""A backend that hangs takes some of a process's threads, and never all: sixteen threads as under gunicorn, forty
-callers who want what hangs, and then somebody who wants something else."""
+"""A backend that hangs takes some of a process's threads, and never all.
+
+There are sixteen threads as under gunicorn, forty callers who want what hangs, and then somebody who wants something
+else.
+"""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed

@@ -40,8 +40,10 @@ class Rivals:
         return list(code_deriver.codes(operation, 0, size))
 
     def change(self, code: str) -> None:
-        """One command, on what the store has or on what some caller made of the coupon; sometimes twice, sometimes as
-        another attempt of an operation that was sent before."""
+        """Publish one command, on what the store has or on what some caller made of the coupon.
+
+        Sometimes it is sent twice, or as another attempt of an operation that was sent before.
+        """
         ideas, random = self._ideas.setdefault(code, []), self._random
         fresh = not ideas or random.random() < 0.1
         coupon = self._world.stored(code) if fresh else random.choice(ideas)

@@ -1,5 +1,7 @@
-"""Garbage in every kind of entry of every embedded backend: who is not its owner does not notice, and whose it is hears
-a name that is documented."""
+"""There is garbage in every kind of entry of every embedded backend.
+
+Who is not its owner does not notice, and its owner gets an error whose name is documented.
+"""
 
 import sqlite3
 from contextlib import closing

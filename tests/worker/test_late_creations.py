@@ -1,5 +1,7 @@
-"""Thousands of commands wait, on the embedded files: all of them are delivered before the
-creations that they need, as may happen when an empty store is recreated from the queue."""
+"""Thousands of commands wait, on the embedded files, because they are delivered before the creations that they need.
+
+That may happen when an empty store is recreated from the queue.
+"""
 
 import pytest
 

@@ -1,5 +1,7 @@
-"""What queue, store, search and cache hold when a run has come to rest, read from the servers themselves; saved, so
-that it can be looked at, and judged again, later."""
+"""What queue, store, search and cache hold when a run has come to rest, read from the servers themselves.
+
+It is saved, so that it can be looked at and judged again later.
+"""
 
 import gzip
 import json

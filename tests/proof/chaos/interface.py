@@ -1,5 +1,7 @@
-"""The HTTP interface as a client of a run uses it: requests go to any of the masters, and what is not an answer of the
-interface is told."""
+"""The HTTP interface as a client of a run uses it.
+
+Requests go to any of the masters. A response that the interface does not have is reported.
+"""
 
 import json
 import random

@@ -48,8 +48,10 @@ class Link:
         self.reset()
 
     def heal(self) -> None:
-        """Well again. What was held arrives now, also from clients that have given up meanwhile: requests come late to
-        the server, as from a TCP that went on trying."""
+        """Make the link well again. What was held arrives now, also from clients that have given up meanwhile.
+
+        So requests come late to the server, as from a TCP that went on trying.
+        """
         self._in_the_loop(self._heal)
 
     async def listen(self, port: int) -> None:

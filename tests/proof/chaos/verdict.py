@@ -40,9 +40,11 @@ def judge(result: Result, found: Evidence, folder: Path) -> Result:
 
 
 def excuse(late: Unexpected, faults: Sequence[Injected]) -> str | None:
-    """The fault that an answer was late for: of those that can be, the one that hurt for the longest part of the wait
-    (a process rather than a link, and the last that began, where all of it was); None when without it the answer would
-    have been late all the same."""
+    """The fault that made an answer late; None when without it the answer would have been late all the same.
+
+    Of those that can be, it is the one that hurt for the longest part of the wait. Of several that hurt for all of it,
+    it is one of a process rather than of a link, and then the last that began.
+    """
     able = [fault for fault in faults if _delays(fault, late) and _overlap(late, fault) > 0]
     if not able:
         return None
@@ -51,9 +53,11 @@ def excuse(late: Unexpected, faults: Sequence[Injected]) -> str | None:
 
 
 def _delays(fault: Injected, late: Unexpected) -> bool:
-    """A process that was asked and is killed or stopped, its master or a sibling: an orphan holds the port until it has
-    finished, or goes on, and ``ended`` is when the next one answers. Or a slow link. All else the web side has to bear
-    without anybody's waiting for it."""
+    """Whether the fault may make the web side late: a slow link, or a process that is killed or stopped.
+
+    The process is one that was asked, its master or a sibling. An orphan holds the port until it has finished, or goes
+    on, and ``ended`` is when the next one answers. Nobody may have to wait for any other fault.
+    """
     if fault.kind in ("kill", "stop"):
         return fault.which.partition("/")[0] == late.master
     return fault.kind in ("delay", "slice") and "web-" in fault.target and late.ended - late.sent <= LATEST_S

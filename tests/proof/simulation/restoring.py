@@ -53,8 +53,10 @@ def sent_twice(commands: Iterable[ChangeCoupon | CreateCoupons]) -> set[Node]:
 
 
 def _told(coupon: Coupon, twice: set[Node]) -> Coupon:
-    """All that a client can learn of it: not how often it was written, nor in which order it rejected what, nor when
-    what was sent twice happened."""
+    """All that a client can learn of the coupon.
+
+    That is not how often it was written, nor in which order it rejected what, nor the time of what was sent twice.
+    """
     open_ = [entry for entry in coupon.history if made(entry) in twice]
     kept = coupon._replace(
         revision=0,

@@ -1,5 +1,7 @@
-"""Memory backends that also remember what the real ones forget, and forget what they remember: for the operator and the
-verdict, nobody else in the simulation asks."""
+"""Memory backends that also remember what the real ones forget, and forget what they remember.
+
+Only the operator and the verdict of the simulation ask for it.
+"""
 
 from collections.abc import Callable, Sequence
 from zlib import crc32

@@ -20,8 +20,8 @@ TRANSACTION_REASONS = {
     "ProvisionedThroughputExceeded": "The level of configured provisioned throughput for the table was exceeded.",
 }
 _applied: deque[str] = deque(maxlen=1_000)
-"""Tokens of transactions that were applied while their callers do not know: to these DynamoDB would answer, asked
-again, that they were, and never that something stands in their way."""
+"""Tokens of transactions that were applied while their callers do not know.
+When such a caller asks again, DynamoDB would answer that it was applied, and never that a condition failed."""
 
 
 def wrap(httpsession: ModuleType) -> None:
