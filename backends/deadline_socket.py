@@ -1,7 +1,7 @@
-"""Sockets whose timeout is for an answer as a whole, and which take so much of one and no more.
+"""Sockets whose timeout is for a whole response, and which limit its bytes.
 
-Python's timeout is for each wait: where a network lets a few bytes through now and then, or somebody sends without end,
-an answer may take minutes, or all memory, and each of them holds a thread.
+Python's timeout is for each wait. When a network passes a few bytes now and then, a response may take minutes, and its
+thread with it. A response without end may take all memory.
 """
 
 import array
@@ -14,12 +14,13 @@ from typing import Any
 
 SHORTEST_S = 0.001
 ANSWER_MAX = 32 * 1024 * 1024
-"""Bytes: twice what DynamoDB answers at most, three times a search's longest page."""
+"""Bytes of a response: twice the largest of DynamoDB's, three times the longest page of a search."""
 
 
 class DeadlineSocket(socket.socket):
-    """Timeout and bytes count from when the timeout is set, for all that is received until it is set again. What is
-    there already when the time is over may be taken later, and nothing else: it was the reader that was slow."""
+    """Setting the timeout starts the time and the count of bytes, for all that is received until it is set again.
+
+    Bytes that have arrived when the time is over can still be received: the reader was slow, and not the server."""
 
     answer_max = ANSWER_MAX
     _deadline: float | None = None
@@ -42,7 +43,7 @@ class DeadlineSocket(socket.socket):
         return taken
 
     def _allowed(self, size: int) -> int:
-        """Up to how many bytes may be received now, of so many that are asked for."""
+        """The bytes that may be received now, up to ``size``. Raises TimeoutError."""
         if self._deadline is None:
             self._left += size
             return size
@@ -55,7 +56,7 @@ class DeadlineSocket(socket.socket):
         return min(size, self._left)
 
     def _there(self) -> int:
-        """How many bytes have arrived that nobody has taken yet."""
+        """The number of bytes that have arrived and were not received yet."""
         there = array.array("i", [0])
         fcntl.ioctl(self.fileno(), termios.FIONREAD, there)
         return there[0]
@@ -72,7 +73,7 @@ class PromptTlsSocket(DeadlineSocket, ssl.SSLSocket):
 
 
 def prompt(connected: socket.socket) -> DeadlineSocket:
-    """The same connection, with its timeout from now on."""
+    """The connected socket as a DeadlineSocket, whose time starts now."""
     timeout_s = connected.gettimeout()
     connection = DeadlineSocket(connected.family, connected.type, connected.proto, connected.detach())
     connection.settimeout(timeout_s)

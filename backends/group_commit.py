@@ -1,8 +1,8 @@
-"""Group commit: callers that come while others' work is on its way wait together, and are served in one go.
+"""Group commit: calls that arrive while another one is in progress wait together, and are served in one go.
 
-One of those who wait does it for all: there is no thread to start, to stop, or to lose in a fork, and whoever comes
-alone is served by himself at once. In a crowd, and for two groups after one, he waits for two milliseconds first: twice
-as many go together then, and what a group costs is shared by twice as many.
+One of the waiting threads, the leader, serves all of them. So no thread has to be started, stopped, or kept through a
+fork. A single call is served at once by its own thread. In a crowd, and for two groups after one, the leader waits
+for two milliseconds first. Then a group has twice as many calls, which share its cost.
 """
 
 import os
@@ -14,12 +14,13 @@ from typing import Generic, TypeVar
 
 Work = TypeVar("Work")
 CROWD = 4
-"""So many in one of the last two groups are a crowd: those of a large one come back while a small one is served."""
+"""Calls in one of the last two groups that make a crowd. Two, because callers of a large group come back while a small
+one is served."""
 PAUSE_S = 0.002
 
 
 class _Call(Generic[Work]):
-    """What one caller wants."""
+    """The work of one caller."""
 
     __slots__ = ("awake", "served", "work")
 
@@ -31,8 +32,10 @@ class _Call(Generic[Work]):
 
 
 class GroupCommit(Generic[Work]):
-    """``serve`` is called by one thread at a time, with the work of all that wait, in the order in which they came, and
-    with the time (``time.monotonic()``) until which it may take. It tells of the outcome in the work itself."""
+    """Serves work in groups. ``serve`` is called by one thread at a time.
+
+    Its arguments are the work of all waiting callers, in the order of their calls, and a deadline of
+    ``time.monotonic()``. It returns each outcome in the work itself."""
 
     def __init__(self, serve: Callable[[Sequence[Work], float], None]) -> None:
         self._serve = serve
@@ -42,7 +45,7 @@ class GroupCommit(Generic[Work]):
         self._is_led = False
 
     def do(self, work: Work, deadline: float) -> None:
-        """Return when it was served. Raises TimeoutError at the deadline: then it may be served yet, or not."""
+        """Return when the work was served. Raises TimeoutError at the deadline: then it may yet be served, or not."""
         call = _Call(work)
         with self._gate:
             self._waiting.append(call)

@@ -1,8 +1,8 @@
-"""One SQLite file shared by threads and processes: what the four SQLite backends stand on.
+"""One SQLite file shared by threads and processes: the base of the four SQLite backends.
 
-Every write transaction, and the checkpoint that it may bring, is taken under one ``flock``: SQLite before 3.51.3
-can corrupt a WAL file when several connections write or checkpoint at once, and waiting for a lock of the kernel is
-fairer than SQLite's own busy handler. Local disks only: neither WAL nor ``flock`` works over a network (decision 6).
+Every write transaction, with the checkpoint that it may cause, holds one ``flock``. SQLite before 3.51.3 can corrupt a
+WAL file when several connections write or checkpoint at once. A lock of the kernel is also fairer than SQLite's own
+busy handler. Local disks only: neither WAL nor ``flock`` works over a network (decision 6).
 """
 
 import fcntl
@@ -20,16 +20,16 @@ from coupon.domain.errors import BackendUnavailable, ConfigurationError
 Migration = Callable[[sqlite3.Connection], None]
 """A step from one version of a file to the next, by ``execute`` alone: all steps are one transaction."""
 NO_TEXT = "Could not decode to UTF-8"
-"""What Python's driver says of a text that is none, for all rows of a query."""
+"""How the error of Python's driver begins when a text is no UTF-8. It fails the whole query."""
 
 
 class SqliteFile:
-    """Opens lazily, one connection a thread and process; follows the file when it is replaced.
+    """A file that is opened lazily, with one connection for each thread and process. When it is replaced, they reopen.
 
-    ``schema``: statements that each are idempotent (``CREATE … IF NOT EXISTS``).
-    ``migrations``: what a file went through since the first version. Their number is the file's ``user_version``. A
-    file of an earlier version is BackendUnavailable until ``migrate``; one without tables is of the present version.
-    ``synchronous``: ``normal`` may lose the last commits at power loss (never at a crash of a process); ``full`` not.
+    ``schema``: idempotent statements (``CREATE … IF NOT EXISTS``).
+    ``migrations``: the steps from the first version to the present one; their number is the ``user_version``. A file
+    of an earlier version is BackendUnavailable until ``migrate``; one without tables is of the present version.
+    ``synchronous``: with ``normal`` a power loss (never the crash of a process) may lose the last commits.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class SqliteFile:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A connection to read with; several SELECTs see several moments."""
+        """A connection for reads; each SELECT has a snapshot of its own."""
         with self._errors():
             yield self._connection()
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that nobody else writes beside: committed at the end, rolled back on an error."""
+        """The only write transaction on the file: committed at the end, rolled back on an error."""
         with self._errors(), self._lock():
             connection = self._connection()
             connection.execute("BEGIN IMMEDIATE")
@@ -68,7 +68,7 @@ class SqliteFile:
             connection.commit()
 
     def migrate(self) -> None:
-        """Bring a file of an earlier version up to date, in one transaction. Idempotent."""
+        """Migrate a file of an earlier version, in one transaction. Idempotent."""
         with self._errors(), self._lock(), closing(self._open()) as connection:
             connection.execute("BEGIN IMMEDIATE")  # closing the connection rolls back what is not committed
             for step in self._migrations[self._version(connection) :]:
@@ -112,7 +112,7 @@ class SqliteFile:
         )
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Make what is missing in the file; raise BackendUnavailable when it is of another version."""
+        """Make the missing tables; raise BackendUnavailable when the file is of another version."""
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={self._synchronous}")
         if self._version(connection) < len(self._migrations):
@@ -120,7 +120,7 @@ class SqliteFile:
         connection.executescript(self._schema)
 
     def _version(self, connection: sqlite3.Connection) -> int:
-        """The file's version; raises BackendUnavailable for a later one. A file without tables becomes of this one."""
+        """The file's version; raises BackendUnavailable for a later one. A file without tables gets the present one."""
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > len(self._migrations):
             raise BackendUnavailable(f"{self._path} is of a later version of coupon ({version})")
@@ -130,7 +130,7 @@ class SqliteFile:
         return int(version)
 
     def _identity(self) -> tuple[int, int, int] | None:
-        """Of the process and the file: a connection is worth nothing after a fork or when its file was replaced."""
+        """The process and the file. When one of them changes, the connection is invalid."""
         try:
             status = self._path.stat()
         except FileNotFoundError:
@@ -139,7 +139,7 @@ class SqliteFile:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """The one writer's lock, of threads and processes; re-entrant within a thread."""
+        """The writer's lock, for threads and processes; re-entrant within a thread."""
         if getattr(self._local, "locked", False):
             yield
             return
@@ -178,7 +178,7 @@ def _locked(descriptor: int) -> bool:
 
 
 def fetch(connection: sqlite3.Connection, statement: str, parameters: Any) -> list[tuple[Any, ...]]:
-    """All rows. A text that is no UTF-8 is bytes, and spoils no other row."""
+    """All rows. A text that is no UTF-8 is returned as bytes, and fails no other row."""
     try:
         return connection.execute(statement, parameters).fetchall()
     except sqlite3.OperationalError as error:
@@ -192,7 +192,7 @@ def fetch(connection: sqlite3.Connection, statement: str, parameters: Any) -> li
 
 
 def columns(connection: sqlite3.Connection, table: str) -> list[str]:
-    """The table's columns; none when there is no such table."""
+    """The names of the table's columns; empty when there is no such table."""
     return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
 
 

@@ -1,5 +1,5 @@
-"""What the contract allows of keys, values and lifetimes. The same for every backend, so that what works on a laptop
-is not refused at scale."""
+"""The contract's limits of keys, values and lifetimes. They are the same for every backend, so that an entry that works
+on a laptop is not refused at scale."""
 
 import re
 

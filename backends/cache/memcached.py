@@ -14,17 +14,17 @@ from coupon.ports.url import Url
 PORT = 11211
 DELETED_AT_ONCE = 500
 EVICTIONS_STEPS = 4
-"""A thread that asks for evictions waits for another thread's question, and then for its own: two steps each."""
+"""Steps of a call of ``evicted``: two of another thread's question, and then two of its own."""
 AT_ONCE = -1
-"""A lifetime: what is stored with it is gone."""
+"""A lifetime: an entry that is stored with it has expired."""
 
 
 class MemcachedCache(Cache):
-    """One connection a thread and process. ``servers``: ``host:port`` of each; ``timeout_s`` is for each step of a
-    conversation: connect, send, receive.
+    """One connection for each thread and process. ``servers``: ``host:port`` of each; ``timeout_s`` is for each step:
+    connect, send, receive.
 
-    Tokens are memcached's own. A restarted memcached begins its numbers again, so a token from before can in
-    theory fit an entry from after: the cache is a hint.
+    Tokens are memcached's own. A restarted memcached counts from 1 again, so a token from before can in theory match an
+    entry from after: the cache is a hint.
     """
 
     def __init__(self, servers: Sequence[str], timeout_s: float = 0.2, prefix: str = "coupon:") -> None:

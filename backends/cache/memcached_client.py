@@ -1,14 +1,13 @@
-"""What we mend in python-memcached 1.62: all of its private names that we use are in this module.
+"""Fixes of python-memcached 1.62. All of its private names that we use are in this module.
 
 ``StrictClient`` raises when memcached fails.
-    By itself the driver answers "missing" or "not stored" when a server is unavailable. It asks another server instead,
-    whose copy grows old, and ignores the first one for 30 s. It sends a command again when its reply was lost, and it
-    unpickles what it reads. Here a failure is raised, a key has one server, a command is sent once, and nothing is
-    unpickled. The promises of the cache rest on it, so there is nothing to fall back to: a driver without these names
-    fails at the start.
+    The driver itself returns "missing" or "not stored" when a server is unavailable. It asks another server instead,
+    whose copy becomes stale, and ignores the first one for 30 s. It sends a command again when its reply was lost, and
+    unpickles values. Here a failure is raised, a key has one server, a command is sent once, and nothing is unpickled.
+    The promises of the cache depend on it, so there is no fallback: a driver without these names fails at the start.
 
 ``store_and_get`` takes one round trip where the driver takes two.
-    Where the driver has another connection, two round trips are taken, and one warning is logged.
+    With a driver whose connection differs, it takes two round trips, and logs one warning.
 """
 
 import os
@@ -28,7 +27,7 @@ from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.cache import Added, Cached
 
 SILENCE_S = 0.5
-"""A server that let a timeout pass is not asked again for so long, by any thread: each question would cost as much."""
+"""After a timeout no thread asks the server for so long: each question would cost another timeout."""
 ANSWERS = {
     b"VALUE": (b"VALUE", b"END"),
     b"STORED": (b"STORED", b"NOT_STORED", b"EXISTS", b"NOT_FOUND"),
@@ -36,23 +35,23 @@ ANSWERS = {
     b"END": (b"END",),
     b"VERSION": (b"VERSION",),
 }
-"""How a reply may begin, by what was hoped for. Anything else python-memcached takes for a miss."""
+"""How a reply may begin, by the expected one. python-memcached takes any other reply for a miss."""
 STATISTIC = re.compile(r"^STAT (\S+) (.*)\r$", re.MULTILINE)
 STATISTICS_END = b"\r\nEND\r\n"
 RECEIVED_MAX = 65_536
 OURS = 0
-"""The flags of a value that was written here: bytes as they are."""
+"""The flags of our own values: plain bytes."""
 FOREIGN = b""
-"""In the place of a value that somebody else wrote: of other flags, or too long."""
+"""Replaces a value that somebody else wrote: one with other flags, or too long."""
 NO_SUCH_TOKEN = 0
 """An id that no entry has: memcached counts from 1."""
 HOOKS = ("send_cmd", "recv", "close_socket")
-"""What several commands in one round trip use of the driver's connection."""
+"""The methods of the driver's connection that several commands in one round trip use."""
 ANSWER_MAX = 1024 * 1024
-"""Bytes of an answer: twice what we store."""
+"""The most bytes of a reply: twice the longest value."""
 TOO_LARGE = b"SERVER_ERROR object too large"
 FAILURES = (memcache._Error, OSError)
-"""What the driver's connection raises."""
+"""The errors that the driver's connection raises."""
 log = structlog.get_logger("coupon.cache")
 
 
@@ -72,7 +71,8 @@ def _token_of(value: bytes, found: Cached | None) -> int:
 class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached has no types
     """A thread-local: ``__init__`` runs once a thread, which has connections of its own. ``silent_until`` is shared.
 
-    Each use is a ``with`` block. It ends with no reply under way and no compare-and-set id left, or with no connection.
+    Each use is a ``with`` block. At its end all compare-and-set ids are forgotten. After an error it also closes the
+    connections, because replies may still arrive on them.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached h
             servers,
             socket_timeout=timeout_s,
             cache_cas=True,
-            check_keys=False,  # ours are narrower, and checked
+            check_keys=False,  # our limits are narrower, and checked
             server_max_value_length=0,  # a longer value would silently not be stored: let the server say so
             pickler=_NoPickle,
             unpickler=_NoPickle,
@@ -109,7 +109,7 @@ class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached h
     def _store_and_get(
         self, command: bytes, name: bytes, value: bytes, ttl_s: int, token: int | None, asked: Sequence[bytes]
     ) -> tuple[int | None, Cached | None]:
-        """Store, and ``gets`` of each key that is asked for: the token of the first, and the entry of the last."""
+        """Store, and ``gets`` each of the ``asked`` keys. Returns the token of the first and the entry of the last."""
         if not self._pipelines:
             return self._store_then_get(command, name, value, ttl_s, token, asked)
         server = self._connected(name)
@@ -118,23 +118,23 @@ class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached h
         try:
             server.send_cmd(b"\r\n".join((head, value, *(b"gets " + each for each in asked))))
             is_stored = server.expect(b"STORED") == b"STORED"
-            found = [self._found(server, each) for each in asked]
+            entries = [self._found(server, each) for each in asked]
         except FAILURES as error:
             server.mark_dead(error)
-        return _token_of(value, found[0]) if is_stored else None, found[-1]
+        return _token_of(value, entries[0]) if is_stored else None, entries[-1]
 
     def _store_then_get(
         self, command: bytes, name: bytes, value: bytes, ttl_s: int, token: int | None, asked: Sequence[bytes]
     ) -> tuple[int | None, Cached | None]:
-        """The same in a round trip for each, by what the driver documents."""
+        """The same with a round trip for each, by the driver's documented methods."""
         if token is not None:
             self.cas_ids[name] = token
         is_stored = self.add(name, value, ttl_s) if command == b"add" else self.cas(name, value, ttl_s)
-        found = [self.get_one(each) for each in asked]
-        return _token_of(value, found[0]) if is_stored else None, found[-1]
+        entries = [self.get_one(each) for each in asked]
+        return _token_of(value, entries[0]) if is_stored else None, entries[-1]
 
     def get_one(self, name: bytes) -> Cached | None:
-        """The entry with its id, None when it is missing; ``FOREIGN`` where it was not written here."""
+        """The entry with its id; None when it is missing. Its value is ``FOREIGN`` when somebody else wrote it."""
         if not self._pipelines:
             value = self.gets(name)
             return None if value is None else Cached(value, self.cas_ids[name])
@@ -146,13 +146,13 @@ class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached h
             server.mark_dead(error)
 
     def _found(self, server: "_Server", name: bytes) -> Cached | None:
-        """What the server answers to ``gets``. Of a value that is longer than any of ours nothing is read."""
+        """The server's reply to ``gets``. A value that is longer than any of ours is not read."""
         line = server.expect(b"VALUE")
         if line == b"END":
             return None
-        _, found, flags, length, token = line.split()
-        if found != name:
-            raise BackendUnavailable(f"memcached at {server} answered for {found[:100]!r}")
+        _, key, flags, length, token = line.split()
+        if key != name:
+            raise BackendUnavailable(f"memcached at {server} answered for {key[:100]!r}")
         size = int(length)
         if not 0 <= size <= VALUE_MAX:
             server.close_socket()
@@ -167,13 +167,13 @@ class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached h
         return server
 
     def server_of(self, name: bytes) -> "_Server":
-        """Which one has the key. No I/O."""
+        """The server that has the key. No I/O."""
         server: _Server = self.buckets[memcache.serverHashFunction(name) % len(self.buckets)]
         return server
 
     def statistics(self, name: bytes) -> dict[str, str]:
-        """What the key's server counts, and how it is set (``setting …``), which a connection asks for once: a server
-        that was restarted with other settings has another connection."""
+        """The statistics of the key's server, and its settings (``setting …``). A connection asks for settings once: a
+        server with other settings was restarted, and has another connection."""
         server = self._connected(name)
         try:
             if server.settings is None:
@@ -190,7 +190,7 @@ class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached h
         self.cas_ids.clear()
         if error is None:
             return
-        # What is still under way would be taken for the answer to the next question.
+        # A reply that is still to arrive would be taken for the reply to the next command.
         self.disconnect_all()
         if isinstance(error, OSError | ValueError):
             raise BackendUnavailable(f"memcached: {error}") from error
@@ -211,7 +211,7 @@ class _Server(memcache._Host):  # type: ignore[misc]  # python-memcached has no 
         self.close_socket()
 
     def mark_dead(self, reason: object) -> NoReturn:
-        """What python-memcached calls at each failure, to go on as if the key were missing."""
+        """python-memcached calls it at each failure, and goes on as if the key were missing. Here it raises."""
         self.close_socket()
         if isinstance(reason, TimeoutError):
             self._silent_until[self.address] = time.monotonic() + SILENCE_S
@@ -230,8 +230,8 @@ class _Server(memcache._Host):  # type: ignore[misc]  # python-memcached has no 
         return self.expect(b"VALUE", raise_exception)
 
     def statistics(self, command: bytes) -> dict[str, str]:
-        """Name and value of each line of the reply. It has some eighty, and is taken as a whole: line by line, the
-        driver takes ten times as long."""
+        """Name and value of each of the eighty lines of the reply. It is read as a whole: the driver reads line by
+        line, which takes ten times as long."""
         self.send_cmd(command)
         reply = b""
         while not reply.endswith(STATISTICS_END):
@@ -244,8 +244,8 @@ class _Server(memcache._Host):  # type: ignore[misc]  # python-memcached has no 
         return dict(STATISTIC.findall(reply.decode("ascii", "replace")))
 
     def _get_socket(self) -> Any:
-        """A connection that can be asked at once. Raises when there is none: python-memcached would ask another server,
-        whose copy grows old while it is not asked."""
+        """A connection that is ready for a command. Raises when there is none: python-memcached would ask another
+        server, whose copy may be stale."""
         if time.monotonic() < self._silent_until.get(self.address, 0):
             raise BackendUnavailable(f"memcached at {self} did not answer a moment ago")
         if self.socket is None or not self._is_clear():
@@ -255,8 +255,8 @@ class _Server(memcache._Host):  # type: ignore[misc]  # python-memcached has no 
         return self.socket
 
     def _is_clear(self) -> bool:
-        """True when the connection belongs to this process, not to its parent, and nothing is there to be read. What is
-        there would be the reply to an earlier command, or the end of the connection."""
+        """Whether the connection belongs to this process, not to its parent, and has nothing to be read. That would be
+        the reply to an earlier command, or the end of the connection."""
         return self._owner == os.getpid() and not self.buffer and not self._readable.poll(0)
 
     def _open(self) -> None:
@@ -276,8 +276,8 @@ class _Server(memcache._Host):  # type: ignore[misc]  # python-memcached has no 
 
 
 class _NoPickle:
-    """In the place of what reads and writes values that are not bytes. None is written here, and one that somebody
-    else wrote may run code or fill the memory."""
+    """Replaces the pickler and the unpickler. No value is pickled here, and one that somebody else wrote may run code
+    or fill the memory."""
 
     def __init__(self, *_: object, **__: object) -> None:
         pass

@@ -1,7 +1,7 @@
-"""How many entries memcached has given up for want of room.
+"""How many entries memcached has evicted for lack of memory.
 
-Memcached's answer to ``stats`` costs it as much as ten reads, and a web process asks at each coupon that the cache does
-not know. So threads that ask at the same time share one answer, which the server gave after each of them had asked.
+A reply to ``stats`` costs memcached as much as ten reads, and a web process asks on each miss of a coupon. So threads
+that ask at the same time share one reply, which the server sent after each of them had asked.
 """
 
 import time
@@ -11,7 +11,7 @@ from backends.group_commit import ForkedGroupCommit
 from coupon.domain.errors import BackendUnavailable
 
 COUNTERS = ("slab_reassign_evictions_nomem", "slab_reassign_busy_deletes", "extstore_objects_evicted")
-"""What memcached counts besides ``evictions`` when it drops a valid entry. Not every server has each of them."""
+"""Counters besides ``evictions`` of valid entries that were dropped. Not every server has each of them."""
 
 
 TOO_LATE = "memcached did not count its evictions in time"
@@ -29,7 +29,7 @@ class _Question:
 
 
 class Evictions:
-    """One of a cache. Thread-safe, and safe to use on both sides of a fork.
+    """The evictions of one cache. Thread-safe, and safe to use on both sides of a fork.
 
     ``server_of`` names the server that has a key; ``statistics`` asks that server, and raises BackendUnavailable.
     """
@@ -68,8 +68,10 @@ class Evictions:
 
 
 def evictions(statistics: Mapping[str, str]) -> int | None:
-    """None when memcached was started with ``-M -o no_slab_reassign``: it refuses what it has no room for, and moves no
-    pages, which would drop the entries in them. Raises BackendUnavailable for what no memcached says."""
+    """The sum of the counters. None when memcached was started with ``-M -o no_slab_reassign``.
+
+    Then it refuses new entries when memory is full, and moves no pages, which would drop the entries in them. Raises
+    BackendUnavailable for an invalid reply."""
     try:
         if statistics.get("setting evictions") == "off" and statistics.get("setting slab_reassign") == "no":
             return None

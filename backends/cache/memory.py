@@ -22,7 +22,7 @@ class _Entry(NamedTuple):
 
 
 class MemoryCache(Cache):
-    """Each instance is a cache of its own. ``timer`` tells seconds, and is never set."""
+    """Each instance is a cache of its own. ``timer`` returns seconds, and is never set."""
 
     def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
         self._timer = timer
@@ -116,8 +116,8 @@ class MemoryCache(Cache):
         return token
 
     def _sweep(self, now: float) -> None:
-        """Look at the next few entries in turn, and drop those that have expired. The cache forgets faster than it
-        grows, and no write pays for many."""
+        """Check the next few entries in turn, and drop those that have expired. Each write drops faster than it adds,
+        and none has to drop many."""
         for key in list(islice(self._entries, SWEPT_PER_WRITE)):
             if self._entries[key].expires_at <= now:
                 del self._entries[key]

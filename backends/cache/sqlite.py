@@ -23,8 +23,8 @@ CREATE TABLE IF NOT EXISTS living (
 CREATE INDEX IF NOT EXISTS living_by_expiry ON living (boot, expires_at);
 DROP TABLE IF EXISTS entries;
 """
-"""Times are seconds since the machine was booted, for the boot that is named. Version 511aa48 kept ``entries`` by the
-time of the day, and they lived for hours when the clock was set back. So they are dropped."""
+"""Times are seconds since the boot of the machine that is named. Version 511aa48 stored ``entries`` with the time of
+day, so a clock that was set back made them live for hours. That table is dropped."""
 LIVES = "boot = :boot AND written_at <= :now AND expires_at > :now"
 GET = f"SELECT value, token FROM living WHERE key = :key AND {LIVES}"  # noqa: S608 - of constants
 ROW = "(key, value, token, boot, written_at, expires_at) VALUES (:key, :value, :token, :boot, :now, :now + :ttl_s)"
@@ -43,11 +43,11 @@ DELETED_AT_ONCE = 500
 
 
 class SqliteCache(Cache):
-    """One row an entry. Each write that may add a row deletes some that have expired: the file forgets faster than it
-    grows, and no write pays for many.
+    """One row for each entry. Each write that may add a row deletes some expired ones: more than it adds, but never
+    many.
 
-    ``timer`` tells seconds since the boot that ``boot`` names, the same in all processes, and is never set. Where the
-    machine has no name for its boots, an entry may live once more after a boot, for its lifetime at most.
+    ``timer`` returns seconds since the boot that ``boot`` names, the same in all processes, and is never set. On a
+    machine that does not name its boots, an entry may live for its lifetime once more after a boot.
     """
 
     def __init__(
@@ -123,17 +123,17 @@ class SqliteCache(Cache):
             return connection.execute(statement, now | entry).rowcount == 1
 
     def _now(self) -> dict[str, Any]:
-        """When it is, as the statements name it."""
+        """The time and the boot, as parameters of the statements."""
         return {"boot": self._boot, "now": self._timer()}
 
 
 def _token() -> int:
-    """Random: a counter would begin again with a new file, and after a power loss."""
+    """Random: a counter would repeat itself with a new file, and after a power loss."""
     return secrets.randbits(63)
 
 
 def _this_boot() -> str:
-    """Linux names each of its boots."""
+    """The name of this boot, which Linux has; empty elsewhere."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -21,13 +21,13 @@ from coupon.ports.url import Url
 Answer = TypeVar("Answer")
 PING_S = 1.0
 BROKERS_CLOCK = {"message.timestamp.type": "LogAppendTime"}
-"""Of all that Kafka decides by time (--to-datetime, an operator's retention): no machine of ours has a say."""
+"""Kafka's decisions by time (``--to-datetime``, a retention) follow the brokers' clock, not that of our machines."""
 TOPIC = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": "1048588"}
-"""Kafka forgets by age, whether a message was applied or not: not ours, unless an operator says so."""
+"""By default Kafka deletes old messages, applied or not. Our topics have no retention, unless an operator sets one."""
 
 
 class KafkaQueue(Queue):
-    """``prefix`` goes before the names of topics and groups, so that several services share a cluster."""
+    """The option ``prefix`` precedes the names of topics and groups, so that several services can share a cluster."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -76,7 +76,7 @@ class KafkaQueue(Queue):
     def consumer(self, topics: Sequence[str], group: str) -> KafkaQueueConsumer:
         self._check_open()
         consumer = KafkaQueueConsumer(self._cluster, topics, group)
-        self._consumers = [*(known for known in self._consumers if not known.closed), consumer]
+        self._consumers = [*(other for other in self._consumers if not other.closed), consumer]
         return consumer
 
     def ends(self, topics: Sequence[str], key: str | None = None) -> dict[Position, int]:
@@ -96,7 +96,7 @@ class KafkaQueue(Queue):
         return self._cluster.ask(question, within_s or self._cluster.timeout_s)
 
     def _mine(self) -> "_Clients":
-        """This process's: nothing of the driver survives a fork, so a child makes its own."""
+        """The clients of this process. A child makes its own, because nothing of the driver survives a fork."""
         self._check_open()
         return self._clients.get(os.getpid()) or self._clients.setdefault(os.getpid(), _Clients(self._cluster))
 
@@ -106,7 +106,7 @@ class KafkaQueue(Queue):
 
 
 class _Clients:
-    """What all threads of a process share. Each connects at its first use."""
+    """The clients that all threads of a process share. Each connects at its first use."""
 
     def __init__(self, cluster: Cluster) -> None:
         leaders = Leaders(cluster)
@@ -121,7 +121,7 @@ class _Clients:
 
 
 def _go_by_the_brokers_clock(admin: Any, topics: Iterable[str]) -> None:
-    """Also those that an older version made, or somebody else. A cluster that refuses is left as it is, and nothing is
-    raised: our producer sends no times."""
+    """Set ``BROKERS_CLOCK`` on topics that exist, too. A cluster that refuses raises no error: our producer sends no
+    times anyway."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic, BROKERS_CLOCK) for topic in topics]
     admin.alter_configs(resources, raise_on_unknown=False)

@@ -22,7 +22,7 @@ from backends.queue.kafka_link import Link, left_ms
 from coupon.ports.queue import Message
 
 BATCH_BYTES = 128 * 1024
-"""A batch is full at so many bytes; a longer message is a batch of its own."""
+"""The most bytes of a batch; a longer message is a batch of its own."""
 RETRIABLE = (
     errors.NodeNotReadyError,
     errors.LeaderNotAvailableError,
@@ -31,12 +31,12 @@ RETRIABLE = (
     errors.UnknownLeaderEpochError,
     errors.NotEnoughReplicasError,
 )
-"""Nothing was written, and the broker will soon be ready, or another one leads."""
+"""Errors after which nothing was written, and the broker will soon be ready, or another one leads."""
 TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 ACKS_ALL = -1
 UNKNOWN = errors.UnknownError.errno
 NO_TIMESTAMP = -1
-"""Kafka refuses a message from an hour in the future, by its own clock. Our times are in the messages."""
+"""Records have no timestamp: Kafka refuses one that is an hour in the future. Our times are in the messages."""
 VERSION_MAX = 9
 """Of the request: the last in which a topic goes by its name."""
 
@@ -52,16 +52,16 @@ class SendCall:
         self.todo = list(messages)
         self.acknowledged = 0
         self.to_retry: list[RoutedMessage] = []
-        """What was surely not written, and may be sent again."""
+        """The messages that were certainly not written, and may be sent again."""
         self.failures: list[Exception] = []
 
     @property
     def is_refused(self) -> bool:
-        """All of it, for good."""
+        """Whether all of the messages were refused, and a retry never helps."""
         return not self.acknowledged and all(isinstance(failure, REFUSALS) for failure in self.failures)
 
     def settle(self, routed: RoutedMessage, outcome: Exception | None) -> None:
-        """None: it is acknowledged."""
+        """Set the outcome of a message: its error, or None when it is acknowledged."""
         if outcome is None:
             self.acknowledged += 1
         elif isinstance(outcome, RETRIABLE):
@@ -70,7 +70,7 @@ class SendCall:
             self.failures.append(outcome)
 
     def fail_the_rest(self, error: Exception) -> None:
-        """What was not settled is in doubt."""
+        """Set this error for all messages without an outcome: they may have been written."""
         settled = self.acknowledged + len(self.to_retry) + len(self.failures)
         self.failures += [error] * (len(self.todo) - settled)
 
@@ -79,7 +79,7 @@ _Batch = list[tuple[SendCall, RoutedMessage]]
 
 
 class Broker:
-    """One of a process, for all of its threads. Connects at the first use, and again after a failure."""
+    """Shared by all threads of a process. It connects at the first use, and again after a failure."""
 
     def __init__(self, cluster: Cluster, node: int) -> None:
         self._node = node
@@ -88,14 +88,14 @@ class Broker:
         self._closed = False
 
     def send(self, call: SendCall, deadline: float) -> None:
-        """Afterwards each message of the call is settled."""
+        """Send the messages. Afterwards each has an outcome."""
         try:
             self._group.do(call, deadline)
         except TimeoutError:
             call.fail_the_rest(errors.KafkaTimeoutError("no answer in time"))
 
     def close(self) -> None:
-        """Whoever is sending finishes, and disconnects."""
+        """A thread that is sending finishes, and disconnects."""
         self._closed = True
         self.send(SendCall([]), time.monotonic() + 1.0)
 
@@ -103,14 +103,14 @@ class Broker:
         """Send the calls of a group in one request; by one thread at a time."""
         try:
             self._send_all(_batches(calls), deadline)
-        except Exception as error:  # of the driver, which throws anything
+        except Exception as error:  # the driver may raise any error
             for call in calls:
                 call.fail_the_rest(error)
         if self._closed or any(call.failures and not call.is_refused for call in calls):
             self._link.disconnect()
 
     def _send_all(self, backlog: dict[TopicPartition, deque[_Batch]], deadline: float) -> None:
-        """In rounds, each of a batch of each partition."""
+        """Send in rounds. In each, a request has one batch of each partition."""
         while backlog:
             outcomes = self._produce({partition: batches[0] for partition, batches in backlog.items()}, deadline)
             for partition, batches in backlog.items():
@@ -119,7 +119,7 @@ class Broker:
                     half = len(batch) // 2
                     batches.extendleft([batch[half:], batch[:half]])
                     continue
-                if isinstance(outcome, RETRIABLE):  # with all behind it: their order stays
+                if isinstance(outcome, RETRIABLE):  # with all messages behind it, so that their order stays
                     batch = [item for later in (batch, *batches) for item in later]
                     batches.clear()
                 for call, routed in batch:
@@ -127,7 +127,7 @@ class Broker:
             backlog = {partition: batches for partition, batches in backlog.items() if batches}
 
     def _produce(self, batches: Mapping[TopicPartition, _Batch], deadline: float) -> dict[TopicPartition, Any]:
-        """One request; what became of each batch, None when it is written and acknowledged."""
+        """Make one request. Returns the outcome of each batch: an error, or None when it is acknowledged."""
         client = self._link.client([self._node], deadline)
         if not client.is_ready(self._node):
             return dict.fromkeys(batches, errors.NodeNotReadyError(f"broker {self._node}"))
@@ -138,7 +138,7 @@ class Broker:
 
 
 def _batches(calls: Iterable[SendCall]) -> dict[TopicPartition, deque[_Batch]]:
-    """The messages of each partition in their order, cut into batches."""
+    """The messages of each partition in their order, split into batches."""
     backlog: dict[TopicPartition, deque[_Batch]] = defaultdict(deque)
     space_left: dict[TopicPartition, int] = {}
     for call in calls:
@@ -177,8 +177,8 @@ def _records(batch: _Batch) -> bytearray:
 
 
 def _outcomes(response: Any) -> dict[TopicPartition, Any]:
-    """What the broker says of each partition; None is good: its one acknowledgement, which tells at which offset. It
-    says nothing when there was no answer."""
+    """The outcome of each partition in the response: an error, or None when the batch is acknowledged. Empty without a
+    response."""
     outcomes: dict[TopicPartition, Any] = {}
     for topic in response.responses if response is not None else ():
         for answer in topic.partition_responses:

@@ -1,8 +1,8 @@
-"""The driver's edge: how a client of kafka-python is made, and what its errors mean.
+"""Making clients of kafka-python, and translating its errors to the contract's.
 
-The driver raises anything here. Its own errors were seen, the socket's, the RuntimeError of an I/O loop that has ended,
-and the AttributeError of a race of the loop with itself. A few of them say that a request will never succeed: these
-become BackendRejected. All others become BackendUnavailable, and the client that raised is replaced.
+The driver may raise any error. We saw its own, the socket's, and the RuntimeError of an I/O loop that has ended. A race
+of the loop with itself raised an AttributeError. A few of them mean that a request will never succeed: these become
+BackendRejected. The rest become BackendUnavailable, and the client that raised is replaced.
 """
 
 import time
@@ -54,7 +54,7 @@ def error_text(error: Exception) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The brokers, how long they may take to answer, and the names of our topics there."""
+    """The addresses of the brokers, their timeout, and the prefix of our topics."""
 
     servers: tuple[str, ...]
     prefix: str
@@ -74,8 +74,8 @@ class Cluster:
         return int(self.timeout_s * 1000)
 
     def connect(self, kind: Callable[..., Any], within_s: float, **options: Any) -> tuple[Any, Any]:
-        """A client of that kind, which has spoken to a broker, and its connections. When that fails nothing stays: by
-        itself the driver would leave a thread and sockets behind."""
+        """A client of that kind that is connected, and its connections. A failure leaves nothing behind: the driver
+        itself would leave a thread and sockets."""
         connections: list[Any] = []
 
         def connect(**configuration: Any) -> Any:
@@ -98,7 +98,7 @@ class Cluster:
             raise
 
     def ask(self, question: Callable[[Any], Result], within_s: float) -> Result:
-        """The answer to an administrator's question, asked again while the cluster is not ready for it."""
+        """The answer to a question of an admin client. It is asked again while the cluster is not ready for it."""
         deadline = time.monotonic() + within_s
         with driver_errors():
             admin, _ = self.connect(KafkaAdminClient, within_s, request_timeout_ms=int(within_s * 1000))
@@ -116,8 +116,8 @@ class Cluster:
                 admin.close()
 
     def leaders_of(self, admin: Any, topics: list[str]) -> dict[str, list[int]]:
-        """The broker that leads each of the partitions of each topic, by its logical name; -1 is none just now. Raises
-        UnknownTopicOrPartitionError."""
+        """For each topic, by its name without the prefix, the broker that leads each partition; -1 while none does.
+        Raises UnknownTopicOrPartitionError."""
         leaders = {}
         for described in admin.describe_topics([self.prefix + topic for topic in topics]):
             if described["error_code"]:
@@ -128,7 +128,8 @@ class Cluster:
 
 
 def verified(client: Any, **expected: Any) -> None:
-    """Fail at start rather than lose commands: the driver changes what it was told when it finds a conflict."""
+    """Raise unless the client has these settings: the driver changes settings that conflict, and commands could be
+    lost."""
     for name, value in expected.items():
         if client.config[name] != value:
             raise errors.KafkaConfigurationError(f"{name} is {client.config[name]!r} and not {value!r}")

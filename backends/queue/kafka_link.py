@@ -1,4 +1,4 @@
-"""Connections to brokers, on the driver's own and without its clients: one request is one round trip."""
+"""Requests on the driver's connections without its clients: one request is one round trip."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -11,13 +11,13 @@ from backends.queue.kafka_client import Cluster
 from backends.queue.kafka_fixes import ClosingClient
 
 READY_S = 0.5
-"""For so long those who wait are held up by a broker that does not let itself be connected to."""
+"""The longest wait for a broker that does not accept a connection: callers of other brokers wait behind it."""
 ANSWER_BYTES_MAX = 100_000_000
-"""Of one answer: the driver's consumers take as much."""
+"""The most bytes of a response, as in the driver's consumers."""
 
 
 class Link:
-    """For one thread at a time. Connects at the first use, and again after a failure."""
+    """For one thread at a time. It connects at the first use, and again after a failure."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -25,7 +25,7 @@ class Link:
         self._nodes: set[int] = set()
 
     def client(self, nodes: Iterable[int], deadline: float) -> ClosingClient:
-        """Connections that have not ended since. Those to the nodes may not be ready yet."""
+        """The connections, without those that have ended. Those to the nodes may not be ready yet."""
         if self._client is not None:
             self._client.poll(timeout_ms=0)
             if not all(self._client.connected(node) for node in self._nodes):
@@ -37,13 +37,13 @@ class Link:
         for node in nodes:
             self._nodes.add(node)
             if not self._client.is_ready(node):
-                with suppress(errors.KafkaError):  # not to be reached, or no broker of the cluster any more
+                with suppress(errors.KafkaError):  # unreachable, or no broker of the cluster any more
                     self._client.await_ready(node, timeout_ms=min(left_ms(deadline), int(READY_S * 1000)))
         return self._client
 
     def ask(self, requests: Sequence[tuple[int | None, Any]], deadline: float) -> list[Any]:
-        """What the brokers answer: all are asked at once; None is any of them. Raises the driver's errors; then all
-        connections are made again."""
+        """Send requests to brokers in parallel, and return the responses; the node None is any broker. Raises the
+        driver's errors. Then the next call connects again."""
         try:
             client = self.client({node for node, _ in requests if node is not None}, deadline)
             sent = [client.send(_ready(client, node), request) for node, request in requests]
@@ -61,7 +61,7 @@ class Link:
         client, self._client = self._client, None
         self._nodes = set()
         if client is not None:
-            with suppress(Exception):  # of the driver, which throws anything
+            with suppress(Exception):  # the driver may raise any error
                 client.close()
 
 
@@ -76,7 +76,7 @@ def left_ms(deadline: float) -> int:
 
 
 def _bootstrapped(kafka_client: Any, bootstrap_timeout_ms: int, **configuration: Any) -> ClosingClient:
-    """The driver's connections, which have spoken to a broker."""
+    """The driver's connections, once one to a broker is ready."""
     client: ClosingClient = kafka_client(**configuration)
     client.get_broker_version(timeout_ms=bootstrap_timeout_ms)
     return client

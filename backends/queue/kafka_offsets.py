@@ -1,6 +1,6 @@
-"""Where partitions begin and end, and what a group has committed.
+"""The begin and the end of partitions, and the offsets that a group has committed.
 
-A web process asks at its cache misses. All of its threads that ask at the same time share one round trip.
+A web process asks for them on cache misses. All of its threads that ask at the same time share one round trip.
 """
 
 import time
@@ -21,15 +21,15 @@ from coupon.ports.queue import Position
 
 BEGIN, END = OffsetSpec.EARLIEST, OffsetSpec.LATEST
 COORDINATOR_VERSION_MAX, FETCH_VERSION_MAX = 3, 7
-"""Of the requests: the last in which there is one group, and topics go by their names."""
+"""The last versions of the requests with one group, and with topics that are identified by name."""
 
 OffsetOf = tuple[int | str, TopicPartition]
-"""BEGIN, END, or the name of a group; and of which partition."""
+"""BEGIN, END, or the name of a group; and the partition."""
 NO_ANSWER = errors.KafkaError("an answer leaves out what was asked")
 
 
 class Lookup:
-    """What one caller wants to know, and what came of it: an offset or an error each."""
+    """The request of one caller, with its results: an offset or an error each."""
 
     __slots__ = ("answers", "requested")
 
@@ -39,7 +39,7 @@ class Lookup:
 
 
 class Offsets:
-    """One of a process, for all of its threads."""
+    """Shared by all threads of a process."""
 
     def __init__(self, cluster: Cluster, leaders: Leaders) -> None:
         self._cluster, self._leaders = cluster, leaders
@@ -63,7 +63,7 @@ class Offsets:
         return self._positions(BEGIN, self._ask(topics, requested))
 
     def committed(self, positions: Collection[Position], group: str) -> dict[Position, int]:
-        """A retention may have deleted what is behind a group, so its begin is asked for with it."""
+        """Each begin is requested, too: a retention may have deleted messages that the group has not committed."""
         group_id = self._cluster.prefix + group
 
         def requested() -> list[OffsetOf]:
@@ -75,7 +75,7 @@ class Offsets:
         return {position: max(begins[position], committed[position]) for position in positions}
 
     def close(self) -> None:
-        """Whoever is asking finishes, and disconnects."""
+        """A thread that is asking finishes, and disconnects."""
         self._closed = True
         try:
             self._group.do(Lookup([]), time.monotonic() + 1.0)
@@ -99,7 +99,7 @@ class Offsets:
         requested = frozenset[OffsetOf]().union(*(lookup.requested for lookup in lookups))
         try:
             answers = self._look_up(requested, deadline) if requested else {}
-        except Exception as error:  # of the driver, which throws anything
+        except Exception as error:  # the driver may raise any error
             answers = dict.fromkeys(requested, error)
             self._coordinators = {}
         for lookup in lookups:
@@ -134,13 +134,13 @@ class Offsets:
     def _find_coordinators(self, groups: Iterable[str], deadline: float) -> None:
         for group in groups:
             request = FindCoordinatorRequest(key=group, key_type=0, max_version=COORDINATOR_VERSION_MAX)
-            (found,) = self._link.ask([(None, request)], deadline)
-            if found.error_code:
-                raise errors.for_code(found.error_code)(f"the coordinator of {group!r}")
-            self._coordinators[group] = found.node_id
+            (response,) = self._link.ask([(None, request)], deadline)
+            if response.error_code:
+                raise errors.for_code(response.error_code)(f"the coordinator of {group!r}")
+            self._coordinators[group] = response.node_id
 
     def _fetched(self, group: str, response: Any) -> dict[OffsetOf, int | Exception]:
-        """-1 where nothing was committed."""
+        """The offsets or errors in the response; -1 where nothing was committed."""
         if response.error_code:
             raise errors.for_code(response.error_code)(f"the offsets of {group!r}")
         return {

@@ -1,4 +1,4 @@
-"""The producer that all threads of a process share: it knows which broker a message goes to."""
+"""The producer that all threads of a process share: it sends each message to the broker that leads its partition."""
 
 import time
 from collections import defaultdict
@@ -17,8 +17,8 @@ NO_ANSWER = errors.KafkaError("there was no answer for the others")
 
 
 class SharedProducer:
-    """What a broker has surely not written is sent again, to whoever leads by then, within the timeout. What nobody
-    knows is a BackendUnavailable."""
+    """Sends messages again that were certainly not written, to the leaders by then, within the timeout. When messages
+    may have been written, it raises BackendUnavailable."""
 
     def __init__(self, cluster: Cluster, leaders: Leaders) -> None:
         self._cluster, self._leaders = cluster, leaders
@@ -49,7 +49,7 @@ class SharedProducer:
             broker.close()
 
     def _send(self, messages: Iterable[RoutedMessage], deadline: float) -> list[SendCall]:
-        """A call to each broker, one after the other."""
+        """Send to each broker, one after the other."""
         if self._closed:
             raise BackendUnavailable("the queue was closed")
         by_leader: dict[int, list[RoutedMessage]] = defaultdict(list)
@@ -68,7 +68,7 @@ class SharedProducer:
 
 
 def _raise_failure(calls: Sequence[SendCall], number: int) -> None:
-    """Raise what the callers of a publish are told, unless each of its messages was acknowledged."""
+    """Raise the contract's error, unless each of the messages was acknowledged."""
     acknowledged = sum(call.acknowledged for call in calls)
     if acknowledged == number:
         return

@@ -19,14 +19,14 @@ from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Delivery, Position
 
 VERSION_MAX = 12
-"""Of the request: the last in which a topic goes by its name."""
+"""The last version of the request in which a topic is identified by its name."""
 BYTES_A_MESSAGE = 4_096
-"""So much is fetched for each message that is wanted, and what is still missing then once more."""
+"""The bytes that are fetched for each requested message. When that is too little, the rest is fetched again."""
 
 
 class Reader:
-    """One of a process; its threads take turns. It has connections of its own: what it fetches is large, and nobody who
-    only asks for an offset waits behind it."""
+    """Shared by the threads of a process, which take turns. It has connections of its own: its responses are large, and
+    requests for offsets must not wait behind them."""
 
     def __init__(self, cluster: Cluster, leaders: Leaders) -> None:
         self._leaders = leaders
@@ -42,7 +42,7 @@ class Reader:
         return self._leaders.retrying([position.topic], read)
 
     def close(self) -> None:
-        """Whoever is reading finishes, and disconnects."""
+        """A thread that is reading finishes, and disconnects."""
         self._closed = True
         if self._turn.acquire(timeout=1.0):
             self._link.disconnect()
@@ -94,7 +94,7 @@ class Reader:
         return begin
 
     def _fetch(self, partition: TopicPartition, offset: int, bytes_max: int, deadline: float) -> Any:
-        """What the leader says of the partition."""
+        """The partition in the leader's response."""
         part = FetchRequest.FetchTopic.FetchPartition(
             partition=partition.partition, fetch_offset=offset, partition_max_bytes=bytes_max
         )
@@ -114,7 +114,7 @@ class Reader:
 
 
 def _unpacked(data: bytes, offset: int) -> tuple[list[Any], int]:
-    """The records from that offset on, and the offset behind all that there are."""
+    """The records from that offset on, and the offset behind the last one."""
     records, end = [], offset
     batches = MemoryRecords(data)
     while (batch := batches.next_batch()) is not None:
@@ -127,6 +127,6 @@ def _unpacked(data: bytes, offset: int) -> tuple[list[Any], int]:
 
 
 def delivery(position: Position, record: Any) -> Delivery:
-    """What others have put there is delivered too, as well as it can be read."""
+    """The record as a delivery. Key and value that others wrote are decoded as well as possible."""
     key = (record.key or b"").decode(errors="replace")
     return Delivery(position.topic, position.partition, record.offset, key, record.value or b"")

@@ -1,4 +1,4 @@
-"""The queue in one process's memory: for tests, simulations and a service that may forget everything."""
+"""The queue in one process's memory: for tests and simulations."""
 
 import itertools
 import threading
@@ -21,14 +21,14 @@ class _Member:
 
 @dataclass(slots=True)
 class _Group:
-    """Who is in it, until when unless it polls, who owns which partition, and the next offset of each."""
+    """The members and the ends of their leases, the owner of each partition, and its next offset."""
 
     members: dict[str, _Member] = field(default_factory=dict)
     owners: dict[Position, str] = field(default_factory=dict)
     next: dict[Position, int] = field(default_factory=dict)
 
     def expel(self, now: float) -> None:
-        """Whoever did not poll in time loses its partitions."""
+        """Expel the members that did not poll in time: they lose their partitions."""
         for name in [name for name, member in self.members.items() if member.until <= now]:
             self.leave(name)
 
@@ -40,7 +40,7 @@ class _Group:
         return {position for position, owner in self.owners.items() if owner == name}
 
     def share(self, topic: str, partitions: int, name: str) -> None:
-        """Give the member what it is due of the topic: it lets go of more, and takes what is free."""
+        """Give the member its fair share of the topic: it releases partitions beyond that, or takes free ones."""
         positions = [Position(topic, partition) for partition in range(partitions)]
         due = fair_share(topic, partitions, name, [n for n, member in self.members.items() if topic in member.topics])
         mine = [position for position in positions if self.owners.get(position) == name]
@@ -52,8 +52,8 @@ class _Group:
 
 
 class MemoryQueue(Queue):
-    """Thread-safe. A member that has not polled for ``lease_s`` by the ``timer``, which tells seconds and is never set,
-    loses its partitions to others. With ``timeout_s=0`` a poll neither waits nor asks any other clock."""
+    """Thread-safe. A member that has not polled for ``lease_s`` loses its partitions. ``timer`` returns seconds, and is
+    never set. With ``timeout_s=0`` a poll neither waits nor reads another clock."""
 
     def __init__(
         self, partitions: int = 4, lease_s: float = POLL_GAP_MAX_S, timer: Callable[[], float] = time.monotonic
@@ -61,7 +61,7 @@ class MemoryQueue(Queue):
         self.partitions, self.lease_s, self.timer = partitions, lease_s, timer
         self.changed = threading.Condition()
         self.logs: dict[Position, list[Delivery]] = {}
-        """All that was ever published: a message's index is its offset."""
+        """All messages that were published; the index of a message is its offset."""
         self._begins: dict[Position, int] = {}
         self._topics: dict[str, int] = {}
         self._groups: dict[str, _Group] = {}
@@ -124,7 +124,7 @@ class MemoryQueue(Queue):
             return self.logs[position][begin : begin + limit]
 
     def trim(self, position: Position, begin: int) -> None:
-        """Forget what is before that offset, as a queue with a retention does."""
+        """Delete the messages before that offset, as a retention does."""
         with self.changed:
             self._begins[position] = min(begin, len(self.logs[position]))
 
@@ -135,7 +135,7 @@ class MemoryQueue(Queue):
         return self._begins.get(position, 0)
 
     def next(self, position: Position, group: str) -> int:
-        """Where the group is."""
+        """The next offset of the group in that partition."""
         return max(self.begin(position), self.group(group).next.get(position, 0))
 
     def partitions_of(self, topic: str) -> int:
@@ -180,10 +180,10 @@ class MemoryConsumer(Consumer):
         with self._queue.changed:
             while True:
                 self._renew()
-                found = self._take(max_messages)
+                messages = self._take(max_messages)
                 left = deadline - time.monotonic() if deadline is not None else 0.0
-                if found or left <= 0:
-                    return found
+                if messages or left <= 0:
+                    return messages
                 self._queue.changed.wait(min(left, 1.0))
 
     def commit(self, positions: Mapping[Position, int]) -> None:
@@ -215,7 +215,7 @@ class MemoryConsumer(Consumer):
         return self._queue.group(self._group_name)
 
     def _renew(self) -> None:
-        """Stay in the group, and hold what is due."""
+        """Stay in the group, and own its fair share of the partitions."""
         group, now = self._group(), self._queue.timer()
         group.expel(now)
         kept = group.owned_by(self._name)
@@ -228,7 +228,7 @@ class MemoryConsumer(Consumer):
             self._assigned.assign(position, self._queue.next(position, self._group_name))
 
     def _take(self, max_messages: int) -> list[Delivery]:
-        """What is next, in turn from all partitions."""
+        """The next messages, in turn from all partitions."""
         positions = sorted(
             position for position in self._assigned if self._paused.isdisjoint((position, position.topic))
         )

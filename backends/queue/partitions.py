@@ -1,6 +1,6 @@
-"""What all queues have in common.
+"""Common parts of all queues.
 
-The partition of a key, the size of a message, each member's share of the partitions, and what a member may commit.
+The partition of a key, the size of a message, a member's fair share of the partitions, the offsets that it may commit.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -11,14 +11,14 @@ from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.queue import MESSAGE_MAX, Message, Position
 
 POLL_GAP_MAX_S = 90.0
-"""A member that has not polled for so long is stuck, alive or not: its partitions go to others. (Members poll once a
-minute at least.)"""
+"""A member that has not polled for so long is stuck: its partitions go to other members. (A member polls once a minute
+at least.)"""
 POLL_BYTES_MAX = 4_000_000
-"""A poll stops adding messages at so many bytes, whatever the backlog."""
+"""The most bytes of a poll, or a single message that is larger."""
 
 
 def partition_of(key: str, partitions: int) -> int:
-    """The partition of all messages with that key; the same in every process, on every day."""
+    """The partition of all messages with that key, always the same."""
     return crc32(key.encode()) % partitions
 
 
@@ -39,19 +39,19 @@ def fair_share(topic: str, partitions: int, member: str, living: Collection[str]
 
 @dataclass(slots=True)
 class _Span:
-    """Offsets of one partition, each the next after what it counts."""
+    """Offsets of one partition, each behind the messages that it counts."""
 
     committed: int
     delivered: int
     reached: int
-    """``delivered`` at its highest: rewinding does not take back what was seen."""
+    """The highest ``delivered`` so far: a rewind does not lower it."""
 
 
 class AssignedPartitions:
-    """The partitions that one member has: what of each was delivered, and what of that was committed.
+    """The partitions of one member, each with the offsets that were delivered and committed.
 
-    Only what was delivered since the partition was assigned may be committed. A member that loses a partition and gets
-    it again may have old deliveries in flight, and another member may have been further meanwhile.
+    A member may commit only messages that were delivered since the partition was assigned. When it lost the partition
+    meanwhile, older deliveries may be in flight, and another member may have committed more.
     """
 
     def __init__(self) -> None:
@@ -64,11 +64,11 @@ class AssignedPartitions:
         return iter(list(self._spans))
 
     def assign(self, position: Position, offset: int) -> None:
-        """It is this member's, and delivery begins at ``offset``."""
+        """Add a partition whose delivery begins at ``offset``."""
         self._spans[position] = _Span(offset, offset, offset)
 
     def retain(self, positions: Collection[Position]) -> None:
-        """All others are this member's no more."""
+        """Remove all other partitions."""
         self._spans = {position: span for position, span in self._spans.items() if position in positions}
 
     def next(self, position: Position) -> int:
@@ -80,13 +80,13 @@ class AssignedPartitions:
         return self._spans[position].committed
 
     def deliver(self, position: Position, offset: int) -> None:
-        """All before ``offset`` was delivered."""
+        """All messages before ``offset`` were delivered."""
         span = self._spans[position]
         span.delivered = offset
         span.reached = max(span.reached, offset)
 
     def check(self, positions: Mapping[Position, int]) -> None:
-        """Raise BackendUnavailable unless each was delivered up to there, and not committed beyond."""
+        """Raise BackendUnavailable unless all before each offset was delivered, and none behind it is committed."""
         for position, offset in positions.items():
             span = self._spans.get(position)
             if span is None or not span.committed <= offset <= span.reached:
@@ -98,7 +98,7 @@ class AssignedPartitions:
             span.committed, span.delivered = offset, max(span.delivered, offset)
 
     def rewind(self) -> dict[Position, int]:
-        """Forget what was delivered and not committed; where each partition that is concerned begins again."""
+        """Forget deliveries that were not committed. Returns the offset at which each of their partitions goes on."""
         rewound = {
             position: span.committed for position, span in self._spans.items() if span.delivered > span.committed
         }

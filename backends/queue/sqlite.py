@@ -33,15 +33,15 @@ CREATE TABLE IF NOT EXISTS cursors (
     party TEXT NOT NULL, place INTEGER NOT NULL, next INTEGER NOT NULL, owner TEXT, PRIMARY KEY (party, place)
 ) WITHOUT ROWID;
 """
-"""``place`` is a partition's id, ``party`` a consumer group. A partition holds the offsets from ``first`` to ``next``;
-``owner`` is the one member that may deliver and commit it. ``at`` is by the file's time. Version 511aa48 had
-the members of groups in a table ``members``: who is named there only is not one of the living."""
+"""``place`` is a partition's id, ``party`` a consumer group. A partition holds the offsets from ``first`` to before
+``next``. Only the member ``owner`` may deliver and commit its messages. ``at`` is the file's time. Version 511aa48 had
+a table ``members``: a member that is only there is not living."""
 
 
 class SqliteQueue(Queue):
-    """Messages that all groups have committed are deleted when they are older than ``retention_s``, those of a topic
-    without any group never. Members that give no sign of life for ``lease_s`` lose their partitions to others. Both are
-    counted by the ``timer`` of those who are there; it tells seconds, and is never set."""
+    """Messages that all groups have committed are deleted when they are older than ``retention_s``; in a topic without
+    a group none is. A member without a heartbeat for ``lease_s`` loses its partitions. Both times are measured by the
+    ``timer`` of living members, which returns seconds and is never set."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class SqliteQueue(Queue):
             return
         with self._file.write() as db:
             ends = {topic: _ends(db, topic) for topic in {message.topic for message in messages}}
-            rows, now = [], sqlite_time.told(db)
+            rows, now = [], sqlite_time.file_time(db)
             for message in messages:
                 end = ends[message.topic][partition_of(message.key, len(ends[message.topic]))]
                 rows.append((end[0], end[1], message.key, message.value, now))
@@ -102,7 +102,7 @@ class SqliteQueue(Queue):
         membership = Membership(group, uuid4().hex, sorted(set(topics)), self._lease_s)
         renewer = Renewer(self._new_file(), membership)
         consumer = SqliteConsumer(self._file, membership, renewer, self._retention_s, self._timer)
-        self._consumers = [*(known for known in self._consumers if not known.closed), consumer]
+        self._consumers = [*(other for other in self._consumers if not other.closed), consumer]
         return consumer
 
     def ends(self, topics: Sequence[str], key: str | None = None) -> dict[Position, int]:
@@ -121,24 +121,24 @@ class SqliteQueue(Queue):
             SELECT coalesce(max(first, cursors.next), first)
             FROM partitions LEFT JOIN cursors ON place = id AND party = ? WHERE topic = ? AND partition = ?"""
         with self._file.read() as db:
-            found = {position: db.execute(query, (group, *position)).fetchone() for position in positions}
-        return {position: _found(position, row) for position, row in found.items()}
+            rows = {position: db.execute(query, (group, *position)).fetchone() for position in positions}
+        return {position: _first_cell(position, row) for position, row in rows.items()}
 
     def read(self, position: Position, offset: int, limit: int) -> list[Delivery]:
         with self._file.read() as db:
             row = db.execute("SELECT id FROM partitions WHERE topic = ? AND partition = ?", position).fetchone()
-            messages = page(db, _found(position, row), offset, limit, POLL_BYTES_MAX)
+            messages = page(db, _first_cell(position, row), offset, limit, POLL_BYTES_MAX)
         return [Delivery(*position, offset, key, value) for offset, key, value in messages]
 
     def _partitions_of(self, topics: Sequence[str]) -> dict[str, list[tuple[Position, int, int]]]:
         """(position, first, next) of each partition of each topic."""
         query = "SELECT partition, first, next FROM partitions WHERE topic = ? ORDER BY partition"
         with self._file.read() as db:
-            found = {topic: db.execute(query, (topic,)).fetchall() for topic in topics}
-        for topic, rows in found.items():
+            by_topic = {topic: db.execute(query, (topic,)).fetchall() for topic in topics}
+        for topic, rows in by_topic.items():
             if not rows:
                 raise _no_topic(topic)
-        return {topic: [(Position(topic, row[0]), *row[1:]) for row in rows] for topic, rows in found.items()}
+        return {topic: [(Position(topic, row[0]), *row[1:]) for row in rows] for topic, rows in by_topic.items()}
 
 
 def _ends(db: Connection, topic: str) -> list[list[int]]:
@@ -155,7 +155,8 @@ def _no_topic(topic: str) -> BackendRejected:
     return BackendRejected(f"there is no topic {topic!r}; run: coupon init")
 
 
-def _found(position: Position, row: tuple[int] | None) -> int:
+def _first_cell(position: Position, row: tuple[int] | None) -> int:
+    """Raises BackendRejected when there is no row for that partition."""
     if row is None:
         raise BackendRejected(f"there is no partition {position.topic}/{position.partition}")
     return row[0]

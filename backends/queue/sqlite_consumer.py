@@ -1,4 +1,4 @@
-"""One member of a group of a SQLite queue, as its thread sees it: deliver, commit, prune."""
+"""One member of a group of a SQLite queue: it delivers, commits and prunes."""
 
 import math
 import time
@@ -8,17 +8,17 @@ from sqlite3 import Connection
 
 from backends.queue.partitions import POLL_BYTES_MAX, AssignedPartitions
 from backends.queue.sqlite_group import Membership, Renewer
-from backends.queue.sqlite_time import FileTime, told
+from backends.queue.sqlite_time import FileTime, file_time
 from backends.sqlite import SqliteFile
 from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Consumer, Delivery, Position
 
 LOOK_MIN_S, LOOK_MAX_S = 0.002, 0.02
-"""How often a waiting poll looks whether anything was written: ever more rarely."""
+"""The pause between two looks of a waiting poll grows from the first to the second."""
 SHARE_EVERY_S, SHARE_SOON_S = 1.0, 0.1
-"""How often a member looks who else is there: sooner while it waits for others to let go of what it is due."""
+"""How often a member checks the group: sooner while other members still own partitions of its fair share."""
 PRUNE_MAX = 1_000
-"""How many messages of a partition a commit deletes at most."""
+"""The most messages of a partition that a commit deletes."""
 
 
 class SqliteConsumer(Consumer):
@@ -50,9 +50,9 @@ class SqliteConsumer(Consumer):
                 self._share()
             with self._file.read() as db:
                 version = _version(db)
-                found = self._take(db, max_messages)
-            if found or time.monotonic() >= deadline:
-                return found
+                messages = self._take(db, max_messages)
+            if messages or time.monotonic() >= deadline:
+                return messages
             self._wait_for_a_change(version, min(deadline, time.monotonic() + self._share_at - self._timer()))
 
     def commit(self, positions: Mapping[Position, int]) -> None:
@@ -62,7 +62,7 @@ class SqliteConsumer(Consumer):
                 place = self._places[position]
                 if not self._membership.commit(db, place, offset):
                     raise BackendUnavailable(f"{position.topic}/{position.partition} is another member's by now")
-                _prune(db, place, told(db) - self._retention_s)
+                _prune(db, place, file_time(db) - self._retention_s)
         self._assigned.commit(positions)
 
     def rewind(self) -> None:
@@ -102,7 +102,7 @@ class SqliteConsumer(Consumer):
         self._share_at = now + (SHARE_EVERY_S if shares.complete else SHARE_SOON_S)
 
     def _take(self, db: Connection, max_messages: int) -> list[Delivery]:
-        """What is next, in turn from all partitions."""
+        """The next messages, in turn from all partitions."""
         positions = [position for position in self._places if self._paused.isdisjoint((position, position.topic))]
         self._turn += 1
         found: list[Delivery] = []
@@ -118,7 +118,8 @@ class SqliteConsumer(Consumer):
         return found
 
     def _wait_for_a_change(self, version: int, until: float) -> None:
-        """Until another connection wrote something. That is asked of shared memory, and costs next to nothing."""
+        """Wait until another connection has written, or until ``until``. The check reads shared memory, and is
+        cheap."""
         nap_s = LOOK_MIN_S
         while (left_s := until - time.monotonic()) > 0:
             time.sleep(min(nap_s, left_s))
@@ -129,10 +130,10 @@ class SqliteConsumer(Consumer):
 
 
 def page(db: Connection, place: int, begin: int, limit: int, bytes_max: int) -> list[tuple[int, str, bytes]]:
-    """(offset, key, value) from ``begin`` on, up to ``limit`` or until they are too large together.
+    """(offset, key, value) from ``begin`` on, up to ``limit`` messages and ``bytes_max`` bytes.
 
-    A message larger than ``bytes_max`` comes alone, so that it blocks nothing. Messages that others wrote are read as
-    well as possible.
+    A message larger than ``bytes_max`` comes alone, so that it blocks nothing. Messages that others wrote are decoded
+    as well as possible.
     """
     query = """
         SELECT offset, CAST(key AS BLOB), CAST(value AS BLOB) FROM messages
@@ -148,7 +149,8 @@ def page(db: Connection, place: int, begin: int, limit: int, bytes_max: int) -> 
 
 
 def _prune(db: Connection, place: int, before: float) -> None:
-    """Delete some of what all groups have committed and is older than that, by the file's time, the oldest first."""
+    """Delete some messages that all groups have committed and that are older than ``before``, the file's time. The
+    oldest go first."""
     query = "SELECT first, (SELECT min(next) FROM cursors WHERE place = id) FROM partitions WHERE id = ?"
     first, committed = db.execute(query, (place,)).fetchone()
     end = min(committed, first + PRUNE_MAX)

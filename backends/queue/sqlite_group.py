@@ -1,4 +1,4 @@
-"""Groups of a SQLite queue: who is in them, who owns which partition, and the thread that keeps a member in."""
+"""Groups of a SQLite queue: their members, the owners of partitions, and the thread that renews a membership."""
 
 import itertools
 import threading
@@ -15,7 +15,7 @@ from coupon.ports.queue import Position
 
 
 class Place(NamedTuple):
-    """A partition as a group sees it: its id, where the group is, and which member owns it."""
+    """A partition of a group: its id, the group's next offset, and the member that owns it."""
 
     id: int
     position: Position
@@ -24,7 +24,8 @@ class Place(NamedTuple):
 
 
 class Shares(NamedTuple):
-    """What a member owns after sharing out; which of it was its own before; whether it has all that it is due."""
+    """The partitions that a member owns after ``share``, which of them it owned before, and whether its share is
+    complete."""
 
     owned: list[Place]
     kept: set[Position]
@@ -35,19 +36,19 @@ class Membership:
     """One member of a group. Every method is called within a write transaction, so that each partition has one owner,
     and an owner is one of the living.
 
-    A living member beats: what it wrote changes. Whoever has seen the same for ``lease_s``, by a timer of its own,
-    takes it for dead. So no clock is compared with another's, nor with what it was before it was set, or a reboot.
+    A living member beats: it changes its row. When another member sees the same row for ``lease_s``, by its own timer,
+    it expels that member. So no clock is compared with another one, nor with itself before it was set.
     """
 
     def __init__(self, group: str, name: str, topics: Sequence[str], lease_s: float) -> None:
         self._group, self._name, self._topics, self.lease_s = group, name, topics, lease_s
         self._beats = itertools.count()
         self._seen: dict[str, tuple[int, float]] = {}
-        """The last beat of each member, and since when it is that."""
+        """The last beat of each member, and when it was first seen."""
 
     def share(self, db: Connection, now: float) -> Shares:
-        """Stay in the group, and hold what is due: let go of more, take what nobody owns. ``now``: seconds, which never
-        go back, of this member alone."""
+        """Stay in the group, and own a fair share: release partitions beyond it, or take free ones. ``now``: seconds of
+        this member's timer, which never go back."""
         self._expel(db, now)
         kept = {place.position for topic in self._topics for place in self._places(db, topic) if self._is_mine(place)}
         for topic in self._topics:
@@ -61,12 +62,12 @@ class Membership:
         db.execute("UPDATE cursors SET owner = NULL WHERE party = ? AND owner = ?", (self._group, self._name))
 
     def commit(self, db: Connection, place: int, offset: int) -> bool:
-        """False, and nothing changed, when the partition is another member's by now."""
+        """Commit the offset. False, and nothing changed, when another member owns the partition by now."""
         query = "UPDATE cursors SET next = ? WHERE party = ? AND place = ? AND owner = ?"
         return db.execute(query, (offset, self._group, place, self._name)).rowcount == 1
 
     def renew(self, db: Connection) -> None:
-        """Stay in the group; nothing when expelled already."""
+        """Stay in the group. It does nothing when the member is expelled already."""
         query = "UPDATE beats SET beat = ? WHERE party = ? AND member = ?"
         db.execute(query, (next(self._beats), self._group, self._name))
 
@@ -112,9 +113,9 @@ class Membership:
 
 
 class Renewer(threading.Thread):
-    """Keeps a member in its group while it works on a long batch; not for longer than it may go without a poll.
+    """Keeps a member in its group while it works on a long batch, for up to the longest time between two polls.
 
-    Stopped with its process, by ``kill -9`` too: then the beats end.
+    The beats end with the process, also after ``kill -9``.
     """
 
     def __init__(self, file: SqliteFile, membership: Membership) -> None:
@@ -134,7 +135,7 @@ class Renewer(threading.Thread):
         self._file.close()
 
     def stop(self) -> None:
-        """Return when the thread has ended. A process that forks while the thread is inside SQLite gets a child that
-        waits indefinitely for a lock of SQLite's own."""
+        """Return when the thread has ended. If the process forked while the thread is inside SQLite, the child would
+        wait indefinitely for a lock of SQLite's own."""
         self._stopped.set()
         self.join()

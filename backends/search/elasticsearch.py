@@ -1,17 +1,18 @@
 """Search in Elasticsearch.
 
-``<index>`` is an alias of the present generation, ``<index>-next`` of the one that a rebuild is filling; the indices
-themselves have names of their own. Whoever writes, writes to an alias, and to both while there are two.
+``<index>`` is an alias of the present generation, ``<index>-next`` of the one that a rebuild is filling. The indices
+themselves have other names. Writers write to an alias, and during a rebuild to both.
 
-Nothing that is indexed during a rebuild is lost, because
-- a process looks for the next generation at most ``LOOK_S`` before it writes, and a rebuild waits longer than that
-  between making one and reading the store: who did not know of it had saved his coupons before they were read;
-- both documents travel in one request, which sees the aliases of one moment: either as they were, or both of the same
-  index, or the second gone.
+No document that is indexed during a rebuild is lost:
 
-A rebuild ends in two steps. In the first, all at once, ``<index>`` moves to the next generation and the one it leaves
-becomes ``<index>-past``. Only when all nodes know of that, the past one is deleted (searches may still be on their way
-to it) and ``<index>-next`` removed (whoever asks a node that does not know yet still writes to both).
+- A process looks for the next generation at most ``LOOK_S`` before it writes. A rebuild waits longer than that before
+  it reads the store. So a coupon whose writer did not see the next generation was saved before that read.
+- Both documents travel in one request, which sees the aliases of one moment. They are as they were, or both of the same
+  index, or the second one is deleted.
+
+A rebuild ends in two steps. In the first one, which is atomic, ``<index>`` moves to the next generation, and the one
+that it leaves becomes ``<index>-past``. The second one follows when all nodes know of that. It deletes the past
+generation, which searches may use until then, and ``<index>-next``, to which processes may write until then.
 """
 
 import secrets
@@ -32,15 +33,15 @@ from coupon.ports.search import Query, Rebuild, Search
 from coupon.ports.url import Url
 
 LOOK_S = 1.0
-"""How long a process believes what it saw of a rebuild."""
+"""How long a process relies on its last look for a rebuild."""
 BULK_MAX = 1_000
-"""Documents a request: each request has the whole timeout for itself."""
+"""The most documents of a request: each request has the whole timeout for itself."""
 PATIENCE_S = 60.0
-"""For the last refresh of a rebuild, which may have hours of work behind it."""
+"""The timeout of the last refresh of a rebuild, which may have taken hours."""
 
 
 class ElasticsearchSearch(Search):
-    """Talks to the first of the nodes that answers. Thread-safe."""
+    """Sends requests to the first node that answers. Thread-safe."""
 
     def __init__(
         self,
@@ -116,13 +117,13 @@ class ElasticsearchSearch(Search):
             except ApiError as error:
                 if error.status_code not in (404, 503):
                     raise
-                return self._find(query, limit, after)  # a rebuild may have ended and taken the index away meanwhile
+                return self._find(query, limit, after)  # a rebuild may have ended and deleted the index meanwhile
 
     def _find(self, query: Query, limit: int, after: str) -> list[Document]:
         terms: dict[str, str | bool | None] = {"userId": query.user_id, "expireAt": query.unused_until}
         if query.unused_until is not None:
             terms["used"] = False
-        found = self._client.search(
+        response = self._client.search(
             index=self._present,
             query={"bool": {"filter": [{"term": {name: value}} for name, value in terms.items() if value is not None]}},
             sort=["couponCode"],
@@ -132,7 +133,7 @@ class ElasticsearchSearch(Search):
             allow_partial_search_results=False,
             filter_path="hits.hits._source",
         )
-        hits = _object(found).get("hits", {"hits": []})
+        hits = _object(response).get("hits", {"hits": []})
         try:
             return [completed(hit.get("_source")) for hit in hits["hits"]]
         except (AttributeError, LookupError, TypeError) as error:
@@ -165,7 +166,7 @@ class ElasticsearchSearch(Search):
         self._clear(generation)
 
     def _clear(self, generation: str) -> None:
-        """Away with what is left of a rebuild: the generation, unless it became the present one, and the past one."""
+        """Delete the rest of a rebuild: the generation, unless it became the present one, and the past one."""
         past, present = self._index_behind(self._past), self._index_behind(self._present)
         if past is not None:
             self._client.options(ignore_status=404).indices.delete(index=past)
@@ -183,11 +184,11 @@ class ElasticsearchSearch(Search):
         return {"remove": {"index": index, "alias": self._present, "must_exist": True}}
 
     def _change(self, steps: list[dict[str, Any]]) -> None:
-        """All of it at once, or nothing when an index or alias is not there any more."""
+        """Take all steps atomically, or none when an index or alias does not exist any more."""
         _check_all_know(self._client.indices.update_aliases(actions=steps)["acknowledged"])
 
     def _make(self, alias: str) -> str:
-        """The name of the new index."""
+        """Make an index; returns its name."""
         from backends.search.elasticsearch_index import make_index  # the API does without dsl
 
         name = f"{self._present}-{secrets.token_hex(8)}"
@@ -213,7 +214,7 @@ class ElasticsearchSearch(Search):
 
     @contextmanager
     def errors_of_rebuild(self) -> Iterator[None]:
-        """As ``_errors``, of one who holds a generation: it is missing because another rebuild discarded it."""
+        """As ``_errors``, for a rebuild. When its generation is missing, another rebuild has deleted it."""
         with self._errors():
             try:
                 yield
@@ -245,7 +246,7 @@ class _ElasticsearchRebuild(Rebuild):
 
 
 def _object(answer: ObjectApiResponse[Any]) -> dict[str, Any]:
-    """The answer, when it is Elasticsearch that answers and not a page of something between."""
+    """The body of the response. Raises BackendUnavailable for one that is not Elasticsearch's, but a proxy's."""
     if not isinstance(answer.body, dict):
         raise _no_answer(answer.body)
     return answer.body

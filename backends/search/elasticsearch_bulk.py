@@ -1,4 +1,4 @@
-"""Many documents in one request: what is sent, and what the answer says of each."""
+"""Many documents in one request: its body, and the result for each document in the response."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,15 +10,15 @@ from coupon.domain.serialization import document, dump
 CONFLICT = "version_conflict_engine_exception"
 NO_INDEX = "index_not_found_exception"
 FILTER = "errors,items.*.status,items.*.error.type,items.*.error.reason"
-"""What to ask for of the answer."""
+"""The parts of the response that are requested."""
 
 
 class NoIndex(BackendUnavailable):
-    """Not one of the generations is there."""
+    """None of the generations exists."""
 
 
 def operations(coupons: Sequence[Coupon], aliases: Sequence[str]) -> list[Any]:
-    """Each coupon's document into each of the generations. The version is the coupon's: an older one is refused."""
+    """The body: each coupon's document for each alias. The version is the coupon's, and an older one is refused."""
     lines: list[Any] = []
     for coupon in coupons:
         source = dump(document(coupon))
@@ -29,8 +29,8 @@ def operations(coupons: Sequence[Coupon], aliases: Sequence[str]) -> list[Any]:
 
 
 def check(coupons: Sequence[Coupon], outcomes: Sequence[dict[str, Any]]) -> None:
-    """Raise unless every document, or a newer one, is in every generation that there is. ``outcomes`` are in the order
-    of ``operations``. A generation that is gone is none to be written to: a rebuild ended meanwhile."""
+    """Raise unless every document, or a newer one, is in every generation that exists. ``outcomes`` are in the order of
+    ``operations``. A missing generation is no error: a rebuild ended meanwhile."""
     each = len(outcomes) // len(coupons)
     failures = []
     for number, coupon in enumerate(coupons):
@@ -45,7 +45,7 @@ def check(coupons: Sequence[Coupon], outcomes: Sequence[dict[str, Any]]) -> None
 
 
 def may_pass(status: int, error_type: str) -> bool:
-    """Whether asking again may help; credentials can be mended while documents wait."""
+    """Whether a retry may help. It may for wrong credentials: an operator repairs them while documents wait."""
     return status in (401, 403, 404, 408, 429) or status >= 500 or error_type == "cluster_block_exception"
 
 
@@ -54,7 +54,7 @@ def _is_error(outcome: dict[str, Any]) -> bool:
 
 
 def _failed(failures: list[tuple[str, dict[str, Any]]]) -> BackendUnavailable | BackendRejected:
-    """Of several kinds of failure, the one that is worth trying again for comes first."""
+    """The error of several failures: BackendUnavailable when a retry may help one of them."""
     passing = [(code, item) for code, item in failures if may_pass(item["status"], item["error"]["type"])]
     code, item = (passing or failures)[0]
     sentence = f"{len(failures)} not indexed, one is {code}: {item['status']} {item['error'].get('reason')}"

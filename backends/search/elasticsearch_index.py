@@ -1,4 +1,4 @@
-"""The index: how each field of a coupon's document is kept. Imported by those who make one; others do without dsl."""
+"""The mapping of the index. Only processes that make an index import this module, and with it dsl."""
 
 from elasticsearch import Elasticsearch
 from elasticsearch.dsl import Index, Mapping
@@ -8,11 +8,11 @@ from coupon.domain.serialization import DOCUMENT_FIELDS, Instant
 
 _TYPES = {str: "keyword", bool: "boolean", int: "long", Day: "date", Instant: "date"}
 PROPERTIES = {name: {"type": _TYPES[field.kind]} for name, field in DOCUMENT_FIELDS.items()}
-"""By the declaration of the document. A field that a later version adds is kept and returned meanwhile."""
+"""The mapping of each declared field. A field that the mapping does not have yet is stored and returned."""
 
 
 def make_index(client: Elasticsearch, name: str, alias: str, shards: int, replicas: int) -> bool:
-    """Make it, with its alias, in one step; False when not all nodes are known to have heard of it."""
+    """Make the index with its alias, in one step. False when not all nodes have acknowledged it."""
     mapping = Mapping()
     mapping.meta("dynamic", "false")
     for field, how in PROPERTIES.items():
@@ -25,9 +25,9 @@ def make_index(client: Elasticsearch, name: str, alias: str, shards: int, replic
 
 
 def add_fields(client: Elasticsearch, alias: str) -> bool:
-    """Make fields known that came after the index was made. What was indexed before lacks them until a rebuild. False
-    when not all nodes are known to have heard of it."""
-    [found] = client.indices.get_mapping(index=alias).body.values()
-    known = found["mappings"].get("properties", {})
-    missing = {field: how for field, how in PROPERTIES.items() if field not in known}
+    """Add later fields to the mapping of an existing index. Earlier documents lack them until a rebuild. False when not
+    all nodes have acknowledged it."""
+    [index] = client.indices.get_mapping(index=alias).body.values()
+    properties = index["mappings"].get("properties", {})
+    missing = {field: how for field, how in PROPERTIES.items() if field not in properties}
     return not missing or bool(client.indices.put_mapping(index=alias, properties=missing)["acknowledged"])

@@ -15,7 +15,7 @@ from coupon.ports.url import Url
 
 
 class MemorySearch(Search):
-    """Needs no ``create``: the index is there from the beginning, and empty."""
+    """Needs no ``create``: it has an empty index from the beginning."""
 
     def __init__(self) -> None:
         self._present = _Generation()
@@ -64,7 +64,8 @@ class MemorySearch(Search):
 
     @contextmanager
     def is_next(self, generation: "_Generation") -> Iterator[None]:
-        """The block, with the lock held, if nothing came between the generation and its turn."""
+        """Run the block with the lock held. Raises BackendUnavailable when another rebuild has discarded the
+        generation."""
         self._check_open()
         with self._lock:
             if self._next is not generation:
@@ -86,7 +87,7 @@ class _MemoryRebuild(Rebuild):
 
 
 class _Generation:
-    """Documents by code, and for each query the sorted codes of what matches it."""
+    """Documents by code, and for each query the sorted codes of the documents that match it."""
 
     def __init__(self) -> None:
         self._documents: dict[str, Document] = {}
@@ -114,7 +115,7 @@ class _Generation:
         return [self._documents[code].copy() for code in codes[first : first + limit]]
 
 
-def _queries(found: Document) -> set[Query]:
-    """All queries that the document answers."""
-    user_ids, days = {None, found["userId"]}, {None, None if found["used"] else Day(found["expireAt"])}
+def _queries(matching: Document) -> set[Query]:
+    """All queries that the document matches."""
+    user_ids, days = {None, matching["userId"]}, {None, None if matching["used"] else Day(matching["expireAt"])}
     return {Query(user_id, day) for user_id in user_ids for day in days}

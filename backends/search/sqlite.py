@@ -38,8 +38,8 @@ def _literal(value: Any) -> str:
 
 _KEY, *_OTHERS = (_column(field) for field in DOCUMENT_FIELDS.values())
 TABLE = f"CREATE TABLE {{table}} ({_KEY} PRIMARY KEY, {', '.join(_OTHERS)}) STRICT"
-# Both bring rows in the order of codes, so a page costs what it holds, however long the list is.
-# The one of holders has the whole row: a user's coupons lie all over the table, a page each.
+# Both have rows in the order of codes, so the cost of a page does not depend on the length of the list.
+# The index of holders has the whole row: in the table, each of a user's coupons is on another page.
 _HOLDERS = ("userId", "couponCode", *(field for field in FIELDS if field not in ("userId", "couponCode")))
 HOLDERS = f"CREATE INDEX holders_{{generation}} ON {{table}} ({', '.join(_HOLDERS)}) WHERE userId IS NOT NULL"
 DAYS = "CREATE INDEX days_{generation} ON {table} (expireAt, couponCode) WHERE used = 0"
@@ -48,8 +48,8 @@ INSERT INTO {{table}} ({COLUMNS}) VALUES ({", ".join("?" * len(FIELDS))})
 ON CONFLICT (couponCode) DO UPDATE SET {", ".join(f"{field} = excluded.{field}" for field in FIELDS[1:])}
 WHERE excluded.version > version
 """  # noqa: S608 - made of names in this file
-# A command never changes a coupon's days, and few change whether it is used: as long as both are the same, their index
-# need not be written.
+# A command never changes a coupon's days, and few change whether it is used. An update that leaves both alone does not
+# write their index.
 _FIXED = ("validFrom", "expireAt", "createdAt")
 _CHANGING = tuple(field for field in FIELDS if field not in ("couponCode", "used", *_FIXED))
 CHANGE = f"""
@@ -62,7 +62,7 @@ _CHANGES = itemgetter(*_CHANGING, "couponCode", "version", *_FIXED)
 FIND = f"""
 SELECT {COLUMNS} FROM documents WHERE {{conditions}} couponCode > :after ORDER BY couponCode LIMIT :limit
 """  # noqa: S608 - made of names in this file
-# The plus sign keeps SQLite from the index of days, which would read everybody's coupons of that day.
+# The plus sign prevents the index of days, with which SQLite would read all users' coupons of that day.
 CONDITIONS = {
     (False, False): "",
     (False, True): "used = 0 AND expireAt = :unused_until AND",
@@ -72,8 +72,8 @@ CONDITIONS = {
 
 
 class SqliteSearch(Search):
-    """A table a generation. Its indices bear a name of their own in each, because a table can be renamed when the next
-    generation takes the place of the present one, and an index cannot."""
+    """A table for each generation. The end of a rebuild renames the table. Indices cannot be renamed, so those of each
+    generation have names of their own."""
 
     def __init__(self, path: str, timeout_s: float = 5.0, synchronous: str = "normal") -> None:
         self._path = path
@@ -164,12 +164,12 @@ class _SqliteRebuild(Rebuild):
 
 
 def _tables(connection: sqlite3.Connection) -> set[str]:
-    """The generations that there are."""
+    """The tables of the generations that exist."""
     return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
 def _make(connection: sqlite3.Connection, table: str) -> str:
-    """The name of the new generation in the table."""
+    """Make the table; returns the name of its generation."""
     generation = secrets.token_hex(8)
     for statement in (TABLE, HOLDERS, DAYS):
         connection.execute(statement.format(table=table, generation=generation))
@@ -177,7 +177,8 @@ def _make(connection: sqlite3.Connection, table: str) -> str:
 
 
 def _add_columns(connection: sqlite3.Connection, table: str) -> None:
-    """Those that a table of an earlier version lacks. The index of holders has the whole row, so it is made again."""
+    """Add the columns that a table of an earlier version lacks. The index of holders has all columns: it is
+    recreated."""
     present = columns(connection, table)
     missing = [field for field in FIELDS if field not in present]
     for field in missing:
@@ -187,7 +188,7 @@ def _add_columns(connection: sqlite3.Connection, table: str) -> None:
 
 
 def _make_again(connection: sqlite3.Connection, table: str, kind: str, statement: str) -> None:
-    """The table's index of that kind, by the present statement."""
+    """Recreate the table's index of that kind, with this statement."""
     for (name,) in connection.execute(
         "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND name LIKE ?", (table, f"{kind}%")
     ).fetchall():
@@ -196,7 +197,7 @@ def _make_again(connection: sqlite3.Connection, table: str, kind: str, statement
 
 
 def _days_without_used(connection: sqlite3.Connection) -> None:
-    """Version 0 may have used coupons in its index of days."""
+    """Recreate the index of days: in version 0 it may have used coupons."""
     for table in _tables(connection):
         _make_again(connection, table, "days", DAYS)
 
@@ -213,7 +214,7 @@ def _check_is_next(connection: sqlite3.Connection, generation: str) -> None:
 
 
 def _change(connection: sqlite3.Connection, table: str, documents: Sequence[Document]) -> None:
-    """First as what they nearly always are: new coupons, and commands on known ones."""
+    """Write the documents. Fast where they are new coupons, and commands on indexed ones, as nearly always."""
     new = [doc for doc in documents if doc["version"] == 1]
     for used, change in ((False, _STAYS_UNUSED), (True, _IS_USED)):
         changed = [doc for doc in documents if doc["version"] != 1 and doc["used"] is used]

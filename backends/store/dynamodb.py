@@ -1,4 +1,4 @@
-"""The store on DynamoDB: an item a coupon, a condition a write, a transaction a hundred of them, or a group."""
+"""The store on DynamoDB. A coupon is an item. A transaction has up to a hundred conditional writes, or one group."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from pynamodb.constants import PAY_PER_REQUEST_BILLING_MODE
 from pynamodb.exceptions import TableError
 
 from backends.store import dynamodb_records, rows
-from backends.store.cursor import checked, given
+from backends.store.cursor import checked, cursor_of
 from backends.store.dynamodb_connection import FAILURES, DynamoConnection, code_of
 from backends.store.dynamodb_model import Item, coupon, item
 from backends.store.dynamodb_reads import Answer, CoalescedReads
@@ -25,7 +25,7 @@ from coupon.ports.store import Group, Page, Record, RecordPage, Store, check_gro
 from coupon.ports.url import Url
 
 FEW = 10
-"""Reads of up to so many are shared with those of other threads."""
+"""Reads of up to so many coupons are combined with those of other threads."""
 PING_TIMEOUT_S = 1.0
 TABLE_TIMEOUT_S = 60.0
 Part = TypeVar("Part")
@@ -33,8 +33,8 @@ Result = TypeVar("Result")
 
 
 class DynamoStore(Store):
-    """Transactions, because nothing else writes a hundred items on condition in one round trip. What fails one item's
-    condition cancels all of them: it is taken out, and the others are sent again."""
+    """Writes in transactions: nothing else makes a hundred conditional writes in one round trip. One failed condition
+    cancels the whole transaction. Then that write is taken out, and the rest is sent again."""
 
     def __init__(self, connection: DynamoConnection, in_flight: int = 5) -> None:
         self._connection = connection
@@ -67,11 +67,12 @@ class DynamoStore(Store):
             raise self._connection.failure(error) from error
 
     def get_many(self, codes: Iterable[str]) -> dict[str, Coupon]:
-        wanted = list(dict.fromkeys(codes))
-        if 0 < len(wanted) <= FEW:
+        distinct = list(dict.fromkeys(codes))
+        if 0 < len(distinct) <= FEW:
             self._connection.model()  # opened before the time counts
-            return {found.code: found for found in self._shared.read(wanted)}
-        return _coupons([item for read in self._at_once(self._items, list(_parts(wanted))) for item in read]).by_code()
+            return {coupon.code: coupon for coupon in self._shared.read(distinct)}
+        reads = self._at_once(self._items, list(_parts(distinct)))
+        return _coupons([item for read in reads for item in read]).by_code()
 
     def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
         puts = [self._put(coupon) for coupon in coupons]
@@ -79,9 +80,9 @@ class DynamoStore(Store):
 
     def scan(self, limit: int, cursor: str | None = None) -> Page:
         behind = None if cursor is None else _key(_text(checked(cursor)))
-        found = self._table.walk("Scan", limit, behind)
-        coupons, unreadable = _coupons(found.items)
-        return Page(coupons, given(found.last["couponCode"]["S"].encode()) if found.last else None, unreadable)
+        scanned = self._table.walk("Scan", limit, behind)
+        coupons, unreadable = _coupons(scanned.items)
+        return Page(coupons, cursor_of(scanned.last["couponCode"]["S"].encode()) if scanned.last else None, unreadable)
 
     def get_records(self, kind: str, keys: Iterable[str]) -> dict[str, Record]:
         check_kind(kind)
@@ -100,7 +101,7 @@ class DynamoStore(Store):
 
     def _create_table(self) -> None:
         model = self._connection.model()
-        self._make_table(model.create_table)  # nothing, if it is there
+        self._make_table(model.create_table)  # does nothing if it exists
         records, connection = self._records.table.name, model._get_connection().connection
         self._make_table(
             lambda: connection.create_table(
@@ -121,7 +122,7 @@ class DynamoStore(Store):
         try:
             make()
         except TableError as error:
-            if code_of(error) != "ResourceInUseException":  # it is there, or another process was quicker
+            if code_of(error) != "ResourceInUseException":  # it exists, or another process was faster
                 raise
 
     def _put(self, member: Coupon | Record) -> Put:
@@ -144,7 +145,7 @@ class DynamoStore(Store):
         return answer
 
     def _at_once(self, step: Callable[[Part], Result], parts: list[Part]) -> list[Result]:
-        """The results of the steps, some at a time. After the first failure none is begun, and none is left behind."""
+        """The results of the steps, some in parallel. After the first failure none is started, and all have ended."""
         if len(parts) < 2:
             return [step(part) for part in parts]
         failed = threading.Event()
@@ -169,7 +170,7 @@ def _table(name: str) -> str:
 
 
 def _place(url: Url, region: str, *, tls: bool) -> dict[str, Any]:
-    """Where the table is, and who we are there. Without TLS it is an emulator, which takes any keys."""
+    """The endpoint and the credentials. Without TLS it is an emulator, which takes any keys."""
     if not url.hosts and not region:
         raise ConfigurationError("names neither a host nor a region: dynamodb://127.0.0.1:8000 or dynamodb://?region=…")
     if len(url.hosts) > 1:

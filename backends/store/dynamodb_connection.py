@@ -1,4 +1,4 @@
-"""A table's connection: requests with a deadline, attempts with pauses, and errors in our words."""
+"""A table's connection: requests with a deadline, attempts with pauses, and errors translated to the contract's."""
 
 import math
 import os
@@ -29,14 +29,14 @@ TRANSIENT = {
 }
 """Errors that pass within milliseconds or seconds."""
 REJECTED = {"ItemCollectionSizeLimitExceededException", "SerializationException", "ValidationException"}
-"""Errors that lie in what was sent. Everything else lies in the deployment: a missing table, expired credentials, a
+"""Errors of the request itself. Any other error is one of the deployment: a missing table, expired credentials, a
 missing permission. An operator repairs it, so no command may be dead-lettered for it."""
 FAILURES = (BotoCoreError, ClientError, PynamoDBException, Malformed)
-"""What a request raises; a body that is no JSON is one within which the connection broke."""
+"""The errors of a request. Malformed is a body that is no JSON: the connection broke within it."""
 
 
 class Cancelled(Exception):
-    """A transaction was not applied: what spoke against it, item by item, or None."""
+    """A transaction was not applied: the reason of each item, or None."""
 
     def __init__(self, reasons: list[str | None]) -> None:
         super().__init__(reasons)
@@ -44,7 +44,7 @@ class Cancelled(Exception):
 
 
 class Patience:
-    """How long a request may go on: with growing pauses between its attempts, until its deadline."""
+    """The deadline of a request, and the growing pauses between its attempts."""
 
     def __init__(self, timeout_s: float) -> None:
         self._deadline = time.monotonic() + timeout_s
@@ -65,7 +65,7 @@ class Patience:
 class DynamoConnection:
     """Opened lazily, once a process: botocore's clients may be shared by threads, not across a fork.
 
-    botocore's own attempts are switched off: they take no account of a deadline.
+    botocore's own retries are switched off: they do not know the deadline.
     """
 
     def __init__(self, table: str, timeout_s: float, **options: Any) -> None:
@@ -76,13 +76,13 @@ class DynamoConnection:
         self._closed = False
 
     def patience(self, longest_s: float = math.inf) -> Patience:
-        """For one request, from now on. The connection is open then: that takes a tenth of a second of computing, which
-        is not the server's to lose."""
+        """The patience of one request, from now on. The connection is opened before, because that takes a tenth of a
+        second of computing."""
         self.model()
         return Patience(min(self.timeout_s, longest_s))
 
     def call(self, operation: str, patience: Patience, **request: Any) -> dict[str, Any]:
-        """The answer. Raises Cancelled, BackendUnavailable or BackendRejected."""
+        """The response. Raises Cancelled, BackendUnavailable or BackendRejected."""
         while True:
             try:
                 opened = self._opened()
@@ -112,7 +112,7 @@ class DynamoConnection:
             raise self.failure(error) from error
 
     def failure(self, error: Exception) -> BackendError:
-        """The driver's error in our words."""
+        """The contract's error for the driver's."""
         details = _answer(error).get("Error", {})
         reason = ": ".join(filter(None, (details.get("Code"), details.get("Message")))) or str(error)
         if code_of(error) == "ResourceNotFoundException":
@@ -138,7 +138,7 @@ class DynamoConnection:
             connect_timeout_seconds=min(CONNECT_TIMEOUT_S, self.timeout_s),
             read_timeout_seconds=self.timeout_s,
             max_retry_attempts=0,
-            max_pool_connections=64,  # more threads than that, and urllib3 warns
+            max_pool_connections=64,  # with more threads urllib3 warns
             **self._options,
         )
         connection = model._get_connection().connection
@@ -150,7 +150,7 @@ class DynamoConnection:
 
 
 class _Opened(NamedTuple):
-    """What belongs to one process."""
+    """The client and the model of one process."""
 
     model: type[Model]
     connection: Connection
@@ -158,7 +158,7 @@ class _Opened(NamedTuple):
 
 
 def _answer(error: BaseException | None) -> dict[str, Any]:
-    """What DynamoDB answered, if it did: PynamoDB wraps it once or twice."""
+    """DynamoDB's response, if there was one: PynamoDB wraps it once or twice."""
     while error is not None:
         answer: dict[str, Any] | None = getattr(error, "response", None)
         if answer and "ResponseMetadata" in answer:
@@ -168,7 +168,7 @@ def _answer(error: BaseException | None) -> dict[str, Any]:
 
 
 def code_of(error: Exception) -> str | None:
-    """DynamoDB's name of the error; None when there was no answer."""
+    """DynamoDB's name of the error; None without a response."""
     code: str | None = _answer(error).get("Error", {}).get("Code")
     return code
 

@@ -1,15 +1,15 @@
-"""What we mend in botocore 1.44.8 and urllib3 2.8: all of their private names that we use are in this module.
+"""Fixes of botocore 1.44.8 and urllib3 2.8. All of their private names that we use are in this module.
 
-``FastPath`` sends our requests as JSON, and returns the answers as they are parsed from JSON.
-    botocore walks every value by its shape, in and out, to come from dictionaries to JSON and back. For our requests
-    both are the same. Without the fast path a coupon costs 54 µs to read instead of 19, and 64 to write instead of 41.
-    It uses events of botocore, and what botocore passes along with them. Where they do not fit, botocore does all
-    of the work itself, and one warning is logged.
+``FastPath`` sends our requests as JSON, and returns the responses as they are parsed from JSON.
+    botocore walks every value by its shape, to get from dictionaries to JSON and back. For our requests both are the
+    same. Without the fast path a coupon costs 54 µs to read instead of 19, and 64 to write instead of 41.
+    It uses events of botocore, and their arguments. When they differ in another version, botocore does all of the work
+    itself, and one warning is logged.
 
-``limit_answers`` makes the timeout one for a whole answer.
-    The timeout of botocore is for each wait: an answer that trickles in took 25 s instead of 2, and held its thread.
-    botocore has no option for another socket. Where the private names do not fit, its timeouts are used as they are,
-    and one warning is logged.
+``limit_answers`` makes the timeout one for a whole response.
+    The timeout of botocore is for each wait, so a slow response took 25 s instead of 2, and held its thread. botocore
+    has no option for another socket. When the private names differ in another version, botocore's own timeouts are
+    used, and one warning is logged.
 """
 
 import socket
@@ -34,7 +34,7 @@ log = structlog.get_logger("coupon.dynamodb")
 
 
 class FastPath:
-    """Of one client. ``works`` tells whether the client takes it."""
+    """The fast path of one client. ``works`` is False when the client does all of the work itself."""
 
     def __init__(self, client: Any) -> None:
         hooks: dict[str, Any] = {
@@ -52,12 +52,12 @@ class FastPath:
             log.warning("DynamoDB without the fast path", reason=failure)
 
     def request(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        """What to give to the client. Off the fast path, a request has the client's own timeout."""
+        """The arguments for the client. Without the fast path, a request has the client's own timeout."""
         return request | {_READ_TIMEOUT: timeout_s} if self.works else request
 
 
 def _failure(client: Any) -> str | None:
-    """What goes wrong with a request that is answered here, before it is sent; None when nothing does."""
+    """The error in a trial request, which is answered here and not sent; None when it works."""
     sent: list[bytes] = []
     timeouts: list[float] = []
 
@@ -74,7 +74,7 @@ def _failure(client: Any) -> str | None:
         answered = client.get_item(**_PROBE, **{_READ_TIMEOUT: _PROBE_TIMEOUT_S})
         fits = sent == [wire.dump(_PROBE)] and timeouts == [_PROBE_TIMEOUT_S] and answered.get("Item") == _PROBE
         return None if fits else f"a request went as {sent} within {timeouts} s, and its answer came as {answered}"
-    except Exception as error:  # of a driver that has changed: it may be anything
+    except Exception as error:  # a driver that has changed may raise anything
         return repr(error)
     finally:
         client.meta.events.unregister("before-send.dynamodb.GetItem", answer)
@@ -82,7 +82,7 @@ def _failure(client: Any) -> str | None:
 
 
 class _Raw:
-    """An answer's body, for botocore to read."""
+    """The body of a response, for botocore to read."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -92,7 +92,7 @@ class _Raw:
 
 
 def _set_aside(params: dict[str, Any], context: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """What botocore is left to work on: every value empty."""
+    """The parameters without values, so that botocore has nothing to walk."""
     context[_READ_TIMEOUT] = params.pop(_READ_TIMEOUT, None)
     context[_REQUEST] = params
     return {name: type(value)() for name, value in params.items()}
@@ -121,7 +121,7 @@ class _DeadlinePool(AWSHTTPConnectionPool):  # type: ignore[misc]
 
 
 def limit_answers(client: Any) -> None:
-    """The client's timeout is for an answer as a whole."""
+    """Make the client's timeout one for a whole response."""
     try:
         session = client._endpoint.http_session
         tls = session._manager.connection_pool_kw["ssl_context"]

@@ -17,9 +17,9 @@ from coupon.ports.store import Record, RecordPage, is_key
 
 SUFFIX = "-records"
 SHARDS = 16
-"""Part of what is stored: another number looks for records elsewhere."""
+"""The number of shards of a kind. Stored records depend on it: with another number they are not found."""
 SHARD, KEY = "recordShard", "recordKey"
-"""Attributes; ``shard`` and ``key`` alone are reserved words of DynamoDB's."""
+"""The names of the key's attributes; ``shard`` and ``key`` are reserved words of DynamoDB's."""
 ATTRIBUTES = [{"attribute_name": SHARD, "attribute_type": "S"}, {"attribute_name": KEY, "attribute_type": "S"}]
 KEY_SCHEMA = [{"attribute_name": SHARD, "key_type": "HASH"}, {"attribute_name": KEY, "key_type": "RANGE"}]
 
@@ -35,26 +35,26 @@ class DynamoRecords:
         return put_of(self.table.name, item, SHARD, record.revision)
 
     def parts(self, kind: str, keys: Iterable[str]) -> list[list[Item]]:
-        """The keys of the records in DynamoDB's form, in requests' worth of them."""
-        wanted = [_key(kind, key) for key in dict.fromkeys(keys) if is_key(key)]
-        return [wanted[first : first + READ_KEYS] for first in range(0, len(wanted), READ_KEYS)]
+        """The keys of the records in DynamoDB's form, split for one request each."""
+        items = [_key(kind, key) for key in dict.fromkeys(keys) if is_key(key)]
+        return [items[first : first + READ_KEYS] for first in range(0, len(items), READ_KEYS)]
 
     def scan(self, kind: str, limit: int, cursor: str | None) -> RecordPage:
-        """Shard by shard. The cursor is the shard's number and, in hexadecimal, the key behind which it goes on."""
+        """Scan shard by shard. A cursor is the shard's number and, in hexadecimal, the key behind which it goes on."""
         shard, behind = (0, "") if cursor is None else _checked(cursor)
         name = _shard(kind, shard)
-        found = self.table.walk(
+        scanned = self.table.walk(
             "Query",
             limit,
             {SHARD: {"S": name}, KEY: {"S": behind}} if behind else None,
             KeyConditionExpression=f"{SHARD} = :shard",
             ExpressionAttributeValues={":shard": {"S": name}},
         )
-        if found.last is not None:
-            after: str | None = _cursor(shard, found.last[KEY]["S"])
+        if scanned.last is not None:
+            after: str | None = _cursor(shard, scanned.last[KEY]["S"])
         else:
             after = _cursor(shard + 1, "") if shard + 1 < SHARDS else None
-        records, unreadable = read(found.items)
+        records, unreadable = read(scanned.items)
         return RecordPage(records, after, unreadable)
 
 
@@ -83,7 +83,7 @@ def _cursor(shard: int, key: str) -> str:
 
 
 def _checked(cursor: str) -> tuple[int, str]:
-    """Raises BackendRejected for a cursor that no scan gave."""
+    """The shard and the key of the cursor; raises BackendRejected for one that no scan returned."""
     number, _, key = cursor.partition("~")
     try:
         shard, behind = int(number), bytes.fromhex(key).decode()

@@ -1,4 +1,4 @@
-"""Reading a table of DynamoDB's: requests whose answers are checked, until all keys are read or the time is over."""
+"""Reading a table of DynamoDB's: requests whose responses are checked, until all keys are read or time is over."""
 
 import math
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ class _Keys(msgspec.Struct, rename={"keys": "Keys"}):
 
 
 class _Read(msgspec.Struct, rename={"found": "Responses", "left": "UnprocessedKeys"}):
-    """The items that are there, and the keys that DynamoDB has left for later, by table."""
+    """By table, the items that exist, and the keys that DynamoDB has not read yet."""
 
     found: dict[str, list[Item]]
     left: dict[str, _Keys] = {}
@@ -39,7 +39,7 @@ class DynamoTable:
         self._connection = connection
 
     def read(self, keys: list[Item], longest_s: float = math.inf) -> list[Item]:
-        """The items that are there, of up to READ_KEYS keys."""
+        """The items that exist, of up to READ_KEYS keys."""
         patience, items = self._connection.patience(longest_s), list[Item]()
         while keys:
             some, keys = self.read_once(keys, patience)
@@ -49,9 +49,9 @@ class DynamoTable:
         return items
 
     def read_once(self, keys: list[Item], patience: Patience) -> tuple[list[Item], list[Item]]:
-        """One request: the items that are there, and the keys that DynamoDB has left for later."""
-        wanted = {self.name: {"Keys": keys, "ConsistentRead": True}}
-        answer = self._ask(_Read, "BatchGetItem", patience, RequestItems=wanted)
+        """Make one request. Returns the items that exist, and the keys that DynamoDB has not read yet."""
+        by_table = {self.name: {"Keys": keys, "ConsistentRead": True}}
+        answer = self._ask(_Read, "BatchGetItem", patience, RequestItems=by_table)
         left = answer.left.get(self.name)
         return answer.found.get(self.name, []), left.keys if left else []
 
@@ -62,7 +62,7 @@ class DynamoTable:
         return self._ask(Scanned, operation, self._connection.patience(), **named, **start, **request)
 
     def _ask(self, kind: type[Answered], operation: str, patience: Patience, **request: Any) -> Answered:
-        """The answer, if it is one to that question: else it was somebody else who answered."""
+        """The response, decoded. One of another form is not DynamoDB's: it raises BackendUnavailable."""
         answer = self._connection.call(operation, patience, **request)
         try:
             return msgspec.convert(answer, kind)

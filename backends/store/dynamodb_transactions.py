@@ -11,7 +11,7 @@ from coupon.domain.errors import BackendRejected, BackendUnavailable
 TRANSACTION_ITEMS, TRANSACTION_BYTES = 100, 4_000_000
 CONFLICT = "ConditionalCheckFailed"
 PASSING = {"ProvisionedThroughputExceeded", "ThrottlingError", "TransactionConflict"}
-"""Reasons for which a transaction is cancelled now and applied a moment later."""
+"""Reasons of cancelled transactions that a retry may overcome."""
 Put = dict[str, Any]
 
 
@@ -27,14 +27,14 @@ def put_of(table: str, item: Item, key: str, revision: int) -> Put:
 
 
 class Transactions:
-    """Puts that are written together as far as their conditions hold, or all or none of them."""
+    """Writes puts: each whose condition holds, or all or none."""
 
     def __init__(self, connection: DynamoConnection) -> None:
         self._connection = connection
 
     def write_each(self, puts: list[Put]) -> set[str]:
-        """The codes of those whose condition failed; the others are written. Every round that does not write settles at
-        least one item, or costs patience: so there is an end."""
+        """Write the puts whose condition holds; returns the codes of the rest. It ends, because each round either
+        writes, or takes out at least one put, or uses up patience."""
         conflicts: set[str] = set()
         patience = self._connection.patience()
         while puts:
@@ -59,7 +59,7 @@ class Transactions:
         return True
 
     def _try(self, puts: list[Put], patience: Patience) -> Cancelled | None:
-        """What spoke against it, for each of the puts; None when all are written."""
+        """Write the puts in one transaction. Returns the reasons when it was cancelled, else None."""
         try:
             self._connection.call(
                 "TransactWriteItems",
@@ -74,7 +74,7 @@ class Transactions:
         return None
 
     def _wait_for(self, cancelled: Cancelled, patience: Patience) -> None:
-        """Pause if something passing stood in the way; raise BackendRejected if something that stays."""
+        """Pause when a retry may help; raise BackendRejected when it never will."""
         reasons = {reason for reason in cancelled.reasons if reason} - {CONFLICT}
         message = f"DynamoDB table {self._connection.table}: {', '.join(sorted(reasons))}"
         if reasons - PASSING:

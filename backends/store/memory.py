@@ -11,8 +11,8 @@ from coupon.ports.url import Url
 
 
 class MemoryStore(Store):
-    """Dictionaries under a lock. Nothing is ever deleted, so a scan's order is that of creation, and an index in it the
-    cursor."""
+    """Dictionaries under a lock. Nothing is ever deleted, so a scan has the order of creation, and its cursor is an
+    index."""
 
     def __init__(self) -> None:
         self._coupons: dict[str, Coupon] = {}
@@ -37,13 +37,13 @@ class MemoryStore(Store):
 
     def get_many(self, codes: Iterable[str]) -> dict[str, Coupon]:
         self._check_open()
-        wanted = list(codes)  # outside the lock: they may come from a scan of this store
+        listed = list(codes)  # outside the lock: they may come from a scan of this store
         with self._lock:
-            found = {code: self._coupons[code] for code in wanted if code in self._coupons}
-            reasons = {code: self._unreadable[code] for code in found if code in self._unreadable}
+            coupons = {code: self._coupons[code] for code in listed if code in self._coupons}
+            reasons = {code: self._unreadable[code] for code in coupons if code in self._unreadable}
         if reasons:
-            raise Unreadable(reasons, {code: coupon for code, coupon in found.items() if code not in reasons})
-        return found
+            raise Unreadable(reasons, {code: coupon for code, coupon in coupons.items() if code not in reasons})
+        return coupons
 
     def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
         self._check_open()
@@ -63,10 +63,10 @@ class MemoryStore(Store):
     def get_records(self, kind: str, keys: Iterable[str]) -> dict[str, Record]:
         self._check_open()
         check_kind(kind)
-        wanted = list(keys)
+        listed = list(keys)
         with self._lock:
             records = self._records.get(kind, {})
-            return {key: records[key] for key in wanted if key in records}
+            return {key: records[key] for key in listed if key in records}
 
     def save_groups(self, groups: Sequence[Group]) -> set[int]:
         self._check_open()
@@ -80,17 +80,17 @@ class MemoryStore(Store):
         with self._lock:
             records = list(self._records.get(kind, {}).values())
         first = _index_of(cursor, len(records))
-        found = records[first : first + limit]
-        more = first + len(found) < len(records)
-        return RecordPage(found, str(first + len(found)) if more else None)
+        page = records[first : first + limit]
+        more = first + len(page) < len(records)
+        return RecordPage(page, str(first + len(page)) if more else None)
 
     def spoil(self, code: str) -> None:
-        """From now on the coupon is there and cannot be read: for tests, as nobody else can write into this store."""
+        """Make the coupon unreadable: for tests, as nobody else can write into this store."""
         with self._lock:
             self._unreadable[code] = "spoiled"
 
     def mend(self, code: str) -> None:
-        """It can be read again."""
+        """Make the coupon readable again."""
         with self._lock:
             del self._unreadable[code]
 
@@ -114,7 +114,7 @@ class MemoryStore(Store):
         return True
 
     def _revision_of(self, member: Coupon | Record) -> int:
-        """The stored one; 0 when there is none."""
+        """The stored revision; 0 when there is none."""
         if isinstance(member, Coupon):
             stored: Coupon | Record | None = self._coupons.get(member.code)
         else:

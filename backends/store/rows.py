@@ -1,4 +1,4 @@
-"""Rows of a store and what they are, or are not: who keeps them may have been written by anybody."""
+"""Decoding the rows of a store, which may have been written by anybody: one that cannot be decoded fails no other."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
@@ -8,33 +8,33 @@ from coupon.domain.model import Coupon
 from coupon.ports.store import NONE, Record, Unreadable
 
 NOT_OURS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What decoding a row raises when it is no coupon's, or no record's; ``wire.Malformed`` is a ValueError."""
+"""The errors of decoding a row that is no coupon's, or no record's. Malformed is a ValueError."""
 Row = TypeVar("Row")
 Decoded = TypeVar("Decoded")
 
 
 class Rows(NamedTuple):
-    """The coupons, and why the other rows are none, by code."""
+    """The coupons, and by code the reasons why other rows cannot be decoded."""
 
     coupons: list[Coupon]
     unreadable: Mapping[str, str] = NONE
 
     def by_code(self) -> dict[str, Coupon]:
-        """Raises Unreadable when some of them are none."""
-        found = {coupon.code: coupon for coupon in self.coupons}
+        """The coupons by code. Raises Unreadable when some rows could not be decoded."""
+        coupons = {coupon.code: coupon for coupon in self.coupons}
         if self.unreadable:
-            raise Unreadable(self.unreadable, found)
-        return found
+            raise Unreadable(self.unreadable, coupons)
+        return coupons
 
 
 class RecordRows(NamedTuple):
-    """The records, and why the other rows are none, by key."""
+    """The records, and by key the reasons why other rows cannot be decoded."""
 
     records: list[Record]
     unreadable: Mapping[str, str] = NONE
 
     def by_key(self) -> dict[str, Record]:
-        """Raises BackendRejected when some of them are none."""
+        """The records by key. Raises BackendRejected when some rows could not be decoded."""
         for key, reason in self.unreadable.items():
             raise BackendRejected(f"what is stored under {key!r} is no record: {reason}")
         return {record.key: record for record in self.records}
@@ -51,7 +51,7 @@ def read_records(rows: Sequence[Row], decode: Callable[[Row], Record], key_of: C
 def _read(
     rows: Sequence[Row], decode: Callable[[Row], Decoded], name_of: Callable[[Row], str]
 ) -> tuple[list[Decoded], Mapping[str, str]]:
-    """Decode the rows: all at once, as nearly always, or one by one, to see which cannot be."""
+    """Decode the rows. Nearly always all can be decoded; if not, each is decoded by itself, to find the reasons."""
     try:
         return [decode(row) for row in rows], NONE
     except NOT_OURS:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from backends.sqlite import SqliteFile, fetch
 from backends.store import rows
-from backends.store.cursor import checked, checked_key, given, given_key
+from backends.store.cursor import checked, checked_key, cursor_of, cursor_of_key
 from backends.store.sqlite_migrations import MIGRATIONS
 from coupon.domain.errors import Malformed
 from coupon.domain.model import Coupon
@@ -15,10 +15,10 @@ from coupon.domain.serialization import decode_coupon, encode_coupon
 from coupon.ports.store import Group, Page, Record, RecordPage, Store, check_groups, check_kind
 from coupon.ports.url import Url
 
-# Codes are random, so a batch touches as many pages of an index as it has rows. The table is in the order of creation
-# and only its index is in the order of codes: at a million coupons half of a page cache of 4 MB a thread holds what a
-# table WITHOUT ROWID needs 30 for (30,000 creations a second instead of 15,000). Rarer checkpoints write a page once
-# that several batches changed. Coupons have a table of their own because a kind would make that index a quarter larger.
+# Codes are random, so a batch touches as many pages of an index as it has rows. The table is in the order of creation,
+# and only its index is in the order of codes. So a million coupons need 2 MB of page cache a thread. A table WITHOUT
+# ROWID needs 30, and creates 15,000 coupons a second instead of 30,000. With rarer checkpoints, a page that several
+# batches changed is written once. Coupons have a table of their own: a kind would make that index a quarter larger.
 SCHEMA = """
 PRAGMA cache_size = -4000;
 PRAGMA wal_autocheckpoint = 4000;
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS records (
 ) STRICT;
 """
 CREATE = "INSERT INTO coupons VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-# The code is not set: SQLite would write its index again.
+# The code is not set: SQLite would rewrite its index.
 CHANGE = "UPDATE coupons SET revision = ?, body = ? WHERE code = ? AND revision = ?"
 GET = "SELECT coupons.* FROM json_each(?) AS wanted CROSS JOIN coupons ON code = wanted.value"
 SCAN = "SELECT * FROM coupons WHERE code > CAST(? AS TEXT) ORDER BY code LIMIT ?"
@@ -43,7 +43,7 @@ SCAN_RECORDS = "SELECT * FROM records WHERE kind = ? AND key > CAST(? AS TEXT) O
 
 
 class SqliteStore(Store):
-    """A row a coupon and a row a record. Nothing is asked of a body here: it is read as it was written."""
+    """One row for each coupon and each record. SQLite never looks into a body."""
 
     def __init__(self, path: str, timeout_s: float = 5.0, synchronous: str = "normal") -> None:
         self._file = SqliteFile(path, SCHEMA, timeout_s, synchronous, MIGRATIONS)
@@ -64,13 +64,13 @@ class SqliteStore(Store):
         self.ping()
 
     def get_many(self, codes: Iterable[str]) -> dict[str, Coupon]:
-        wanted = json.dumps(list(codes))
+        listed = json.dumps(list(codes))
         with self._file.read() as connection:
-            found = fetch(connection, GET, (wanted,))
-        return rows.read(found, _coupon, _name).by_code()
+            fetched = fetch(connection, GET, (listed,))
+        return rows.read(fetched, _coupon, _name).by_code()
 
     def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
-        """All at once, as long as no condition fails; else one by one, to see which."""
+        """All at once, when no condition fails; else one by one, to see which one fails."""
         new = [_row(coupon) for coupon in coupons if coupon.revision == 1]
         changed = [_change(coupon) for coupon in coupons if coupon.revision != 1]
         with self._file.write() as connection:
@@ -85,16 +85,16 @@ class SqliteStore(Store):
     def scan(self, limit: int, cursor: str | None = None) -> Page:
         behind = b"" if cursor is None else checked(cursor)
         with self._file.read() as connection:
-            found = fetch(connection, SCAN, (behind, limit))
-        coupons, unreadable = rows.read(found, _coupon, _name)
-        return Page(coupons, given(_bytes(found[-1][0])) if len(found) == limit else None, unreadable)
+            fetched = fetch(connection, SCAN, (behind, limit))
+        coupons, unreadable = rows.read(fetched, _coupon, _name)
+        return Page(coupons, cursor_of(_bytes(fetched[-1][0])) if len(fetched) == limit else None, unreadable)
 
     def get_records(self, kind: str, keys: Iterable[str]) -> dict[str, Record]:
         check_kind(kind)
-        wanted = json.dumps(list(keys))
+        listed = json.dumps(list(keys))
         with self._file.read() as connection:
-            found = fetch(connection, GET_RECORDS, (wanted, kind))
-        return rows.read_records(found, _record, _key).by_key()
+            fetched = fetch(connection, GET_RECORDS, (listed, kind))
+        return rows.read_records(fetched, _record, _key).by_key()
 
     def save_groups(self, groups: Sequence[Group]) -> set[int]:
         check_groups(groups)
@@ -105,9 +105,9 @@ class SqliteStore(Store):
         check_kind(kind)
         behind = b"" if cursor is None else checked_key(cursor)
         with self._file.read() as connection:
-            found = fetch(connection, SCAN_RECORDS, (kind, behind, limit))
-        records, unreadable = rows.read_records(found, _record, _key)
-        return RecordPage(records, given_key(_bytes(found[-1][1])) if len(found) == limit else None, unreadable)
+            fetched = fetch(connection, SCAN_RECORDS, (kind, behind, limit))
+        records, unreadable = rows.read_records(fetched, _record, _key)
+        return RecordPage(records, cursor_of_key(_bytes(fetched[-1][1])) if len(fetched) == limit else None, unreadable)
 
 
 def _save_whole(connection: Connection, group: Group) -> bool:
@@ -137,7 +137,7 @@ def _bytes(code: str | bytes) -> bytes:
 
 
 def _name(row: tuple[Any, ...]) -> str:
-    """What a row goes by that may be no coupon's."""
+    """The code of a row, which may be no valid one."""
     return _bytes(row[0]).decode(errors="backslashreplace")
 
 

@@ -1,16 +1,16 @@
-"""What a store's SQLite file went through: see ``SqliteFile``."""
+"""The migrations of the store's SQLite file: see ``SqliteFile``."""
 
 from sqlite3 import Connection
 
 from backends.sqlite import columns
 
-# A row that is no coupon stays one, and stays to be seen: what is no JSON becomes a text in its body.
+# A row that cannot be decoded stays so, and stays readable for an operator: what is no JSON becomes a text in its body.
 _HISTORY = "CASE WHEN json_valid({0}) THEN json({0}) ELSE {0} END"
 
 
 def bodies(connection: Connection) -> None:
-    """Version 0 had a column a field, the oldest files none for ``settled``; 0 there is of a coupon that was written
-    before commands had numbers: its version is meant."""
+    """Version 0 had a column for each field; the oldest files had none for ``settled``. A coupon that is older than
+    numbers has 0 there, which means its version."""
     settled = "settled" if "settled" in columns(connection, "coupons") else "0"
     connection.execute("ALTER TABLE coupons RENAME TO coupons_0")
     connection.execute(
