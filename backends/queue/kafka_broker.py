@@ -1,9 +1,9 @@
-"""The connection to one broker, and the callers that wait to send to it: their messages go out in one request.
+"""The connection to one broker, and the callers that wait to send to it: their messages are sent in one request.
 
 It uses the driver's connections, not its KafkaProducer (decision 9). A web process sends one message for each request,
 nearly always to another partition. KafkaProducer would build one batch and switch threads twice for each message.
 
-Nothing is sent again without the caller. So there are no duplicates to be kept out, and a message that failed with
+Only the caller sends a message again. So there are no duplicates to remove, and a message that failed with
 BackendUnavailable is not sent later.
 """
 
@@ -38,13 +38,13 @@ UNKNOWN = errors.UnknownError.errno
 NO_TIMESTAMP = -1
 """Records have no timestamp: Kafka refuses one that is an hour in the future. Our times are in the messages."""
 VERSION_MAX = 9
-"""Of the request: the last in which a topic goes by its name."""
+"""The last version of the request in which a topic is identified by its name."""
 
 RoutedMessage = tuple[TopicPartition, Message]
 
 
 class SendCall:
-    """Messages that one caller wants sent, and what became of them."""
+    """The messages of one caller, and their outcomes."""
 
     __slots__ = ("acknowledged", "failures", "to_retry", "todo")
 

@@ -30,8 +30,8 @@ def refuse_oversized(messages: Iterable[Message]) -> None:
 
 
 def fair_share(topic: str, partitions: int, member: str, living: Collection[str]) -> int:
-    """How many of the topic's partitions the member is due. The shares of the living add up to all partitions.
-    Which members are due one more than others differs from topic to topic."""
+    """The number of the topic's partitions for that member. The shares of all living members add up to ``partitions``.
+    Which members have one more than the rest differs from topic to topic."""
     least, rest = divmod(partitions, len(living))
     with_one_more = sorted(living, key=lambda name: (crc32(f"{topic}/{name}".encode()), name))[:rest]
     return least + (member in with_one_more)

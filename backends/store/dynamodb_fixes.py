@@ -1,15 +1,15 @@
 """Fixes of botocore 1.44.8 and urllib3 2.8. All of their private names that we use are in this module.
 
 ``FastPath`` sends our requests as JSON, and returns the responses as they are parsed from JSON.
-    botocore walks every value by its shape, to get from dictionaries to JSON and back. For our requests both are the
+    To get from dictionaries to JSON and back, botocore walks every value by its shape. For our requests both are the
     same. Without the fast path a coupon costs 54 µs to read instead of 19, and 64 to write instead of 41.
     It uses events of botocore, and their arguments. When they differ in another version, botocore does all of the work
     itself, and one warning is logged.
 
 ``limit_answers`` makes the timeout one for a whole response.
-    The timeout of botocore is for each wait, so a slow response took 25 s instead of 2, and held its thread. botocore
-    has no option for another socket. When the private names differ in another version, botocore's own timeouts are
-    used, and one warning is logged.
+    The timeout of botocore is for each wait, so a slow response took 25 s instead of 2, and held its thread. There is
+    no option for another socket. When the private names differ in another version, botocore's own timeouts are used,
+    and one warning is logged.
 """
 
 import socket
