@@ -8,9 +8,9 @@ import os
 import sys
 from typing import Any
 
-from coupon.ports.url import ConfigurationError
+from coupon.domain.errors import ConfigurationError
+from coupon.runtime import server_settings
 from coupon.runtime.gc_tuning import tune_gc
-from coupon.web import server_settings
 
 APP_LOAD_ERROR = 4  # as in wsgi.py
 

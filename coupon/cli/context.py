@@ -20,7 +20,7 @@ def session(*, initialize: bool = False) -> Iterator[tuple[Settings, Backends]]:
     """The settings and their backends; raises ConfigurationError.
 
     Without ``initialize`` the secret and the files have to exist: no empty ones are made in a wrong directory."""
-    settings = load(make_secret=initialize)
+    settings = load(if_missing="make" if initialize else "refuse")
     if not initialize:
         ensure_files(settings)
     logs.configure("warning", "text")

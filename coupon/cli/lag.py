@@ -9,6 +9,7 @@ from coupon.domain.errors import BackendUnavailable
 from coupon.domain.topics import GROUP, OUTBOX, command_topics
 from coupon.runtime.diagnostics import Symptom, missing, of_age, of_queue, of_store, of_workers, oldest_s
 from coupon.runtime.wiring import Backends
+from coupon.runtime.worker_registry import living
 
 
 @click.command(short_help="How much the workers have still to do, and what keeps them from it.")
@@ -41,7 +42,7 @@ def command(as_json: bool) -> int:
 def _others(backends: Backends, code_deriver: CodeDeriver, layout: str) -> list[Symptom]:
     """The problems that the cache and the store show; none of a backend that is unavailable."""
     try:
-        workers = of_workers(backends.cache, code_deriver, layout)
+        workers = of_workers(living(backends.cache, code_deriver).values(), layout)
     except BackendUnavailable as error:
         workers = [Symptom("nobody knows of the workers", str(error))]
     return [*workers, *of_store(backends.store)]

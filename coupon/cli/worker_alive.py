@@ -12,7 +12,7 @@ from coupon.runtime.worker_registry import STALE_S
 @json_option
 def command(as_json: bool) -> int:
     """A probe: exit status 0 when a worker of this machine has a fresh heartbeat, else 1."""
-    file = load(make_secret=False).heartbeat_file
+    file = load(if_missing="refuse").heartbeat_file
     alive = is_fresh(file)
     sentence = f"{'a' if alive else 'no'} worker gave a sign of life in {file} in the last {STALE_S} s"
     result(as_json, {"alive": alive}, sentence)

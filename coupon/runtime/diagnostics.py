@@ -1,18 +1,17 @@
 """Problems of a service whose backends all answer, as sentences for ``/readyz`` and ``coupon lag``."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from coupon.domain.clock import Clock, now_ms
-from coupon.domain.codes import LENGTH, CodeDeriver
+from coupon.domain.codes import LENGTH
 from coupon.domain.errors import BackendError, BackendRejected
 from coupon.domain.model import CreateCoupons, Day, create
 from coupon.domain.topics import GROUP, LAYOUTS, OUTBOX, all_topics, command_topics
-from coupon.ports.cache import Cache
 from coupon.ports.queue import Position, Queue
 from coupon.ports.store import Store
-from coupon.runtime.worker_registry import Sign, living
+from coupon.runtime.worker_registry import Sign
 
 OLD_S = 60
 """A message that has waited for longer is reported."""
@@ -68,26 +67,25 @@ def of_store(store: Store) -> list[Symptom]:
     return []
 
 
-def of_workers(cache: Cache, code_deriver: CodeDeriver, layout: str) -> list[Symptom]:
-    """Problems that workers report, and topics that no worker reads. Raises BackendUnavailable."""
-    signs = living(cache, code_deriver)
-    symptoms = [Symptom(f"no living worker reads the topic {topic!r}") for topic in unread(cache, code_deriver, layout)]
-    for sign in signs.values():
+def of_workers(signs: Collection[Sign], layout: str) -> list[Symptom]:
+    """Problems that living workers report by their signs, and topics that none of them reads."""
+    symptoms = [Symptom(f"no living worker reads the topic {topic!r}") for topic in unread(signs, layout)]
+    for sign in signs:
         symptoms += [
             Symptom(f"{partition} is left alone by its worker", f"{reason} ({_name(sign)})")
             for partition, reason in sorted(sign.left_alone.items())
         ]
         if sign.failure:
             symptoms.append(Symptom("a worker cannot go on", f"{sign.failure} ({_name(sign)})"))
-    versions = sorted({sign.version for sign in signs.values()})
+    versions = sorted({sign.version for sign in signs})
     if len(versions) > 1:
         symptoms.append(Symptom(f"workers of several versions are alive: {', '.join(versions)}"))
     return symptoms
 
 
-def unread(cache: Cache, code_deriver: CodeDeriver, layout: str) -> list[str]:
-    """Topics that no living worker reads. Raises BackendUnavailable."""
-    read = {topic for sign in living(cache, code_deriver).values() for topic in sign.topics}
+def unread(signs: Collection[Sign], layout: str) -> list[str]:
+    """Topics that no worker with one of these signs reads."""
+    read = {topic for sign in signs for topic in sign.topics}
     return [topic for topic in [*command_topics(layout), *OUTBOX] if topic not in read]
 
 

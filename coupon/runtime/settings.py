@@ -30,6 +30,7 @@ TimeZone = Annotated[ZoneInfo, Meta(description="a time zone of the IANA databas
 HeaderName = Annotated[
     str, Meta(pattern=r"\A[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z", description="a header's name, such as X-Caller")
 ]
+IfMissing = Literal["make", "refuse", "ignore"]
 BackendUrl = Annotated[str, Meta(description="a URL, such as sqlite:///data/store.db")]
 
 
@@ -64,7 +65,7 @@ class Settings:
     def masked(self) -> dict[str, Any]:
         """Every setting by its name in the environment, secrets masked."""
         shown = {_variable(field.name): getattr(self, field.name) for field in fields(self)}
-        shown["COUPON_SECRET"] = "***"  # noqa: S105 - it is the mask
+        shown["COUPON_SECRET"] = "***" if self.secret else ""
         shown["COUPON_TIMEZONE"] = self.timezone.key
         return {name: str(Url(v)) if name.endswith("_URL") else v for name, v in shown.items()}
 
@@ -82,9 +83,9 @@ TYPES = get_type_hints(Settings, include_extras=True)
 _REQUIRED = ("cache_url", "queue_url", "store_url", "search_url")
 
 
-def load(environ: Mapping[str, str] | None = None, *, make_secret: bool = True) -> Settings:
-    """The settings of this process; raises ConfigurationError. A missing secret file is made, or is an error if
-    ``make_secret`` is false.
+def load(environ: Mapping[str, str] | None = None, *, if_missing: IfMissing = "make") -> Settings:
+    """The settings of this process; raises ConfigurationError. A missing secret file is made, refused, or ignored: then
+    the secret is empty.
 
     A setting that is empty counts as not set, so that the environment can take away what the file has."""
     texts = _texts(os.environ if environ is None else environ)
@@ -99,7 +100,7 @@ def load(environ: Mapping[str, str] | None = None, *, make_secret: bool = True) 
     settings = Settings(**values)
     _ensure_urls(settings)
     _ensure_own_files(settings)
-    return replace(settings, secret=settings.secret or _read_secret(Path(settings.secret_file), make_secret))
+    return replace(settings, secret=settings.secret or _read_secret(Path(settings.secret_file), if_missing))
 
 
 def accepted(kind: Any) -> str:
@@ -182,15 +183,16 @@ def _shown(name: str, text: str) -> str:
     return _variable(name) if is_secret or name.endswith("_url") else f"{_variable(name)}={text!r}"
 
 
-def _read_secret(path: Path, make: bool) -> str:
-    """The secret in the file. With ``make`` a missing file is made first."""
+def _read_secret(path: Path, missing: IfMissing) -> str:
     setting = f"COUPON_SECRET_FILE={str(path)!r}"
     try:
-        if make and not path.exists():
+        if missing == "make" and not path.exists():
             _make_secret(path)
         secret = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        if isinstance(error, FileNotFoundError) and not make:
+        if isinstance(error, FileNotFoundError) and missing == "ignore":
+            return ""
+        if isinstance(error, FileNotFoundError) and missing == "refuse":
             raise ConfigurationError(
                 f"{setting} is missing (from {Path.cwd()}): run coupon init, or go to the service's directory"
             ) from error

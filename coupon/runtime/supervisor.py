@@ -14,7 +14,9 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
+
+from coupon.domain.errors import ConfigurationError
+from coupon.runtime import server_settings
 
 HOST = "127.0.0.1"
 GRACE_S = 10.0
@@ -31,13 +33,18 @@ Process = subprocess.Popen[bytes]
 
 def main() -> int:
     """Returns the exit status."""
-    port, workers = _number("PORT", 8080, 1, 65_535), _number("WORKERS", 1, 0, 64)
-    _ensure_nobody_listens(port)
+    try:
+        settings, workers = server_settings.load(), server_settings.whole_number(os.environ, "WORKERS", 1, 0, 64)
+        _ensure_nobody_listens(settings.port)
+    except ConfigurationError as error:
+        say(str(error))
+        return 2
+    os.environ["WEB_CONCURRENCY"] = str(settings.processes)  # gunicorn reads it before conf/, and takes no empty one
     signals: list[int] = []
     for ending_signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending_signal, lambda number, _: signals.append(number))
     web, children = start(WEB), dict[str, Process]()
-    url = f"http://{HOST}:{port}"
+    url = f"http://{HOST}:{settings.port}"
     say(f"Coupon will be at {url} and explained at {url}/docs; {workers} worker(s); Ctrl-C stops it")
     try:
         for number in range(1, workers + 1):
@@ -97,22 +104,10 @@ def _ensure_nobody_listens(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            _refuse(
+            raise ConfigurationError(
                 f"cannot listen on {HOST}:{port} ({error.strerror}): is it running already? "
                 "Another port: PORT=8081 make run"
-            )
-
-
-def _number(name: str, default: int, low: int, high: int) -> int:
-    text = os.environ.get(name) or str(default)
-    if not text.isdecimal() or not low <= int(text) <= high:
-        _refuse(f"{name}={text!r} is not a whole number from {low} to {high}")
-    return int(text)
-
-
-def _refuse(sentence: str) -> NoReturn:
-    say(sentence)
-    sys.exit(2)
+            ) from error
 
 
 def _end_with_parent() -> None:

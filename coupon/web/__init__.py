@@ -3,10 +3,10 @@
 from flask import Flask
 
 from coupon.domain.clock import Clock, monotonic_ms, now_ms
-from coupon.runtime import logs
+from coupon.runtime import logs, server_settings
 from coupon.runtime.settings import Settings, load
 from coupon.runtime.wiring import Backends, open_backends
-from coupon.web import body_limits, problems, routes, server_settings
+from coupon.web import body_limits, problems, routes
 from coupon.web.application import Application
 from coupon.web.body_limits import BodyLimits
 from coupon.web.bulkhead import guard_backends

@@ -18,6 +18,7 @@ from coupon.runtime.diagnostics import Symptom, missing, of_age, of_queue, of_st
 from coupon.runtime.heartbeat import worked_lately
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
+from coupon.runtime.worker_registry import living
 
 Status = Literal["up", "down", "unknown"]
 PATIENCE_S = 2.0
@@ -90,12 +91,12 @@ def _worker(backends: Backends, settings: Settings) -> Checked:
     The heartbeats are in the cache. Without a cache, the heartbeat file of this machine is read.
     """
     age = of_age(oldest_s(backends.queue, settings.topics))
-    code_deriver = CodeDeriver(settings.secret)
     try:
-        symptoms = of_workers(backends.cache, code_deriver, settings.topics)
+        signs = living(backends.cache, CodeDeriver(settings.secret)).values()
     except BackendUnavailable:
         return Checked("up" if worked_lately(settings.heartbeat_file) else "unknown", age)
-    return Checked("down" if unread(backends.cache, code_deriver, settings.topics) else "up", [*symptoms, *age])
+    status: Status = "down" if unread(signs, settings.topics) else "up"
+    return Checked(status, [*of_workers(signs, settings.topics), *age])
 
 
 def _timed(name: str, check: Callable[[], Checked]) -> Finding:

@@ -1,5 +1,6 @@
 """A command that only reads makes nothing in a directory that is not the service's: it says what is missing."""
 
+import json
 import os
 import subprocess
 import sys
@@ -24,13 +25,22 @@ def coupon(folder, environ, command):
     return ran
 
 
-@pytest.mark.parametrize("command", [*READING, "settings", "worker-alive"])
+@pytest.mark.parametrize("command", [*READING, "worker-alive"])
 def test_a_missing_secret_is_named_and_not_made(command, tmp_path):
     ran = coupon(tmp_path, FRESH, command)
     assert ran.returncode == 2
     assert ran.stderr.startswith("coupon: COUPON_SECRET_FILE='data/secret' is missing")
     assert "coupon init" in ran.stderr
     assert ran.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_settings_are_shown_on_a_new_machine_with_the_secret_file_to_come(tmp_path):
+    ran = coupon(tmp_path, FRESH, "settings --json")
+    assert ran.returncode == 0
+    shown = json.loads(ran.stdout)
+    assert (shown["COUPON_SECRET_FILE"], shown["COUPON_SECRET"]) == ("data/secret", "")
+    assert ran.stderr == f"the secret file '{tmp_path}/data/secret' is missing: the first start makes a new one\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -173,11 +173,23 @@ def test_a_port_that_is_taken_stops_the_start_with_a_sentence(tmp_path):
     assert house.log.read_text().count("\n") == 1
 
 
-@pytest.mark.parametrize(("name", "value"), [("PORT", "http"), ("PORT", "65536"), ("WORKERS", "-1"), ("WORKERS", "65")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PORT", "http"), ("PORT", "65536"), ("WORKERS", "-1"), ("WORKERS", "65"), ("WEB_CONCURRENCY", "x")],
+)
 def test_an_impossible_number_stops_the_start_with_a_sentence(tmp_path, name, value):
     house = House(tmp_path, **{name: value})
     assert house.process.wait(SOON_S) == 2
     assert house.log.read_text().startswith(f"run: {name}='{value}' is not a whole number from")
+
+
+def test_an_empty_number_of_web_processes_is_the_default(tmp_path):
+    """Gunicorn itself would end with a traceback."""
+    house = House(tmp_path, WEB_CONCURRENCY="")
+    try:
+        assert house.get() == b"here"
+    finally:
+        house.end()
 
 
 def eventually(holds, otherwise):

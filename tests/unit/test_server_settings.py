@@ -3,7 +3,7 @@
 import pytest
 
 from coupon.domain.errors import ConfigurationError
-from coupon.web.server_settings import ServerSettings, load
+from coupon.runtime.server_settings import ServerSettings, load
 
 
 @pytest.mark.parametrize("environ", [{}, {"WEB_THREADS": "", "WEB_PIN_CPU": "", "HOST": "", "PORT": ""}])
@@ -25,11 +25,12 @@ def test_each_is_read_from_its_variable():
         ("WEB_THREADS", "٣", "from 1 to 1024"),
         ("WEB_CONCURRENCY", "-1", "from 1 to 1024"),
         ("WEB_PIN_CPU", "yes", "from 0 to 1"),
-        ("PORT", "65536", "from 0 to 65535"),
-        ("PORT", "9" * 5_000, "from 0 to 65535"),
+        ("PORT", "65536", "from 1 to 65535"),
+        ("PORT", "0", "from 1 to 65535"),
+        ("PORT", "9" * 5_000, "from 1 to 65535"),
     ],
 )
 def test_what_it_cannot_be_is_named_with_its_range(name, value, range_):
     with pytest.raises(ConfigurationError) as error:
         load({name: value})
-    assert str(error.value) == f"{name}={value!r}: is not a whole number {range_}"
+    assert str(error.value) == f"{name}={value!r} is not a whole number {range_}"

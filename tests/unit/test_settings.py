@@ -129,7 +129,7 @@ def test_the_secret_file_is_made_once_and_for_its_owner_only(environ, tmp_path):
 def test_who_only_reads_makes_no_secret_file(environ, tmp_path):
     path = tmp_path / "new" / "secret"
     with pytest.raises(ConfigurationError, match=r"COUPON_SECRET_FILE=.* is missing .*coupon init"):
-        settings.load(environ | {"COUPON_SECRET": "", "COUPON_SECRET_FILE": str(path)}, make_secret=False)
+        settings.load(environ | {"COUPON_SECRET": "", "COUPON_SECRET_FILE": str(path)}, if_missing="refuse")
     assert not path.parent.exists()
 
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from backends.testing.timing import takes_less_than
-from coupon.web import server_settings
+from coupon.runtime import server_settings
 from coupon.web.bulkhead import SHARE_FOR_COMMANDS, SHARE_FOR_SEARCH
 from coupon.web.single_flight import FRESH_MS
 from tests.web.problems import refused

@@ -23,15 +23,16 @@ def load(environ: Mapping[str, str] = os.environ) -> ServerSettings:
     """Raises ConfigurationError. An empty variable counts as absent."""
     return ServerSettings(
         host=environ.get("HOST") or "127.0.0.1",
-        port=_number(environ, "PORT", 8080, 0, 65_535),
-        processes=_number(environ, "WEB_CONCURRENCY", 2, 1, 1_024),
-        threads=_number(environ, "WEB_THREADS", 16, 1, 1_024),
-        pin_cpu=bool(_number(environ, "WEB_PIN_CPU", 0, 0, 1)),
+        port=whole_number(environ, "PORT", 8080, 1, 65_535),
+        processes=whole_number(environ, "WEB_CONCURRENCY", 2, 1, 1_024),
+        threads=whole_number(environ, "WEB_THREADS", 16, 1, 1_024),
+        pin_cpu=bool(whole_number(environ, "WEB_PIN_CPU", 0, 0, 1)),
     )
 
 
-def _number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+def whole_number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    """Raises ConfigurationError. An empty variable counts as absent."""
     text = environ.get(name) or str(default)
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and low <= int(text) <= high):
-        raise ConfigurationError(f"{name}={text!r}: is not a whole number from {low} to {high}")
+        raise ConfigurationError(f"{name}={text!r} is not a whole number from {low} to {high}")
     return int(text)
