@@ -1,14 +1,13 @@
 """One member of a Kafka consumer group (decision 7)."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
 
-from backends.queue.kafka_assignor import FairAssignor
 from backends.queue.kafka_client import Cluster, driver_errors, verified
 from backends.queue.kafka_fixes import apply_fixes
 from backends.queue.kafka_reader import delivery
@@ -20,8 +19,6 @@ SILENCE_MAX_S = 1.0
 """A poll that found nothing fails when no broker has been connected for so long: the driver itself says nothing."""
 NAP_S = 0.5
 """Who was away for so long asks what has become of the topics; who polls on is told so by the broker."""
-ASSIGNORS = [FairAssignor, CooperativeStickyAssignor]
-"""The first that all members know is used: older workers know the second only."""
 
 
 class KafkaQueueConsumer(Consumer):
@@ -87,7 +84,7 @@ class KafkaQueueConsumer(Consumer):
         self._consumer, self._connections = self._cluster.connect(
             KafkaConsumer,
             within_s=self._cluster.timeout_s * 0.5,
-            partition_assignment_strategy=ASSIGNORS,
+            partition_assignment_strategy=[RangePartitionAssignor],
             session_timeout_ms=int(session_ms),
             heartbeat_interval_ms=int(session_ms / 3),
             max_poll_interval_ms=int(POLL_GAP_MAX_S * 1000),
@@ -101,7 +98,7 @@ class KafkaQueueConsumer(Consumer):
         )
         verified(self._consumer, **safety)
         apply_fixes(self._consumer)
-        self._consumer.subscribe(self._topics, listener=_Rebalance(self._apply_pauses, self._lost))
+        self._consumer.subscribe(self._topics, listener=_Rebalance(self._assign))
         self._topic_ids = {}
         self._heard_at = self._polled_at = time.monotonic()
 
@@ -151,9 +148,10 @@ class KafkaQueueConsumer(Consumer):
     def _position(self, partition: Any) -> Position:
         return Position(partition.topic.removeprefix(self._cluster.prefix), partition.partition)
 
-    def _lost(self, partitions: Iterable[Any]) -> None:
-        lost = {self._position(partition) for partition in partitions}
-        self._assigned.retain([position for position in self._assigned if position not in lost])
+    def _assign(self, partitions: Collection[Any]) -> None:
+        """These are the member's from now on. Where it had a partition before, the driver goes on where it was."""
+        self._assigned.retain([self._position(partition) for partition in partitions])
+        self._apply_pauses(partitions)
 
     def _apply_pauses(self, partitions: Iterable[Any]) -> None:
         for partition in partitions:
@@ -165,14 +163,15 @@ class KafkaQueueConsumer(Consumer):
 class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]
     """Called by the driver's thread, while ours waits in a poll."""
 
-    def __init__(self, assigned: Callable[[Iterable[Any]], None], lost: Callable[[Iterable[Any]], None]) -> None:
-        self._assigned, self._lost = assigned, lost
+    def __init__(self, assign: Callable[[Collection[Any]], None]) -> None:
+        self._assign = assign
 
-    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        self._assigned(assigned)
+    def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
+        self._assign(assigned)
 
-    def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
-        self._lost(revoked)
+    def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
+        """Before each join, all partitions: most are assigned to this member again."""
 
-    def on_partitions_lost(self, lost: Iterable[Any]) -> None:
-        self._lost(lost)
+    def on_partitions_lost(self, _: Collection[Any]) -> None:
+        """The group expelled this member, which loses all partitions."""
+        self._assign(())

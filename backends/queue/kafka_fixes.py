@@ -12,11 +12,6 @@
     again. Without the fix 8 of 25 joins hung with polls of 20 ms (decision 7).
     Not fixed on the main branch, and no report of it was found.
 
-    The fix also reports the partitions that the member owns. The driver reports those that its assignor assigned last:
-    none when another assignor was in use, and stale ones when the group expelled the member. Two members may get a
-    partition that is not reported. One that is reported by mistake stays with a member that does not have it. A
-    member that was expelled while it joined reports nothing.
-
 ``ResumeFix`` lets a partition go on that was paused before all of its fetched messages were delivered.
     The driver keeps the messages of paused partitions (its pull request 2981). But it also keeps the last batch that
     it delivered, now empty, and takes it for undelivered messages. Without the fix the partition stays paused. Not
@@ -86,18 +81,10 @@ class ClosingClient(KafkaNetClient):  # type: ignore[misc]
 
 
 class JoinResultFix(ConsumerCoordinator):  # type: ignore[misc]
-    """Keeps the outcome of a join until a poll takes it, and reports the partitions that the member owns."""
+    """Keeps the outcome of a join until a poll takes it."""
 
     _outcome: tuple[int, bytes] | None = None
     """The generation that was joined, and the partitions assigned in it."""
-
-    def group_protocols(self) -> list[tuple[str, Any]]:
-        is_member = self._generation.has_member_id()
-        owned = sorted(self._subscription.assigned_partitions()) if is_member else []
-        for assignor in self._assignors.values():
-            assignor.member_assignment = owned
-        protocols: list[tuple[str, Any]] = super().group_protocols()
-        return protocols
 
     async def _do_join_and_sync_async(self) -> bytes:
         outcome, self._outcome = self._outcome, None

@@ -18,7 +18,7 @@ from backends.testing.queue_driving import (
     values,
 )
 from coupon.domain.errors import BackendUnavailable
-from coupon.ports.queue import Message, Position, Queue
+from coupon.ports.queue import Delivery, Message, Position, Queue
 
 PARTITIONS = 4
 
@@ -119,6 +119,21 @@ class QueueGroups:
         group.pop(0).close()
         places = places_once_even(queue, group, topics)
         assert [shares_of(topic, places) for topic in topics] == [[2, 2], [2, 2]]
+
+    def test_a_rewind_after_another_member_joined_skips_nothing(self, queue: Queue) -> None:
+        """Of the partitions that stay as of those that move, nothing was committed."""
+        queue.publish(messages(100))
+        one, two = queue.consumer(["t"], "g"), queue.consumer(["t"], "g")
+        poll(one, 100)
+        moved: list[Delivery] = []
+        while not moved:
+            one.poll(500, 0.1)
+            moved = two.poll(500, 0.1)
+        one.rewind()
+        found, deadline = moved, time.monotonic() + PATIENCE_S
+        while set(values(found)) != {message.value for message in messages(100)}:
+            assert time.monotonic() < deadline, f"{len(set(values(found)))} of 100 messages"
+            found += one.poll(500, 0.1) + two.poll(500, 0.1)
 
     def test_who_closes_hands_its_partitions_over(self, queue: Queue) -> None:
         one, two = queue.consumer(["t"], "g"), queue.consumer(["t"], "g")

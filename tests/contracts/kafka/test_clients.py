@@ -5,12 +5,10 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaConfigurationError
 
-from backends.queue import kafka_consumer
 from backends.queue.kafka_client import Cluster, verified
-from backends.testing.queue_driving import drain, messages, places_once_even, poll, shares_of
+from backends.testing.queue_driving import poll
 from coupon.ports.queue import Message, Queue
 from coupon.ports.url import Url
 from tests.services import Services
@@ -28,21 +26,6 @@ def test_the_driver_commits_nothing_by_itself(queue: Queue, monkeypatch: pytest.
         consumer.poll(1, 0.1)
     consumer.close()
     assert queue.lag(["t"], "g") == 1
-
-
-def test_workers_of_an_older_version_share_with_ours_until_they_leave(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    older, *ours = group = [queue.consumer(["t"], "g") for _ in range(3)]
-    with monkeypatch.context() as patch:
-        patch.setattr(kafka_consumer, "ASSIGNORS", [CooperativeStickyAssignor])
-        queue.publish(messages(50))
-        drain([older], 50)
-    _, *before = places_once_even(queue, group, ["t"])
-    older.close()
-    after = places_once_even(queue, ours, ["t"])
-    assert shares_of("t", after) == [2, 2]
-    assert all(had <= has for had, has in zip(before, after, strict=True))
 
 
 def test_what_the_driver_changes_by_itself_stops_the_start(services: Services) -> None:
