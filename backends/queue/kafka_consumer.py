@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.coordinator.assignors.range import RangePartitionAssignor
 
 from backends.queue.kafka_client import Cluster, driver_errors, verified
 from backends.queue.kafka_fixes import apply_fixes
@@ -84,7 +83,6 @@ class KafkaQueueConsumer(Consumer):
         self._consumer, self._connections = self._cluster.connect(
             KafkaConsumer,
             within_s=self._cluster.timeout_s * 0.5,
-            partition_assignment_strategy=[RangePartitionAssignor],
             session_timeout_ms=int(session_ms),
             heartbeat_interval_ms=int(session_ms / 3),
             max_poll_interval_ms=int(POLL_GAP_MAX_S * 1000),
