@@ -1,4 +1,7 @@
-"""One member of a Kafka consumer group (decision 7)."""
+"""One member of a Kafka consumer group (decision 7).
+
+The driver's default assignor shares out each topic by itself (decision 23).
+"""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -27,7 +27,6 @@ from kafka import errors
 from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.net import KafkaNetClient
-from kafka.structs import MemberState
 
 try:
     from kafka.net import NetworkSelector
@@ -88,13 +87,13 @@ class JoinResultFix(ConsumerCoordinator):  # type: ignore[misc]
 
     async def _do_join_and_sync_async(self) -> bytes:
         outcome, self._outcome = self._outcome, None
-        if outcome is not None and self.state is MemberState.REBALANCING:
+        if outcome is not None and self.rebalance_in_progress():
             generation, assigned = outcome
-            if generation == self._generation.generation_id:
+            if generation == self.group_metadata().generation_id:
                 return assigned
         self.request_rejoin()
         assignment: bytes = await super()._do_join_and_sync_async()
-        self._outcome = self._generation.generation_id, assignment
+        self._outcome = self.group_metadata().generation_id, assignment
         return assignment
 
     async def _on_join_complete_async(self, *joined: Any) -> None:
