@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 from gunicorn.errors import ConfigError
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
+from gunicorn.workers.gthread import ThreadWorker
 
 from coupon.web import body_limits
 from coupon.web.body_limits import BodyLimits
@@ -32,6 +32,8 @@ BODY_MAX = 65_536
 """The most bytes of a body, for an application without limits of its own."""
 HELD_MAX = 128_000_000
 """The most bytes that all parked connections of a process hold."""
+STOPPED_KEEPALIVE_S = 2.0
+"""In a process that was told to stop, a connection that becomes idle is kept for so long."""
 SEND_BUFFER = 131_072
 """The bytes that the kernel buffers for a client that does not read; its default is megabytes."""
 FILES_MAX, FILES_OF_OTHERS = 65_536, 200
@@ -152,7 +154,7 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
             self.poller.register(connection.socket, event, partial(self._moved, connection))
         self._count(connection)
         if not self.alive:
-            self._cap_keepalive(time.monotonic() + STOP_KEEPALIVE_LINGER)
+            self._cap_keepalive(time.monotonic() + STOPPED_KEEPALIVE_S)
 
     def _unpark(self, connection: Connection) -> None:
         self.parked.remove(connection)
