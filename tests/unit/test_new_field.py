@@ -21,9 +21,9 @@ EDITS = {
         "    chunk_complete: bool = False\n",
         "    chunk_complete: bool = False\n    tier: str | None = None\n",
     ),
-    "coupon/domain/serialization.py": (
-        "    userId: _NAME | None\n",
-        "    userId: _NAME | None\n    tier: _NAME | None\n",
+    "coupon/domain/serialization/documents.py": (
+        "    userId: NAME | None\n",
+        "    userId: NAME | None\n    tier: NAME | None\n",
     ),
 }
 
