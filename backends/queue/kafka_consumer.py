@@ -18,13 +18,13 @@ from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import MESSAGE_MAX, Consumer, Delivery, Position
 
 SILENCE_MAX_S = 1.0
-"""A poll that found nothing fails when no broker has been connected for so long: the driver itself says nothing."""
+"""An empty poll fails when no broker has been connected for so long: the driver itself raises nothing."""
 NAP_S = 0.5
-"""Who was away for so long asks what has become of the topics; who polls on is told so by the broker."""
+"""After a longer pause between two polls the topics are checked. Without a pause the broker reports a deleted topic."""
 
 
 class KafkaQueueConsumer(Consumer):
-    """The driver's consumer is made at the first poll, and again after a poll in which it failed."""
+    """The driver's consumer is made by the first poll, and again by the next poll after a failure."""
 
     def __init__(self, cluster: Cluster, topics: Sequence[str], group: str) -> None:
         self._cluster = cluster
@@ -63,7 +63,7 @@ class KafkaQueueConsumer(Consumer):
 
     def rewind(self) -> None:
         for position, offset in self._assigned.rewind().items():
-            with suppress(ValueError):  # it went to another member, which begins there
+            with suppress(ValueError):  # the partition is another member's, which begins there
                 self._consumer.seek(self._partition(position), offset)
 
     def pause(self, places: Iterable[str | Position]) -> None:
@@ -126,8 +126,8 @@ class KafkaQueueConsumer(Consumer):
             raise BackendUnavailable("Kafka is unavailable: no broker is connected")
 
     def _check_topics(self, gap_s: float) -> None:
-        """A topic may be deleted and recreated while no poll is made. The driver would go on at its offset in the old
-        topic, and skip the messages before it. A new consumer asks the group, which has no offset in the new topic."""
+        """Make a new consumer when a topic was recreated between two polls. The driver would go on at its offset in the
+        old topic, and skip messages of the new one. A new consumer begins at the group's offset: it has none there."""
         polled_before, self._polled_at = self._polled_at, time.monotonic()
         if self._polled_at - polled_before > gap_s:
             self._consumer.topics()
@@ -150,7 +150,7 @@ class KafkaQueueConsumer(Consumer):
         return Position(partition.topic.removeprefix(self._cluster.prefix), partition.partition)
 
     def _assign(self, partitions: Collection[Any]) -> None:
-        """These are the member's from now on. Where it had a partition before, the driver goes on where it was."""
+        """Set the member's partitions. In one that it had before, the driver goes on at the same offset."""
         self._assigned.retain([self._position(partition) for partition in partitions])
         self._apply_pauses(partitions)
 
@@ -162,7 +162,7 @@ class KafkaQueueConsumer(Consumer):
 
 
 class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Called by the driver's thread, while ours waits in a poll."""
+    """The driver's thread calls it, while ours waits in a poll."""
 
     def __init__(self, assign: Callable[[Collection[Any]], None]) -> None:
         self._assign = assign
@@ -171,7 +171,7 @@ class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]
         self._assign(assigned)
 
     def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
-        """Before each join, all partitions: most are assigned to this member again."""
+        """The driver revokes all partitions before each join; most are assigned to this member again."""
 
     def on_partitions_lost(self, _: Collection[Any]) -> None:
         """The group expelled this member, which loses all partitions."""

@@ -1,4 +1,4 @@
-"""What we mend in kafka-python 3.0.12: all of its private names that we patch are in this module.
+"""Fixes of kafka-python 3.0.12. All of its private names that we patch are in this module.
 
 ``ClosingClient`` leaves no thread and no socket behind.
     The driver closes its connections while its own thread works on them. A socket that could not connect is left to
@@ -62,7 +62,7 @@ class _ClosingSelector(NetworkSelector):  # type: ignore[misc]  # kafka-python h
 
 
 class ClosingClient(KafkaNetClient):  # type: ignore[misc]
-    """The driver's connections. Closed, it has no thread and no socket left, also when closing fails."""
+    """The driver's connections. ``close`` leaves no thread and no socket, also when it fails."""
 
     def __init__(self, **configuration: Any) -> None:
         self._event_loop = _ClosingSelector(**configuration)
@@ -102,7 +102,7 @@ class JoinResultFix(ConsumerCoordinator):  # type: ignore[misc]
 
 
 class ResumeFix(Fetcher):  # type: ignore[misc]
-    """Forgets the batch in delivery when that is empty."""
+    """Drops the last delivered batch when it is empty."""
 
     _next_partition_records: Any
 
@@ -113,6 +113,6 @@ class ResumeFix(Fetcher):  # type: ignore[misc]
 
 
 def apply_fixes(consumer: Any) -> None:
-    """The driver has no option for another coordinator or another fetcher."""
+    """Replace the coordinator and the fetcher of the driver's consumer, which has no option for that."""
     consumer._coordinator.__class__ = JoinResultFix
     consumer._fetcher.__class__ = ResumeFix
