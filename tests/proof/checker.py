@@ -1,7 +1,7 @@
 """The verdict on a run: which promises the records of it break.
 
-Three records that know nothing of each other are compared: what the clients saw, what the queue holds, what the store
-holds; and with the store, search and the cache. What is checked of a single coupon is in ``lineage.py``.
+Three records that know nothing of each other are compared: what the clients saw, what the queue holds, and what the
+store holds. Search and the cache are compared with the store. What is checked of a single coupon is in ``lineage.py``.
 """
 
 from collections import Counter
@@ -238,8 +238,11 @@ class Judge:
             yield Violation("search equals the store", f"{documents[code]} stands for no coupon")
 
     def the_cache_is_not_ahead(self) -> Iterator[Violation]:
-        """What it holds as accepted was applied. (When: a retry may be accepted while the first attempt, of which
-        nobody knew, is on its way; the store then has the first one's time, the cache the other's.)"""
+        """What it holds as accepted was applied, at whatever time.
+
+        A retry may be accepted while the first attempt, of which nobody knew, is on its way. Then the store has the
+        time of the first one, and the cache that of the other.
+        """
         for code, cached in self.evidence.cached.items():
             stored = self.evidence.coupons.get(code)
             first = cached.version - len(cached.history)

@@ -1,7 +1,7 @@
 """The verdict on what was accepted and then rejected, and on answers that contradict each other, of one coupon.
 
-Who is alone with a coupon and waits for each answer never loses, whatever is lost; among several, one loses to a
-command of another that was under way at the same time, or with what it was built on.
+Who is alone with a coupon and waits for each answer never loses, whatever is lost. Among several, a command loses to
+a command of another that was under way at the same time, or together with its predecessor.
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
@@ -59,8 +59,10 @@ class Losers:
         return any(request.accepted and request.address == address for request in self.asked.get(command.operation, ()))
 
     def _is_excused(self, operation: str, stored: Coupon, seen: set[str]) -> bool:
-        """Another's command won that was under way at the same time, or one that reached the queue when nobody held
-        its place any more; or what it was built on lost, and is excused."""
+        """Whether a rejection has its reason: another's command won, or the predecessor lost and is excused.
+
+        The other command was under way at the same time, or reached the queue when its reservation had expired.
+        """
         seen.add(operation)
         mine, span = self._owners(operation), self._span(operation)
         for entry in stored.history[1:]:
@@ -111,9 +113,11 @@ class Losers:
 
 
 def unknown_to_the_cache(code: str, commands: Iterable[ChangeCoupon], owed_to_the_cache: Container[str]) -> set[str]:
-    """The other excuse: operations that were accepted by a process that could not reach the cache, when the worker that
-    applied them could not reach it either. What the cache holds of the coupon is past then. The worker has written down
-    that it owes a look at it, and has to go on; until that look, who believes the cache loses to these."""
+    """The other excuse: operations that were accepted without the cache, and applied without it, too.
+
+    What the cache holds of the coupon is past then. The worker has put the code into the outbox, and goes on. Until the
+    code is looked at, whoever believes the cache loses to these.
+    """
     return {command.operation for command in commands if not command.reserved} if code in owed_to_the_cache else set()
 
 

@@ -8,8 +8,11 @@ from coupon.ports.queue import Consumer, Delivery, Message, Position
 
 
 class Faulty:
-    """Stands before a backend. ``fail[method]`` holds what to do at its next calls: an error to raise before the call
-    (``before``), one to raise after it was applied (``after``: a lost reply), or None to let it pass."""
+    """Stands before a backend.
+
+    ``before[method]`` holds for each of its next calls an error to raise before the call, or None to let it pass.
+    ``after[method]`` holds the same for when the call was applied: a lost reply.
+    """
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend

@@ -106,8 +106,8 @@ def outcome_of(operations: Operations, address: str) -> tuple[str, str] | None:
 class Client:
     """Asks, waits, tries again with the same key, and writes down what it saw.
 
-    One that is ``alone`` uses coupons of its own only, and goes on to the next command only when it has an answer; when
-    none comes for long, it goes away.
+    One that is ``alone`` uses coupons of its own only, and goes on to the next command only when it has an answer.
+    When none comes for long, it gives up.
     """
 
     def __init__(self, name: str, world: "World", records: Evidence) -> None:

@@ -1,7 +1,7 @@
 """What may go wrong between a process and its backends, drawn from the run's random numbers.
 
-Every run draws which faults there are at all, and how many: a run with a few kinds of fault finds what one with all of
-them drowns.
+Every run draws which faults there are at all, and how many. A run with a few kinds of fault finds what would drown
+among all of them.
 """
 
 from collections import Counter

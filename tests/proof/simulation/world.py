@@ -83,8 +83,10 @@ def run(seed: int, settings: Settings, trace: Callable[[str], None] | None = Non
 
 @contextmanager
 def limits(part_max: int, round_max_ms: int, remembered: tuple[int, int]) -> Iterator[None]:
-    """Small ones of the worker's batches, and of what a coupon remembers (commands, rejections), so that a small run
-    meets what else only large ones do."""
+    """Small limits of the worker's batches, and of what a coupon remembers (commands, rejections).
+
+    So a small run meets what otherwise only large ones meet.
+    """
     kept = batch.PART_MAX, drain.ROUND_MAX_MS, model.HISTORY_MAX, protocol.REJECTIONS_MAX
     batch.PART_MAX, drain.ROUND_MAX_MS = part_max, round_max_ms
     pause_max_s, unreserved.PAUSE_MAX_S = unreserved.PAUSE_MAX_S, SELDOM_S
@@ -257,8 +259,10 @@ class World:
             return [*self.failed, Violation("nothing breaks", str(error))]
 
     def _run(self, until: Callable[[], bool], limit_ms: float) -> None:
-        """A worker that stopped for what it found is started again; any other error that no backend made, which is one
-        of the simulation or a 500, ends the run."""
+        """Start a worker again that stopped for what it found. Any other error that no backend made ends the run.
+
+        Such an error is one of the simulation, or a 500.
+        """
         self.scheduler.run(lambda: until() or any(map(_ends_the_run, self.scheduler.errors)), limit_ms)
         for name, error in self.scheduler.errors:
             if _ends_the_run((name, error)):
