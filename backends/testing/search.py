@@ -38,12 +38,12 @@ def opened(url: str) -> Search:
     return open_backend(Search, url)  # type: ignore[type-abstract]
 
 
-def settles(ask: Callable[[], Answer], wanted: Answer, within_s: float = 15.0) -> None:
+def settles(ask: Callable[[], Answer], expected: Answer, within_s: float = 15.0) -> None:
     """The answer becomes the wanted one."""
     deadline = time.monotonic() + within_s
-    while (answer := ask()) != wanted:
+    while (answer := ask()) != expected:
         if time.monotonic() > deadline:
-            assert answer == wanted
+            assert answer == expected
         time.sleep(0.05)
 
 
@@ -60,8 +60,8 @@ def walk(search: Search, query: Query, limit: int = 10_000) -> Iterator[Document
 
 def holds(search: Search, coupons: Sequence[Coupon]) -> None:
     """Search comes to hold the documents of these coupons and no others."""
-    wanted = sorted((document(coupon) for coupon in coupons), key=code_of)
-    settles(lambda: list(walk(search, Query())), wanted)
+    expected = sorted((document(coupon) for coupon in coupons), key=code_of)
+    settles(lambda: list(walk(search, Query())), expected)
 
 
 def code_of(found: Document) -> str:
@@ -110,8 +110,8 @@ class SearchContract:
         for turn in range(3):
             coupons = held(some_coupons(3), f"user{turn}")
             search.index_many(coupons)
-            wanted = sorted(coupon.code for coupon in coupons)
-            settles(lambda u=f"user{turn}": [*map(code_of, walk(search, Query(u)))], wanted, 2)  # type: ignore[misc]
+            expected = sorted(coupon.code for coupon in coupons)
+            settles(lambda u=f"user{turn}": [*map(code_of, walk(search, Query(u)))], expected, 2)  # type: ignore[misc]
 
     def test_a_document_is_the_coupon_by_its_wire_names(self, search: Search) -> None:
         new, issued, used = some_coupons(3)

@@ -152,13 +152,13 @@ class StoreContract:
         coupons = some_coupons(250)
         store.save_many(coupons[::2])
         store.save_many([changed(coupon, user="first") for coupon in coupons[::10]])
-        wanted = [changed(coupon, user="second") if place % 2 == 0 else coupon for place, coupon in enumerate(coupons)]
+        changes = [changed(coupon, user="second") if place % 2 == 0 else coupon for place, coupon in enumerate(coupons)]
         conflicts = {coupon.code for coupon in coupons[::10]}
-        assert store.save_many(wanted) == conflicts
+        assert store.save_many(changes) == conflicts
         found = store.get_many(coupon.code for coupon in coupons)
         assert {code for code, coupon in found.items() if coupon.user_id == "first"} == conflicts
-        assert [found[coupon.code] for coupon in wanted if coupon.code not in conflicts] == [
-            coupon for coupon in wanted if coupon.code not in conflicts
+        assert [found[coupon.code] for coupon in changes if coupon.code not in conflicts] == [
+            coupon for coupon in changes if coupon.code not in conflicts
         ]
 
     def test_saving_again_changes_nothing_and_says_so(self, store: Store) -> None:

@@ -77,10 +77,10 @@ def in_processes(work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]])
     processes = [SPAWN.Process(target=answer, args=(answers, place, work, a)) for place, a in enumerate(arguments)]
     for process in processes:
         process.start()
-    given = dict(answers.get(timeout=60) for _ in processes)
+    by_place = dict(answers.get(timeout=60) for _ in processes)
     for process in processes:
         process.join(30)
-    return [given[place] for place in range(len(processes))]
+    return [by_place[place] for place in range(len(processes))]
 
 
 def answer(answers: Any, place: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

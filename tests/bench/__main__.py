@@ -61,11 +61,11 @@ def main() -> int:
                 taken = take(place)
                 figures += taken
                 print(markdown(taken), flush=True)
-    told = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **machine()}
-    told["figures"] = [figure.as_json() for figure in figures]
+    report = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **machine()}
+    report["figures"] = [figure.as_json() for figure in figures]
     file = chosen.json or _build() / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
-    file.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
-    print(json.dumps({name: told[name] for name in told if name != "figures"}, ensure_ascii=False))
+    file.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    print(json.dumps({name: report[name] for name in report if name != "figures"}, ensure_ascii=False))
     print(f"written to {file}")
     if chosen.baseline:
         worse = worsened(figures, json.loads(chosen.baseline.read_text())["figures"])

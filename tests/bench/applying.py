@@ -97,9 +97,9 @@ def imported(running: Running, emulator: Emulator, folder: Path) -> Figure:
     for round_ in range(ROUNDS):
         file = generated(folder, IMPORTED, seed=round_)
         figure.against.append(emulator.writes_a_second(running.fresh(A_ROUND)))
-        told = json.loads(running.deployment.coupon("import", "--json", str(file), timeout=600).stdout)
-        assert told["new"] == IMPORTED, told
-        figure.ours.append(told["rowsPerSecond"])
+        report = json.loads(running.deployment.coupon("import", "--json", str(file), timeout=600).stdout)
+        assert report["new"] == IMPORTED, report
+        figure.ours.append(report["rowsPerSecond"])
         file.unlink()
     return figure
 

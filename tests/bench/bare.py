@@ -67,8 +67,8 @@ class Emulator:
         for body in bodies:
             connection.request("POST", "/", body, HEADERS)
             answer = connection.getresponse()
-            said = answer.read()
-            assert answer.status == 200, said
+            content = answer.read()
+            assert answer.status == 200, content
         connection.close()
 
 

@@ -19,9 +19,9 @@ class Client:
 
     def send(self, method: str, path: str, body: object) -> Any:
         """What is answered to a command; anything but a 202 is an error."""
-        status, said = self._ask(method, path, body)
-        assert status == 202, (status, said)
-        return json.loads(said)
+        status, content = self._ask(method, path, body)
+        assert status == 202, (status, content)
+        return json.loads(content)
 
     def send_until_taken(self, method: str, path: str, body: object) -> Any:
         """As ``send``, but sent again as long as the service cannot take it."""

@@ -58,9 +58,9 @@ class WorkerLog:
         *lines, self._begun = (self._begun + self._file.read()).split(b"\n")
         for line in lines:
             if b'"applied"' in line or b'"created"' in line:
-                told = json.loads(line)
-                at, operations = datetime.fromisoformat(told["timestamp"]).timestamp(), told["operations"]
-                is_creation = told["event"] == "created"
+                entry = json.loads(line)
+                at, operations = datetime.fromisoformat(entry["timestamp"]).timestamp(), entry["operations"]
+                is_creation = entry["event"] == "created"
                 self.parts.append(Part(at, [], sum(operations.values())) if is_creation else Part(at, operations, 0))
         return self.parts
 

@@ -75,8 +75,8 @@ def documents(index: str) -> Figure:
     """After a merge."""
     figure = Figure("a document in the index, on the disk", "bytes")
     requests.post(f"{index}/_forcemerge?max_num_segments=1", timeout=120).raise_for_status()
-    told = requests.get(f"{index}/_stats", timeout=10).json()["_all"]["primaries"]
-    figure.ours.append(told["store"]["size_in_bytes"] / told["docs"]["count"])
+    statistics = requests.get(f"{index}/_stats", timeout=10).json()["_all"]["primaries"]
+    figure.ours.append(statistics["store"]["size_in_bytes"] / statistics["docs"]["count"])
     return figure
 
 

@@ -77,10 +77,10 @@ class Bare:
     def read(self, codes: Sequence[str]) -> None:
         """The rows as the worker left them, in the order of the commands."""
         store, search, queue = self._sources
-        wanted = "IN (SELECT value FROM json_each(?))"
+        among_codes = "IN (SELECT value FROM json_each(?))"
         coupons, documents, offsets = (
-            rows_of(store, f"SELECT * FROM coupons WHERE code {wanted}", [json.dumps(codes)]),
-            rows_of(search, f"SELECT * FROM documents WHERE couponCode {wanted}", [json.dumps(codes)]),
+            rows_of(store, f"SELECT * FROM coupons WHERE code {among_codes}", [json.dumps(codes)]),
+            rows_of(search, f"SELECT * FROM documents WHERE couponCode {among_codes}", [json.dumps(codes)]),
             rows_of(queue, "SELECT next, party, place FROM cursors WHERE party = ?", [GROUP]),
         )
         self._rows = [key_last(coupons, codes), key_last(documents, codes), offsets]

@@ -53,8 +53,8 @@ def bare_app() -> Flask:
 
     @app.put("/v1/coupons/issue")
     def echo() -> tuple[dict[str, str], int]:
-        wanted = request.get_json()
-        return {"operationId": "x" * 20, "couponCode": wanted["couponCode"], "status": "accepted"}, 202
+        body = request.get_json()
+        return {"operationId": "x" * 20, "couponCode": body["couponCode"], "status": "accepted"}, 202
 
     return app
 

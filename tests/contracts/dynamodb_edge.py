@@ -114,9 +114,9 @@ def leave_unprocessed(number: int) -> Act:
     """Reads all but so many of the keys."""
 
     def act(request: Request, forward: Forward) -> Reply:
-        [(table, wanted)] = request["RequestItems"].items()
-        left = {**wanted, "Keys": wanted["Keys"][:number]}
-        read = {**wanted, "Keys": wanted["Keys"][number:]}
+        [(table, asked)] = request["RequestItems"].items()
+        left = {**asked, "Keys": asked["Keys"][:number]}
+        read = {**asked, "Keys": asked["Keys"][number:]}
         found = forward({"RequestItems": {table: read}}).body["Responses"] if read["Keys"] else {}
         return Reply(200, {"Responses": found, "UnprocessedKeys": {table: left}})
 
@@ -127,11 +127,11 @@ def throttled(code: str) -> Act:
     """Leaves this key unread, whenever it is asked for."""
 
     def act(request: Request, forward: Forward) -> Reply:
-        [wanted] = request["RequestItems"].values()
-        places = [key["couponCode"]["S"] for key in wanted["Keys"]]
+        [asked] = request["RequestItems"].values()
+        places = [key["couponCode"]["S"] for key in asked["Keys"]]
         if code not in places:
             return pass_on(request, forward)
-        wanted["Keys"].insert(0, wanted["Keys"].pop(places.index(code)))
+        asked["Keys"].insert(0, asked["Keys"].pop(places.index(code)))
         reply = leave_unprocessed(1)(request, forward)
         assert reply is not None
         return reply

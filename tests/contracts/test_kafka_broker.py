@@ -50,17 +50,17 @@ class Scripted:
         (topic,) = request.topic_data
         sent = {each.index: values(each.records) for each in topic.partition_data}
         self.sent.append(sent)
-        said = {partition: self._script(partition, batch) for partition, batch in sent.items()}
+        outcomes = {partition: self._script(partition, batch) for partition, batch in sent.items()}
         future = Future()
-        if SILENCE in said.values():
+        if SILENCE in outcomes.values():
             return future
-        topics = [_acknowledgement(topic.name, partition, code) for partition, code in said.items()]
+        topics = [_acknowledgement(topic.name, partition, code) for partition, code in outcomes.items()]
         return future.success(SimpleNamespace(responses=self.distort(topics)))
 
 
 def _acknowledgement(topic, partition, code, base_offset=5):
-    said = SimpleNamespace(index=partition, error_code=code, error_message=None, base_offset=base_offset)
-    return SimpleNamespace(name=topic, partition_responses=[said])
+    acknowledgement = SimpleNamespace(index=partition, error_code=code, error_message=None, base_offset=base_offset)
+    return SimpleNamespace(name=topic, partition_responses=[acknowledgement])
 
 
 def values(records):

@@ -83,7 +83,7 @@ def test_a_file_of_511aa48_gives_the_unused_coupons_of_a_day_and_takes_changes(t
         with closing(sqlite3.connect(tmp_path / "data" / "search.db")) as connection:
             connection.execute(f"UPDATE documents SET {spoil} WHERE couponCode = ?", (coupons[0].code,))
             connection.commit()
-        assert told(search) == sorted(coupon.code for coupon in coupons[1:])
+        assert held_codes(search) == sorted(coupon.code for coupon in coupons[1:])
 
 
 @pytest.mark.services
@@ -116,14 +116,14 @@ class TestElasticsearchSearch(OnElasticsearch, SearchContract, SearchRebuildCont
         deadline = time.monotonic() + 10
         while len(search.find(Query(user_id="ann"), 100)) < 6 and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert told(search) == sorted(coupon.code for coupon in coupons)
+        assert held_codes(search) == sorted(coupon.code for coupon in coupons)
 
 
 class TestElasticsearchSearchAcrossProcesses(OnElasticsearch, SearchAcrossProcesses):
     search = SearchContract.search
 
 
-def told(search: Search) -> list[str]:
+def held_codes(search: Search) -> list[str]:
     """The codes of the list, two a page."""
     queries, found, cursor = Queries(search, None, CodeDeriver("a secret"), ZoneInfo("UTC")), [], None
     while True:

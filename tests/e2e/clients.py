@@ -47,7 +47,7 @@ def held(port: int, kind: str, number: int) -> Iterator[list[socket.socket]]:
             connection.close()
 
 
-def said(connection: socket.socket) -> bytes:
+def received(connection: socket.socket) -> bytes:
     """All that comes until the other side closes the connection; nothing of one that it reset."""
     whole = b""
     try:

@@ -45,25 +45,25 @@ def commands_go_on(service: Deployment, lose: Callable[[], None]) -> None:
     """Each coupon has one client, who sends the next command after the answer to the last, and again after a 503."""
     service.start_worker()
     codes = service.create(COUPONS)
-    told: dict[str, Told] = {code: [] for code in codes}
+    outcomes: dict[str, Told] = {code: [] for code in codes}
     for code in codes:
-        drive(service, code, told[code], CHAIN[:1])
+        drive(service, code, outcomes[code], CHAIN[:1])
     stop_worker(service)
     with ThreadPoolExecutor(COUPONS) as clients:
-        driven = [clients.submit(drive, service, code, told[code], CHAIN[1:]) for code in codes]
-        eventually(lambda: min(map(len, told.values())) > 1, 30)
+        driven = [clients.submit(drive, service, code, outcomes[code], CHAIN[1:]) for code in codes]
+        eventually(lambda: min(map(len, outcomes.values())) > 1, 30)
         lose()
         time.sleep(1)  # while nobody carries anything out, nobody is told yes or no on what the store knows
         service.start_worker()
         for client in driven:
             client.result(120)
-    for code, answers in told.items():
+    for code, answers in outcomes.items():
         assert [(command, status) for command, status, _ in answers] == [(command, 202) for command in CHAIN]
         operations = [operation for _, _, operation in answers]
         eventually(lambda code=code, operations=operations: history(service, code) == operations, 60)
 
 
-def drive(service: Deployment, code: str, told: Told, commands: list[str]) -> None:
+def drive(service: Deployment, code: str, outcomes: Told, commands: list[str]) -> None:
     deadline = time.monotonic() + 100
     with urllib3.HTTPConnectionPool("127.0.0.1", service.port, timeout=15, retries=False) as http:
         for command in commands:
@@ -74,7 +74,7 @@ def drive(service: Deployment, code: str, told: Told, commands: list[str]) -> No
                 assert time.monotonic() < deadline
                 threading.Event().wait(0.05)
             content = answer.json()
-            told.append((command, answer.status, content.get("operationId") or content.get("code")))
+            outcomes.append((command, answer.status, content.get("operationId") or content.get("code")))
 
 
 def history(service: Deployment, code: str) -> list[str]:

@@ -99,10 +99,10 @@ def test_the_lag_is_what_no_worker_has_applied(cli, tmp_path):
     (tmp_path / "rows.csv").write_text(f"{'A' * 19}, 20260101, 20261231\n")
     cli.coupon("import", str(tmp_path / "rows.csv"), "--no-wait")
     ran = cli.coupon("lag", "--json", check=False)
-    told = json.loads(ran.stdout)
+    report = json.loads(ran.stdout)
     assert ran.returncode == 1  # for the problems
-    assert 0 <= told.pop("oldestSeconds") < 60
-    assert told == {
+    assert 0 <= report.pop("oldestSeconds") < 60
+    assert report == {
         "commands": 0,
         "creation": 1,
         "reindex": 0,
@@ -227,9 +227,9 @@ def test_an_import_whose_rows_were_given_up_ends_and_says_where_to_look(cli, tmp
         pass
     consumer.commit({Position(d.topic, d.partition): d.offset + 1 for d in deliveries})  # applied by nobody
     queue.close()
-    _, said = running.communicate(timeout=30)
+    _, errors = running.communicate(timeout=30)
     assert running.returncode == 1
-    assert "coupon dead-letters list" in said
+    assert "coupon dead-letters list" in errors
 
 
 def test_ctrl_c_leaves_cleanly(cli, codes, tmp_path):
@@ -245,10 +245,10 @@ def test_ctrl_c_leaves_cleanly(cli, codes, tmp_path):
 def test_a_backend_that_goes_away_ends_an_import_with_3(cli, codes, tmp_path):
     cli.environ["COUPON_QUEUE_URL"] = "sqlite:////dev/null/queue.db"
     running = start_impatient(cli, "import", str(tmp_path / "rows.csv"))
-    _, told = running.communicate()
+    _, errors = running.communicate()
     assert running.returncode == 3
-    assert told.index("waiting for the queue") < told.index("run the same command again")
-    assert "Traceback" not in told
+    assert errors.index("waiting for the queue") < errors.index("run the same command again")
+    assert "Traceback" not in errors
 
 
 def test_memory_stays_flat_whatever_the_file(cli, tmp_path):

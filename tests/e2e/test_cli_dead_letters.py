@@ -22,8 +22,8 @@ def cli(tmp_path):
 
 def test_dead_letters_are_listed_shown_and_replayed(cli):
     queue = open_backend(Queue, cli.environ["COUPON_QUEUE_URL"])
-    letters = [Delivery("commands", 1, offset, "key", value) for offset, value in ((7, b'{"a": 1}'), (8, b"\xff"))]
-    queue.publish([encode(letter, "not ours", 1_795_000_000_000) for letter in (*letters, letters[0])])
+    dead = [Delivery("commands", 1, offset, "key", value) for offset, value in ((7, b'{"a": 1}'), (8, b"\xff"))]
+    queue.publish([encode(letter, "not ours", 1_795_000_000_000) for letter in (*dead, dead[0])])
     assert [json.loads(line)["id"] for line in cli.coupon("dead-letters", "list", "--json").stdout.splitlines()] == [
         "commands/1/7",
         "commands/1/8",
@@ -67,27 +67,27 @@ def test_forged_dead_letters_hide_no_other_and_do_nothing_to_the_terminal(cli):
     assert sorted(line.split()[0] for line in listed.stdout.splitlines()) == ["commands/1/7", "commands/1/9"]
     assert listed.stderr.count("is no dead letter: ") == len(messages) - 1
     shown = cli.coupon("dead-letters", "show", "commands/1/9")
-    for said in (listed.stdout, listed.stderr, shown.stdout, shown.stderr):
-        assert "Traceback" not in said
-        assert not {"\x1b", "\r", "\x9b", "\u202e"} & set(said)
+    for output in (listed.stdout, listed.stderr, shown.stdout, shown.stderr):
+        assert "Traceback" not in output
+        assert not {"\x1b", "\r", "\x9b", "\u202e"} & set(output)
     assert "\\x1b[2K\\r\\u202eall letters replayed\\x9b" in listed.stdout
 
 
 def test_only_a_whole_letter_of_a_topic_that_workers_read_is_replayed(cli):
     queue = open_backend(Queue, cli.environ["COUPON_QUEUE_URL"])
     long = b"x" * 700_000
-    letters = [
+    dead = [
         Delivery("commands", 1, 7, "key", b"{}"),
         Delivery("dead-letters", 1, 8, "key", b"{}"),
         Delivery("issue", 1, 9, "key", b"{}"),
         Delivery("commands", 1, 10, "key", long),
     ]
-    queue.publish([encode(letter, "not ours", 1_795_000_000_000) for letter in letters])
-    told = len(list(queue.browse("dead-letters")))
+    queue.publish([encode(letter, "not ours", 1_795_000_000_000) for letter in dead])
+    before = len(list(queue.browse("dead-letters")))
     ran = cli.coupon("dead-letters", "replay", "--all", "--json", check=False)
     assert (ran.returncode, json.loads(ran.stdout)) == (1, {"replayed": 1, "leftOut": 3})
     assert "dead-letters/1/8 is not replayed: 'dead-letters' is none of the topics that workers read" in ran.stderr
     assert "commands/1/10 is not replayed: only the first 600,000 bytes" in ran.stderr
     assert [delivery.value for delivery in queue.browse("commands")] == [b"{}"]
-    assert len(list(queue.browse("dead-letters"))) == told
+    assert len(list(queue.browse("dead-letters"))) == before
     queue.close()

@@ -71,8 +71,8 @@ def refused(ran, words):
 def test_a_lost_store_is_recreated_with_its_index(cli):
     before = with_a_world(cli, without_revisions)
     lose_the_store(cli)
-    told = json.loads(cli.coupon("restore", "--json").stdout)
-    assert {name: told[name] for name in ("coupons", "applied", "rejected", "recognised", "left", "indexed")} == {
+    report = json.loads(cli.coupon("restore", "--json").stdout)
+    assert {name: report[name] for name in ("coupons", "applied", "rejected", "recognised", "left", "indexed")} == {
         "coupons": 50,
         "applied": 50,
         "rejected": 0,

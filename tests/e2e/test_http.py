@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.e2e.clients import answer, ask, connect, said
+from tests.e2e.clients import answer, ask, connect, received
 from tests.e2e.deployment import Deployment, children, embedded, eventually
 
 ISSUE = b'{"userId": "ann", "couponCode": "AAAAA-AAAAAA-AAAAAAAA"}'
@@ -113,7 +113,7 @@ def test_who_announces_too_much_is_refused_before_he_sends_it(connection):
     connection.sendall(HEAD + b"Content-Length: 65537\r\nExpect: 100-continue\r\n\r\n")
     assert status(connection) == 413
     connection.sendall(b" " * 65_537)
-    assert said(connection) == b""
+    assert received(connection) == b""
 
 
 def test_too_many_chunks_are_refused(connection):
@@ -131,8 +131,8 @@ def test_too_many_chunks_are_refused(connection):
 )
 def test_wrong_chunks_are_a_bad_request_and_the_end_of_the_connection(connection, chunks):
     connection.sendall(CHUNKED + chunks + ask())
-    told = said(connection)
-    assert (told[9:12], told.count(b"HTTP/1.1 ")) == (b"400", 1)
+    response = received(connection)
+    assert (response[9:12], response.count(b"HTTP/1.1 ")) == (b"400", 1)
 
 
 @pytest.mark.parametrize(
@@ -153,27 +153,27 @@ def test_wrong_chunks_are_a_bad_request_and_the_end_of_the_connection(connection
 )
 def test_what_is_no_request_is_refused_at_once(connection, sent, expected):
     connection.sendall(sent)
-    assert int(said(connection)[9:12]) == expected
+    assert int(received(connection)[9:12]) == expected
 
 
 def test_half_a_request_of_a_client_that_ends_is_not_answered(connection):
     connection.sendall(WHOLE[:-1])
     connection.shutdown(socket.SHUT_WR)
-    assert said(connection) == b""
+    assert received(connection) == b""
 
 
 def test_a_client_that_says_its_last_is_answered(connection):
     connection.sendall(WHOLE + ask())
     connection.shutdown(socket.SHUT_WR)
-    assert said(connection).count(b"HTTP/1.1 ") == 2
+    assert received(connection).count(b"HTTP/1.1 ") == 2
 
 
 @pytest.mark.parametrize("path", ["//livez", "///livez", "//v1/coupons/AAAAA-AAAAAA-AAAAAAAA"])
 def test_a_path_with_two_slashes_is_another_path(connection, path):
     connection.sendall(ask(path))
-    told = answer(connection)
-    assert b" 404 " in told
-    assert b'"NOT_FOUND"' in told
+    response = answer(connection)
+    assert b" 404 " in response
+    assert b'"NOT_FOUND"' in response
 
 
 @pytest.mark.parametrize("header", ["SCRIPT_NAME: /docs", "PATH_INFO: /livez", "Script-Name: /docs"])
@@ -205,8 +205,8 @@ def test_a_stop_answers_what_is_under_way(tmp_path):
             idle.sendall(ask())
             half.sendall(whole[-1:])
             for connection, expected in ((idle, 200), (waiting, 202), (half, 202)):
-                told = answer(connection)
-                assert (int(told[9:12]), b"Connection: close" in told) == (expected, connection is not waiting)
-            assert said(silent) == b""
+                response = answer(connection)
+                assert (int(response[9:12]), b"Connection: close" in response) == (expected, connection is not waiting)
+            assert received(silent) == b""
         service.process.wait(12)
         assert worker not in children(1)

@@ -98,7 +98,7 @@ def kill_at_work(service: Deployment, commands: int, times: int) -> None:
     codes = service.create(commands // len(CHAIN) + times)
     operations: dict[str, list[str]] = {code: [] for code in codes[times:]}
     with ThreadPoolExecutor(CLIENTS) as pool:
-        driving = [pool.submit(drive, service, code, told) for code, told in operations.items()]
+        driving = [pool.submit(drive, service, code, applied) for code, applied in operations.items()]
         for kills, canary in enumerate(codes[:times], start=1):
             share = kills / (times + 1)
             eventually(lambda share=share: sum(map(len, operations.values())) > commands * share, 300)
@@ -107,8 +107,8 @@ def kill_at_work(service: Deployment, commands: int, times: int) -> None:
             service.kill_worker()
         for driven in driving:
             driven.result()
-    for code, told in operations.items():
-        expected = list(zip(CHAIN, told, strict=True))
+    for code, applied in operations.items():
+        expected = list(zip(CHAIN, applied, strict=True))
         eventually(lambda code=code, expected=expected: history(service, code)[1:] == expected, 120)
 
 

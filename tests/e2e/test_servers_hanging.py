@@ -39,20 +39,20 @@ def service(services, tmp_path_factory) -> Iterator[Deployment]:
 @contextmanager
 def crowd(service: Deployment, method: str, path: str, codes: list[str]) -> Iterator[Counter[int]]:
     """Callers who ask again and again while the context lasts; how often each status was answered."""
-    stop, told = threading.Event(), Counter[int]()
+    stop, statuses = threading.Event(), Counter[int]()
 
     def ask(code: str) -> None:
         body = {"couponCode": code, "userId": "ann"} if path.endswith("issue") else CREATION
         with requests.Session() as session:
             while not stop.wait(0.05):
                 sent = None if method == "GET" else body
-                told[session.request(method, service.url + path, json=sent, timeout=60).status_code] += 1
+                statuses[session.request(method, service.url + path, json=sent, timeout=60).status_code] += 1
 
     threads = [threading.Thread(target=ask, args=(code,)) for code in codes]
     for thread in threads:
         thread.start()
     try:
-        yield told
+        yield statuses
     finally:
         stop.set()
         for thread in threads:
@@ -73,8 +73,8 @@ def test_a_server_that_hangs_holds_up_no_probe_and_nothing_that_does_without(
         answer = asks[ask]() if ask in asks else service.session.get(service.url + ask, timeout=60)
         assert answer.status_code in (200, 202, 404), answer.text
 
-    with services.silent(server), crowd(service, method, path, codes) as told:
-        eventually(lambda: sum(told.values()) > CALLERS, 60)
+    with services.silent(server), crowd(service, method, path, codes) as statuses:
+        eventually(lambda: sum(statuses.values()) > CALLERS, 60)
         for ask in ("/livez", *goes_on):
             takes_less_than(1.5, lambda ask=ask: works(ask))
     eventually(lambda: service.get("/readyz").json()["status"] == "ready", 30)

@@ -15,7 +15,7 @@ from gunicorn.http.unreader import IterUnreader
 
 from backends.testing.timing import TRIES, takes_less_than
 from tests.bench.figure import cpu_s
-from tests.e2e.clients import KINDS, answer, ask, connect, held, latencies_s, said
+from tests.e2e.clients import KINDS, answer, ask, connect, held, latencies_s, received
 from tests.e2e.deployment import Deployment, children, embedded, eventually, rss_mb
 
 ISSUE = b'{"userId": "ann", "couponCode": "AAAAA-AAAAAA-AAAAAAAA"}'
@@ -45,7 +45,7 @@ def test_others_are_answered_while_clients_are_slow(service, kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "told", "name"),
+    ("kind", "status", "name"),
     [
         ("one byte", b"408", "half a head"),
         ("half a head", b"408", "half a head"),
@@ -54,12 +54,12 @@ def test_others_are_answered_while_clients_are_slow(service, kind):
         ("answers not read", b"", "answer not read"),
     ],
 )
-def test_a_slow_connection_is_closed_and_told_of(service, kind, told, name):
+def test_a_slow_connection_is_closed_and_told_of(service, kind, status, name):
     seen = len(lines(service))
     with held(service.port, kind, 3) as connections:
         eventually(lambda: sum(line["closed"].get(name, 0) for line in lines(service)[seen:]) >= 3, 20)
         for connection in connections:
-            assert said(connection).startswith(b"HTTP/1.1 " + told if told else b"")
+            assert received(connection).startswith(b"HTTP/1.1 " + status if status else b"")
     line = lines(service)[-1]
     assert (line["level"], line["peer"]) == ("warning", "127.0.0.1")
 
@@ -67,7 +67,7 @@ def test_a_slow_connection_is_closed_and_told_of(service, kind, told, name):
 def test_a_slow_request_is_answered_with_a_problem(service):
     with connect(service.port) as connection:
         connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
-        head, _, body = said(connection).partition(b"\r\n\r\n")
+        head, _, body = received(connection).partition(b"\r\n\r\n")
     assert (json.loads(body)["code"], b"application/problem+json" in head) == ("REQUEST_TIMEOUT", True)
 
 
@@ -78,7 +78,7 @@ def test_who_is_half_way_when_the_service_stops_is_told_to_send_it_again(tmp_pat
         time.sleep(0.5)
         (pid,) = children(service.process.pid)
         os.kill(pid, signal.SIGTERM)
-        head, _, body = said(connection).partition(b"\r\n\r\n")
+        head, _, body = received(connection).partition(b"\r\n\r\n")
     assert (head.split()[1], json.loads(body)["code"], b"Retry-After: 1" in head) == (b"503", "UNAVAILABLE", True)
 
 
@@ -88,7 +88,7 @@ def test_a_byte_now_and_then_does_not_keep_a_head_open(service):
         head = iter(KINDS["half a head"] + b"x" * 1_000)
         while not select.select([connection], [], [], 0.2)[0]:
             connection.sendall(bytes([next(head)]))
-        assert b" 408 " in said(connection)
+        assert b" 408 " in received(connection)
     assert 4 < time.monotonic() - began < SLOW_MAX_S
 
 

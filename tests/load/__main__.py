@@ -40,26 +40,26 @@ def main() -> int:
         return 2
 
 
-def _run(wanted: argparse.Namespace) -> int:
-    if wanted.url:
-        requests.get(f"{wanted.url}/livez", timeout=5).raise_for_status()
+def _run(options: argparse.Namespace) -> int:
+    if options.url:
+        requests.get(f"{options.url}/livez", timeout=5).raise_for_status()
     folder = ROOT / "build" / "load" / f"{datetime.now():%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True)
-    with _service(wanted, folder) as (url, environ), watched(environ) as lag:
-        say(f"{wanted.minutes:g} minutes at {url}, records in {folder}")
-        status = _locust(wanted, url, folder, lag)
+    with _service(options, folder) as (url, environ), watched(environ) as lag:
+        say(f"{options.minutes:g} minutes at {url}, records in {folder}")
+        status = _locust(options, url, folder, lag)
         if not (folder / "counts.json").exists():
             say(f"Locust ended with {status}, and why is in {folder / 'locust.log'}")
             return 1
-        counts = Counts(folder / "counts.json", Shape(wanted.seconds, wanted.users))
+        counts = Counts(folder / "counts.json", Shape(options.seconds, options.users))
         back_s = lag.back_after(counts.ended, BACK_WITHIN_S)
     lag.write(folder / "lag.csv", counts.began)
-    told = _summary(wanted, counts, lag.largest, back_s)
-    (folder / "summary.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    summary = _summary(options, counts, lag.largest, back_s)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     print(table(counts.named))
     for sentence in counts.complaints:
         say(sentence)
-    _tell(told, folder)
+    _tell(summary, folder)
     return 1 if status or counts.failures or back_s is None else 0
 
 
@@ -68,34 +68,34 @@ def say(sentence: str) -> None:
 
 
 @contextmanager
-def _service(wanted: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
+def _service(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
     """Its address, and the environment that it runs in."""
-    if wanted.url:
-        yield wanted.url, os.environ
+    if options.url:
+        yield options.url, os.environ
         return
-    say(f"starting a service on {'SQLite' if wanted.embedded else 'the real servers'}")
+    say(f"starting a service on {'SQLite' if options.embedded else 'the real servers'}")
     (folder / "service").mkdir()
     with Place(folder / "service") as place:
-        environ = place.embedded() if wanted.embedded else place.on_services()
+        environ = place.embedded() if options.embedded else place.on_services()
         with Deployment(environ) as service:
             yield service.url, service.environ
 
 
-def _locust(wanted: argparse.Namespace, url: str, folder: Path, lag: Lag) -> int:
+def _locust(options: argparse.Namespace, url: str, folder: Path, lag: Lag) -> int:
     """Run it, and look at the lag meanwhile; its exit status."""
-    options = {
+    parameters = {
         "--locustfile": Path(__file__).with_name("locustfile.py"),
         "--host": url,
-        "--users": wanted.users,
-        "--rate": wanted.rate,
-        "--run-time": f"{wanted.seconds}s",
+        "--users": options.users,
+        "--rate": options.rate,
+        "--run-time": f"{options.seconds}s",
         "--stop-timeout": 10,
         "--html": folder / "report.html",
         "--csv": folder / "requests",
         "--counts": folder / "counts.json",
     }
     command = [sys.executable, "-m", "locust", "--headless", "--only-summary"]
-    command += [str(part) for option in options.items() for part in option]
+    command += [str(part) for parameter in parameters.items() for part in parameter]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     with (folder / "locust.log").open("wb") as log:
         process = subprocess.Popen(
@@ -115,22 +115,22 @@ def _locust(wanted: argparse.Namespace, url: str, folder: Path, lag: Lag) -> int
     return process.returncode
 
 
-def _summary(wanted: argparse.Namespace, counts: Counts, largest: int, back_s: float | None) -> dict[str, Any]:
+def _summary(options: argparse.Namespace, counts: Counts, largest: int, back_s: float | None) -> dict[str, Any]:
     of_machine = machine()
     return {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(counts.began)),
         "commit": of_machine["commit"],
         "machine": of_machine["machine"],
         "versions": {**of_machine["versions"], "locust": version("locust")},
-        "service": wanted.url or ("SQLite" if wanted.embedded else "the real servers"),
-        "minutes": wanted.minutes,
-        "users": wanted.users,
+        "service": options.url or ("SQLite" if options.embedded else "the real servers"),
+        "minutes": options.minutes,
+        "users": options.users,
         "requests": counts.requests,
         "failures": counts.failures,
         "complaints": counts.complaints,
         "plateau": {
             "commands_per_s": round(counts.plateau("POST", "PUT"), 1),
-            "commands_per_s_wanted": wanted.rate,
+            "commands_per_s_wanted": options.rate,
             "requests_per_s": round(counts.plateau("GET", "POST", "PUT"), 1),
         },
         "lag": {"largest": largest, "seconds_until_0": None if back_s is None else round(back_s, 1)},
@@ -138,8 +138,8 @@ def _summary(wanted: argparse.Namespace, counts: Counts, largest: int, back_s: f
     }
 
 
-def _tell(told: dict[str, Any], folder: Path) -> None:
-    plateau, lag = told["plateau"], told["lag"]
+def _tell(summary: dict[str, Any], folder: Path) -> None:
+    plateau, lag = summary["plateau"], summary["lag"]
     back_s = lag["seconds_until_0"]
     say(
         f"at the plateau {plateau['commands_per_s']:,} commands/s ({plateau['commands_per_s_wanted']:g} wanted), "
@@ -149,7 +149,7 @@ def _tell(told: dict[str, Any], folder: Path) -> None:
         f"largest lag {lag['largest']:,}; "
         + (f"not 0 in {BACK_WITHIN_S:g} s" if back_s is None else f"0 after {back_s} s")
     )
-    say(f"{told['requests']:,} requests, {told['failures']:,} failures; the report is {folder / 'report.html'}")
+    say(f"{summary['requests']:,} requests, {summary['failures']:,} failures; the report is {folder / 'report.html'}")
 
 
 def _arguments() -> argparse.Namespace:
@@ -164,13 +164,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=2, help="how long, ramps and all (2)")
     parser.add_argument("--rate", type=float, default=300, help="commands a second at the plateau (300)")
     parser.add_argument("--users", type=int, default=100, help="who send them, at the plateau (100)")
-    wanted = parser.parse_args()
-    wanted.seconds = round(wanted.minutes * 60)
-    if wanted.users < 2:
+    options = parser.parse_args()
+    options.seconds = round(options.minutes * 60)
+    if options.users < 2:
         parser.error("--users: at least 2, one of marketing and one app")
     if find_spec("locust") is None:
         parser.error("locust is missing; make load installs it")
-    return wanted
+    return options
 
 
 if __name__ == "__main__":

@@ -65,9 +65,9 @@ class Ramps(LoadTestShape):
     use_common_options = True
 
     def tick(self) -> tuple[int, float] | None:
-        wanted = self.runner.environment.parsed_options
-        users = Shape(wanted.run_time, wanted.num_users).users_at(self.get_run_time())
-        return (users, wanted.num_users) if users else None
+        parsed = self.runner.environment.parsed_options
+        users = Shape(parsed.run_time, parsed.num_users).users_at(self.get_run_time())
+        return (users, parsed.num_users) if users else None
 
 
 class Answer(NamedTuple):
@@ -131,17 +131,17 @@ class Caller(FastHttpUser):
         with self.client.request(
             method, path, name=name + manner, json=body, headers=headers, catch_response=True
         ) as response:
-            told, status = _json_of(response), response.status_code
+            content, status = _json_of(response), response.status_code
             refused = status == HTTPStatus.CONFLICT and method != "GET"
             if status not in GOOD and not refused:
-                response.failure(f"{status} {told.get('code') or getattr(response, 'error', '')}")
-            elif operation not in (None, told.get("operationId")):
+                response.failure(f"{status} {content.get('code') or getattr(response, 'error', '')}")
+            elif operation not in (None, content.get("operationId")):
                 response.failure("another operation than the first time")
             else:
                 response.success()
-                if "code" in told:
-                    response.request_meta["name"] = f"{name}: {told['code']}"
-            return Answer(status in GOOD, told, response.headers.get("Location", "") if status in GOOD else "")
+                if "code" in content:
+                    response.request_meta["name"] = f"{name}: {content['code']}"
+            return Answer(status in GOOD, content, response.headers.get("Location", "") if status in GOOD else "")
 
 
 class Marketing(Caller):
@@ -233,11 +233,11 @@ def options(parser: LocustArgumentParser) -> None:
 @events.init.add_listener
 def share_out(environment: Environment, **_: Any) -> None:
     """Some of the users are marketing's, and each of all does its part of the rate."""
-    wanted = environment.parsed_options
-    assert wanted is not None
-    Marketing.fixed_count = max(1, round(wanted.num_users * MARKETING_SHARE))
-    apps = wanted.num_users - Marketing.fixed_count
-    rate = wanted.rate / (1 + AGAIN_SHARE)
+    parsed = environment.parsed_options
+    assert parsed is not None
+    Marketing.fixed_count = max(1, round(parsed.num_users * MARKETING_SHARE))
+    apps = parsed.num_users - Marketing.fixed_count
+    rate = parsed.rate / (1 + AGAIN_SHARE)
     Marketing.steps_per_s = rate * CREATION_SHARE / Marketing.fixed_count / _share(Marketing, "create")
     App.steps_per_s = rate * (1 - CREATION_SHARE) / apps / _share(App, "issue", "use", "cancel", "cancel_use")
 
@@ -245,16 +245,16 @@ def share_out(environment: Environment, **_: Any) -> None:
 @events.quitting.add_listener
 def write_counts(environment: Environment, **_: Any) -> None:
     """All of it. (Locust's own CSV files end up to a second early, its JSON knows no errors.)"""
-    wanted, runner = environment.parsed_options, environment.runner
-    assert wanted is not None
+    parsed, runner = environment.parsed_options, environment.runner
+    assert parsed is not None
     assert runner is not None
     counts = {
         "entries": [entry.serialize() for entry in runner.stats.entries.values()],
         "errors": [error.to_dict() for error in runner.stats.errors.values()],
         "exceptions": [{name: it[name] for name in ("count", "msg", "traceback")} for it in runner.exceptions.values()],
     }
-    if wanted.counts:
-        wanted.counts.write_text(json.dumps(counts))
+    if parsed.counts:
+        parsed.counts.write_text(json.dumps(counts))
 
 
 def _share(user: type[Caller], *names: str) -> float:
@@ -273,7 +273,7 @@ def _turns() -> bool:
 
 def _json_of(response: Any) -> dict[str, Any]:
     try:
-        told = response.json()
+        body = response.json()
     except (TypeError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return body if isinstance(body, dict) else {}

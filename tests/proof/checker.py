@@ -80,7 +80,7 @@ class Judge:
             yield from self.lineage(code, coupon)
         yield from self.search_equals_the_store()
         yield from self.the_cache_is_not_ahead()
-        for reason in self.evidence.letters:
+        for reason in self.evidence.dead_letters:
             yield Violation("no dead letters", reason)
 
     def commands_were_asked_for(self) -> Iterator[Violation]:
@@ -109,12 +109,12 @@ class Judge:
                 yield from self.creation_came_to_an_end(address, request)
 
     def change_came_to_an_end(self, address: ChangeRef) -> Iterator[Violation]:
-        wanted = address.operation, address.number
-        command = next((c for c in self.commands.get(address.code, ()) if made_by(c) == wanted), None)
+        attempt = address.operation, address.number
+        command = next((c for c in self.commands.get(address.code, ()) if made_by(c) == attempt), None)
         coupon = self.evidence.coupons.get(address.code)
         if command is None:
             yield Violation("nothing accepted is lost", f"{address} was accepted and is not in the queue")
-        elif coupon is None or not is_settled(coupon, *wanted):
+        elif coupon is None or not is_settled(coupon, *attempt):
             yield Violation("one outcome", f"{address} was accepted, and is open in {coupon}")
 
     def creation_came_to_an_end(self, address: CreationRef, request: Request) -> Iterator[Violation]:

@@ -46,8 +46,8 @@ def applied_in_these_words(
     applied = {observed.address for observed in evidence.observed if observed.status == "applied"}
     for text, requests in accepted.items():
         for request in dict.fromkeys(r._replace(sent=0, ended=0, status=202) for r in requests):
-            told = text in applied or any(r.status == 200 and r.words == request.words for r in requests)
-            if told and not _is_done(evidence, request, code_deriver, parse):
+            is_applied = text in applied or any(r.status == 200 and r.words == request.words for r in requests)
+            if is_applied and not _is_done(evidence, request, code_deriver, parse):
                 yield Violation(APPLIED, f"{request} was told that it was applied")
 
 

@@ -196,8 +196,8 @@ def as_the_queue_has_it(
         settled = max(settled, command.number)
     if won != [made(entry) for entry in stored.history]:
         yield Violation("as the queue has it", f"{won} should be the history of {stored}")
-    told = {(rejection.operation, number_of(rejection)) for rejection in stored.rejections}
-    if not told <= set(lost) or (len(lost) <= remembered and told != set(lost)):
+    known = {(rejection.operation, number_of(rejection)) for rejection in stored.rejections}
+    if not known <= set(lost) or (len(lost) <= remembered and known != set(lost)):
         yield Violation("as the queue has it", f"{list(lost)} should be the rejections of {stored}")
     if settled != stored.settled:
         yield Violation("as the queue has it", f"{settled} should be settled in {stored}")

@@ -125,11 +125,11 @@ def contradictions(created: Coupon, requests: Iterable[Request], until: float) -
     """Of a coupon that only one client asks for, one after the other: each yes or no follows from what it was told
     before. Judged are those that it sent ``until`` then, up to the first one whose answer never came, or during which
     it asked for something else."""
-    told = sorted(requests, key=lambda request: request.sent)
-    if len({request.client for request in told}) > 1:
+    in_order = sorted(requests, key=lambda request: request.sent)
+    if len({request.client for request in in_order}) > 1:
         return
     expected, done, open_ = created, set(), set()
-    for request, following in zip_longest(told, told[1:]):
+    for request, following in zip_longest(in_order, in_order[1:]):
         one = (request.key, request.words)
         if request.sent > until or open_ - {one} or (following is not None and following.sent < request.ended):
             return

@@ -106,7 +106,7 @@ class Evidence:
     reads: list[Read] = field(default_factory=list)
     commands: list[ChangeCoupon | CreateCoupons] = field(default_factory=list)
     """The queue's log: every message of the command topics, in order a partition."""
-    letters: list[str] = field(default_factory=list)
+    dead_letters: list[str] = field(default_factory=list)
     """The reasons of the dead letters, but for those of messages that were planted to become some."""
     coupons: dict[str, Coupon] = field(default_factory=dict)
     """The store."""

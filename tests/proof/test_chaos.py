@@ -6,7 +6,7 @@ import pytest
 
 from tests.proof.chaos.plan import LANES, MASTER, SERVERS, WEB, WORKER, plan
 from tests.proof.chaos.report import markdown
-from tests.proof.chaos.result import Wanted
+from tests.proof.chaos.result import Options
 from tests.proof.chaos.run import Run
 from tests.proof.chaos.surroundings import CannotRunHere
 
@@ -16,13 +16,13 @@ SEED = 20
 
 @pytest.mark.services
 def test_no_promise_is_broken_by_twenty_kills_over_5_000_commands(tmp_path):
-    wanted = Wanted(seed=SEED)
+    options = Options(seed=SEED)
     try:
-        result = Run(wanted, tmp_path).go()
+        result = Run(options, tmp_path).go()
     except CannotRunHere as error:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
     assert not result.violations, markdown(result)
-    assert result.commands >= wanted.commands
+    assert result.commands >= options.commands
     for target in (WORKER, MASTER, WEB, *SERVERS):
         assert result.faults[f"kill {target}"] >= 1
 

@@ -152,13 +152,13 @@ def test_a_command_that_was_applied_though_the_answer_was_no(evidence):
 def test_what_was_rejected_and_is_no_command_or_was_applied_too(evidence, code):
     coupon = evidence.coupons[code]
     last = coupon.history[-1]
-    for operation, wanted in (("nobody's", "nothing from nowhere"), (last.operation, "one outcome")):
+    for operation, promise in (("nobody's", "nothing from nowhere"), (last.operation, "one outcome")):
         rejection = Rejection(operation, coupon.version - 1, Reason.RIVAL_WON, last.at, last.number)
-        assert wanted in promises(evidence, coupons=changed(evidence, code, rejections=(rejection,)))
+        assert promise in promises(evidence, coupons=changed(evidence, code, rejections=(rejection,)))
 
 
 def test_a_dead_letter(evidence):
-    assert promises(evidence, letters=["bad"]) == {"no dead letters"}
+    assert promises(evidence, dead_letters=["bad"]) == {"no dead letters"}
 
 
 def test_a_key_that_was_taken_for_two_requests(evidence, code):
@@ -176,22 +176,22 @@ def test_a_key_that_was_taken_for_two_requests(evidence, code):
 def test_a_refusal_for_another_request_that_there_was_not(evidence, code):
     request = Request("x", "use", "k", code, None, 0, 10.0, 11.0, 422, "IDEMPOTENCY_KEY_REUSED")
     other = request._replace(user_id="eve", sent=1.0, ended=2.0, status=202, address=accepted(evidence).address)
-    wanted = "422 for another request only"
-    assert wanted not in promises(evidence, requests=[*evidence.requests, request])  # nobody used it twice at all
+    promise = "422 for another request only"
+    assert promise not in promises(evidence, requests=[*evidence.requests, request])  # nobody used it twice at all
     for status, sent, broken in ((0, 1.0, False), (409, 1.0, True), (409, 9.0, False), (0, 12.0, True)):
         first = other._replace(status=status, sent=sent, ended=sent + 2, address="")
         requests = [*evidence.requests, first, request]
-        assert (wanted in promises(evidence, requests=requests, well=True)) is broken
+        assert (promise in promises(evidence, requests=requests, well=True)) is broken
         was_refused_before = status == 409 and sent == 1.0
-        assert (wanted in promises(evidence, requests=requests, well=False)) is (broken and not was_refused_before)
+        assert (promise in promises(evidence, requests=requests, well=False)) is (broken and not was_refused_before)
 
 
 @pytest.mark.parametrize("words", [{"user_id": "eve"}, {"kind": "cancel"}, {"code": "Z" * 19}])
 def test_applied_that_was_told_for_other_words(evidence, words):
     request = accepted(evidence)
-    told = Observed(request.address, request.ended, request.ended, "applied")
+    seen = Observed(request.address, request.ended, request.ended, "applied")
     changed = request._replace(**words)
-    assert "applied means in these words" in promises(evidence, requests=[*evidence.requests, changed], observed=[told])
+    assert "applied means in these words" in promises(evidence, requests=[*evidence.requests, changed], observed=[seen])
     assert "applied means in these words" in promises(evidence, requests=[changed._replace(status=200)], observed=[])
 
 
@@ -227,7 +227,7 @@ def test_a_yes_that_was_taken_back_for_ones_own_command(evidence, code):
     rejection = Rejection(loser.operation, loser.previous_version, Reason.RIVAL_WON, loser.accepted_at, loser.number)
     evidence.landed.pop(winner)
 
-    def told(client, sent, **changes):
+    def promises_with(client, sent, **changes):
         request = mine._replace(client=client, key="loser", sent=sent, ended=sent + 1, address=address)
         return promises(
             evidence,
@@ -239,22 +239,22 @@ def test_a_yes_that_was_taken_back_for_ones_own_command(evidence, code):
             },
         )
 
-    wanted = "rejected for another's command only"
-    assert wanted in told(mine.client, mine.sent)
+    promise = "rejected for another's command only"
+    assert promise in promises_with(mine.client, mine.sent)
     lone = [*evidence.commands, winner._replace(reserved=False)]
-    assert wanted in told(mine.client, mine.sent, commands=[*lone, loser])
-    assert wanted not in told(mine.client, mine.sent, commands=[*lone, loser], owed_to_the_cache={code})
+    assert promise in promises_with(mine.client, mine.sent, commands=[*lone, loser])
+    assert promise not in promises_with(mine.client, mine.sent, commands=[*lone, loser], owed_to_the_cache={code})
     early = next(c for c in evidence.commands if getattr(c, "code", "") == code and c != winner)
     other = [early._replace(reserved=False), *evidence.commands]  # excuses nobody but those whose place it took
-    assert wanted in told(mine.client, mine.sent, commands=[*other, loser], owed_to_the_cache={code})
-    assert wanted in told("another", mine.ended + 1)
-    assert wanted not in told("another", mine.sent)
+    assert promise in promises_with(mine.client, mine.sent, commands=[*other, loser], owed_to_the_cache={code})
+    assert promise in promises_with("another", mine.ended + 1)
+    assert promise not in promises_with("another", mine.sent)
 
 
 def test_answers_that_contradict_each_other(evidence):
     """Of the only client of a coupon: a yes after a yes, and a no that nothing gives a reason for."""
     created = next(r for r in evidence.requests if r.accepted and r.kind == "create")
-    code, wanted = created.codes[0], "yes and no do not contradict each other"
+    code, promise = created.codes[0], "yes and no do not contradict each other"
     rest = [request for request in evidence.requests if request.code != code]
     issue = Request("x", "issue", "1", code, "ann", 0, 1.0, 2.0, 202, address=accepted(evidence).address)
     again = issue._replace(key="2", user_id="bob", sent=3.0, ended=4.0)
@@ -265,9 +265,9 @@ def test_answers_that_contradict_each_other(evidence):
         (503, "", False),
     ):
         second = again._replace(status=status, reason=reason)
-        assert (wanted in promises(evidence, requests=[*rest, issue, second])) is broken
-    assert wanted not in promises(evidence, requests=[*rest, issue, again._replace(client="y")])
+        assert (promise in promises(evidence, requests=[*rest, issue, second])) is broken
+    assert promise not in promises(evidence, requests=[*rest, issue, again._replace(client="y")])
     lost = issue._replace(status=409, reason="RIVAL_WON", address="")
-    assert wanted in promises(evidence, requests=[*rest, lost, again])
-    assert wanted not in promises(evidence, requests=[*rest, lost, again._replace(sent=1.5)])
-    assert wanted not in promises(evidence, requests=[*rest, issue._replace(status=0), again])
+    assert promise in promises(evidence, requests=[*rest, lost, again])
+    assert promise not in promises(evidence, requests=[*rest, lost, again._replace(sent=1.5)])
+    assert promise not in promises(evidence, requests=[*rest, issue._replace(status=0), again])

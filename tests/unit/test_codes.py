@@ -25,10 +25,10 @@ def test_another_secret_or_operation_makes_other_codes():
 
 
 def test_every_letter_is_about_equally_frequent():
-    letters = "".join(CODE_DERIVER.codes("op", 0, 5000))
-    expected = len(letters) / 36
-    assert all(0.9 * expected < letters.count(letter) < 1.1 * expected for letter in set(letters))
-    assert len(set(letters)) == 36
+    characters = "".join(CODE_DERIVER.codes("op", 0, 5000))
+    expected = len(characters) / 36
+    assert all(0.9 * expected < characters.count(letter) < 1.1 * expected for letter in set(characters))
+    assert len(set(characters)) == 36
 
 
 def test_a_code_is_shown_with_dashes_and_read_in_any_form():

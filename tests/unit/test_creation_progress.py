@@ -92,21 +92,21 @@ def _again(partitions, in_turn):
 @pytest.mark.parametrize("order", list(orders()))
 @pytest.mark.parametrize("looks", [20, 400])
 def test_a_walk_from_nothing_to_all_costs_a_few_reads_a_chunk_and_a_few_a_look(desk, order, looks):
-    service, arriving, told, reads = desk.process(), orders()[order], [], []
+    service, arriving, created, reads = desk.process(), orders()[order], [], []
     a_time = CHUNKS // looks
     for first in range(0, CHUNKS, a_time):
         outcome, read = desk.look(service)
         assert outcome.status is Status.ACCEPTED
         assert outcome.created <= desk.there * CHUNK
-        told.append(outcome.created)
+        created.append(outcome.created)
         reads.append(read)
         desk.arrive(arriving[first : first + a_time])
     outcome, read = desk.look(service)
     assert (outcome.status, outcome.created) == (Status.APPLIED, AMOUNT)
-    assert told == sorted(told)
+    assert created == sorted(created)
     assert max(reads) <= EACH_MAX
     assert sum(reads) + read <= 4 * CHUNKS + 32 * looks
-    assert told[-1] >= 0.8 * AMOUNT  # of 95 or 99.75 % that are there
+    assert created[-1] >= 0.8 * AMOUNT  # of 95 or 99.75 % that are there
     assert desk.look(service) == (outcome, 0)
 
 
@@ -132,12 +132,12 @@ def test_it_is_applied_when_all_are_there_and_not_before_whoever_is_asked(desk, 
 
 
 def test_what_is_created_never_goes_back_whichever_process_is_asked(desk):
-    arriving, processes, told = orders()["in turn"], [desk.process() for _ in range(3)], []
+    arriving, processes, created = orders()["in turn"], [desk.process() for _ in range(3)], []
     for first in range(0, CHUNKS, 20):
         desk.arrive(arriving[first : first + 20])
-        told.append(desk.look(processes[(first // 20) % 3 if first % 80 else 0])[0].created)
-        assert told[-1] <= desk.there * CHUNK
-    assert told == sorted(told)
+        created.append(desk.look(processes[(first // 20) % 3 if first % 80 else 0])[0].created)
+        assert created[-1] <= desk.there * CHUNK
+    assert created == sorted(created)
 
 
 def test_a_cache_that_is_away_or_tells_nonsense_changes_no_outcome(desk):

@@ -77,9 +77,9 @@ def test_an_empty_page_is_not_the_end(store, monkeypatch):
 
 def test_reindexing_replaces_the_index_and_tells_its_progress(search):
     search.index_many([a_coupon("C" * 19, expire_at=Day("2026-11-30"))])
-    told = []
-    assert reindex([[a_coupon()], [ISSUED]], search, told.append) == 2
-    assert told == [1, 2]
+    counts = []
+    assert reindex([[a_coupon()], [ISSUED]], search, counts.append) == 2
+    assert counts == [1, 2]
     found = search.find(Query(unused_until=Day("2026-11-30")), 10)
     assert [doc["couponCode"] for doc in found] == ["A" * 19, "B" * 19]
 

@@ -69,11 +69,11 @@ def test_what_is_no_document_is_left_out_and_named_and_hides_no_other(bad, limit
     with capture_logs() as logs:
         found = walked(shelf, limit)
     assert found == [code for code in CODES if code not in places]
-    told = [line for line in logs if line["event"] == "document left out"]
-    assert told
-    assert all(line["log_level"] == "warning" and line["error"] for line in told)
+    left_out = [line for line in logs if line["event"] == "document left out"]
+    assert left_out
+    assert all(line["log_level"] == "warning" and line["error"] for line in left_out)
     if isinstance(bad, dict) and bad and "couponCode" not in bad:
-        assert {line["code"] for line in told} == places
+        assert {line["code"] for line in left_out} == places
 
 
 def test_an_index_full_of_what_is_none_is_asked_only_so_often_for_a_page():

@@ -55,7 +55,7 @@ def test_a_creation_keeps_the_names_that_earlier_versions_read():
 
 
 @pytest.mark.parametrize(
-    ("milliseconds", "told"),
+    ("milliseconds", "text"),
     [
         (None, None),
         (0, "1970-01-01T00:00:00.000Z"),
@@ -64,8 +64,8 @@ def test_a_creation_keeps_the_names_that_earlier_versions_read():
         (INSTANT_MAX, "9999-12-31T23:59:59.999Z"),
     ],
 )
-def test_an_instant_is_told_to_the_millisecond(milliseconds, told):
-    assert instant(milliseconds) == told
+def test_an_instant_is_told_to_the_millisecond(milliseconds, text):
+    assert instant(milliseconds) == text
 
 
 def test_a_document_has_the_wire_names():

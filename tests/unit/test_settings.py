@@ -56,7 +56,7 @@ def test_an_unknown_or_impossible_setting_is_named(environ, name, value):
 
 
 @pytest.mark.parametrize(
-    ("given", "sentence"),
+    ("changed", "sentence"),
     [
         ({"COUPON_BATCH_MAX": "0"}, "COUPON_BATCH_MAX='0' is not a whole number from 1 to 10,000"),
         ({"COUPON_TOPICS": "many"}, "COUPON_TOPICS='many' is not one of single, per-command"),
@@ -65,9 +65,9 @@ def test_an_unknown_or_impossible_setting_is_named(environ, name, value):
         ({"COUPON_SECRET": ""}, "COUPON_SECRET and COUPON_SECRET_FILE are not set: set one of them"),
     ],
 )
-def test_one_sentence_names_the_setting_its_value_and_what_is_accepted(environ, given, sentence):
+def test_one_sentence_names_the_setting_its_value_and_what_is_accepted(environ, changed, sentence):
     with pytest.raises(ConfigurationError) as refused:
-        settings.load(environ | given)
+        settings.load(environ | changed)
     assert str(refused.value) == sentence
 
 

@@ -10,25 +10,25 @@ from coupon.web.problems import TITLES
 def problem(response: TestResponse) -> dict[str, Any]:
     """The problem that the response tells of, which is well-formed."""
     assert response.mimetype == "application/problem+json", response.text
-    told: dict[str, Any] = response.get_json(force=True)
-    assert set(told) >= {"type", "title", "status", "code"}
-    assert told["status"] == response.status_code
-    assert TITLES[told["code"]] == (told["status"], told["title"])
-    assert told["type"] == f"/docs/problems#{told['code']}"
+    body: dict[str, Any] = response.get_json(force=True)
+    assert set(body) >= {"type", "title", "status", "code"}
+    assert body["status"] == response.status_code
+    assert TITLES[body["code"]] == (body["status"], body["title"])
+    assert body["type"] == f"/docs/problems#{body['code']}"
     if response.status_code == 503:
         assert int(response.headers["Retry-After"]) >= 1
-    return told
+    return body
 
 
 def refused(response: TestResponse) -> tuple[int, str]:
     """Its status and code."""
-    told = problem(response)
-    return told["status"], told["code"]
+    body = problem(response)
+    return body["status"], body["code"]
 
 
 def wrong_fields(response: TestResponse) -> set[str]:
     """The fields that were wrong."""
-    told = problem(response)
-    assert (told["status"], told["code"]) == (422, "INVALID_FIELD")
-    assert all(isinstance(sentence, str) for said in told["errors"].values() for sentence in said)
-    return set(told["errors"])
+    body = problem(response)
+    assert (body["status"], body["code"]) == (422, "INVALID_FIELD")
+    assert all(isinstance(sentence, str) for sentences in body["errors"].values() for sentence in sentences)
+    return set(body["errors"])

@@ -15,11 +15,11 @@ def test_a_creation_is_accepted_with_its_codes_and_its_address(api):
     assert answer.headers["Location"].startswith(f"/v1/operations/{answer.json['operationId']}")
 
 
-@pytest.mark.parametrize(("amount", "told"), [(1_000, True), (1_001, False)])
-def test_the_codes_are_in_the_answer_up_to_a_thousand(api, amount, told):
+@pytest.mark.parametrize(("amount", "has_codes"), [(1_000, True), (1_001, False)])
+def test_the_codes_are_in_the_answer_up_to_a_thousand(api, amount, has_codes):
     answer = api.create(amount=amount)
     assert answer.json["amount"] == amount
-    assert ("couponCodes" in answer.json) == told
+    assert ("couponCodes" in answer.json) == has_codes
 
 
 def test_days_are_taken_without_dashes_and_told_with_them(api, drain):

@@ -59,7 +59,7 @@ def test_the_document_tells_of_every_view(app, api):
 
 def test_every_error_in_the_document_is_a_problem(api):
     for views in api.get("/openapi.json").json["paths"].values():
-        for view in (told for method, told in views.items() if method != "parameters"):
+        for view in (view for method, view in views.items() if method != "parameters"):
             assert "500" in view["responses"]
             for status, response in view["responses"].items():
                 media_type = "application/problem+json" if int(status) >= 400 else "application/json"

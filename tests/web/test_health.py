@@ -29,10 +29,10 @@ def test_ready_tells_of_each_dependency_and_its_milliseconds(api, worker):
     worker.run_once(poll_s=0.01)
     answer = api.get("/readyz")
     assert (answer.status_code, answer.json["status"]) == (200, "ready")
-    assert {name: told["status"] for name, told in answer.json["dependencies"].items()} == dict.fromkeys(
+    assert {name: dependency["status"] for name, dependency in answer.json["dependencies"].items()} == dict.fromkeys(
         ("cache", "queue", "store", "search", "worker"), "up"
     )
-    assert all(told["ms"] >= 0 for told in answer.json["dependencies"].values())
+    assert all(dependency["ms"] >= 0 for dependency in answer.json["dependencies"].values())
 
 
 @pytest.mark.parametrize("role", ["cache", "search"])
@@ -48,9 +48,9 @@ def test_without_queue_or_store_they_can_not(api, backends, role):
     getattr(backends, role).close()
     answer = api.get("/readyz")
     assert refused(answer) == (503, "UNAVAILABLE")
-    told = problem(answer)
-    assert told["dependencies"][role]["status"] == "down"
-    assert role in told["detail"]
+    body = problem(answer)
+    assert body["dependencies"][role]["status"] == "down"
+    assert role in body["detail"]
 
 
 def test_no_worker_is_told_but_commands_can_be_taken(api):
@@ -74,8 +74,8 @@ def test_dependencies_that_hang_are_down_after_two_seconds_all_together(api, bac
         release.wait(10)
 
     def are_three_down():
-        told = problem(api.get("/readyz"))["dependencies"]
-        assert [told[role]["status"] for role in ("cache", "search", "queue", "store")] == ["down"] * 3 + ["up"]
+        dependencies = problem(api.get("/readyz"))["dependencies"]
+        assert [dependencies[role]["status"] for role in ("cache", "search", "queue", "store")] == ["down"] * 3 + ["up"]
 
     for backend in (backends.cache, backends.search, backends.queue):
         monkeypatch.setattr(backend, "ping", hang)
@@ -92,8 +92,8 @@ def test_a_check_with_a_bug_is_down_and_takes_no_other_with_it(api, backends, mo
         raise ZeroDivisionError
 
     monkeypatch.setattr(backends.search, "ping", buggy)
-    told = api.get("/readyz").json["dependencies"]
-    assert (told["search"]["status"], told["store"]["status"]) == ("down", "up")
+    dependencies = api.get("/readyz").json["dependencies"]
+    assert (dependencies["search"]["status"], dependencies["store"]["status"]) == ("down", "up")
 
 
 def test_what_went_wrong_is_not_told_to_strangers(api, backends, monkeypatch):
@@ -107,8 +107,8 @@ def test_what_went_wrong_is_not_told_to_strangers(api, backends, monkeypatch):
 def problems_of(api, role):
     """Without a new look, when there was one just now."""
     answer = api.get("/readyz")
-    told = answer.json if answer.status_code == 200 else problem(answer)
-    return told["dependencies"][role]["problems"]
+    body = answer.json if answer.status_code == 200 else problem(answer)
+    return body["dependencies"][role]["problems"]
 
 
 def test_topics_without_a_living_worker_are_named(api, backends, settings, worker, consumer, timer):

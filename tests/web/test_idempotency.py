@@ -162,8 +162,8 @@ def test_an_operation_has_one_id_wherever_it_is_told(api, codes, drain):
     operation = answer.json["operationId"]
     assert answer.headers["Location"] == f"/v1/operations/{operation}"
     drain()
-    told = api.get(f"/v1/operations/{operation}").json
-    assert (told["operationId"], told["status"]) == (operation, "applied")
+    outcome = api.get(f"/v1/operations/{operation}").json
+    assert (outcome["operationId"], outcome["status"]) == (operation, "applied")
     born, issued = api.get(f"/v1/coupons/{codes[0]}").json["history"]
     assert issued["operationId"] == operation
     created = api.get(f"/v1/operations/{born['operationId']}").json

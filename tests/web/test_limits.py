@@ -87,8 +87,8 @@ def test_every_wrong_field_is_named_at_once(api):
     ],
 )
 def test_an_unknown_field_is_refused(api, path, body):
-    for name, told in (("amount", "amount"), ("__proto__", "__proto__"), ("x" * 10_000, "x" * 99 + "…")):
-        assert wrong_fields(api.client.put(f"/v1/coupons/{path}", json=body | {name: 1})) == {told}
+    for name, named in (("amount", "amount"), ("__proto__", "__proto__"), ("x" * 10_000, "x" * 99 + "…")):
+        assert wrong_fields(api.client.put(f"/v1/coupons/{path}", json=body | {name: 1})) == {named}
 
 
 @pytest.mark.parametrize("number", [19, 21, 250])
@@ -226,9 +226,9 @@ def test_what_was_refused_leaves_no_trace(api, backends):
 
 
 def test_the_problem_says_what_is_wrong_with_the_field(api):
-    told = problem(post(api, CREATION | {"amount": "5"}))
-    assert told["errors"]["amount"] == ["Not a valid integer."]
-    assert "amount" in told["detail"]
+    body = problem(post(api, CREATION | {"amount": "5"}))
+    assert body["errors"]["amount"] == ["Not a valid integer."]
+    assert "amount" in body["detail"]
 
 
 def test_an_address_may_take_larger_bodies_than_the_others(app):

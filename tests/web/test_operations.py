@@ -5,10 +5,10 @@ from tests.web.problems import refused
 
 def test_an_operation_is_accepted_and_then_applied(api, code, drain):
     answer = api.issue(code)
-    told = {"operationId": answer.json["operationId"], "couponCode": code}
-    assert api.get(answer.headers["Location"]).json == told | {"status": "accepted"}
+    outcome = {"operationId": answer.json["operationId"], "couponCode": code}
+    assert api.get(answer.headers["Location"]).json == outcome | {"status": "accepted"}
     drain()
-    assert api.get(answer.headers["Location"]).json == told | {"status": "applied"}
+    assert api.get(answer.headers["Location"]).json == outcome | {"status": "applied"}
 
 
 def test_an_operation_that_lost_to_a_rival_says_so(api, code, drain, backends):
@@ -17,24 +17,24 @@ def test_an_operation_that_lost_to_a_rival_says_so(api, code, drain, backends):
     second = api.issue(code, "bob")
     drain()
     assert api.get(first.headers["Location"]).json["status"] == "applied"
-    told = api.get(second.headers["Location"]).json
-    assert (told["status"], told["code"]) == ("rejected", "RIVAL_WON")
+    outcome = api.get(second.headers["Location"]).json
+    assert (outcome["status"], outcome["code"]) == ("rejected", "RIVAL_WON")
 
 
 def test_a_creation_tells_its_progress_and_its_codes_in_pages(api, worker, drain):
     answer = api.create(amount=1_200)
     assert "couponCodes" not in answer.json
     address = answer.headers["Location"]
-    told = api.get(address).json
-    assert (told["status"], told["amount"], told["created"]) == ("accepted", 1_200, 0)
-    assert len(told["couponCodes"]) == 100
+    outcome = api.get(address).json
+    assert (outcome["status"], outcome["amount"], outcome["created"]) == ("accepted", 1_200, 0)
+    assert len(outcome["couponCodes"]) == 100
     drain()
     codes, cursor, pages = [], "", 0
     while cursor is not None:
-        told = api.get(f"{address}?limit=500" + (f"&cursor={cursor}" if cursor else "")).json
-        assert (told["status"], told["created"]) == ("applied", 1_200)
-        codes += told["couponCodes"]
-        cursor, pages = told["next"], pages + 1
+        outcome = api.get(f"{address}?limit=500" + (f"&cursor={cursor}" if cursor else "")).json
+        assert (outcome["status"], outcome["created"]) == ("applied", 1_200)
+        codes += outcome["couponCodes"]
+        cursor, pages = outcome["next"], pages + 1
     assert (len(codes), len(set(codes)), pages) == (1_200, 1_200, 3)
     assert all(api.get(f"/v1/coupons/{code}").status_code == 200 for code in codes[::300])
 

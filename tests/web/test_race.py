@@ -43,7 +43,7 @@ def test_without_a_cache_the_store_finds_the_one_winner(app, api, code, backends
     with ThreadPoolExecutor(CALLERS) as callers:
         answers = list(callers.map(lambda user: Api(app.test_client()).issue(code, f"user {user}"), range(CALLERS)))
     assert [answer.status_code for answer in answers].count(202) == 1
-    told = {answer.json["code"] for answer in answers if answer.status_code != 202}
-    assert told <= {"RIVAL_WON", "ALREADY_ISSUED", "BUSY"}
+    reasons = {answer.json["code"] for answer in answers if answer.status_code != 202}
+    assert reasons <= {"RIVAL_WON", "ALREADY_ISSUED", "BUSY"}
     winner = next(f"user {place}" for place, answer in enumerate(answers) if answer.status_code == 202)
     assert api.get(f"/v1/coupons/{code}").json["userId"] == winner

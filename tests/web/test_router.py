@@ -79,8 +79,8 @@ def test_a_bug_is_told_without_its_details_and_logged_with_them(api, backends, m
 def test_a_request_is_followed_by_its_id(api, backends, monkeypatch):
     seen = []
     monkeypatch.setattr(backends.store, "get_many", lambda _: seen.append(logs.request_id.get()) or {})
-    for given, followed in (("r-1", "r-1"), ("two words", None), ("x" * 129, None), (None, None)):
-        answer = api.client.get("/v1/coupons/" + "A" * 19, headers={"X-Request-Id": given} if given else {})
+    for sent, followed in (("r-1", "r-1"), ("two words", None), ("x" * 129, None), (None, None)):
+        answer = api.client.get("/v1/coupons/" + "A" * 19, headers={"X-Request-Id": sent} if sent else {})
         assert answer.headers.get("X-Request-Id") == followed
         assert seen.pop() == followed
     assert logs.request_id.get() is None

@@ -98,5 +98,5 @@ def test_after_acceptance_as_much_is_told_as_is_known(
         headers={"Prefer": "wait=5"},
     )
     assert (problem(answer)["code"], detail(answer)) == (reason, who_waits)
-    told = api.get(answer.headers["Location"]).json
-    assert (told["code"], told["detail"]) == (reason, " ".join(filter(None, (TITLES[reason][1], at_the_address))))
+    outcome = api.get(answer.headers["Location"]).json
+    assert (outcome["code"], outcome["detail"]) == (reason, " ".join(filter(None, (TITLES[reason][1], at_the_address))))

@@ -22,8 +22,8 @@ def test_its_callers_are_told_and_the_operator_reads_its_code(api, code, backend
     monkeypatch.setattr(problems, "log", structlog.get_logger())
     with capture_logs() as lines:
         assert refused(CALLS[call](api, code)) == (500, "UNREADABLE")
-    [told] = [line for line in lines if line["event"] == "unreadable"]
-    assert (told["log_level"], told["code"], told["error"]) == ("error", stored, "spoiled")
+    [line] = [line for line in lines if line["event"] == "unreadable"]
+    assert (line["log_level"], line["code"], line["error"]) == ("error", stored, "spoiled")
 
 
 @pytest.mark.logs_error("unreadable")

@@ -61,10 +61,10 @@ def test_what_waits_behind_another_is_not_rejected_when_the_coupon_comes_before_
         publish(world, BIRTH, *others)
         for _ in range(10):
             world.look(worker)
-        letters = list(dead_letters.browse(world.backends.queue))
+        dead = list(dead_letters.browse(world.backends.queue))
         assert world.stored(CODE).rejections == ()
-        assert len(letters) == len(OPERATIONS)
-        dead_letters.replay(world.backends.queue, letters)
+        assert len(dead) == len(OPERATIONS)
+        dead_letters.replay(world.backends.queue, dead)
         for _ in range(10):
             world.look(worker)
         assert [entry.operation for entry in world.stored(CODE).history] == ["birth", *OPERATIONS]

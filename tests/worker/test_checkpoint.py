@@ -45,13 +45,13 @@ def test_what_was_done_is_committed_when_nothing_more_comes(world, steps):
 
 
 def test_batches_share_what_search_is_told(world, steps, monkeypatch):
-    told = []
-    monkeypatch.setattr(world.backends.search, "index_many", lambda coupons: told.append(len(list(coupons))))
+    sizes = []
+    monkeypatch.setattr(world.backends.search, "index_many", lambda coupons: sizes.append(len(list(coupons))))
     for _ in range(3):
         steps()
-    assert told == []
+    assert sizes == []
     world.drain()
-    assert told == [3]
+    assert sizes == [3]
 
 
 def test_a_batch_that_is_enough_for_search_is_told_at_once_and_committed_later(environ):
@@ -108,8 +108,8 @@ def test_who_cannot_commit_when_told_to_stop_leaves_all_the_same_and_it_is_done_
 
 @pytest.mark.logs_error("dead letter")
 def test_search_is_not_asked_about_nothing(world, steps, monkeypatch):
-    told = []
-    monkeypatch.setattr(world.backends.search, "index_many", lambda coupons: told.append(len(list(coupons))))
+    sizes = []
+    monkeypatch.setattr(world.backends.search, "index_many", lambda coupons: sizes.append(len(list(coupons))))
     world.backends.queue.publish([Message("commands", "k", b"{")])
     world.drain()
-    assert told == []
+    assert sizes == []

@@ -86,7 +86,7 @@ def test_the_queue_alone_makes_every_coupon_what_it_would_have_become(drained, h
     agrees(store, expected)
 
 
-def told(store):
+def contents(store):
     """What the coupons are."""
     found = {}
     for coupon in store.scan(1_000).coupons:
@@ -107,9 +107,9 @@ def told(store):
 
 def agrees(store, expected):
     """The coupons are what was expected, as far as the earlier version knew."""
-    found, wanted = told(store), with_sorted_rejections(expected)
-    assert found.keys() == wanted.keys()
-    for code, coupon in wanted.items():
+    found, coupons = contents(store), with_sorted_rejections(expected)
+    assert found.keys() == coupons.keys()
+    for code, coupon in coupons.items():
         assert {name: found[code][name] for name in coupon} == coupon
 
 
@@ -121,15 +121,15 @@ def with_sorted_rejections(expected):
 
 def test_every_address_that_was_given_is_answered(drained, expected):
     service, _ = drained
-    for told in expected["told"]:
-        address = service.operations.parse(told["address"])
-        assert service.operations.outcome(address).status == told["status"], told
+    for answer in expected["told"]:
+        address = service.operations.parse(answer["address"])
+        assert service.operations.outcome(address).status == answer["status"], answer
 
 
 def test_commands_go_on_from_there_and_their_ids_are_told_in_the_history(drained, expected):
     service, backends = drained
-    for told in expected["told"]:
-        address = service.operations.parse(told["address"])
+    for answer in expected["told"]:
+        address = service.operations.parse(answer["address"])
         if isinstance(address, CreationRef):
             continue
         (coupon,) = backends.store.get_many([address.code]).values()
@@ -142,6 +142,6 @@ def test_commands_go_on_from_there_and_their_ids_are_told_in_the_history(drained
 
 def test_a_key_that_was_used_before_is_recognised(drained, expected):
     service, _ = drained
-    told = next(t for t in expected["told"] if t["kind"] == "issue" and t["userId"] == "ann")
-    again = service.change(Kind.ISSUE, told["code"], "ann", Caller("anonymous", "order-1"))
-    assert again.operation == told["operation"]
+    answer = next(t for t in expected["told"] if t["kind"] == "issue" and t["userId"] == "ann")
+    again = service.change(Kind.ISSUE, answer["code"], "ann", Caller("anonymous", "order-1"))
+    assert again.operation == answer["operation"]

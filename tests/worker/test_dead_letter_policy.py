@@ -20,7 +20,7 @@ from tests.worker.conftest import FIRST, LAST, SHOP, World, a_world
 from tests.worker.faults import Faulty, away
 
 
-def letters(world):
+def dead_lettered(world):
     return list(dead_letters.browse(world.backends.queue))
 
 
@@ -70,7 +70,7 @@ def test_an_operator_gets_past_the_poison_with_a_higher_limit(world, poisoned):
     World(replace(world.settings, dead_letters_in_a_row=1_000), world.backends, world.now).drain()
     assert world.stored(code).issued
     assert world.lag() == 0
-    assert len(letters(world)) == limit
+    assert len(dead_lettered(world)) == limit
 
 
 @pytest.mark.logs_error("dead letter", "partition left alone")
@@ -90,7 +90,7 @@ def test_good_messages_in_between_make_no_row(world):
         world.backends.queue.publish([Message("commands", "k", b"{"), Message("commands", "k", good)])
     world.drain()
     assert world.stored(code).version == 2
-    assert len(letters(world)) == world.settings.dead_letters_in_a_row
+    assert len(dead_lettered(world)) == world.settings.dead_letters_in_a_row
 
 
 @pytest.mark.logs_error("dead letter")
@@ -103,7 +103,7 @@ def test_bad_messages_of_several_partitions_make_no_row(environ):
             keys.setdefault(position_of(world, str(number)), str(number))
         world.backends.queue.publish([Message("commands", key, b"{") for key in keys.values()])
         world.drain()
-        assert len(letters(world)) == 16
+        assert len(dead_lettered(world)) == 16
         assert world.lag() == 0
 
 
@@ -138,7 +138,7 @@ def test_letters_that_could_not_be_dead_lettered_are_not_counted_again(world):
             shaken.worker.run_once(poll_s=0)
         shaken.worker.rewind()
     shaken.drain()
-    assert len(letters(world)) == 5
+    assert len(dead_lettered(world)) == 5
 
 
 def alien(world):
@@ -158,7 +158,7 @@ def test_creations_of_another_secret_are_dead_lettered_and_stop_nothing(world):
     world.drain()
     assert world.stored(code).issued
     assert world.lag() == 0
-    assert {letter.reason for letter in letters(world)} == {
+    assert {letter.reason for letter in dead_lettered(world)} == {
         "accepted with another COUPON_SECRET, whose fingerprint is another"
     }
 
@@ -173,7 +173,7 @@ def test_a_replay_brings_a_creation_of_another_secret_back_once_the_secret_is_ri
     mistaken.drain()
     mistaken.leave()
     assert world.service.operations.outcome(address).status is Status.ACCEPTED
-    dead_letters.replay(world.backends.queue, letters(world))
+    dead_letters.replay(world.backends.queue, dead_lettered(world))
     world.drain(world.a_worker())
     assert world.service.operations.outcome(address).status is Status.APPLIED
     assert world.lag() == 0
@@ -187,7 +187,7 @@ def test_creations_of_two_secrets_are_all_applied_by_two_workers_in_turn(world):
     addresses = [(one, one.service.create(3, FIRST, LAST, SHOP)) for one in (world, other) for _ in range(30)]
     world.drain()
     world.leave()
-    dead_letters.replay(world.backends.queue, letters(world))
+    dead_letters.replay(world.backends.queue, dead_lettered(world))
     world.drain(other.a_worker())
     assert {one.service.operations.outcome(address).status for one, address in addresses} == {Status.APPLIED}
     assert world.lag() == 0
@@ -234,8 +234,9 @@ def test_what_builds_on_a_command_that_was_dead_lettered_comes_back_with_it(worl
     world.drain()
     world.backends.store.save_many = save_many
     world.leave()
-    assert [letter.reason for letter in letters(world)] == ["too large", *["what it builds on was dead-lettered"] * 2]
-    dead_letters.replay(world.backends.queue, letters(world))
+    reasons = [letter.reason for letter in dead_lettered(world)]
+    assert reasons == ["too large", *["what it builds on was dead-lettered"] * 2]
+    dead_letters.replay(world.backends.queue, dead_lettered(world))
     world.drain(world.a_worker())
     assert [world.service.operations.outcome(address).status for address in (issue, use, undo)] == [Status.APPLIED] * 3
 
@@ -255,7 +256,7 @@ def test_another_worker_knows_what_was_dead_lettered_before_it(world):
     world.consumers[other].commit({position_of(world, code): use.offset})
     world.leave(other)
     world.drain(world.a_worker())
-    assert letters(world)[-1].value == use.value
+    assert dead_lettered(world)[-1].value == use.value
     assert world.stored(code).rejections == ()
 
 
@@ -275,7 +276,7 @@ def test_a_worker_that_read_the_letters_just_now_knows_of_those_that_came_since(
     world.consumer.commit({position_of(world, code): use.offset})
     world.worker.rewind()
     world.drain()
-    assert letters(world)[-1].value == use.value
+    assert dead_lettered(world)[-1].value == use.value
     assert world.stored(code).rejections == ()
 
 

@@ -30,9 +30,9 @@ def test_a_message_that_can_never_be_applied_is_dead_lettered_with_its_reason(wo
     world.drain()
     world.look(world.worker)
     world.look(world.worker)
-    letters = list(dead_letters.browse(world.backends.queue))
-    assert [letter.value for letter in letters] == garbage
-    assert ["not JSON" in letters[0].reason, letters[1].reason, letters[2].reason] == [
+    dead = list(dead_letters.browse(world.backends.queue))
+    assert [letter.value for letter in dead] == garbage
+    assert ["not JSON" in dead[0].reason, dead[1].reason, dead[2].reason] == [
         True,
         "Invalid enum value 'burn' - at `$.kind`",
         "the store has no such coupon",

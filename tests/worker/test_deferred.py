@@ -253,7 +253,7 @@ def birth(code=CODE):
     return a_creation(codes=(code,))
 
 
-def letters(world):
+def dead_lettered(world):
     return [decode_command(letter.value).operation for letter in dead_letters.browse(world.backends.queue)]
 
 
@@ -269,7 +269,7 @@ def test_commands_wait_for_their_coupon_in_their_order(environ, partition, batch
             world.look(world.worker)
         assert [entry.operation for entry in world.stored(CODE).history] == ["birth", "i", "u"]
         assert world.stored(CODE).rejections == ()
-        assert (letters(world), world.lag()) == ([], 0)
+        assert (dead_lettered(world), world.lag()) == ([], 0)
 
 
 @pytest.mark.logs_error("dead letter")
@@ -277,10 +277,10 @@ def test_a_command_whose_coupon_does_not_come_is_dead_lettered_when_all_before_i
     for command in chain():
         publish(world, command, 0)
     world.worker.run_once(poll_s=0)
-    assert letters(world) == []
+    assert dead_lettered(world) == []
     world.look(world.worker)
     world.look(world.worker)
-    assert letters(world) == ["i", "u"]
+    assert dead_lettered(world) == ["i", "u"]
     assert world.lag() == 0
 
 
@@ -305,7 +305,7 @@ def test_two_workers_whose_commands_wait_for_nothing_do_not_wait_for_each_other(
         publish(world, chain(code * LENGTH)[0], partition)
     for _ in range(8):
         world.look(*workers)
-    assert letters(world) == ["i", "i"]
+    assert dead_lettered(world) == ["i", "i"]
     assert world.lag() == 0
 
 
@@ -322,7 +322,7 @@ def test_without_a_cache_they_do_so_for_as_long_as_they_would_for_a_predecessor(
         waited_s += 10
         assert waited_s < world.settings.predecessor_wait_s + 60
     assert waited_s >= world.settings.predecessor_wait_s
-    assert letters(world) == ["i", "i"]
+    assert dead_lettered(world) == ["i", "i"]
 
 
 def test_a_creation_that_another_worker_has_yet_to_apply_is_waited_for(world, two):
@@ -332,7 +332,7 @@ def test_a_creation_that_another_worker_has_yet_to_apply_is_waited_for(world, tw
     publish(world, birth(), partitions[1])
     for _ in range(20):
         world.look(mine)
-    assert letters(world) == []
+    assert dead_lettered(world) == []
     other.run_once(poll_s=0)
     world.look(mine, after_ms=1_000)
     assert world.stored(CODE).version == 3

@@ -49,8 +49,8 @@ def test_a_coupon_that_cannot_be_read_costs_its_own_commands_and_no_others(world
     world.change(Kind.USE, spoilt)
     world.backends.store.spoil(spoilt)
     world.drain()
-    letters = list(dead_letters.browse(world.backends.queue))
-    assert [letter.reason for letter in letters] == [f"what is stored of {spoilt} is no coupon: spoiled"] * 2
+    dead = list(dead_letters.browse(world.backends.queue))
+    assert [letter.reason for letter in dead] == [f"what is stored of {spoilt} is no coupon: spoiled"] * 2
     assert told_unreadable(logs) == {spoilt}
     assert {world.stored(code).user_id for code in others} == {"ann"}
     held = world.backends.search.find(Query(user_id="ann"), 100)
@@ -90,8 +90,8 @@ def test_what_waits_for_a_coupon_that_cannot_be_read_any_more_is_dead_lettered(p
     for _ in range(3):
         world.look(uses, issues)
     assert world.stored(other).used
-    letters = dead_letters.browse(world.backends.queue)
-    assert {letter.topic for letter in letters if spoilt in letter.reason} == {"issue", "use"}
+    dead = dead_letters.browse(world.backends.queue)
+    assert {letter.topic for letter in dead if spoilt in letter.reason} == {"issue", "use"}
     assert world.backends.queue.lag(["use", "issue"], "worker") == 0
 
 

@@ -118,8 +118,8 @@ def live(world, folder, planted, data):
     assert api.get(f"/v1/coupons/{show(other)}").json["used"]
     held = api.get("/v1/users/ann/coupons")
     assert show(other) in [item["couponCode"] for item in held.json["items"]]
-    told = []
-    coupons = [coupon for page in pages(world.backends.store, told.append) for coupon in page]
+    reported = []
+    coupons = [coupon for page in pages(world.backends.store, reported.append) for coupon in page]
     assert {coupon.code for coupon in coupons} >= {other, third}
     assert [decode_coupon(encode_coupon(coupon)) for coupon in coupons] == coupons
     shown = [item | {"couponCode": item["couponCode"].replace("-", "")} for item in held.json["items"]]

@@ -36,8 +36,8 @@ def published(world, letter):
 def lost(world, offsets):
     """Of these, those that are neither a letter, nor will be delivered again."""
     queue = world.backends.queue
-    letters = {letter.offset for letter in dead_letters.browse(queue) if letter.topic == "commands"}
-    return {offset for offset in offsets if offset < queue.committed([COMMANDS], "worker")[COMMANDS]} - letters
+    dead = {letter.offset for letter in dead_letters.browse(queue) if letter.topic == "commands"}
+    return {offset for offset in offsets if offset < queue.committed([COMMANDS], "worker")[COMMANDS]} - dead
 
 
 @pytest.mark.logs_error("dead letter", "partition left alone")

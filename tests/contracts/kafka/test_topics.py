@@ -52,13 +52,13 @@ def test_a_topic_goes_by_the_brokers_clock_also_one_that_an_older_version_made(
     queue.create(["older"])
     admin = KafkaAdminClient(bootstrap_servers=services.kafka)
     topics = [of_an_older_version, ConfigResource("topic", f"{prefix}t")]
-    told = admin.describe_configs(topics)["topic"]
+    configs = admin.describe_configs(topics)["topic"]
     admin.close()
-    assert {name: told[name]["message.timestamp.type"]["value"] for name in told} == {
+    assert {name: configs[name]["message.timestamp.type"]["value"] for name in configs} == {
         f"{prefix}older": "LogAppendTime",
         f"{prefix}t": "LogAppendTime",
     }
-    assert told[f"{prefix}older"]["retention.ms"]["value"] == "2592000000"
+    assert configs[f"{prefix}older"]["retention.ms"]["value"] == "2592000000"
 
 
 @pytest.mark.usefixtures("of_an_older_version")

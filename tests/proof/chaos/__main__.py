@@ -10,7 +10,7 @@ from coupon.domain.topics import LAYOUTS
 from tests.e2e.deployment import ROOT
 from tests.proof.chaos.evidence import load
 from tests.proof.chaos.report import markdown
-from tests.proof.chaos.result import Result, Wanted
+from tests.proof.chaos.result import Options, Result
 from tests.proof.chaos.run import Run
 from tests.proof.chaos.verdict import judge
 
@@ -20,7 +20,7 @@ def main() -> int:
     if chosen.judge:
         return _told(_judged_again(chosen.judge), chosen.judge)
     seed = secrets.randbelow(1_000_000) if chosen.seed is None else chosen.seed
-    wanted = Wanted(
+    options = Options(
         seed=seed,
         minutes=chosen.minutes,
         commands=chosen.commands,
@@ -34,7 +34,7 @@ def main() -> int:
     folder = ROOT / "build" / "chaos" / f"{datetime.now():%Y%m%d-%H%M%S}-{seed}"
     folder.mkdir(parents=True)
     say(f"seed {seed}, records in {folder}")
-    return _told(Run(wanted, folder, say).go(), folder)
+    return _told(Run(options, folder, say).go(), folder)
 
 
 def say(sentence: str) -> None:
@@ -43,17 +43,17 @@ def say(sentence: str) -> None:
 
 
 def _told(result: Result, folder: Path) -> int:
-    told = markdown(result)
-    (folder / "report.md").write_text(told)
+    report = markdown(result)
+    (folder / "report.md").write_text(report)
     (folder / "violations.txt").write_text("".join(f"{promise}: {what}\n" for promise, what in result.violations))
-    sys.stdout.write(told)
-    say(f"{len(result.violations)} violations; seed {result.wanted.seed}, records in {folder}")
+    sys.stdout.write(report)
+    say(f"{len(result.violations)} violations; seed {result.options.seed}, records in {folder}")
     return 1 if result.violations else 0
 
 
 def _judged_again(folder: Path) -> Result:
     result = Result.load(folder)
-    return judge(result, load(folder, result.secret, result.wanted.topics), folder)
+    return judge(result, load(folder, result.secret, result.options.topics), folder)
 
 
 def _arguments() -> argparse.Namespace:

@@ -87,7 +87,7 @@ def collect(backends: Backends, layout: str, into: Evidence) -> None:
     into.commands = [
         decode_command(found.value) for topic in command_topics(layout) for found in backends.queue.browse(topic)
     ]
-    into.letters = [json.loads(found.value)["reason"] for found in backends.queue.browse(DEAD_LETTERS)]
+    into.dead_letters = [json.loads(found.value)["reason"] for found in backends.queue.browse(DEAD_LETTERS)]
     for found in backends.queue.browse(INVALIDATE):
         into.owed_to_the_cache.update(decode_codes(found.value))
     entries = Entries(CodeDeriver(into.secret))
@@ -124,7 +124,7 @@ def save(folder: Path, evidence: Evidence) -> None:
     _write(folder / "store.jsonl.gz", (encode_coupon(coupon).decode() for coupon in evidence.coupons.values()))
     _write(folder / "cache.jsonl.gz", (encode_coupon(coupon).decode() for coupon in evidence.cached.values()))
     _write(folder / "documents.jsonl.gz", map(json.dumps, evidence.documents.values()))
-    _write(folder / "letters.jsonl.gz", map(json.dumps, evidence.letters))
+    _write(folder / "letters.jsonl.gz", map(json.dumps, evidence.dead_letters))
     _write(folder / "owed.jsonl.gz", map(json.dumps, sorted(evidence.owed_to_the_cache)))
 
 
@@ -133,7 +133,7 @@ def load(folder: Path, secret: str, layout: str) -> Evidence:
     evidence = Evidence(secret, ordered=is_ordered(layout))
     read_clients(folder, evidence)
     evidence.commands = [decode_command(line) for line in _lines(folder / "queue.jsonl.gz")]
-    evidence.letters = [json.loads(line) for line in _lines(folder / "letters.jsonl.gz")]
+    evidence.dead_letters = [json.loads(line) for line in _lines(folder / "letters.jsonl.gz")]
     evidence.owed_to_the_cache = {json.loads(line) for line in _lines(folder / "owed.jsonl.gz")}
     evidence.documents = {d["couponCode"]: d for d in map(json.loads, _lines(folder / "documents.jsonl.gz"))}
     for name, into in (("store", evidence.coupons), ("cache", evidence.cached)):

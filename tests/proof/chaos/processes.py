@@ -161,7 +161,7 @@ class Cluster:
         programs = (*self.masters, *self.workers)
         for program in programs:
             program.check()
-        return [told for program in programs for told in program.ended]
+        return [sentence for program in programs for sentence in program.ended]
 
     def restart_missing(self) -> None:
         for program in (*self.masters, *self.workers):

@@ -16,14 +16,14 @@ def markdown(result: Result) -> str:
 
 
 def _head(result: Result) -> Iterable[str]:
-    wanted = result.wanted
-    yield f"# Chaos, seed {wanted.seed}"
+    options = result.options
+    yield f"# Chaos, seed {options.seed}"
     yield ""
     yield from _table(
         ("what", "how much"),
         [
             ("faults were injected for", f"{result.seconds / 60:.1f} min"),
-            ("clients", f"{wanted.clients}" + (f", at most {wanted.rate} commands/s" if wanted.rate else "")),
+            ("clients", f"{options.clients}" + (f", at most {options.rate} commands/s" if options.rate else "")),
             ("commands accepted", f"{result.commands:,} ({result.commands / max(result.seconds, 1):.0f}/s)"),
             ("faults", f"{sum(result.faults.values()):,}"),
             ("largest lag seen", f"{result.lag_max:,} messages"),

@@ -10,7 +10,7 @@ LONG_S = 600
 
 
 @dataclass
-class Wanted:
+class Options:
     """What a run is asked for: either minutes, or commands with kills."""
 
     seed: int
@@ -39,7 +39,7 @@ class Wanted:
 class Result:
     """What the report tells. The run counts and measures; what follows from its records, the verdict adds."""
 
-    wanted: Wanted
+    options: Options
     secret: str = ""
     seconds: float = 0
     ended: float = 0
@@ -87,4 +87,4 @@ class Result:
     @classmethod
     def load(cls, folder: Path) -> "Result":
         saved = json.loads((folder / "run.json").read_text())
-        return cls(**{**saved, "wanted": Wanted(**saved["wanted"])})
+        return cls(**{**saved, "options": Options(**saved["options"])})

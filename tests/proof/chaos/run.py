@@ -14,7 +14,7 @@ from tests.proof.chaos.plan import SERVERS
 from tests.proof.chaos.probe import Probe, recovery
 from tests.proof.chaos.processes import Cluster
 from tests.proof.chaos.records import AFTERWARDS, Records, clock
-from tests.proof.chaos.result import Result, Wanted
+from tests.proof.chaos.result import Options, Result
 from tests.proof.chaos.surroundings import Surroundings, surroundings
 from tests.proof.chaos.traffic import Traffic, observe
 from tests.proof.chaos.verdict import AFTER_THE_LAST_S, judge
@@ -24,18 +24,18 @@ TOLD_EVERY_S = 10
 
 
 class Run:
-    """``Run(wanted, folder).go()``. A KeyboardInterrupt ends the traffic; the verdict is given all the same."""
+    """``Run(options, folder).go()``. A KeyboardInterrupt ends the traffic; the verdict is given all the same."""
 
-    def __init__(self, wanted: Wanted, folder: Path, say: Callable[[str], None] = print) -> None:
-        self._wanted, self._folder, self._say = wanted, folder, say
-        self._result = Result(wanted)
+    def __init__(self, options: Options, folder: Path, say: Callable[[str], None] = print) -> None:
+        self._options, self._folder, self._say = options, folder, say
+        self._result = Result(options)
         self._records = Records(folder)
 
     def go(self) -> Result:
         with ExitStack() as stack:
             stack.callback(self._records.close)
             self._say("starting the servers")
-            here = stack.enter_context(surroundings(self._folder, *self._wanted.place))
+            here = stack.enter_context(surroundings(self._folder, *self._options.place))
             backends = open_backends(settings.load(here.direct))
             stack.callback(backends.close)
             self._say("starting the service")
@@ -46,9 +46,11 @@ class Run:
             began = time.monotonic()
             with (
                 Probe(ports, self._records, backends.store) as probe,
-                Traffic(ports, self._records, self._wanted.seed, self._wanted.clients, self._wanted.rate) as traffic,
+                Traffic(ports, self._records, self._options.seed, self._options.clients, self._options.rate) as traffic,
             ):
-                nemesis = Nemesis(self._wanted.seed, cluster, here.tell, here.links, self._records, self._wanted.haste)
+                nemesis = Nemesis(
+                    self._options.seed, cluster, here.tell, here.links, self._records, self._options.haste
+                )
                 with nemesis:
                     self._until_it_is_enough(backends, [traffic.failures, nemesis.failures, probe.failures])
                 traffic.stop.set()
@@ -57,8 +59,8 @@ class Run:
             self._result.seconds = time.monotonic() - began
             for error in (*traffic.failures, *nemesis.failures, *probe.failures):
                 self._own("the harness works", repr(error))
-            for told in cluster.ended():
-                self._own("processes go on", told)
+            for end in cluster.ended():
+                self._own("processes go on", end)
             self._mend_all(here, cluster)
             self._count(here)
             with closing(open_backends(settings.load(here.patient))) as patient:
@@ -70,15 +72,15 @@ class Run:
 
     def _until_it_is_enough(self, backends: Backends, failures: list[list[Exception]]) -> None:
         """Of minutes, or of commands and kills; or somebody interrupts, or a part of ours breaks."""
-        began, told = time.monotonic(), 0.0
+        began, said_at = time.monotonic(), 0.0
         try:
             while not any(failures) and not self._is_enough(time.monotonic() - began):
-                if time.monotonic() - told > TOLD_EVERY_S:
-                    told = time.monotonic()
-                    behind = proof.lag(backends, self._wanted.topics)
+                if time.monotonic() - said_at > TOLD_EVERY_S:
+                    said_at = time.monotonic()
+                    behind = proof.lag(backends, self._options.topics)
                     self._result.lag_max = max(self._result.lag_max, behind)
                     self._say(
-                        f"{told - began:6.0f} s  {self._records.keys} commands  {len(self._records.faults)} faults, "
+                        f"{said_at - began:6.0f} s  {self._records.keys} commands  {len(self._records.faults)} faults, "
                         f"{self._records.kills()} kills  lag {behind if behind >= 0 else '?'}"
                     )
                 time.sleep(0.2)
@@ -86,9 +88,9 @@ class Run:
             self._say("interrupted: mending, then judging")
 
     def _is_enough(self, seconds: float) -> bool:
-        if self._wanted.minutes:
-            return seconds > self._wanted.minutes * 60
-        return self._records.keys >= self._wanted.commands and self._records.kills() >= self._wanted.kills
+        if self._options.minutes:
+            return seconds > self._options.minutes * 60
+        return self._records.keys >= self._options.commands and self._records.kills() >= self._options.kills
 
     def _wait_for_the_probe(self, probe: Probe) -> None:
         """Until it saw a command applied that was sent after the last fault."""
@@ -117,12 +119,12 @@ class Run:
     def _come_to_rest(self, backends: Backends, ports: list[int], secret: str) -> Evidence:
         result, found = self._result, Evidence(secret)
         self._say("coming to rest")
-        result.lag, result.drained_s = proof.drain(backends, self._wanted.topics, self._wanted.rest_s)
+        result.lag, result.drained_s = proof.drain(backends, self._options.topics, self._options.rest_s)
         if result.lag > 0:
-            result.left = proof.lag_by_topic(backends, self._wanted.topics)
+            result.left = proof.lag_by_topic(backends, self._options.topics)
         found.coupons, found.documents, result.converged_s = proof.settled(backends)
         self._say("collecting the evidence")
-        proof.collect(backends, self._wanted.topics, found)
+        proof.collect(backends, self._options.topics, found)
         self._records.flush()
         interface = Interface(ports, AFTERWARDS, self._records, connections=8)
         proof.ask_addresses(lambda address: observe(interface, self._records, address), self._folder)

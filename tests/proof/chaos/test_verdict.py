@@ -6,7 +6,7 @@ import pytest
 
 from tests.proof.chaos.plan import LANES, LINK_FAULTS, LINKS
 from tests.proof.chaos.records import AFTERWARDS, Injected, Probed, Records, Unexpected
-from tests.proof.chaos.result import Result, Wanted
+from tests.proof.chaos.result import Options, Result
 from tests.proof.chaos.verdict import excuse, judge
 from tests.proof.record import Evidence
 
@@ -60,7 +60,7 @@ def test_the_cause_is_what_hurt_longest_and_of_several_the_last():
 def proving():
     """What a run of an hour has to have met."""
     return Result(
-        Wanted(1, minutes=60),
+        Options(1, minutes=60),
         seconds=3_600,
         ended=1_000,
         accepted={"issue": 1},
@@ -90,7 +90,7 @@ def judged(result, folder, faults=tuple(FAULTS), probed=(), unexpected=()):
     return [what for _, what in violations if what != "nothing was applied"]
 
 
-def told(result, folder, **records):
+def violation_of(result, folder, **records):
     [what] = judged(result, folder, **records)
     return what
 
@@ -101,7 +101,7 @@ def test_a_run_that_met_all_is_sound(proving, tmp_path):
 
 def test_a_fault_that_was_never_recovered_from_is_told(proving, tmp_path):
     never = Injected("kills", "kill", "worker", "worker1", 940, 950)
-    assert "applied after kill worker" in told(
+    assert "applied after kill worker" in violation_of(
         proving, tmp_path, faults=[*FAULTS, never], probed=[Probed(960, 961, None)]
     )
 
@@ -122,7 +122,7 @@ def test_a_short_run_needs_not_meet_all(proving, tmp_path):
 
 
 def test_what_was_not_asked_for_is_not_missed(proving, tmp_path):
-    proving.wanted.links, proving.wanted.edge, proving.links, proving.edge = False, 0, {}, {}
+    proving.options.links, proving.options.edge, proving.links, proving.edge = False, 0, {}, {}
     assert judged(proving, tmp_path, faults=[fault for fault in FAULTS if fault.lane != "links"]) == []
 
 
@@ -143,7 +143,7 @@ def test_what_was_not_asked_for_is_not_missed(proving, tmp_path):
 )
 def test_what_a_run_did_not_meet_is_told(proving, tmp_path, changes, what):
     vars(proving).update(changes)
-    assert told(proving, tmp_path) == what
+    assert violation_of(proving, tmp_path) == what
 
 
 def test_at_rest_nothing_excuses_a_late_answer(proving, tmp_path):
@@ -151,7 +151,7 @@ def test_at_rest_nothing_excuses_a_late_answer(proving, tmp_path):
     assert judged(proving, tmp_path, faults=[*FAULTS, STOP], probed=[Probed(200, 201, 202)], unexpected=[late()]) == []
     for file in tmp_path.iterdir():
         file.unlink()
-    assert "afterwards" in told(
+    assert "afterwards" in violation_of(
         proving, tmp_path, faults=[*FAULTS, STOP], probed=[Probed(200, 201, 202)], unexpected=[at_rest]
     )
 

@@ -212,18 +212,18 @@ class Client:
 
     def _deliver(self, order: Order) -> Request:
         """Send it until it is answered, or given up."""
-        told = None
+        twin = None
         if self._chance.random() < TWIN_SHARE:
             differs = self._chance.random() < OTHER_TWIN_SHARE
-            told = self._traffic.twin(self._with_other_words(order) if differs else order)
+            twin = self._traffic.twin(self._with_other_words(order) if differs else order)
         while True:
             request = attempt(self._interface, self._records, self._name, order, self._wait_s())
             if request.status not in (0, 503) or self._chance.random() < GIVE_UP_SHARE:
                 break
             if self._traffic.stop.wait(self._chance.uniform(*BACK_OFF_S)):
                 break
-        if told is not None:
-            told.result()
+        if twin is not None:
+            twin.result()
         if request.accepted:
             self._records.count_key()
             self._sent.append(order)

@@ -111,12 +111,12 @@ def _proves_nothing(result: Result, faults: Sequence[Injected]) -> Iterator[str]
         yield "nothing was rejected or refused"
     if result.is_long:
         yield from _never_struck(result, faults)
-    if result.wanted.links:
+    if result.options.links:
         yield from _bypassed(result)
 
 
 def _never_struck(result: Result, faults: Sequence[Injected]) -> Iterator[str]:
-    links, edge = result.wanted.links, result.wanted.edge
+    links, edge = result.options.links, result.options.edge
     lanes = [lane for lane in LANES if links or lane != "links"]
     for lane in set(lanes) - {fault.lane for fault in faults}:
         yield f"no fault of the lane {lane} struck"
@@ -146,7 +146,7 @@ def _checked(found: Evidence) -> dict[str, int]:
         "coupons of the store": len(found.coupons),
         "documents": len(found.documents),
         "cached coupons": len(found.cached),
-        "dead letters": len(found.letters),
+        "dead letters": len(found.dead_letters),
     }
 
 

@@ -48,7 +48,7 @@ def main() -> int:
 def told_of(seed: int, trace: Callable[[str], None] | None = None, *, everything: bool = False) -> Told:
     """What is wrong with the seed, and what happened in it."""
     with tempfile.NamedTemporaryFile(dir=MEMORY if os.path.isdir(MEMORY) else None) as heartbeat:
-        return told(run(seed, settings(heartbeat.name), trace, everything=everything))
+        return summary_of(run(seed, settings(heartbeat.name), trace, everything=everything))
 
 
 def settings(heartbeat_file: str) -> Settings:
@@ -56,7 +56,7 @@ def settings(heartbeat_file: str) -> Settings:
     return configuration.load({"COUPON_CONF": "conf/test.env", "COUPON_HEARTBEAT_FILE": heartbeat_file})
 
 
-def told(run: Run) -> Told:
+def summary_of(run: Run) -> Told:
     counts = Counter({str(fault): number for fault, number in run.faults.injected.items()})
     counts.update(f"answer {request.status}" for request in run.evidence.requests)
     counts.update({"turns": run.turns, "commands in the queue": len(run.evidence.commands)})
@@ -66,10 +66,10 @@ def told(run: Run) -> Told:
     return run.seed, [tuple(violation) for violation in run.violations], counts
 
 
-def report(told: Iterable[Told], *, stop: bool) -> int:
+def report(summaries: Iterable[Told], *, stop: bool) -> int:
     """Print as it goes; the number of seeds that broke a promise."""
     total, promises, broken, seeds = Counter[str](), Counter[str](), 0, 0
-    for seed, violations, counts in told:
+    for seed, violations, counts in summaries:
         seeds += 1
         total += counts
         promises.update({promise for promise, _ in violations})

@@ -146,11 +146,11 @@ class Client:
         ]
         answers = list(map(self._send, asked))
         for _ in range(SOON_S):
-            if all(told.status != 503 for told in answers):
+            if all(each.status != 503 for each in answers):
                 break
             self.scheduler.sleep(1_000)
             answers = [
-                self._send(one) if told.status == 503 else told for one, told in zip(asked, answers, strict=True)
+                self._send(one) if each.status == 503 else each for one, each in zip(asked, answers, strict=True)
             ]
         return answers
 

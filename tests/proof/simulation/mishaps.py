@@ -118,9 +118,9 @@ class Operator:
         """At what addresses answer, past all that may be away; and a backup now and then."""
         world, now = self._world, self._scheduler.now
         for request in self._random.sample(world.accepted, min(GLANCES, len(world.accepted))):
-            told = outcome_of(world.operations, request.address)
-            if told is not None:
-                world.evidence.observed.append(Observed(request.address, now, now, *told))
+            found = outcome_of(world.operations, request.address)
+            if found is not None:
+                world.evidence.observed.append(Observed(request.address, now, now, *found))
         if self._random.random() < BACKUP_SHARE:
             assert isinstance(world.backends.store, WitnessStore)
             world.backup = world.backends.store.snapshot()

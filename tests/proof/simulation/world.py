@@ -317,9 +317,9 @@ class World:
                 evidence.cached[code] = entry
         now = self.scheduler.now
         for address in dict.fromkeys(request.address for request in self.accepted):
-            told = outcome_of(self.operations, address)
-            assert told is not None
-            evidence.observed.append(Observed(address, now, now, *told))
+            found = outcome_of(self.operations, address)
+            assert found is not None
+            evidence.observed.append(Observed(address, now, now, *found))
         evidence.applied = self.backends.store.applied  # type: ignore[attr-defined]
         evidence.remembered = self.remembered[1]
         evidence.well = self.faults.cache_was_well
@@ -344,8 +344,8 @@ class World:
             planted = letter["topic"], b64decode(letter["value"])
             aside.add(planted)
             if planted not in self.poison:
-                evidence.letters.append(delivery.value.decode())
-        evidence.letters += [f"{planted} was not dead-lettered" for planted in self.poison - aside]
+                evidence.dead_letters.append(delivery.value.decode())
+        evidence.dead_letters += [f"{planted} was not dead-lettered" for planted in self.poison - aside]
 
     def _whole(self) -> dict[str, Coupon]:
         """The store; each coupon with all that it ever remembered."""

@@ -31,9 +31,9 @@ def wrap(httpsession: ModuleType) -> None:
         operation = _operation(request)
         if operation is None or not dice.falls():
             return pass_on(session, request)
-        wanted = json.loads(request.body)
-        kind = dice.choose(_possible(operation, wanted))
-        return FAULTS[kind](request, wanted, lambda: pass_on(session, request))
+        sent = json.loads(request.body)
+        kind = dice.choose(_possible(operation, sent))
+        return FAULTS[kind](request, sent, lambda: pass_on(session, request))
 
     httpsession.URLLib3Session.send = send
 
@@ -44,18 +44,18 @@ def _operation(request: Any) -> str | None:
     return operation if service.startswith("DynamoDB") else None
 
 
-def _possible(operation: str, wanted: dict[str, Any]) -> list[str]:
+def _possible(operation: str, sent: dict[str, Any]) -> list[str]:
     kinds = ["dynamodb-throughput", "dynamodb-throttled", "dynamodb-internal-error", "dynamodb-lost-reply"]
     if operation == "TransactWriteItems":
         kinds.append("dynamodb-in-progress")
-        if wanted.get("ClientRequestToken") not in _applied:
+        if sent.get("ClientRequestToken") not in _applied:
             kinds += ["dynamodb-conflict", "dynamodb-item-throttled"]
-    if operation == "BatchGetItem" and _keys(wanted) > 1:
+    if operation == "BatchGetItem" and _keys(sent) > 1:
         kinds.append("dynamodb-unprocessed-keys")
     return kinds
 
 
-def _throughput(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
+def _throughput(request: Any, sent: dict[str, Any], ask: ReadOnce) -> Any:
     message = (
         "The level of configured provisioned throughput for the table was exceeded. "
         "Consider increasing your provisioning level with the UpdateTable API."
@@ -63,42 +63,42 @@ def _throughput(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
     return _refused(request, TYPES + "ProvisionedThroughputExceededException", message)
 
 
-def _throttled(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
+def _throttled(request: Any, sent: dict[str, Any], ask: ReadOnce) -> Any:
     return _refused(request, "com.amazon.coral.availability#ThrottlingException", "Rate of requests exceeds the limit")
 
 
-def _in_progress(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
+def _in_progress(request: Any, sent: dict[str, Any], ask: ReadOnce) -> Any:
     message = "The transaction with the given request token is already in progress."
     return _refused(request, TYPES + "TransactionInProgressException", message)
 
 
-def _internal_error(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
+def _internal_error(request: Any, sent: dict[str, Any], ask: ReadOnce) -> Any:
     """What was to be written may have been."""
     if dice.toss():
-        _apply(wanted, ask)
+        _apply(sent, ask)
     return _reply(request, 500, {"__type": TYPES + "InternalServerError", "message": "Internal server error"})
 
 
-def _lost_reply(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
-    _apply(wanted, ask)
+def _lost_reply(request: Any, sent: dict[str, Any], ask: ReadOnce) -> Any:
+    _apply(sent, ask)
     raise ConnectionClosedError(error="the edge", request=request, endpoint_url=request.url)
 
 
-def _conflict(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
-    return _cancelled(request, wanted, ["TransactionConflict"])
+def _conflict(request: Any, sent: dict[str, Any], ask: ReadOnce) -> Any:
+    return _cancelled(request, sent, ["TransactionConflict"])
 
 
-def _item_throttled(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
-    return _cancelled(request, wanted, ["ThrottlingError", "ProvisionedThroughputExceeded"])
+def _item_throttled(request: Any, sent: dict[str, Any], ask: ReadOnce) -> Any:
+    return _cancelled(request, sent, ["ThrottlingError", "ProvisionedThroughputExceeded"])
 
 
-def _unprocessed_keys(request: Any, wanted: dict[str, Any], ask: ReadOnce) -> Any:
+def _unprocessed_keys(request: Any, sent: dict[str, Any], ask: ReadOnce) -> Any:
     """Those that were read are answered, and at least one was."""
     answer = ask()
     if answer.status_code != 200:
         return answer
     body = json.loads(answer.content)
-    [(table, asked)] = wanted["RequestItems"].items()
+    [(table, asked)] = sent["RequestItems"].items()
     left = [asked["Keys"][place] for place in dice.some(len(asked["Keys"]), len(asked["Keys"]) - 1)]
     body["UnprocessedKeys"] = {table: {**asked, "Keys": left}}
     body["Responses"][table] = [item for item in body["Responses"][table] if not _is_of(item, left)]
@@ -117,15 +117,15 @@ FAULTS: dict[str, Callable[[Any, dict[str, Any], ReadOnce], Any]] = {
 }
 
 
-def _apply(wanted: dict[str, Any], ask: ReadOnce) -> None:
-    token = wanted.get("ClientRequestToken")
+def _apply(sent: dict[str, Any], ask: ReadOnce) -> None:
+    token = sent.get("ClientRequestToken")
     if ask().status_code == 200 and token:
         _applied.append(token)
 
 
-def _cancelled(request: Any, wanted: dict[str, Any], codes: list[str]) -> Any:
+def _cancelled(request: Any, sent: dict[str, Any], codes: list[str]) -> Any:
     """For some of its items; nothing is written."""
-    number = len(wanted["TransactItems"])
+    number = len(sent["TransactItems"])
     chosen = {place: codes[place % len(codes)] for place in dice.some(number, number)}
     reasons = [_reason(chosen.get(place)) for place in range(number)]
     every = ", ".join(reason["Code"] for reason in reasons)
@@ -138,8 +138,8 @@ def _reason(code: str | None) -> dict[str, str]:
     return {"Code": code, "Message": TRANSACTION_REASONS[code]} if code else {"Code": "None"}
 
 
-def _keys(wanted: dict[str, Any]) -> int:
-    return sum(len(asked["Keys"]) for asked in wanted["RequestItems"].values())
+def _keys(sent: dict[str, Any]) -> int:
+    return sum(len(asked["Keys"]) for asked in sent["RequestItems"].values())
 
 
 def _is_of(item: dict[str, Any], keys: list[dict[str, Any]]) -> bool:
