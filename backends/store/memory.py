@@ -4,9 +4,9 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-from coupon.domain.errors import BackendRejected, BackendUnavailable
+from coupon.domain.errors import BackendRejected, BackendUnavailable, Unreadable
 from coupon.domain.model import Coupon
-from coupon.ports.store import Group, Page, Record, RecordPage, Store, Unreadable, check_groups, check_kind
+from coupon.ports.store import Group, Page, Record, RecordPage, Store, check_groups, check_kind
 from coupon.ports.url import Url
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from coupon.domain.errors import BackendRejected
+from coupon.domain.errors import BackendRejected, Unreadable
 from coupon.domain.model import Coupon
-from coupon.ports.store import NONE, Record, Unreadable
+from coupon.ports.store import NONE, Record
 
 NOT_OURS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """The errors of decoding a row that is no coupon's, or no record's. Malformed is a ValueError."""

@@ -16,10 +16,10 @@ import pytest
 
 from backends.testing.coupons import a_full_coupon, after, changed, some_coupons
 from backends.testing.timing import unavailable_within
-from coupon.domain.errors import BackendRejected, BackendUnavailable, ConfigurationError
+from coupon.domain.errors import BackendRejected, BackendUnavailable, ConfigurationError, Unreadable
 from coupon.domain.model import Coupon, Day
 from coupon.domain.serialization import encode_coupon
-from coupon.ports.store import Record, Store, Unreadable
+from coupon.ports.store import Record, Store
 from coupon.runtime.wiring import open_backend
 
 [NOBODY] = some_coupons(1)

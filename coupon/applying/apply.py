@@ -6,10 +6,10 @@ from typing import NamedTuple
 from coupon.applying.safe_reads import read
 from coupon.domain.chunks import codes_of, is_marked
 from coupon.domain.codes import CodeDeriver
-from coupon.domain.errors import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable, fault
 from coupon.domain.model import ChangeCoupon, Coupon, CreateCoupons, create
 from coupon.domain.protocol import Verdict, decide
-from coupon.ports.store import Store, fault
+from coupon.ports.store import Store
 
 ATTEMPTS = 20
 """Reads and writes of a coupon in one call, each after a conflict with another writer."""

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import structlog
 
+from coupon.domain.errors import Unreadable
 from coupon.domain.model import Coupon
-from coupon.ports.store import NONE, Store, Unreadable
+from coupon.ports.store import NONE, Store
 
 log = structlog.get_logger("coupon.store")
 

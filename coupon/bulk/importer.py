@@ -22,9 +22,9 @@ from coupon.acceptance.service import CommandService
 from coupon.applying.safe_reads import read
 from coupon.bulk.csv_rows import BadRow, Row, rows
 from coupon.bulk.duplicates import Duplicate, DuplicateFinder
-from coupon.domain.errors import BackendUnavailable, TooManyCreations
+from coupon.domain.errors import BackendUnavailable, TooManyCreations, fault
 from coupon.domain.model import CHUNK, IMPORT, Day
-from coupon.ports.store import Store, fault
+from coupon.ports.store import Store
 from coupon.runtime.retry import retry_for
 
 WINDOW = 20_000

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
+from coupon.domain.errors import Unreadable
 from coupon.domain.model import Coupon
-from coupon.ports.store import Store, Unreadable
+from coupon.ports.store import Store
 
 PAGE = 1_000
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 
-from coupon.domain.errors import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable, fault
 from coupon.domain.serialization import dump
-from coupon.ports.store import fault
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters that move a terminal's cursor, change its colours or reverse its text, or cannot be encoded.

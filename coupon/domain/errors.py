@@ -4,7 +4,9 @@
 | ---------- | ------------------------- | ------------------------------------------------------------------------- |
 | backends   | BackendError              | a backend did not do what it was asked                                    |
 |            | ├── BackendUnavailable    | no (clear) answer: retrying may help, and it may have happened            |
+| web        | │    └── BackendLeftAlone | a backend that hangs was not called                                       |
 |            | └── BackendRejected       | the request itself is refused: retrying never helps                       |
+| backends   |      └── Unreadable       | stored rows are no coupons, until an operator repairs them                |
 | runtime    | ConfigurationError        | the configuration cannot work: the process ends                           |
 |            | CacheAway                 | the cache does not answer: the way without a cache is taken               |
 |            | StillUnavailable          | search or the cache is not asked again yet: its work stays in the outbox  |
@@ -23,9 +25,15 @@
 |            | CacheFailed               | the cache did not answer the worker, or refused                           |
 | bulk       | UnusableFile              | the file of an import is no file of rows                                  |
 
-``coupon.web.problems.Problem`` is not among them: it is an answer of HTTP, made of one of these.
+Some are defined where they are raised:
+
+- ``Problem`` and ``InvalidField`` (``coupon/web/problems.py``) are answers of HTTP, made of one of these.
+- ``NoIndex`` (``backends/search/elasticsearch_bulk.py``) and ``Cancelled`` (``backends/store/dynamodb_connection.py``)
+  do not leave their backend.
+- ``Deployed`` (``backends/testing/search_rebuild.py``) belongs to a suite.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,6 +51,24 @@ class BackendUnavailable(BackendError):
 class BackendRejected(BackendError):
     """The request itself is refused: retrying never helps, and nothing was changed. What an operator can repair (a
     missing table, wrong credentials) is BackendUnavailable instead."""
+
+
+class BackendLeftAlone(BackendUnavailable):
+    """The backend was not called, because it hangs."""
+
+
+class Unreadable(BackendRejected):
+    """The rows of some codes cannot be decoded as coupons, until an operator repairs them. ``reasons`` has why, by
+    code. ``found`` has the coupons of the other codes of the call."""
+
+    def __init__(self, reasons: Mapping[str, str], found: "Mapping[str, Coupon]") -> None:
+        super().__init__("; ".join(fault(code, why) for code, why in reasons.items()))
+        self.reasons, self.found = dict(reasons), dict(found)
+
+
+def fault(code: str, reason: str) -> str:
+    """The error text for a stored coupon that cannot be read."""
+    return f"what is stored of {code} is no coupon: {reason}"
 
 
 class ConfigurationError(Exception):

@@ -21,20 +21,6 @@ KEY_BYTES, BODY_BYTES = 500, 300_000
 _KIND = re.compile(r"(?!coupon\Z)[a-z][a-z-]{0,30}\Z")
 
 
-def fault(code: str, reason: str) -> str:
-    """The error text for a stored coupon that cannot be read."""
-    return f"what is stored of {code} is no coupon: {reason}"
-
-
-class Unreadable(BackendRejected):
-    """The rows of some codes cannot be decoded as coupons, until an operator repairs them. ``reasons`` has why, by
-    code. ``found`` has the coupons of the other codes of the call."""
-
-    def __init__(self, reasons: Mapping[str, str], found: Mapping[str, Coupon]) -> None:
-        super().__init__("; ".join(fault(code, why) for code, why in reasons.items()))
-        self.reasons, self.found = dict(reasons), dict(found)
-
-
 class Page(NamedTuple):
     """Some of a scan's coupons, and the cursor for the next ones; None when these were the last. ``unreadable`` has the
     rows among them that cannot be decoded as coupons: code to reason."""

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import structlog
 
 from coupon.domain.clock import Clock, monotonic_ms
-from coupon.domain.errors import BackendUnavailable
+from coupon.domain.errors import BackendLeftAlone, BackendUnavailable
 from coupon.ports.backend import Backend
 from coupon.ports.queue import Queue
 from coupon.ports.search import Search
@@ -30,10 +30,6 @@ PATIENCE_FOR_COMMANDS_MS, PATIENCE_FOR_SEARCH_MS = 1_000, 250
 UNGUARDED = {"from_url", "ping", "close"}
 AnyBackend = TypeVar("AnyBackend", bound=Backend)
 log = structlog.get_logger("coupon.guard")
-
-
-class BackendLeftAlone(BackendUnavailable):
-    """The backend was not called, because it hangs."""
 
 
 class Bulkhead:

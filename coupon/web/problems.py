@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from coupon.domain.errors import (
     BackendError,
+    BackendLeftAlone,
     BackendUnavailable,
     CouponBusy,
     IdempotencyKeyReused,
@@ -20,10 +21,9 @@ from coupon.domain.errors import (
     Refused,
     TooManyCreations,
     UnknownAddress,
+    Unreadable,
 )
 from coupon.domain.model import Coupon, Kind, Reason
-from coupon.ports.store import Unreadable
-from coupon.web.bulkhead import BackendLeftAlone
 from coupon.web.refusals import RefusalRate, hold_back
 
 ERRORS_MAX, NAME_MAX = 20, 100

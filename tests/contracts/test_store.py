@@ -13,10 +13,10 @@ from backends.testing.coupons import after, some_coupons
 from backends.testing.store import StoreContract, opened
 from backends.testing.store_processes import StoreAcrossProcesses
 from backends.testing.store_records import StoreRecordsContract
-from coupon.domain.errors import ConfigurationError
+from coupon.domain.errors import ConfigurationError, Unreadable
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import encode_coupon
-from coupon.ports.store import Store, Unreadable
+from coupon.ports.store import Store
 from tests.services import Services
 
 

@@ -6,12 +6,12 @@ from structlog.testing import capture_logs
 
 from coupon.applying import dead_letters
 from coupon.applying import safe_reads as reading
+from coupon.domain.errors import Unreadable
 from coupon.domain.model import Kind
 from coupon.domain.serialization import dump
 from coupon.domain.topics import OUTBOX
 from coupon.ports.queue import Message
 from coupon.ports.search import Query
-from coupon.ports.store import Unreadable
 from tests.coupons import a_coupon
 from tests.worker.conftest import FIRST, LAST, SHOP
 
