@@ -9,31 +9,16 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 
-from coupon.applying.batch import BadMessage, OutboxEntry, Task, split
+from coupon.applying.batch import Task, split
 from coupon.domain.clock import Clock, monotonic_ms, now_ms
-from coupon.domain.codes import CodeDeriver
 from coupon.domain.errors import BackendError, DeploymentError, StillUnavailable
-from coupon.domain.model import ChangeCoupon, CreateCoupons
-from coupon.domain.topics import GROUP, OUTBOX, command_topics, is_ordered, work_topics
+from coupon.domain.topics import GROUP, OUTBOX, work_topics
 from coupon.ports.queue import Consumer, Position
 from coupon.runtime.diagnostics import stranded
-from coupon.runtime.heartbeat import Heartbeat
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
-from coupon.worker.arrivals import Arrivals
 from coupon.worker.backoff import Backoff
-from coupon.worker.cache_invalidator import CacheInvalidator
-from coupon.worker.change_handler import ChangeHandler
-from coupon.worker.checkpoint import Checkpoint
-from coupon.worker.creation_handler import CreationHandler
-from coupon.worker.dead_letter_policy import DeadLetterPolicy
-from coupon.worker.deferred import DeferredCommands
-from coupon.worker.horizons import Horizons
-from coupon.worker.indexer import Indexer
-from coupon.worker.outbox_handler import OutboxHandler
-from coupon.worker.ready_commands import ReadyCommands
-from coupon.worker.step import Step, bad_messages
-from coupon.worker.turns import Turns
+from coupon.worker.wiring import wire
 
 POLL_S = 0.5
 IDLE_S = 0.05
@@ -62,42 +47,14 @@ class Worker:
         clock: Clock = now_ms,
         timer: Clock = monotonic_ms,
     ) -> None:
-        store, queue, cache = backends.store, backends.queue, backends.cache
-        code_deriver, ordered = CodeDeriver(settings.secret), is_ordered(settings.topics)
-        self._store, self._queue, self._layout, self._timer = store, queue, settings.topics, timer
-        self._consumer, self._batch_max = consumer, settings.batch_max
         chosen = list(topics) or work_topics(settings.topics)
-        self._heartbeat = Heartbeat(cache, code_deriver, settings.heartbeat_file, clock, timer, chosen)
-        self._turns = Turns(code_deriver.fingerprint)
-        self._deferred = DeferredCommands(timer, ordered=ordered)
-        self._policy = DeadLetterPolicy(queue, clock, settings.dead_letters_in_a_row)
-        others = self._heartbeat.delivered_to_others
-        self._horizons = Horizons(queue, command_topics(settings.topics), timer, others)
-        arrivals = Arrivals(self._horizons, self._deferred, settings.predecessor_wait_s * 1000, ordered=ordered)
-        self._ready = ReadyCommands(store, self._deferred, self._horizons, arrivals)
-        self._indexer = Indexer(backends.search, queue, timer)
-        invalidator = CacheInvalidator(cache, store, queue, code_deriver, settings.cache_ttl_s, timer)
-        self._checkpoint = Checkpoint(self._indexer, consumer, timer, settings.batch_max)
-        creations = CreationHandler(store, code_deriver, self._deferred, self._checkpoint)
-        changes = ChangeHandler(
-            store,
-            queue,
-            invalidator,
-            self._deferred,
-            self._horizons,
-            arrivals,
-            self._policy,
-            self._checkpoint,
-            ordered=ordered,
-        )
-        self._outbox = OutboxHandler(store, self._indexer, invalidator)
-        handlers = {
-            BadMessage: bad_messages,
-            CreateCoupons: creations.handle,
-            ChangeCoupon: changes.handle,
-            OutboxEntry: self._outbox.handle,
-        }
-        self._step = Step(handlers, self._policy, self._deferred, self._horizons, self._checkpoint)
+        wired = wire(backends, settings, consumer, chosen, clock, timer)
+        self._heartbeat, self._turns, self._horizons = wired.heartbeat, wired.turns, wired.horizons
+        self._deferred, self._ready, self._policy = wired.deferred, wired.ready, wired.policy
+        self._indexer, self._checkpoint, self._outbox = wired.indexer, wired.checkpoint, wired.outbox
+        self._step = wired.step
+        self._store, self._queue, self._layout = backends.store, backends.queue, settings.topics
+        self._consumer, self._batch_max, self._timer = consumer, settings.batch_max, timer
         self._backoff = Backoff()
         self._failure: str | None = None
         self._round_end = 0
