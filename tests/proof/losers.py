@@ -20,7 +20,8 @@ NO_CONTRADICTION = "yes and no do not contradict each other"
 
 class Span(NamedTuple):
     """When an operation was under way: from its first request until it was accepted, or reached the queue, whichever
-    was later. Whose client was never told yes, and went on to other things, left it open until it was applied."""
+    was later. It stays open until it was applied when its client never got a 202. Without the cache it then stays open
+    for good: the worker looks at the cache after the save."""
 
     begun: float
     ended: float
@@ -90,10 +91,17 @@ class Losers:
         requests, accepted = self.asked.get(operation, []), self._accepted(operation)
         begun = min((request.sent for request in requests), default=float("-inf"))
         if not accepted:
-            return Span(begun, self.applied.get(operation, float("inf")))
+            return Span(
+                begun, float("inf") if self._is_uncached(operation) else self.applied.get(operation, float("inf"))
+            )
         if not self.landed and any(request.status in (0, 503) for request in requests):
             return Span(begun, float("inf"))  # may reach the queue at any time
         return Span(begun, max([min(accepted), *self._landed(operation)]))
+
+    def _is_uncached(self, operation: str) -> bool:
+        """Whether a process without the cache sent it. Then it is under way until the worker has looked at the cache:
+        its client is answered after that."""
+        return any(command.operation == operation and not command.reserved for command in self.commands)
 
     def _accepted(self, operation: str) -> list[float]:
         """When a client knew that it was."""

@@ -249,6 +249,16 @@ def test_a_yes_that_was_taken_back_for_ones_own_command(evidence, code):
     assert promise in promises_with(mine.client, mine.sent, commands=[*other, loser], owed_to_the_cache={code})
     assert promise in promises_with("another", mine.ended + 1)
     assert promise not in promises_with("another", mine.sent)
+    late = mine._replace(client="another", key="loser", sent=mine.ended + 1, ended=mine.ended + 2, address=address)
+    unanswered = [one._replace(status=0, address="") if one == mine else one for one in evidence.requests] + [late]
+    for reserved in (True, False):  # without the cache it is under way until its client is answered
+        sent = [command for command in evidence.commands if command != winner]
+        changes = {
+            "commands": [*sent, winner._replace(reserved=reserved), loser],
+            "requests": unanswered,
+            "applied": {winner.operation: mine.ended},
+        }
+        assert (promise in promises_with("another", late.sent, **changes)) is reserved
 
 
 def test_answers_that_contradict_each_other(evidence):
