@@ -45,8 +45,8 @@ def test_a_wrong_setting_ends_the_start_with_a_sentence_that_names_it(environ, m
             {"COUPON_TIMEZONE": "Mars/Olympus"},
             "COUPON_TIMEZONE='Mars/Olympus' is not a time zone of the IANA database",
         ),
-        ({"WEB_THREADS": "x"}, "WEB_THREADS='x': is not a whole number from 1 to 1024"),
-        ({"WEB_PIN_CPU": "2"}, "WEB_PIN_CPU='2': is not a whole number from 0 to 1"),
+        ({"WEB_THREADS": "x"}, "WEB_THREADS='x' is not a whole number from 1 to 1024"),
+        ({"WEB_PIN_CPU": "2"}, "WEB_PIN_CPU='2' is not a whole number from 0 to 1"),
     ],
 )
 def test_gunicorn_ends_with_the_sentence_and_no_traceback(environ, wrong, sentence):
