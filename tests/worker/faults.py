@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from coupon.domain.errors import BackendUnavailable
+from coupon.domain.topics import OUTBOX
 from coupon.ports.queue import Consumer, Delivery, Message, Position
 
 
@@ -66,7 +67,7 @@ def away() -> BackendUnavailable:
 
 class Between:
     """A queue whose caller is held up once: behind its question for the end of a coupon's partition, or before its
-    message is published."""
+    command is published."""
 
     def __init__(
         self,
@@ -89,7 +90,9 @@ class Between:
         return ends
 
     def publish(self, messages: list[Message]) -> None:
-        meanwhile, self._before_publish = self._before_publish, None
+        is_command = any(message.topic not in OUTBOX for message in messages)
+        meanwhile = self._before_publish if is_command else None
         if meanwhile:
+            self._before_publish = None
             meanwhile()
         self._queue.publish(messages)

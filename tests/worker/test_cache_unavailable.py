@@ -41,6 +41,7 @@ def test_who_lost_without_the_cache_is_told_so_though_another_request_has_the_ke
     cache = Faulty(world.backends.cache)
     first, second = world.coupons(2)
     world.change(Kind.ISSUE, first, "ann", key="k")
+    world.drain()
 
     def meanwhile():
         cache.down = False
