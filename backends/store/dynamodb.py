@@ -69,7 +69,7 @@ class DynamoStore(Store):
     def get_many(self, codes: Iterable[str]) -> dict[str, Coupon]:
         distinct = list(dict.fromkeys(codes))
         if 0 < len(distinct) <= FEW:
-            self._connection.model()  # opened before the time counts
+            self._connection.patience()  # opened before the time counts
             return {coupon.code: coupon for coupon in self._shared.read(distinct)}
         reads = self._at_once(self._items, list(_parts(distinct)))
         return _coupons([item for read in reads for item in read]).by_code()
@@ -102,7 +102,7 @@ class DynamoStore(Store):
     def _create_table(self) -> None:
         model = self._connection.model()
         self._make_table(model.create_table)  # does nothing if it exists
-        records, connection = self._records.table.name, model._get_connection().connection
+        records, connection = self._records.table.name, self._connection.driver()
         self._make_table(
             lambda: connection.create_table(
                 records,

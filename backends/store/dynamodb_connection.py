@@ -3,20 +3,25 @@
 import math
 import os
 import random
+import ssl
 import threading
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError  # type: ignore[import-untyped]
+import certifi
+import msgspec
+from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 from pynamodb.connection import Connection
-from pynamodb.exceptions import PynamoDBException, VerboseClientError
+from pynamodb.exceptions import PynamoDBException
 from pynamodb.models import Model
 
-from backends.store.dynamodb_fixes import FastPath, limit_answers
 from backends.store.dynamodb_model import bind
-from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable, Malformed
+from backends.store.dynamodb_transport import CONNECT_TIMEOUT_S, BrokeOffError, DynamoTransport
+from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable
+from coupon.domain.serialization import dump
 
-CONNECT_TIMEOUT_S = 1.0
+OK = 200
+MISSING = "ResourceNotFoundException"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.5
 TRANSIENT = {
     "InternalServerError",
@@ -31,8 +36,11 @@ TRANSIENT = {
 REJECTED = {"ItemCollectionSizeLimitExceededException", "SerializationException", "ValidationException"}
 """Errors of the request itself. Any other error is one of the deployment: a missing table, expired credentials, a
 missing permission. An operator repairs it, so no command may be dead-lettered for it."""
-FAILURES = (BotoCoreError, ClientError, PynamoDBException, Malformed)
-"""The errors of a request. Malformed is a body that is no JSON: the connection broke within it."""
+FAILURES = (BotoCoreError, ClientError, PynamoDBException)
+"""What botocore and PynamoDB raise."""
+BROKEN = (BrokeOffError, msgspec.DecodeError)
+"""An answer that broke off: a body that is no JSON is one within which the connection broke."""
+Answered = TypeVar("Answered")
 
 
 class Cancelled(Exception):
@@ -41,6 +49,26 @@ class Cancelled(Exception):
     def __init__(self, reasons: list[str | None]) -> None:
         super().__init__(reasons)
         self.reasons = reasons
+
+
+class _Reason(msgspec.Struct, rename={"code": "Code"}):
+    code: str = "None"
+
+
+class _Refusal(msgspec.Struct, rename={"kind": "__type", "said": "Message", "reasons": "CancellationReasons"}):
+    """The body of an error. ``kind`` is a name behind a ``#``, and may be missing where no DynamoDB answered."""
+
+    kind: str = ""
+    message: str = ""
+    said: str = ""
+    reasons: list[_Reason] = []
+
+    @property
+    def code(self) -> str:
+        return self.kind.rpartition("#")[2]
+
+
+_REFUSAL = msgspec.json.Decoder(_Refusal)
 
 
 class Patience:
@@ -63,10 +91,7 @@ class Patience:
 
 
 class DynamoConnection:
-    """Opened lazily, once a process: botocore's clients may be shared by threads, not across a fork.
-
-    botocore's own retries are switched off: they do not know the deadline.
-    """
+    """Opened lazily, once a process: connections may be shared by threads, not across a fork."""
 
     def __init__(self, table: str, timeout_s: float, **options: Any) -> None:
         self.table, self.timeout_s = table, timeout_s
@@ -76,32 +101,58 @@ class DynamoConnection:
         self._closed = False
 
     def patience(self, longest_s: float = math.inf) -> Patience:
-        """The patience of one request, from now on. The connection is opened before, because that takes a tenth of a
-        second of computing."""
-        self.model()
+        """For one request, from now on. The connection is open then: that takes a tenth of a second of computing, which
+        is not the server's to lose."""
+        self._opened()
         return Patience(min(self.timeout_s, longest_s))
 
-    def call(self, operation: str, patience: Patience, **request: Any) -> dict[str, Any]:
-        """The response. Raises Cancelled, BackendUnavailable or BackendRejected."""
+    def call(
+        self, operation: str, patience: Patience, answer: "msgspec.json.Decoder[Answered]", request: dict[str, Any]
+    ) -> Answered:
+        """The answer, decoded. Raises Cancelled, BackendUnavailable or BackendRejected."""
+        body = dump(request)
         while True:
             try:
-                opened = self._opened()
-                whole = request | {"ReturnConsumedCapacity": "NONE"}
-                to_send = opened.fast_path.request(whole, patience.left_s())
-                answer: dict[str, Any] = opened.connection.dispatch(operation, to_send)
-                return answer
-            except FAILURES as error:
-                if code_of(error) == "TransactionCanceledException":
-                    raise Cancelled(_reasons(error)) from error
-                failure = self.failure(error)
+                status, answered = self._opened().transport.post(operation, body, patience.left_s())
+                if status == OK:
+                    return answer.decode(answered)
+                failure = self._refused(status, answered)
+            except msgspec.ValidationError as error:  # somebody else answered
+                raise self._unavailable(f"no answer to {operation}: {error}") from error
+            except BROKEN as error:
+                failure = self._unavailable(str(error))
                 failure.__cause__ = error
-                if not isinstance(failure, BackendUnavailable) or not _is_transient(error):
-                    raise failure from error
+            except OSError as error:
+                raise self._unavailable(f"{operation}: {error}") from error
             patience.pause(failure)
 
+    def _refused(self, status: int, body: bytes) -> BackendUnavailable:
+        """What passes, to be tried again. Raises what does not: Cancelled, BackendUnavailable or BackendRejected."""
+        try:
+            refusal = _REFUSAL.decode(body)
+        except msgspec.DecodeError:
+            refusal = _Refusal()
+        if refusal.code == "TransactionCanceledException":
+            raise Cancelled([None if reason.code == "None" else reason.code for reason in refusal.reasons])
+        reason = ": ".join(filter(None, (refusal.code or f"status {status}", refusal.message or refusal.said)))
+        if refusal.code in REJECTED:
+            raise BackendRejected(f"DynamoDB table {self.table}: {reason}")
+        unavailable = self._unavailable(reason, refusal.code)
+        if status < 500 and refusal.code not in TRANSIENT:
+            raise unavailable
+        return unavailable
+
+    def _unavailable(self, reason: str, code: str = "") -> BackendUnavailable:
+        hint = " (run: coupon init)" if code == MISSING else ""
+        return BackendUnavailable(f"DynamoDB table {self.table}: {reason}{hint}")
+
     def model(self) -> type[Model]:
-        """The model bound to this connection."""
+        """The model bound to the table."""
         return self._opened().model
+
+    def driver(self) -> Connection:
+        """For what is rare: it has botocore's timeouts."""
+        return self._opened().connection
 
     def _opened(self) -> "_Opened":
         if self._closed:
@@ -112,18 +163,19 @@ class DynamoConnection:
             raise self.failure(error) from error
 
     def failure(self, error: Exception) -> BackendError:
-        """The contract's error for the driver's."""
+        """The error of botocore or PynamoDB in our words."""
         details = _answer(error).get("Error", {})
-        reason = ": ".join(filter(None, (details.get("Code"), details.get("Message")))) or str(error)
-        if code_of(error) == "ResourceNotFoundException":
-            reason += " (run: coupon init)"
-        kind = BackendRejected if code_of(error) in REJECTED else BackendUnavailable
-        return kind(f"DynamoDB table {self.table}: {reason}")
+        code = code_of(error)
+        reason = ": ".join(filter(None, (code, details.get("Message")))) or str(error)
+        if code in REJECTED:
+            return BackendRejected(f"DynamoDB table {self.table}: {reason}")
+        return self._unavailable(reason, code or "")
 
     def close(self) -> None:
         self._closed = True
         opened = self._by_process.pop(os.getpid(), None)
         if opened is not None:
+            opened.transport.close()
             opened.connection.client.close()
 
     def _open(self) -> "_Opened":
@@ -133,20 +185,21 @@ class DynamoConnection:
             return self._by_process[os.getpid()]
 
     def _bind(self) -> "_Opened":
+        """botocore knows who we are and where the table is, also for the requests that go past it."""
         model = bind(
             self.table,
             connect_timeout_seconds=min(CONNECT_TIMEOUT_S, self.timeout_s),
             read_timeout_seconds=self.timeout_s,
             max_retry_attempts=0,
-            max_pool_connections=64,  # with more threads urllib3 warns
             **self._options,
         )
         connection = model._get_connection().connection
-        if connection.session.get_credentials() is None:  # PynamoDB would make a new client for every request
+        credentials = connection.session.get_credentials()
+        if credentials is None:  # PynamoDB would make a new client for every request
             raise BackendUnavailable(f"DynamoDB table {self.table}: no AWS credentials found")
-        client = connection.client
-        limit_answers(client)
-        return _Opened(model, connection, FastPath(client))
+        place = connection.client.meta
+        transport = DynamoTransport(place.endpoint_url, place.region_name, credentials, _tls(connection))
+        return _Opened(model, connection, transport)
 
 
 class _Opened(NamedTuple):
@@ -154,7 +207,13 @@ class _Opened(NamedTuple):
 
     model: type[Model]
     connection: Connection
-    fast_path: FastPath
+    transport: DynamoTransport
+
+
+def _tls(connection: Connection) -> ssl.SSLContext:
+    """Trusts whom botocore trusts."""
+    bundle = connection.session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+    return ssl.create_default_context(cafile=bundle or certifi.where())
 
 
 def _answer(error: BaseException | None) -> dict[str, Any]:
@@ -171,14 +230,3 @@ def code_of(error: Exception) -> str | None:
     """DynamoDB's name of the error; None without a response."""
     code: str | None = _answer(error).get("Error", {}).get("Code")
     return code
-
-
-def _is_transient(error: Exception) -> bool:
-    status = _answer(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    broken = isinstance(error, ConnectionClosedError | Malformed)
-    return broken or status >= 500 or code_of(error) in TRANSIENT
-
-
-def _reasons(error: Exception) -> list[str | None]:
-    reasons = error.cancellation_reasons if isinstance(error, VerboseClientError) else []
-    return [reason.code if reason else None for reason in reasons]

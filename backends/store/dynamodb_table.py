@@ -1,7 +1,7 @@
 """Reading a table of DynamoDB's: requests whose responses are checked, until all keys are read or time is over."""
 
 import math
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -10,7 +10,6 @@ from backends.store.dynamodb_model import Item
 from coupon.domain.errors import BackendUnavailable
 
 READ_KEYS = 100
-Answered = TypeVar("Answered")
 
 
 class _Keys(msgspec.Struct, rename={"keys": "Keys"}):
@@ -29,6 +28,9 @@ class Scanned(msgspec.Struct, rename={"items": "Items", "last": "LastEvaluatedKe
 
     items: list[Item]
     last: dict[str, dict[str, str]] | None = None
+
+
+_READ, _SCANNED = msgspec.json.Decoder(_Read), msgspec.json.Decoder(Scanned)
 
 
 class DynamoTable:
@@ -51,7 +53,7 @@ class DynamoTable:
     def read_once(self, keys: list[Item], patience: Patience) -> tuple[list[Item], list[Item]]:
         """Make one request. Returns the items that exist, and the keys that DynamoDB has not read yet."""
         by_table = {self.name: {"Keys": keys, "ConsistentRead": True}}
-        answer = self._ask(_Read, "BatchGetItem", patience, RequestItems=by_table)
+        answer = self._connection.call("BatchGetItem", patience, _READ, {"RequestItems": by_table})
         left = answer.left.get(self.name)
         return answer.found.get(self.name, []), left.keys if left else []
 
@@ -59,12 +61,4 @@ class DynamoTable:
         """One request of a scan or a query."""
         start = {"ExclusiveStartKey": behind} if behind else {}
         named = {"TableName": self.name, "ConsistentRead": True, "Limit": limit}
-        return self._ask(Scanned, operation, self._connection.patience(), **named, **start, **request)
-
-    def _ask(self, kind: type[Answered], operation: str, patience: Patience, **request: Any) -> Answered:
-        """The response, decoded. One of another form is not DynamoDB's: it raises BackendUnavailable."""
-        answer = self._connection.call(operation, patience, **request)
-        try:
-            return msgspec.convert(answer, kind)
-        except msgspec.ValidationError as error:
-            raise BackendUnavailable(f"DynamoDB table {self.name}: no answer to {operation}: {error}") from error
+        return self._connection.call(operation, self._connection.patience(), _SCANNED, named | start | request)

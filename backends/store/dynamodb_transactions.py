@@ -4,6 +4,8 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from backends.store.dynamodb_connection import Cancelled, DynamoConnection, Patience
 from backends.store.dynamodb_model import Item, size
 from coupon.domain.errors import BackendRejected, BackendUnavailable
@@ -13,6 +15,7 @@ CONFLICT = "ConditionalCheckFailed"
 PASSING = {"ProvisionedThroughputExceeded", "ThrottlingError", "TransactionConflict"}
 """Reasons of cancelled transactions that a retry may overcome."""
 Put = dict[str, Any]
+_WRITTEN = msgspec.json.Decoder(dict[str, Any])
 
 
 def put_of(table: str, item: Item, key: str, revision: int) -> Put:
@@ -64,8 +67,11 @@ class Transactions:
             self._connection.call(
                 "TransactWriteItems",
                 patience,
-                TransactItems=[{"Put": put} for put in puts],
-                ClientRequestToken=secrets.token_hex(16),  # one for all attempts: a lost reply is no conflict
+                _WRITTEN,
+                {
+                    "TransactItems": [{"Put": put} for put in puts],
+                    "ClientRequestToken": secrets.token_hex(16),  # one for all attempts: a lost reply is no conflict
+                },
             )
         except Cancelled as cancelled:
             if len(cancelled.reasons) != len(puts):

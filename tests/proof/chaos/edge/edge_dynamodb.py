@@ -1,16 +1,12 @@
-"""What DynamoDB answers, and DynamoDB Local never does, in place of what came back from an exchange of botocore's."""
+"""What DynamoDB answers, and DynamoDB Local never does, in place of the answer that our transport received."""
 
 import json
-import uuid
-import zlib
 from collections import deque
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-import botocore.awsrequest  # it may be the one that is importing us: there is nothing in it yet
 import edge_dice as dice
-from botocore.exceptions import ConnectionClosedError
 
 ReadOnce = Callable[[], Any]
 TYPES = "com.amazonaws.dynamodb.v20120810#"
@@ -20,28 +16,24 @@ TRANSACTION_REASONS = {
     "ProvisionedThroughputExceeded": "The level of configured provisioned throughput for the table was exceeded.",
 }
 _applied: deque[str] = deque(maxlen=1_000)
-"""Tokens of transactions that were applied while their callers do not know.
-When such a caller asks again, DynamoDB would answer that it was applied, and never that a condition failed."""
+"""Tokens of transactions that were applied while their callers do not know: to these DynamoDB would answer, asked
+again, that they were, and never that something stands in their way."""
 
 
-def wrap(httpsession: ModuleType) -> None:
-    pass_on = httpsession.URLLib3Session.send
+def wrap(transport: ModuleType) -> None:
+    pass_on = transport.DynamoTransport.post
 
-    def send(session: Any, request: Any) -> Any:
-        operation = _operation(request)
-        if operation is None or not dice.falls():
-            return pass_on(session, request)
-        sent = json.loads(request.body)
+    def post(connection: Any, operation: str, body: bytes, timeout_s: float) -> Any:
+        def ask() -> Any:
+            return pass_on(connection, operation, body, timeout_s)
+
+        if not dice.falls():
+            return ask()
+        sent = json.loads(body)
         kind = dice.choose(_possible(operation, sent))
-        return FAULTS[kind](request, sent, lambda: pass_on(session, request))
+        return FAULTS[kind](transport, sent, ask)
 
-    httpsession.URLLib3Session.send = send
-
-
-def _operation(request: Any) -> str | None:
-    target = request.headers.get("X-Amz-Target") or ""
-    service, _, operation = (target.decode() if isinstance(target, bytes) else target).partition(".")
-    return operation if service.startswith("DynamoDB") else None
+    transport.DynamoTransport.post = post
 
 
 def _possible(operation: str, sent: dict[str, Any]) -> list[str]:
@@ -55,57 +47,59 @@ def _possible(operation: str, sent: dict[str, Any]) -> list[str]:
     return kinds
 
 
-def _throughput(request: Any, sent: dict[str, Any], ask: ReadOnce) -> Any:
+def _throughput(transport: ModuleType, sent: dict[str, Any], ask: ReadOnce) -> Any:
     message = (
         "The level of configured provisioned throughput for the table was exceeded. "
         "Consider increasing your provisioning level with the UpdateTable API."
     )
-    return _refused(request, TYPES + "ProvisionedThroughputExceededException", message)
+    return _refused(transport, TYPES + "ProvisionedThroughputExceededException", message)
 
 
-def _throttled(request: Any, sent: dict[str, Any], ask: ReadOnce) -> Any:
-    return _refused(request, "com.amazon.coral.availability#ThrottlingException", "Rate of requests exceeds the limit")
+def _throttled(transport: ModuleType, sent: dict[str, Any], ask: ReadOnce) -> Any:
+    return _refused(
+        transport, "com.amazon.coral.availability#ThrottlingException", "Rate of requests exceeds the limit"
+    )
 
 
-def _in_progress(request: Any, sent: dict[str, Any], ask: ReadOnce) -> Any:
+def _in_progress(transport: ModuleType, sent: dict[str, Any], ask: ReadOnce) -> Any:
     message = "The transaction with the given request token is already in progress."
-    return _refused(request, TYPES + "TransactionInProgressException", message)
+    return _refused(transport, TYPES + "TransactionInProgressException", message)
 
 
-def _internal_error(request: Any, sent: dict[str, Any], ask: ReadOnce) -> Any:
+def _internal_error(transport: ModuleType, sent: dict[str, Any], ask: ReadOnce) -> Any:
     """What was to be written may have been."""
     if dice.toss():
         _apply(sent, ask)
-    return _reply(request, 500, {"__type": TYPES + "InternalServerError", "message": "Internal server error"})
+    return _reply(transport, 500, {"__type": TYPES + "InternalServerError", "message": "Internal server error"})
 
 
-def _lost_reply(request: Any, sent: dict[str, Any], ask: ReadOnce) -> Any:
+def _lost_reply(transport: ModuleType, sent: dict[str, Any], ask: ReadOnce) -> Any:
     _apply(sent, ask)
-    raise ConnectionClosedError(error="the edge", request=request, endpoint_url=request.url)
+    raise transport.BrokeOffError("the edge")
 
 
-def _conflict(request: Any, sent: dict[str, Any], ask: ReadOnce) -> Any:
-    return _cancelled(request, sent, ["TransactionConflict"])
+def _conflict(transport: ModuleType, sent: dict[str, Any], ask: ReadOnce) -> Any:
+    return _cancelled(transport, sent, ["TransactionConflict"])
 
 
-def _item_throttled(request: Any, sent: dict[str, Any], ask: ReadOnce) -> Any:
-    return _cancelled(request, sent, ["ThrottlingError", "ProvisionedThroughputExceeded"])
+def _item_throttled(transport: ModuleType, sent: dict[str, Any], ask: ReadOnce) -> Any:
+    return _cancelled(transport, sent, ["ThrottlingError", "ProvisionedThroughputExceeded"])
 
 
-def _unprocessed_keys(request: Any, sent: dict[str, Any], ask: ReadOnce) -> Any:
+def _unprocessed_keys(transport: ModuleType, sent: dict[str, Any], ask: ReadOnce) -> Any:
     """Those that were read are answered, and at least one was."""
     answer = ask()
-    if answer.status_code != 200:
+    if answer.status != 200:
         return answer
-    body = json.loads(answer.content)
+    body = json.loads(answer.body)
     [(table, asked)] = sent["RequestItems"].items()
     left = [asked["Keys"][place] for place in dice.some(len(asked["Keys"]), len(asked["Keys"]) - 1)]
     body["UnprocessedKeys"] = {table: {**asked, "Keys": left}}
     body["Responses"][table] = [item for item in body["Responses"][table] if not _is_of(item, left)]
-    return _reply(request, 200, body)
+    return _reply(transport, 200, body)
 
 
-FAULTS: dict[str, Callable[[Any, dict[str, Any], ReadOnce], Any]] = {
+FAULTS: dict[str, Callable[[ModuleType, dict[str, Any], ReadOnce], Any]] = {
     "dynamodb-throughput": _throughput,
     "dynamodb-throttled": _throttled,
     "dynamodb-internal-error": _internal_error,
@@ -119,11 +113,11 @@ FAULTS: dict[str, Callable[[Any, dict[str, Any], ReadOnce], Any]] = {
 
 def _apply(sent: dict[str, Any], ask: ReadOnce) -> None:
     token = sent.get("ClientRequestToken")
-    if ask().status_code == 200 and token:
+    if ask().status == 200 and token:
         _applied.append(token)
 
 
-def _cancelled(request: Any, sent: dict[str, Any], codes: list[str]) -> Any:
+def _cancelled(transport: ModuleType, sent: dict[str, Any], codes: list[str]) -> Any:
     """For some of its items; nothing is written."""
     number = len(sent["TransactItems"])
     chosen = {place: codes[place % len(codes)] for place in dice.some(number, number)}
@@ -131,7 +125,7 @@ def _cancelled(request: Any, sent: dict[str, Any], codes: list[str]) -> Any:
     every = ", ".join(reason["Code"] for reason in reasons)
     message = f"Transaction cancelled, please refer cancellation reasons for specific reasons [{every}]"
     error = {"__type": TYPES + "TransactionCanceledException", "CancellationReasons": reasons, "Message": message}
-    return _reply(request, 400, error)
+    return _reply(transport, 400, error)
 
 
 def _reason(code: str | None) -> dict[str, str]:
@@ -146,18 +140,9 @@ def _is_of(item: dict[str, Any], keys: list[dict[str, Any]]) -> bool:
     return any(key.items() <= item.items() for key in keys)
 
 
-def _refused(request: Any, error: str, message: str) -> Any:
-    return _reply(request, 400, {"__type": error, "message": message})
+def _refused(transport: ModuleType, error: str, message: str) -> Any:
+    return _reply(transport, 400, {"__type": error, "message": message})
 
 
-def _reply(request: Any, status: int, body: dict[str, Any]) -> Any:
-    content = json.dumps(body).encode()
-    headers = {
-        "content-type": "application/x-amz-json-1.0",
-        "content-length": str(len(content)),
-        "x-amzn-requestid": uuid.uuid4().hex.upper(),
-        "x-amz-crc32": str(zlib.crc32(content)),
-    }
-    response = botocore.awsrequest.AWSResponse(request.url, status, headers, None)
-    response._content = content
-    return response
+def _reply(transport: ModuleType, status: int, body: dict[str, Any]) -> Any:
+    return transport.Answer(status, json.dumps(body).encode())

@@ -13,7 +13,10 @@ import sys
 from types import ModuleType
 from typing import Any
 
-WRAPPERS = {"botocore.httpsession": "edge_dynamodb", "backends.search.elasticsearch_node": "edge_elasticsearch"}
+WRAPPERS = {
+    "backends.store.dynamodb_transport": "edge_dynamodb",
+    "backends.search.elasticsearch_node": "edge_elasticsearch",
+}
 """The modules that exchange HTTP with a server, and ours whose ``wrap`` comes between."""
 
 
