@@ -16,8 +16,8 @@ TRANSACTION_REASONS = {
     "ProvisionedThroughputExceeded": "The level of configured provisioned throughput for the table was exceeded.",
 }
 _applied: deque[str] = deque(maxlen=1_000)
-"""Tokens of transactions that were applied while their callers do not know: to these DynamoDB would answer, asked
-again, that they were, and never that something stands in their way."""
+"""Tokens of transactions that were applied while their callers do not know. DynamoDB answers these that they were
+applied, and never that something hinders them."""
 
 
 def wrap(transport: ModuleType) -> None:
