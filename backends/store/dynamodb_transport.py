@@ -1,6 +1,6 @@
 """Requests to DynamoDB by its documented protocol: JSON over HTTP/1.1, signed with AWS's Signature Version 4.
 
-botocore does the same for any service, and costs five times as much CPU: it walks each value by its shape, fires a
+botocore does the same for any service, and takes five times as much CPU. It walks each value by its shape, fires a
 dozen events and parses headers as those of a mail. So the requests of the hot path go this way (decision 24). botocore
 keeps the rest: tables, credentials, the region and the endpoint. A socket's timeout is for a whole answer here.
 
