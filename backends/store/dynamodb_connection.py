@@ -16,7 +16,7 @@ from pynamodb.exceptions import PynamoDBException
 from pynamodb.models import Model
 
 from backends.store.dynamodb_model import bind
-from backends.store.dynamodb_transport import CONNECT_TIMEOUT_S, BrokeOffError, DynamoTransport
+from backends.store.dynamodb_transport import CONNECT_TIMEOUT_S, BrokenOff, DynamoTransport
 from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable
 from coupon.domain.serialization import dump
 
@@ -38,7 +38,7 @@ REJECTED = {"ItemCollectionSizeLimitExceededException", "SerializationException"
 missing permission. An operator repairs it, so no command may be dead-lettered for it."""
 FAILURES = (BotoCoreError, ClientError, PynamoDBException)
 """What botocore and PynamoDB raise."""
-BROKEN = (BrokeOffError, msgspec.DecodeError)
+BROKEN = (BrokenOff, msgspec.DecodeError)
 """An answer that broke off: a body that is no JSON is one within which the connection broke."""
 Answered = TypeVar("Answered")
 

@@ -54,7 +54,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class BrokeOffError(Exception):
+class BrokenOff(Exception):
     """A connection ended before the answer did: DynamoDB may have done the operation."""
 
 
@@ -115,7 +115,7 @@ class DynamoTransport:
         self._finalizer = weakref.finalize(self, _close_all, self._idle)
 
     def post(self, operation: str, body: bytes, timeout_s: float) -> Answer:
-        """Raises BrokeOffError, and OSError where there is no connection, or no answer in time."""
+        """Raises BrokenOff, and OSError where there is no connection, or no answer in time."""
         deadline = time.monotonic() + timeout_s
         headers = self._signer.headers(operation, body, time.time())
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -127,7 +127,7 @@ class DynamoTransport:
             answer, is_open = _received(connection)
         except ConnectionError as error:
             connection.close()
-            raise BrokeOffError(str(error)) from error
+            raise BrokenOff(str(error)) from error
         except BaseException:
             connection.close()
             raise

@@ -13,7 +13,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from backends.store.dynamodb_transport import HEAD_MAX, Answer, BrokeOffError, DynamoTransport, Signer
+from backends.store.dynamodb_transport import HEAD_MAX, Answer, BrokenOff, DynamoTransport, Signer
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 BODY = b'{"RequestItems":{}}'
@@ -158,7 +158,7 @@ def test_an_error_comes_with_its_body() -> None:
 )
 def test_what_is_no_answer_breaks_the_connection_off(answer: bytes) -> None:
     with scripted(answer, ANSWER) as (transport, script):
-        with pytest.raises(BrokeOffError):
+        with pytest.raises(BrokenOff):
             post(transport)
         assert post(transport).body == b"{}"
         assert script.connections == 2

@@ -75,7 +75,7 @@ def _internal_error(transport: ModuleType, sent: dict[str, Any], ask: ReadOnce) 
 
 def _lost_reply(transport: ModuleType, sent: dict[str, Any], ask: ReadOnce) -> Any:
     _apply(sent, ask)
-    raise transport.BrokeOffError("the edge")
+    raise transport.BrokenOff("the edge")
 
 
 def _conflict(transport: ModuleType, sent: dict[str, Any], ask: ReadOnce) -> Any:
