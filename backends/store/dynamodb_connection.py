@@ -124,6 +124,8 @@ class DynamoConnection:
                 failure.__cause__ = error
             except OSError as error:
                 raise self._unavailable(f"{operation}: {error}") from error
+            except FAILURES as error:  # credentials that cannot be renewed
+                raise self.failure(error) from error
             patience.pause(failure)
 
     def _refused(self, status: int, body: bytes) -> BackendUnavailable:

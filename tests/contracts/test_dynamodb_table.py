@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.credentials import Credentials
+from botocore.exceptions import CredentialRetrievalError
 
 from backends.store.dynamodb_model import CouponItem, bind, coupon, item
 from backends.testing.coupons import a_full_coupon, after, some_coupons
@@ -72,6 +74,19 @@ class TestCredentials:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         with pytest.raises(BackendUnavailable, match="connect"):
             store.ping()
+        store.close()
+
+    @pytest.mark.parametrize("method", CALLS)
+    def test_credentials_that_cannot_be_renewed_are_unavailable(
+        self, monkeypatch: pytest.MonkeyPatch, method: str
+    ) -> None:
+        def expired(_: Credentials) -> None:
+            raise CredentialRetrievalError(provider="a role", error_msg="no answer")
+
+        monkeypatch.setattr(Credentials, "get_frozen_credentials", expired)
+        store = opened("dynamodb://127.0.0.1:9?timeout_s=1")
+        with pytest.raises(BackendUnavailable, match="a role"):
+            CALLS[method](store)
         store.close()
 
 
