@@ -88,7 +88,7 @@ class Worker:
         if not self._apply_batch(polled, portion):
             self.flush()
             self.rewind()
-        elif not polled and not portion and not self._deferred:
+        elif self._checkpoint.due_in_ms() == 0 or not (polled or portion or self._deferred):
             self.flush()
         self._prove_that_it_works()
         return len(polled) + len(portion)

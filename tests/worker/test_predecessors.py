@@ -7,6 +7,7 @@ from coupon.applying import dead_letters
 from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import Kind
 from coupon.ports.search import Query
+from coupon.worker.checkpoint import FLUSH_INTERVAL_MS
 from tests.worker.conftest import a_world
 from tests.worker.faults import Faulty, away
 
@@ -26,6 +27,26 @@ def test_a_command_on_another_topic_waits_for_its_predecessor(per_command):
     assert [world.service.operations.outcome(a).status for a in (issue, use)] == [Status.APPLIED] * 2
     uses.run_once(poll_s=0)
     assert world.backends.queue.lag(["use", "issue"], "worker") == 0
+
+
+def test_what_was_applied_beside_a_waiting_command_is_found_and_committed_in_time(per_command):
+    """Though nothing more comes."""
+    world = per_command
+    waiting, other = world.coupons(2)
+    world.leave()
+    world.change(Kind.ISSUE, other, "ann")
+    world.drain(world.a_worker("issue"))
+    world.leave()
+    world.change(Kind.ISSUE, waiting, "bob")
+    world.change(Kind.USE, other)
+    world.change(Kind.USE, waiting)
+    uses = world.a_worker("use")
+    uses.run_once(poll_s=0)
+    assert world.backends.queue.lag(["use"], "worker") == 2
+    world.look(uses, after_ms=FLUSH_INTERVAL_MS)
+    assert world.backends.queue.lag(["use"], "worker") == 1
+    (found,) = world.backends.search.find(Query(user_id="ann"), 10)
+    assert found["used"]
 
 
 @pytest.mark.logs_error("dead letter")
