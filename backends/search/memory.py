@@ -64,7 +64,7 @@ class MemorySearch(Search):
 
     @contextmanager
     def is_next(self, generation: "_Generation") -> Iterator[None]:
-        """Run the block with the lock held. Raises BackendUnavailable when another rebuild has discarded the
+        """Run the block with the lock held. Raises BackendRejected when another rebuild has discarded the
         generation."""
         self._check_open()
         with self._lock:

@@ -30,7 +30,7 @@ LOOKS_MAX = 200
 
 class Epoch(NamedTuple):
     """The time since a cache lost all that it had. ``evicted``: how many entries it had given up until then; None for a
-    cache that never does. ``fence`` is None until whoever began it has looked."""
+    cache that never does. ``fence`` is None until the process that began it has asked the queue."""
 
     id: str
     evicted: int | None
@@ -62,7 +62,8 @@ class Losses:
         self._looking = threading.Lock()
 
     def excluded(self, key: str) -> Known | None:
-        """The epoch in which a miss of that key may be believed, asked before the store is read; else None."""
+        """The epoch, when it is excluded that the cache has lost that key's entry; else None. Ask before the store is
+        read."""
         if not self._is_young():
             return None
         name = self._name(key)

@@ -59,7 +59,8 @@ class Creations:
         self._limits = CreationLimits(backends.queue, backends.cache, code_deriver, settings, timer)
 
     def create(self, amount: int, valid_from: Day, expire_at: Day, caller: Caller) -> CreationRef:
-        """Raises IdempotencyKeyReused, TooManyCreations."""
+        """Accept a creation: publish a message for each chunk, without waiting for any coupon. Raises
+        IdempotencyKeyReused, TooManyCreations."""
         words = f"{Kind.CREATE}\0{amount}\0{valid_from}\0{expire_at}"
         operation = self._code_deriver.operation(caller.name, caller.idempotency_key, words)
         binding = self._bind(caller, operation)

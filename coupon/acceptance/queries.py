@@ -20,8 +20,9 @@ from coupon.ports.search import Query, Search
 from coupon.ports.store import Store
 
 ROUNDS = 10
+"""The most searches for one page."""
 AGAIN = 100
-"""So many rows are read at least where some had no code: as many without one may follow each other."""
+"""At least so many rows are asked for after a search in which some rows were no documents."""
 log = structlog.get_logger("coupon.queries")
 
 

@@ -121,8 +121,8 @@ class Reservations:
         return self._put(code, cached.token, UNFENCED)
 
     def _is_believed(self, coupon: Coupon) -> bool:
-        """Whether the provisional entry does not build on a miss that nobody checked again. The process that added it
-        may have died, or lost the cache, before ``reserve`` checked."""
+        """Whether the coupon that the entry builds on is certain. An entry that was added on a miss is certain once
+        somebody has checked that the cache had lost nothing. Its process may have died before it did."""
         if not begins_a_chain(coupon):
             return True
         epoch = self._losses.excluded(cache_key(coupon.code))
@@ -146,7 +146,7 @@ class Reservations:
     def is_behind(self, snapshot: Snapshot) -> bool:
         """Whether the snapshot is not what the store leads to. Asked before a refusal: the cache is a hint.
 
-        The entry is removed when the store has another command in its history, or has rejected one that the entry has.
+        A claim replaces the entry when the store has another command in its history, or has rejected one of these.
         A snapshot from the store is behind when the cache lost something meanwhile.
         """
         code = snapshot.coupon.code
@@ -185,7 +185,7 @@ class Reservations:
             return False
 
     def give_back(self, reservation: Reservation) -> None:
-        """Remove the reservation: the queue certainly does not have the command."""
+        """Replace the reservation by a claim: the queue certainly does not have the command."""
         try:
             self._replace(reservation.code, reservation.token, UNFENCED)
         except CacheAway as error:

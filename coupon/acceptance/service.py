@@ -60,7 +60,7 @@ class CommandService:
         self._reservations = Reservations(
             cache, backends.store, fences, self.code_deriver, settings, sleep=sleep, timer=timer
         )
-        self._unreserved = UncachedCommands(backends.store, fences, self.publish, sleep, timer)
+        self._uncached = UncachedCommands(backends.store, fences, self.publish, sleep, timer)
 
     def today(self) -> Day:
         return day_of(self._clock(), self._timezone)
@@ -85,7 +85,7 @@ class CommandService:
         except CacheAway as error:
             log.warning("cache unavailable", error=str(error))
             try:
-                address = self._unreserved.change(code, lambda coupon: self._decide_alone(request, coupon))
+                address = self._uncached.change(code, lambda coupon: self._decide_uncached(request, coupon))
             except Refused:
                 self._release(bound)
                 raise
@@ -125,7 +125,7 @@ class CommandService:
         command = command_of(request, coupon, at, self._timezone, fresh=snapshot.fresh, reserved=True)
         return command, transition(coupon, command)
 
-    def _decide_alone(self, request: ChangeRequest, coupon: Coupon) -> ChangeCoupon | ChangeRef:
+    def _decide_uncached(self, request: ChangeRequest, coupon: Coupon) -> ChangeCoupon | ChangeRef:
         if known := accepted_before(request, coupon):
             return known
         command = command_of(request, coupon, self._clock(), self._timezone, fresh=False, reserved=False)

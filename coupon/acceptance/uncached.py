@@ -1,8 +1,8 @@
 """Accepting a command without the cache: slower, for nobody else can know of it before the workers have committed it.
 
 So the coupon is read once the workers have committed everything that was published before. The answer comes from the
-store, once they have committed the command itself. The command says that it is not reserved. Then the worker removes
-the coupon's older entry, for the processes that do reach the cache.
+store, once they have committed the command itself. The command says that it is not reserved. Then the worker
+replaces the coupon's older entry by a claim, for the processes that do reach the cache.
 """
 
 import threading

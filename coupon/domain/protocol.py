@@ -1,4 +1,4 @@
-"""What becomes of a command, given the coupon in the store. A coupon's commands form a chain: each makes a version.
+"""What becomes of a command, given the coupon in the store. Each of a coupon's commands makes a version.
 
 | what the store holds                              | it means                         | the worker                    |
 | ------------------------------------------------- | -------------------------------- | ----------------------------- |
@@ -6,8 +6,8 @@
 | the command's number is settled                   | seen before, or it can no longer | does nothing                  |
 |                                                   | be applied                       |                               |
 | the version and operation that it builds on, last | its turn                         | applies it, saves             |
-| the same, and another operation with its key in   | the key was used twice           | records the rejection         |
-| the history                                       |                                  |                               |
+| its version or a later one, and another operation | the key was used twice           | records the rejection         |
+| with its key in the history                       |                                  |                               |
 | another operation at its version                  | a rival won, against it or       | records the rejection         |
 |                                                   | against what it was built on     |                               |
 | an earlier version                                | the predecessor lost, or is not  | rejects it when order is kept |
@@ -94,8 +94,7 @@ def classify(coupon: Coupon, command: ChangeCoupon) -> AttemptStatus:
 def _is_reused(coupon: Coupon, operation: str) -> bool:
     """Whether the history has another operation with the same key.
 
-    It is only asked of an attempt that is settled or next. Earlier, the history may still drop the key: it had dropped
-    it when the command was accepted."""
+    Not asked while the predecessor is missing: until it arrives, the history may still drop the key."""
     return coupon.same_key(operation) is not None
 
 

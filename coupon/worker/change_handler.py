@@ -33,7 +33,11 @@ class _Followers:
         self._operations: dict[int, str] = {}
 
     def may_wait(self, index: int) -> bool:
-        """Whether the command at that index must not be rejected for a missing predecessor."""
+        """Whether the command at that index must not be rejected for a missing predecessor.
+
+        A command that is late, or follows a dead letter, is noted. Its verdict is DEFERRED, and ``failure`` has it
+        dead-lettered.
+        """
         if self._arrivals[index].predecessor:
             return True
         command = self._commands[index]
@@ -115,7 +119,8 @@ class ChangeHandler:
         self._deferred.reschedule(revisions)
 
     def _codes_to_invalidate(self, tasks: Sequence[Task], applied: Applied) -> list[str]:
-        """The codes of commands that were rejected, now or before a crash, or that were accepted without the cache."""
+        """The codes of commands that were not applied just now, or that were accepted without the cache. The first are
+        those that were rejected, dead-lettered or delivered again."""
         codes = set[str]()
         for task, verdict in zip(tasks, applied.verdicts, strict=True):
             command = task.command

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from coupon.applying.batch import BadMessage, OtherVersion, Payload, Task
-from coupon.domain.errors import BackendError, BackendUnavailable, DeploymentError, StillUnavailable
+from coupon.domain.errors import BackendError, BackendUnavailable, StillUnavailable
 from coupon.worker.checkpoint import Checkpoint
 from coupon.worker.dead_letter_policy import DeadLetterPolicy, Failure, Failures
 from coupon.worker.deferred import DeferredCommands
@@ -33,7 +33,7 @@ class Step:
         self._horizons, self._checkpoint = horizons, checkpoint
 
     def run(self, part: Sequence[Task]) -> None:
-        """Raises BackendError, StillUnavailable or DeploymentError: then the part has to be delivered again."""
+        """Raises BackendError or StillUnavailable: then the part has to be delivered again."""
         deferred = [task for task in part if task in self._deferred]
         try:
             self._run(part)
@@ -46,7 +46,7 @@ class Step:
         deferred = [task for task in part if task in self._deferred]
         try:
             failures = self._handle(part)
-        except (StillUnavailable, BackendUnavailable, DeploymentError):
+        except (StillUnavailable, BackendUnavailable):
             raise
         except Exception as error:
             if len(part) > 1:
@@ -91,6 +91,7 @@ class Step:
             self._deferred.defer_again(task)
 
     def _is_left_alone(self, task: Task) -> bool:
+        """Whether its partition is paused. A message of another version pauses it, and reaches no handler."""
         if isinstance(task.payload, OtherVersion):
             self._policy.leave_alone(task, task.payload.reason)
         return task.position in self._policy.left_alone and task not in self._deferred

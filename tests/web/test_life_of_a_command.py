@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 ROW = re.compile(r"^\| \d \| \[([\w/.]+)\]\(\.\./([\w/.]+)\) \| `([\w.]+)` \|", re.MULTILINE)
 STORY = PAGE[PAGE.index("## The life of a command in eight files") : PAGE.index("## Why nothing is lost")]
-ISSUE, CREATION, LIST = (ROW.findall(table) for table in re.split(r"\nA (?:creation of coupons|list) takes", STORY))
+TABLES = re.split(r"\n(?:A creation of coupons|The list of a user's coupons)", STORY)
+ISSUE, CREATION, LIST = (ROW.findall(table) for table in TABLES)
 
 
 @contextmanager
