@@ -73,7 +73,7 @@ class Losers:
                 return True
         return any(
             self._builds_on_the_past(command, stored)
-            if stored.entry(command.previous)
+            if _is_applied(command.previous, command.previous_number, stored)
             else command.previous not in seen and self._is_excused(command.previous, stored, seen)
             for command in self.commands
             if command.operation == operation
@@ -118,6 +118,12 @@ class Losers:
             if sent and landed - max(sent) > self.holds:
                 return True
         return False
+
+
+def _is_applied(operation: str, number: int, stored: Coupon) -> bool:
+    """Whether that attempt was. Another attempt of the operation may have been, with another number."""
+    entry = stored.entry(operation)
+    return entry is not None and entry.number == number
 
 
 def unknown_to_the_cache(code: str, commands: Iterable[ChangeCoupon], owed_to_the_cache: Container[str]) -> set[str]:
