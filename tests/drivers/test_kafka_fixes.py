@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from kafka import errors
+from kafka.net import KafkaNetSocket
 
 from backends.queue.kafka_fixes import ClosingClient
 
@@ -67,3 +68,12 @@ def test_a_connection_that_nobody_accepts_leaves_no_socket(no_collections: None,
     for _ in range(3):
         cannot_connect(silent_address)
     assert open_files() == before
+
+
+def test_a_socket_that_has_no_time_left_to_connect_is_closed(no_collections: None) -> None:
+    [address, *_] = socket.getaddrinfo("127.0.0.1", 9, socket.AF_INET, socket.SOCK_STREAM)
+    before = open_files()
+    with pytest.raises(errors.KafkaTimeoutError) as raised:
+        KafkaNetSocket().connect(None, address, timeout_at=0).send(None)
+    assert open_files() == before
+    assert raised.traceback  # which holds the socket

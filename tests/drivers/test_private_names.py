@@ -10,7 +10,7 @@ from tests.drivers.private_names import ROOT, exists, uses
 
 LINES_MAX = 18
 """With a name that begins with an underscore."""
-UNDOCUMENTED_LINES_MAX = 79
+UNDOCUMENTED_LINES_MAX = 80
 """With such a name, or with one of a module that its driver does not document."""
 
 KAFKA_FIXES = "backends/queue/kafka_fixes.py"
@@ -28,6 +28,7 @@ NAMES = {
     "KafkaNetClient": ("kafka.net:KafkaNetClient.close", KAFKA_FIXES),
     "NetworkSelector": ("kafka.net:NetworkSelector", KAFKA_FIXES),
     "close": ("kafka.net:NetworkSelector.close", KAFKA_FIXES),
+    "KafkaNetSocket": ("kafka.net:KafkaNetSocket.sock_connect", KAFKA_FIXES),
     "wait_write": ("kafka.net:NetworkSelector.wait_write", KAFKA_FIXES),
     "ConsumerCoordinator": ("kafka.coordinator.consumer:ConsumerCoordinator", JOINS),
     "_coordinator": ("kafka:KafkaConsumer._coordinator", JOINS),
