@@ -3,7 +3,7 @@
 ``ClosingClient`` leaves no thread and no socket behind.
     The driver closes its connections while its own thread works on them. A socket that could not connect is left to
     the garbage collector: one that was refused, and one that had no time left to connect. Without the fix an outage
-    costs a file descriptor a second. Not fixed on the driver's main branch of 2026-08-17, and no report of it was found.
+    costs a file descriptor a second. Not fixed on the driver's main branch of 2026-08-17. No report of it was found.
 
 ``JoinResultFix`` lets a member into its group although its polls are shorter than a join.
     A join goes on in the driver's own thread when a poll ends before it. The next poll looks for its outcome only if a
