@@ -34,7 +34,8 @@ FITTING = {
     Kind.CANCEL: [Kind.USE, Kind.CANCEL_USE],
     Kind.CANCEL_USE: [Kind.CANCEL, Kind.USE],
 }
-"""What may be asked for with the same fields."""
+"""What may be asked for with the same key."""
+NAMES_USER = (Kind.ISSUE, Kind.USE)
 
 
 class Order(NamedTuple):
@@ -50,8 +51,7 @@ class Order(NamedTuple):
     def body(self) -> dict[str, Any]:
         if self.kind is Kind.CREATE:
             return {"amount": self.amount, "validFrom": FIRST, "expireAt": self.expire_at}
-        takes_user = self.kind in (Kind.ISSUE, Kind.USE) and self.user_id is not None
-        return {"couponCode": self.code} | ({"userId": self.user_id} if takes_user else {})
+        return {"couponCode": self.code} | ({} if self.user_id is None else {"userId": self.user_id})
 
     def where(self) -> tuple[str, str]:
         return ("POST", "/v1/coupons") if self.kind is Kind.CREATE else ("PUT", f"/v1/coupons/{self.kind}")
@@ -60,7 +60,10 @@ class Order(NamedTuple):
         """Another one, with the same key."""
         if self.kind is Kind.CREATE:
             return self._replace(**chance.choice([{"amount": self.amount + 1}, {"expire_at": OTHER_LAST}]))
-        others = [self._replace(kind=kind) for kind in FITTING[self.kind] if kind is not self.kind]
+        others = [
+            self._replace(kind=kind, user_id=self.user_id if kind in NAMES_USER else None)
+            for kind in FITTING[self.kind]
+        ]
         others += [self._replace(code=code) for code in codes if code != self.code]
         if self.user_id is not None:
             others.append(self._replace(user_id=f"{self.user_id}-too"))
