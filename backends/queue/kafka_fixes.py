@@ -51,7 +51,7 @@ KafkaNetSocket.sock_connect = _closing(KafkaNetSocket.sock_connect)
 
 
 class _ClosingSelector(NetworkSelector):  # type: ignore[misc]  # kafka-python has no types
-    """The driver's event loop. It closes a socket that could not connect."""
+    """The driver's event loop. It knows the sockets that are connecting or connected, and closes them with itself."""
 
     def __init__(self, **configuration: Any) -> None:
         super().__init__(**configuration)
@@ -60,16 +60,13 @@ class _ClosingSelector(NetworkSelector):  # type: ignore[misc]  # kafka-python h
     async def wait_write(self, fileobj: Any, timeout_at: float | None = None) -> None:
         """The driver waits here for a new socket to connect, with a time limit, and later for a full one without."""
         if timeout_at is None:
-            return await super().wait_write(fileobj)  # type: ignore[no-any-return]
+            await super().wait_write(fileobj)
+            return
         self.sockets.add(fileobj)
-        try:
-            await super().wait_write(fileobj, timeout_at=timeout_at)
-            error = fileobj.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if error:
-                raise errors.KafkaConnectionError(f"{error} {errno.errorcode.get(error, 'UNKNOWN')}")
-        except BaseException:
-            fileobj.close()
-            raise
+        await super().wait_write(fileobj, timeout_at=timeout_at)
+        error = fileobj.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise errors.KafkaConnectionError(f"{error} {errno.errorcode.get(error, 'UNKNOWN')}")
 
     def close(self) -> None:
         super().close()
