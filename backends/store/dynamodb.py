@@ -69,7 +69,7 @@ class DynamoStore(Store):
     def get_many(self, codes: Iterable[str]) -> dict[str, Coupon]:
         distinct = list(dict.fromkeys(codes))
         if 0 < len(distinct) <= FEW:
-            self._connection.patience()  # opened before the time counts
+            self._connection.model()  # opened before the time counts
             return {coupon.code: coupon for coupon in self._shared.read(distinct)}
         reads = self._at_once(self._items, list(_parts(distinct)))
         return _coupons([item for read in reads for item in read]).by_code()

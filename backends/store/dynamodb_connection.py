@@ -3,7 +3,6 @@
 import math
 import os
 import random
-import ssl
 import threading
 import time
 from typing import Any, NamedTuple, TypeVar
@@ -200,7 +199,7 @@ class DynamoConnection:
         if credentials is None:  # PynamoDB would make a new client for every request
             raise BackendUnavailable(f"DynamoDB table {self.table}: no AWS credentials found")
         place = connection.client.meta
-        transport = DynamoTransport(place.endpoint_url, place.region_name, credentials, _tls(connection))
+        transport = DynamoTransport(place.endpoint_url, place.region_name, credentials, _certificates(connection))
         return _Opened(model, connection, transport)
 
 
@@ -212,10 +211,10 @@ class _Opened(NamedTuple):
     transport: DynamoTransport
 
 
-def _tls(connection: Connection) -> ssl.SSLContext:
-    """Trusts whom botocore trusts."""
-    bundle = connection.session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
-    return ssl.create_default_context(cafile=bundle or certifi.where())
+def _certificates(connection: Connection) -> str:
+    """The file of those that botocore trusts."""
+    bundle: str | None = connection.session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+    return bundle or certifi.where()
 
 
 def _answer(error: BaseException | None) -> dict[str, Any]:

@@ -98,16 +98,17 @@ class Signer:
 class DynamoTransport:
     """Sends requests to one endpoint, on connections that are kept. Of one process; thread-safe.
 
-    ``tls`` is the context of an endpoint with https.
+    ``certificates`` is the file of those to trust, for an endpoint with https: it takes a while to read.
     """
 
-    def __init__(self, endpoint: str, region: str, credentials: CredentialSource, tls: ssl.SSLContext) -> None:
+    def __init__(self, endpoint: str, region: str, credentials: CredentialSource, certificates: str) -> None:
         url = urlsplit(endpoint)
         is_tls = url.scheme == "https"
         self._path, self._name = url.path or "/", url.hostname or ""
         self._port = url.port or (443 if is_tls else 80)
-        self._tls = tls if is_tls else None
-        tls.sslsocket_class = PromptTlsSocket
+        self._tls = ssl.create_default_context(cafile=certificates) if is_tls else None
+        if self._tls is not None:
+            self._tls.sslsocket_class = PromptTlsSocket
         host = url.netloc.rpartition("@")[2]
         self._signer = Signer(host, self._path, region, credentials)
         self._idle: list[DeadlineSocket] = []

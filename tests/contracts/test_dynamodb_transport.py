@@ -1,13 +1,13 @@
 """What goes to DynamoDB and comes from it, byte by byte: the signature, the connections, answers that are none."""
 
 import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import certifi
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -87,7 +87,7 @@ def scripted(*answers: bytes) -> Iterator[tuple[DynamoTransport, Script]]:
         thread = threading.Thread(target=serve)
         thread.start()
         endpoint = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        transport = DynamoTransport(endpoint, "local", Credentials("a", "b"), ssl.create_default_context())
+        transport = DynamoTransport(endpoint, "local", Credentials("a", "b"), certifi.where())
         try:
             yield transport, script
         finally:
@@ -165,6 +165,6 @@ def test_what_is_no_answer_breaks_the_connection_off(answer: bytes) -> None:
 
 
 def test_who_does_not_listen_is_named() -> None:
-    transport = DynamoTransport("http://127.0.0.1:9", "local", Credentials("a", "b"), ssl.create_default_context())
+    transport = DynamoTransport("http://127.0.0.1:9", "local", Credentials("a", "b"), certifi.where())
     with pytest.raises(OSError, match=r"could not connect to 127\.0\.0\.1:9: .*refused"):
         post(transport)
