@@ -1,6 +1,6 @@
 """Whatever Elasticsearch answers: no document is passed over, and an error is one of two."""
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import pytest
 
@@ -31,6 +31,12 @@ UNREADABLE = item(400, "document_parsing_exception")
 MISSING = item(404, "index_not_found_exception")
 
 
+def index_some(search, number, outcome):
+    """Index so many coupons. ``outcome`` is the error that it has to raise; None when it has to succeed."""
+    with nullcontext() if outcome is None else pytest.raises(outcome):
+        search.index_many(some_coupons(number))
+
+
 @pytest.mark.parametrize(
     ("items", "outcome"),
     [
@@ -48,11 +54,7 @@ MISSING = item(404, "index_not_found_exception")
 )
 def test_no_document_that_was_refused_among_others_is_passed_over(search, edge, items, outcome):
     edge.put("/_bulk", answers(200, {"errors": True, "items": items}))
-    if outcome is None:
-        search.index_many(some_coupons(2))
-    else:
-        with pytest.raises(outcome):
-            search.index_many(some_coupons(2))
+    index_some(search, 2, outcome)
 
 
 @pytest.mark.parametrize(
@@ -71,11 +73,7 @@ def test_no_document_that_was_refused_among_others_is_passed_over(search, edge, 
 def test_during_a_rebuild_a_document_has_to_be_in_each_generation_that_there_is(search, edge, items, outcome):
     with search.rebuild():
         edge.put("/_bulk", answers(200, {"errors": True, "items": items}))
-        if outcome is None:
-            search.index_many(some_coupons(1))
-        else:
-            with pytest.raises(outcome):
-                search.index_many(some_coupons(1))
+        index_some(search, 1, outcome)
 
 
 @pytest.mark.parametrize("path", ["/_bulk", "search"])
