@@ -14,8 +14,9 @@ from pynamodb.connection import Connection
 from pynamodb.exceptions import PynamoDBException
 from pynamodb.models import Model
 
+from backends.http_connections import BrokenOff
 from backends.store.dynamodb_model import bind
-from backends.store.dynamodb_transport import CONNECT_TIMEOUT_S, BrokenOff, DynamoTransport
+from backends.store.dynamodb_transport import CONNECT_TIMEOUT_S, DynamoTransport
 from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable
 from coupon.domain.serialization import dump
 
@@ -112,10 +113,10 @@ class DynamoConnection:
         body = dump(request)
         while True:
             try:
-                status, answered = self._opened().transport.post(operation, body, patience.left_s())
-                if status == OK:
-                    return answer.decode(answered)
-                failure = self._refused(status, answered)
+                response = self._opened().transport.post(operation, body, patience.left_s())
+                if response.status == OK:
+                    return answer.decode(response.body)
+                failure = self._refused(response.status, response.body)
             except msgspec.ValidationError as error:  # somebody else answered
                 raise self._unavailable(f"no answer to {operation}: {error}") from error
             except BROKEN as error:

@@ -37,6 +37,17 @@ def unavailable_within(seconds: float, call: Callable[[], Any]) -> float:
     return takes_less_than(seconds, fails)
 
 
+def until_available(call: Callable[[], Any]) -> Any:
+    """The call's result: a server that has just started may take longer than a backend's timeout."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return call()
+        except BackendUnavailable:
+            if time.monotonic() > deadline:
+                raise
+
+
 class Clock:
     """A clock that stands still until it is set."""
 

@@ -62,7 +62,7 @@ class _Seen:
         return [Chunk(chunk * CHUNK, min(CHUNK, self.amount - chunk * CHUNK)) for chunk in chosen]
 
     def saw(self, found: Sequence[Chunk]) -> None:
-        gone = {span.first // CHUNK for span in found}
+        gone = {chunk.first // CHUNK for chunk in found}
         if gone:
             with self._lock:
                 self.unseen = [chunk for chunk in self.unseen if chunk not in gone]
@@ -92,7 +92,7 @@ class CreationProgress:
         """The chunks that are not (wholly) in the store yet. Raises BackendUnavailable."""
         seen = self._of(operation, amount)
         unseen = set(seen.unseen)
-        asked = [span for span in split(amount) if span.first // CHUNK in unseen]
+        asked = [chunk for chunk in split(amount) if chunk.first // CHUNK in unseen]
         found = self._found(operation, asked)
         seen.saw(found)
         return sorted(set(asked) - set(found))
@@ -110,9 +110,9 @@ class CreationProgress:
             number = min(number * 2, MANY)
 
     def _found(self, operation: str, asked: Sequence[Chunk]) -> list[Chunk]:
-        markers = {span: span.marker(operation, self._code_deriver) for span in asked}
+        markers = {chunk: chunk.marker(operation, self._code_deriver) for chunk in asked}
         stored = reading.read(self._store, markers.values())
-        return [span for span, marker in markers.items() if marker in stored.coupons or marker in stored.unreadable]
+        return [chunk for chunk, marker in markers.items() if marker in stored.coupons or marker in stored.unreadable]
 
     def _of(self, operation: str, amount: int) -> _Seen:
         key = (operation, amount)

@@ -91,7 +91,7 @@ class Creations:
         whole = self._whole(operation, amount, valid_from, expire_at, caller.name)
         retried = caller.idempotency_key is not None and self._was_begun(whole)
         left = self._progress.missing(operation, amount) if retried else split(amount)
-        messages = [self._message(whole._replace(first=span.first, size=span.size)) for span in left]
+        messages = [self._message(whole._replace(first=chunk.first, size=chunk.size)) for chunk in left]
         if retried:  # it was accepted before, and is not too many now
             self._queue.publish(messages)
             return

@@ -29,7 +29,7 @@ Some are defined where they are raised:
 
 - ``Problem`` and ``InvalidField`` (``coupon/web/problems.py``) are answers of HTTP, made of one of these.
 - ``NoIndex`` (``backends/search/elasticsearch_bulk.py``), ``Cancelled`` (``backends/store/dynamodb_connection.py``) and
-  ``BrokenOff`` (``backends/store/dynamodb_transport.py``) do not leave their backend.
+  ``BrokenOff`` (``backends/http_connections.py``) do not leave their backend.
 - ``Deployed`` (``backends/testing/search_rebuild.py``) belongs to a suite.
 """
 

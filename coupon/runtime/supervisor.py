@@ -18,7 +18,6 @@ from contextlib import suppress
 from coupon.domain.errors import ConfigurationError
 from coupon.runtime import server_settings
 
-HOST = "127.0.0.1"
 GRACE_S = 10.0
 """Seconds from SIGTERM to SIGKILL."""
 RESTART_S, TICK_S = 1.0, 0.1
@@ -35,7 +34,7 @@ def main() -> int:
     """Returns the exit status."""
     try:
         settings, workers = server_settings.load(), server_settings.whole_number(os.environ, "WORKERS", 1, 0, 64)
-        _ensure_nobody_listens(settings.port)
+        _ensure_nobody_listens(settings.host, settings.port)
     except ConfigurationError as error:
         say(str(error))
         return 2
@@ -44,7 +43,7 @@ def main() -> int:
     for ending_signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending_signal, lambda number, _: signals.append(number))
     web, children = start(WEB), dict[str, Process]()
-    url = f"http://{HOST}:{settings.port}"
+    url = f"http://{settings.host}:{settings.port}"
     say(f"Coupon will be at {url} and explained at {url}/docs; {workers} worker(s); Ctrl-C stops it")
     try:
         for number in range(1, workers + 1):
@@ -98,14 +97,15 @@ def say(sentence: str) -> None:
         sys.stderr.flush()
 
 
-def _ensure_nobody_listens(port: int) -> None:
-    with socket.socket() as probe:
+def _ensure_nobody_listens(host: str, port: int) -> None:
+    address = host.strip("[]")  # gunicorn takes those of IPv6 in brackets
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((address, port))
         except OSError as error:
             raise ConfigurationError(
-                f"cannot listen on {HOST}:{port} ({error.strerror}): is it running already? "
+                f"cannot listen on {host}:{port} ({error.strerror}): is it running already? "
                 "Another port: PORT=8081 make run"
             ) from error
 

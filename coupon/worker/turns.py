@@ -39,7 +39,7 @@ class Turns:
         """The topics to pause: ``creation`` while creations are held back."""
         return {CREATION} if self.are_due else set()
 
-    def hold(self, deliveries: Sequence[Delivery]) -> list[Task]:
+    def hold_creations(self, deliveries: Sequence[Delivery]) -> list[Task]:
         """Hold back the deliveries of the topic ``creation``. Returns the rest, decoded.
 
         Earlier versions published creations among the changes. Those are returned: the changes behind them must not be

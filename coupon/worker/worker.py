@@ -83,7 +83,7 @@ class Worker:
         the number of messages. After BackendUnavailable nothing is lost: call ``rewind`` and go on."""
         self._beat()
         self._consumer.pause(self._paused())
-        polled = self._turns.hold(self._consumer.poll(self._batch_max, self._poll_s(poll_s)))
+        polled = self._turns.hold_creations(self._consumer.poll(self._batch_max, self._poll_s(poll_s)))
         portion = self._turns.portion()
         if not self._apply_batch(polled, portion):
             self.flush()

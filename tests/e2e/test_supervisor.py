@@ -103,6 +103,20 @@ def test_web_and_workers_run_and_one_line_tells_where(house):
     house.complete()
 
 
+def test_the_line_tells_the_address_that_was_chosen(tmp_path):
+    house = House(tmp_path, HOST="0.0.0.0")
+    try:
+        house.wait_for(rf"Coupon will be at http://0\.0\.0\.0:{house.port} ")
+    finally:
+        house.end()
+
+
+def test_a_host_that_is_none_of_this_machine_stops_the_start_with_a_sentence(tmp_path):
+    house = House(tmp_path, HOST="192.0.2.1")
+    assert house.process.wait(SOON_S) == 2
+    assert house.log.read_text().startswith(f"run: cannot listen on 192.0.2.1:{house.port} (Cannot assign")
+
+
 def test_the_garbage_collector_does_not_go_through_what_a_web_process_loaded(tmp_path):
     house = House(tmp_path, wsgi=FROZEN)
     try:

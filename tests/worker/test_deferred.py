@@ -129,7 +129,7 @@ def test_a_partition_with_too_much_waiting_is_left_alone_until_it_gets_on(per_co
 
 
 @pytest.mark.logs_error("dead letter")
-def test_the_wait_for_a_predecessor_does_not_begin_anew_at_a_rewind(per_command):
+def test_the_wait_for_a_predecessor_is_not_extended_by_a_rewind(per_command):
     world = per_command
     (code,) = world.coupons()
     world.leave()

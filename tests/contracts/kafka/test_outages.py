@@ -10,10 +10,9 @@ import pytest
 
 from backends.testing.queue_driving import drain, ends, messages, poll, values
 from backends.testing.queue_failures import GONE_MAX_S, WHEN_GONE
-from backends.testing.timing import TRIES, unavailable_within
+from backends.testing.timing import TRIES, unavailable_within, until_available
 from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Consumer, Message, Position, Queue
-from tests.contracts.kafka.outliving import until, until_available
 from tests.services import Services
 
 pytestmark = pytest.mark.services
@@ -147,3 +146,10 @@ def _poll_on(consumer: Consumer) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         consumer.poll(10, 0.5)
+
+
+def until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -11,8 +11,8 @@ from kafka.admin import ConfigResource
 
 from backends.testing.queue_driving import drain, values
 from backends.testing.queue_processes import another_process, consume
+from backends.testing.timing import until_available
 from coupon.ports.queue import Message, Queue
-from tests.contracts.kafka.outliving import until_available
 from tests.services import Services
 
 pytestmark = pytest.mark.services

@@ -31,7 +31,7 @@ MUTANTS = [
         "tests/worker/test_replay.py::test_what_is_older_than_a_loser_is_not_lost_to_its_number",
     ),
     Mutant(
-        "what was dead-lettered stays aside in a restore",
+        "a restore publishes no dead letter",
         "coupon/bulk/queue_history.py",
         "and not self._is_dead_lettered(item)",
         "",

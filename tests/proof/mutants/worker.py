@@ -79,11 +79,11 @@ MUTANTS = [
         "tests/worker/test_deferred.py::test_two_workers_whose_commands_wait_for_nothing_do_not_wait_for_each_other",
     ),
     Mutant(
-        "a wait does not begin anew",
+        "a wait is not extended",
         "coupon/worker/horizons.py",
         "        self._in_flight.clear()\n",
         "        self._in_flight.clear()\n        self._horizons.clear()\n",
-        "tests/worker/test_deferred.py::test_the_wait_for_a_predecessor_does_not_begin_anew_at_a_rewind",
+        "tests/worker/test_deferred.py::test_the_wait_for_a_predecessor_is_not_extended_by_a_rewind",
     ),
     Mutant(
         "time does not run while what is waited for gets on",

@@ -145,4 +145,4 @@ def _refused(transport: ModuleType, error: str, message: str) -> Any:
 
 
 def _reply(transport: ModuleType, status: int, body: dict[str, Any]) -> Any:
-    return transport.Answer(status, json.dumps(body).encode())
+    return transport.Response(status, {}, json.dumps(body).encode())
