@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 import structlog
 
-from backends import group_commit
+from coupon.ports import group_commit
 from tests.group_clock import GroupClock
 from tests.services import Services
 from tests.swallowed import ErrorLog

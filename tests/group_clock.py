@@ -4,7 +4,7 @@ import time
 
 
 class GroupClock:
-    """Stands for ``time`` in ``backends.group_commit``: counts who waits, and writes down who would have slept."""
+    """Stands for ``time`` in ``coupon.ports.group_commit``: counts who waits, and writes down who would have slept."""
 
     def __init__(self) -> None:
         self._asked: list[float] = []

@@ -7,8 +7,8 @@ that ask at the same time share one reply, which the server sent after each of t
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from backends.group_commit import ForkedGroupCommit
 from coupon.domain.errors import BackendUnavailable
+from coupon.ports.group_commit import ForkedGroupCommit
 
 COUNTERS = ("slab_reassign_evictions_nomem", "slab_reassign_busy_deletes", "extstore_objects_evicted")
 """Counters besides ``evictions`` of valid entries that were dropped. Not every server has each of them."""

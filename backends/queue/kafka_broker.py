@@ -16,9 +16,9 @@ from kafka import TopicPartition, errors
 from kafka.protocol.producer import ProduceRequest
 from kafka.record.memory_records import MemoryRecordsBuilder
 
-from backends.group_commit import GroupCommit
 from backends.queue.kafka_client import REFUSALS, Cluster
 from backends.queue.kafka_link import Link, left_ms
+from coupon.ports.group_commit import GroupCommit
 from coupon.ports.queue import Message
 
 BATCH_BYTES = 128 * 1024

@@ -12,11 +12,11 @@ from kafka import IsolationLevel, OffsetSpec, TopicPartition, errors
 from kafka.protocol.consumer import ListOffsetsRequest, OffsetFetchRequest
 from kafka.protocol.metadata import FindCoordinatorRequest
 
-from backends.group_commit import GroupCommit
 from backends.queue.kafka_client import Cluster
 from backends.queue.kafka_leaders import NO_LEADER, Leaders
 from backends.queue.kafka_link import Link
 from coupon.domain.errors import BackendUnavailable
+from coupon.ports.group_commit import GroupCommit
 from coupon.ports.queue import Position
 
 BEGIN, END = OffsetSpec.EARLIEST, OffsetSpec.LATEST

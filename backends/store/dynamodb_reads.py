@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from backends.group_commit import ForkedGroupCommit
 from coupon.domain.model import Coupon
+from coupon.ports.group_commit import ForkedGroupCommit
 
 SHARE = 0.25
 """The share of the time for a read after which a caller reads alone."""

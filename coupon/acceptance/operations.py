@@ -12,7 +12,7 @@ from coupon.acceptance.creation_progress import CreationProgress
 from coupon.domain.codes import CodeDeriver
 from coupon.domain.errors import OutcomeExpired, UnknownAddress
 from coupon.domain.model import IMPORT, Coupon, Kind, Reason
-from coupon.domain.protocol import AttemptState, AttemptStatus, outcome
+from coupon.domain.protocol import AttemptState, outcome
 from coupon.ports.store import Store
 
 
@@ -90,9 +90,11 @@ class Operations:
 
     def _change(self, address: ChangeRef) -> Outcome:
         coupon = self._store.get_many([address.code]).get(address.code)
-        found = (
-            AttemptStatus(AttemptState.OPEN) if coupon is None else outcome(coupon, address.operation, address.number)
-        )
+        return Outcome(Status.ACCEPTED) if coupon is None else self.outcome_in(coupon, address)
+
+    def outcome_in(self, coupon: Coupon, address: ChangeRef) -> Outcome:
+        """The outcome of an attempt, given its coupon in the store. Raises OutcomeExpired."""
+        found = outcome(coupon, address.operation, address.number)
         match found.state:
             case AttemptState.APPLIED:
                 return Outcome(Status.APPLIED)

@@ -4,14 +4,16 @@
 import time
 from collections.abc import Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import structlog
 
+from coupon.acceptance.awaited import AwaitedCommands, MakeGroup
 from coupon.acceptance.creation_progress import CreationProgress
 from coupon.acceptance.creations import Creations, ImportChunk
 from coupon.acceptance.fences import Fences
 from coupon.acceptance.idempotency import Binding, IdempotencyKeys
-from coupon.acceptance.operations import ChangeRef, CreationRef, Operations
+from coupon.acceptance.operations import ChangeRef, CreationRef, Operations, Outcome, Status
 from coupon.acceptance.requests import Caller, ChangeRequest, accepted_before, change_request, command_of, same_again
 from coupon.acceptance.reservations import Reservations, Sleep, Snapshot
 from coupon.acceptance.uncached import UncachedCommands
@@ -21,6 +23,7 @@ from coupon.domain.errors import BackendRejected, BackendUnavailable, CacheAway,
 from coupon.domain.model import ChangeCoupon, Coupon, Day, Kind, Reason, transition
 from coupon.domain.serialization import encode_command
 from coupon.domain.topics import LAYOUTS
+from coupon.ports.group_commit import ForkedGroupCommit
 from coupon.ports.queue import Message
 from coupon.runtime.cache_entries import CacheOrAway
 from coupon.runtime.settings import Settings
@@ -31,6 +34,13 @@ ATTEMPTS = 20
 REQUEST_MAX_MS = 10_000
 """A request that has taken longer reserves nothing any more: its caller has sent it again."""
 log = structlog.get_logger("coupon.service")
+
+
+class Accepted(NamedTuple):
+    """``command`` is None when it was accepted before, or without the cache: its outcome is known, or the worker's."""
+
+    ref: ChangeRef
+    command: ChangeCoupon | None = None
 
 
 class CommandService:
@@ -47,6 +57,7 @@ class CommandService:
         clock: Clock = now_ms,
         sleep: Sleep = time.sleep,
         timer: Clock = monotonic_ms,
+        make_group: MakeGroup = ForkedGroupCommit,
     ) -> None:
         self._queue, self._topics = backends.queue, LAYOUTS[settings.topics]
         self._timezone, self._clock, self._timer = settings.timezone, clock, timer
@@ -61,6 +72,7 @@ class CommandService:
             cache, backends.store, fences, self.code_deriver, settings, sleep=sleep, timer=timer
         )
         self._uncached = UncachedCommands(backends.store, fences, self.publish, sleep, timer)
+        self._awaited = AwaitedCommands(backends.store, make_group)
 
     def today(self) -> Day:
         return day_of(self._clock(), self._timezone)
@@ -79,24 +91,36 @@ class CommandService:
 
     def change(self, kind: Kind, code: str, user_id: str | None, caller: Caller) -> ChangeRef:
         """Accept an issue, use, cancel or cancel-use. Raises Refused, IdempotencyKeyReused, CouponBusy."""
-        request, bound = change_request(kind, code, user_id, caller, self.code_deriver), list[Binding]()
-        try:
-            address = self._change(request, bound)
-        except CacheAway as error:
-            log.warning("cache unavailable", error=str(error))
-            try:
-                address = self._uncached.change(code, lambda coupon: self._decide_uncached(request, coupon))
-            except Refused:
-                self._release(bound)
-                raise
-        log.info("accepted", operation=request.operation, kind=kind, code=code)
-        return address
+        return self._accept(change_request(kind, code, user_id, caller, self.code_deriver)).ref
+
+    def change_now(self, kind: Kind, code: str, user_id: str | None, caller: Caller) -> tuple[ChangeRef, Outcome]:
+        """As ``change``, and apply the command at once, if it is next. Else its outcome is ACCEPTED: a worker applies
+        or rejects it."""
+        ref, command = self._accept(change_request(kind, code, user_id, caller, self.code_deriver))
+        coupon = command and self._awaited.apply(command)
+        return ref, self.operations.outcome_in(coupon, ref) if coupon else Outcome(Status.ACCEPTED)
 
     def publish(self, command: ChangeCoupon) -> None:
         """Put the command into the queue as it is; raises BackendError."""
         self._queue.publish([Message(self._topics[command.kind], command.code, encode_command(command))])
 
-    def _change(self, request: ChangeRequest, bound: list[Binding]) -> ChangeRef:
+    def _accept(self, request: ChangeRequest) -> Accepted:
+        bound = list[Binding]()
+        try:
+            accepted = self._change(request, bound)
+        except CacheAway as error:
+            log.warning("cache unavailable", error=str(error))
+            try:
+                accepted = Accepted(
+                    self._uncached.change(request.code, lambda coupon: self._decide_uncached(request, coupon))
+                )
+            except Refused:
+                self._release(bound)
+                raise
+        log.info("accepted", operation=request.operation, kind=request.kind, code=request.code)
+        return accepted
+
+    def _change(self, request: ChangeRequest, bound: list[Binding]) -> Accepted:
         """``bound`` holds the binding of the key, once there is one."""
         deadline = self._timer() + REQUEST_MAX_MS
         for _ in range(ATTEMPTS):
@@ -105,7 +129,7 @@ class CommandService:
                 if snapshot is None:
                     raise Refused(Reason.NOT_FOUND)
                 if not snapshot.own and (known := accepted_before(request, snapshot.coupon)):
-                    return known
+                    return Accepted(known)
                 command, after = self._decide(request, snapshot)
             except Refused as refused:
                 if snapshot is not None and self._reservations.is_behind(snapshot):
@@ -114,7 +138,7 @@ class CommandService:
                 raise Refused(refused.reason, snapshot and snapshot.coupon) from refused
             self._bind(request, bound)
             if self._timer() < deadline and self._reserve_and_publish(snapshot, after, command):
-                return ChangeRef(request.operation, command.number, request.code)
+                return Accepted(ChangeRef(request.operation, command.number, request.code), command)
         raise CouponBusy(request.code)
 
     def _decide(self, request: ChangeRequest, snapshot: Snapshot) -> tuple[ChangeCoupon, Coupon]:

@@ -8,7 +8,7 @@ from coupon.domain.chunks import codes_of, is_marked
 from coupon.domain.codes import CodeDeriver
 from coupon.domain.errors import BackendUnavailable, fault
 from coupon.domain.model import ChangeCoupon, Coupon, CreateCoupons, create
-from coupon.domain.protocol import Verdict, decide
+from coupon.domain.protocol import Verdict, decide, decide_ahead
 from coupon.ports.store import Store
 
 ATTEMPTS = 20
@@ -35,6 +35,14 @@ def apply_changes(store: Store, commands: Sequence[ChangeCoupon], may_wait: Call
         return verdict, after
 
     return apply_each(store, [command.code for command in commands], decide_one)
+
+
+def apply_ahead(store: Store, commands: Sequence[ChangeCoupon]) -> dict[str, Coupon]:
+    """Apply those of the commands that are next, in the order of their versions, and leave the others to the worker.
+    Returns the coupons by code as they are now, without the unreadable ones. Raises BackendUnavailable."""
+    commands = sorted(commands, key=lambda command: command.previous_version)
+    codes = [command.code for command in commands]
+    return apply_each(store, codes, lambda index, coupon: decide_ahead(coupon, commands[index])).coupons
 
 
 def apply_each(

@@ -99,6 +99,7 @@ class Coupon(NamedTuple):
     ``creation_size`` is the number of coupons that were created by the same operation; 0 where it is not known.
     ``settled`` is the highest number of a command that was applied or rejected: every number up to it is settled.
     ``chunk_complete`` has an imported chunk's marker whose operation created every coupon of the chunk.
+    ``ahead`` counts the commands that web processes have applied since a worker last applied one.
 
     A new field is the last one, and has a default: coupons that earlier versions wrote have it.
     """
@@ -118,6 +119,7 @@ class Coupon(NamedTuple):
     rejections: tuple[Rejection, ...] = ()
     settled: int = 1
     chunk_complete: bool = False
+    ahead: int = 0
 
     @property
     def issued(self) -> bool:

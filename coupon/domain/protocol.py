@@ -24,7 +24,20 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from coupon.domain.errors import Refused
-from coupon.domain.model import REJECTIONS_MAX, ChangeCoupon, Coupon, Reason, Rejection, number_of, transition
+from coupon.domain.model import (
+    HISTORY_MAX,
+    REJECTIONS_MAX,
+    ChangeCoupon,
+    Coupon,
+    Reason,
+    Rejection,
+    number_of,
+    transition,
+)
+
+AHEAD_MAX = HISTORY_MAX // 2
+"""The most commands of a coupon that web processes apply before a worker does. So a worker finds what they did, and
+which attempts lost to it, in the coupon's history."""
 
 
 class AttemptState(Enum):
@@ -106,7 +119,7 @@ def decide(coupon: Coupon, command: ChangeCoupon, *, wait: bool) -> tuple[Verdic
     match classify(coupon, command):
         case AttemptStatus(AttemptState.NEXT):
             try:
-                return Verdict.APPLIED, transition(coupon, command)
+                return Verdict.APPLIED, transition(coupon, command)._replace(ahead=0)
             except Refused as refused:  # only when web and worker run different rules, during a deployment
                 return Verdict.REJECTED, _reject(coupon, command, refused.reason)
         case AttemptStatus(AttemptState.SUPERSEDED, reason) if reason is not None:
@@ -119,6 +132,17 @@ def decide(coupon: Coupon, command: ChangeCoupon, *, wait: bool) -> tuple[Verdic
         case AttemptStatus(AttemptState.APPLIED) if command.number > coupon.settled:  # as an earlier attempt
             return Verdict.DUPLICATE, coupon._replace(settled=command.number)
     return Verdict.DUPLICATE, coupon
+
+
+def decide_ahead(coupon: Coupon, command: ChangeCoupon) -> tuple[Verdict, Coupon]:
+    """As ``decide``, for the web process that accepted the command: it applies what is next, and leaves all else to the
+    worker (DEFERRED). The worker records what lost, and knows whether a predecessor may still arrive."""
+    if coupon.ahead >= AHEAD_MAX or classify(coupon, command).state is not AttemptState.NEXT:
+        return Verdict.DEFERRED, coupon
+    try:
+        return Verdict.APPLIED, transition(coupon, command)._replace(ahead=coupon.ahead + 1)
+    except Refused:  # another version accepted it, during a deployment
+        return Verdict.DEFERRED, coupon
 
 
 def record(coupon: Coupon, rejection: Rejection) -> Coupon:

@@ -17,7 +17,7 @@ OUTBOX = (REINDEX, INVALIDATE)
 DEAD_LETTERS = "dead-letters"
 """Messages that can never be applied, with the reason."""
 REJECTIONS = "rejections"
-"""Lost attempts, where several topics carry a coupon's commands: see ``coupon/applying/lost_attempts.py``."""
+"""Lost attempts: see ``coupon/applying/lost_attempts.py``."""
 
 CREATION = "creation"
 """Creations, in every layout: changes do not wait behind them."""
@@ -51,4 +51,4 @@ def work_topics(layout: str) -> list[str]:
 
 def all_topics(layout: str) -> list[str]:
     """The topics that ``coupon init`` makes."""
-    return [*work_topics(layout), *([] if is_ordered(layout) else [REJECTIONS]), DEAD_LETTERS]
+    return [*work_topics(layout), REJECTIONS, DEAD_LETTERS]

@@ -21,6 +21,7 @@ PAUSE_S, PAUSE_MAX_S, PAUSE_MAX_OF_MANY_S = 0.005, 0.1, 1.0
 WAITING_MAX = 8
 """The most requests of a process that wait for an outcome at a time. The next one is answered at once (RFC 7240).
 A waiting request holds a thread. Without a bound, an absent worker would leave no thread for new commands."""
+OPEN = Outcome(Status.ACCEPTED)
 ISSUE, USE, CANCEL = schemas.Issue(), schemas.Use(), schemas.Cancel()
 _waiting = threading.BoundedSemaphore(WAITING_MAX)
 
@@ -64,16 +65,20 @@ def _change_coupon(services: Services, kind: Kind, schema: Schema) -> Response:
     environ, settings = request.environ, services.settings
     caller = request_io.caller(environ, settings.caller_header)
     fields = request_io.load_body(environ, schema, settings.max_body_bytes)
-    user_id = fields.get("user_id")
+    user_id, wait_s = fields.get("user_id"), request_io.wait_s(environ)
+    wanted, outcome = (kind, fields["coupon_code"], user_id, caller), OPEN
     try:
-        change = services.commands.change(kind, fields["coupon_code"], user_id, caller)
+        if wait_s is None:
+            change = services.commands.change(*wanted)
+        else:
+            change, outcome = services.commands.change_now(*wanted)
     except Refused as refused:
         raise refusal(refused.reason, refused.coupon, kind, user_id) from refused
     body: dict[str, object] = {
         "operationId": services.commands.operations.address(change),
         "couponCode": show(change.code),
     }
-    return _accepted(services, change, body, request_io.wait_s(environ), kind, user_id)
+    return _accepted(services, change, body, wait_s, kind, user_id, outcome)
 
 
 def _accepted(
@@ -83,16 +88,20 @@ def _accepted(
     wait_s: int | None,
     kind: Kind,
     user_id: str | None = None,
+    outcome: Outcome = OPEN,
 ) -> Response:
     """The response to an accepted command; with its outcome, if the caller prefers to wait."""
     headers = {"Location": f"/v1/operations/{body['operationId']}"}
-    if wait_s is None or not _waiting.acquire(blocking=False):
+    if wait_s is None:
         return request_io.json_response(body | {"status": Status.ACCEPTED}, 202, headers)
+    if outcome.status is Status.ACCEPTED:
+        if not _waiting.acquire(blocking=False):
+            return request_io.json_response(body | {"status": Status.ACCEPTED}, 202, headers)
+        try:
+            outcome = _wait_for_outcome(services, operation, wait_s)
+        finally:
+            _waiting.release()
     headers["Preference-Applied"] = f"wait={wait_s}"
-    try:
-        outcome = _wait_for_outcome(services, operation, wait_s)
-    finally:
-        _waiting.release()
     if outcome.reason is not None:
         problem = refusal(outcome.reason, outcome.coupon, kind, user_id)
         problem.headers |= headers

@@ -6,7 +6,7 @@ import structlog
 
 from coupon.applying.apply import Applied, apply_changes
 from coupon.applying.batch import Task
-from coupon.applying.lost_attempts import losers, publish_losers
+from coupon.applying.lost_attempts import is_applied, losers, publish_losers
 from coupon.domain.model import ChangeCoupon
 from coupon.domain.protocol import Verdict
 from coupon.ports.queue import Queue
@@ -56,7 +56,7 @@ class _Followers:
 
 
 class ChangeHandler:
-    """The handler of one worker. ``ordered``: a coupon's commands arrive in order."""
+    """The handler of one worker."""
 
     def __init__(
         self,
@@ -68,12 +68,10 @@ class ChangeHandler:
         arrivals: Arrivals,
         policy: DeadLetterPolicy,
         checkpoint: Checkpoint,
-        *,
-        ordered: bool,
     ) -> None:
         self._store, self._queue, self._invalidator, self._deferred = store, queue, invalidator, deferred
         self._horizons, self._arrivals, self._policy = horizons, arrivals, policy
-        self._checkpoint, self._ordered = checkpoint, ordered
+        self._checkpoint = checkpoint
 
     def handle(self, tasks: Sequence[Task]) -> Failures:
         """Apply, reject or defer the commands; return the failures. A command behind a deferred one of its coupon is
@@ -95,8 +93,7 @@ class ChangeHandler:
         followers = _Followers(tasks, arrivals, self._policy)
         commands = [task.command for task in tasks]
         applied = apply_changes(self._store, commands, followers.may_wait)
-        if not self._ordered:
-            publish_losers(self._queue, losers(commands, applied))
+        publish_losers(self._queue, losers(commands, applied))
         failures = _failures(tasks, applied, arrivals, followers)
         self._defer_or_release(tasks, applied, failures)
         self._log(commands, applied)
@@ -119,13 +116,13 @@ class ChangeHandler:
         self._deferred.reschedule(revisions)
 
     def _codes_to_invalidate(self, tasks: Sequence[Task], applied: Applied) -> list[str]:
-        """The codes of commands that were not applied just now, or that were accepted without the cache. The first are
-        those that were rejected, dead-lettered or delivered again."""
+        """The codes of commands that were not applied as this very attempt, or were accepted without the cache."""
         codes = set[str]()
         for task, verdict in zip(tasks, applied.verdicts, strict=True):
             command = task.command
-            if verdict is not Verdict.APPLIED or not command.reserved:
-                codes.update(() if task in self._deferred else (command.code,))
+            was_applied = verdict is Verdict.APPLIED or is_applied(command, applied.coupons.get(command.code))
+            if not (was_applied and command.reserved) and task not in self._deferred:
+                codes.add(command.code)
         return sorted(codes)
 
     def _log(self, commands: Sequence[ChangeCoupon], applied: Applied) -> None:

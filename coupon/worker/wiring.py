@@ -63,9 +63,7 @@ def wire(
     checkpoint = Checkpoint(indexer, consumer, timer, settings.batch_max)
 
     creations = CreationHandler(store, code_deriver, deferred, checkpoint)
-    changes = ChangeHandler(
-        store, queue, invalidator, deferred, horizons, arrivals, policy, checkpoint, ordered=ordered
-    )
+    changes = ChangeHandler(store, queue, invalidator, deferred, horizons, arrivals, policy, checkpoint)
     outbox = OutboxHandler(store, indexer, invalidator)
     handlers = {
         BadMessage: bad_messages,

@@ -189,7 +189,10 @@ class Judge:
         asked = (request for requests in lineage.asked.values() for request in requests if request.code)
         yield from contradictions(created, asked, until)
         if self.evidence.ordered:
-            yield from as_the_queue_has_it(created, coupon, commands, self.evidence.remembered)
+            ahead = self.evidence.ahead
+            yield from as_the_queue_has_it(
+                created, coupon, commands, self.evidence.remembered, lambda node: ahead is None or node in ahead
+            )
 
     def losers(self, lineage: Lineage, commands: list[ChangeCoupon], unknown: set[str]) -> Losers:
         def address(command: ChangeCoupon) -> str:

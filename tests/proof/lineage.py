@@ -5,7 +5,7 @@ states that were ever promised to somebody. The history is the one branch that w
 follow from some state of the tree at the time.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -153,7 +153,7 @@ def one_chain(created: Coupon, stored: Coupon, commands: list[ChangeCoupon]) -> 
             yield Violation("one chain", f"{command} was applied to {state}, which refuses it: {refused}")
             return
     settled = max([state.settled, *map(number_of, stored.rejections)])
-    if state._replace(settled=0) != stored._replace(revision=state.revision, rejections=(), settled=0):
+    if state._replace(settled=0) != stored._replace(revision=state.revision, rejections=(), settled=0, ahead=0):
         yield Violation("the store equals the fold", f"{stored} should be {state}")
     if stored.settled < settled:
         yield Violation("the store equals the fold", f"{stored} has settled {settled}")
@@ -174,14 +174,22 @@ def held_by_one_and_used_once(stored: Coupon) -> Iterator[Violation]:
 
 
 def as_the_queue_has_it(
-    created: Coupon, stored: Coupon, commands: Iterable[ChangeCoupon], remembered: int
+    created: Coupon,
+    stored: Coupon,
+    commands: Iterable[ChangeCoupon],
+    remembered: int,
+    is_ahead: Callable[[Node], bool],
 ) -> Iterator[Violation]:
-    """Where the queue keeps the order, it alone decides which commands won.
+    """Where the queue keeps the order, it alone decides which commands won, but for those that web processes applied.
 
     Each command in turn either builds on the last one that won and has a number beyond all before, or has lost for
-    good. ``remembered``: so many rejections at least.
+    good. One that a web process applied (``is_ahead``) wins against a rival that the queue has before it. Another
+    attempt of its operation may have been met before that, and rejected, or after it. ``remembered``: so many
+    rejections at least.
     """
-    won, lost, settled = [made(created.history[-1])], dict[Node, None](), 1
+    actual = [made(entry) for entry in stored.history]
+    ahead = {node for node in actual if is_ahead(node)}
+    won, lost, unsure, settled = [made(created.history[-1])], dict[Node, None](), set[Node](), 1
     for command in commands:
         node = made_by(command)
         if node in lost or command.operation in {operation for operation, _ in won}:
@@ -189,15 +197,18 @@ def as_the_queue_has_it(
             continue
         reused = command.operation[:KEY_LENGTH] in {operation[:KEY_LENGTH] for operation, _ in won}
         turn = (command.previous_version, command.previous) == (len(won), won[-1][0])
-        if turn and command.number > settled and not reused:
+        winner = next(iter(actual[len(won) : len(won) + 1]), node)
+        if turn and (winner == node if winner in ahead else command.number > settled and not reused):
             won.append(node)
+        elif command.operation in {operation for operation, _ in ahead}:
+            unsure.add(node)
         else:
             lost[node] = None
         settled = max(settled, command.number)
-    if won != [made(entry) for entry in stored.history]:
+    if won != actual:
         yield Violation("as the queue has it", f"{won} should be the history of {stored}")
-    known = {(rejection.operation, number_of(rejection)) for rejection in stored.rejections}
-    if not known <= set(lost) or (len(lost) <= remembered and known != set(lost)):
+    known = {(rejection.operation, number_of(rejection)) for rejection in stored.rejections} - unsure
+    if not known <= set(lost) or (len(lost) + len(unsure) <= remembered and known != set(lost)):
         yield Violation("as the queue has it", f"{list(lost)} should be the rejections of {stored}")
     if settled != stored.settled:
         yield Violation("as the queue has it", f"{settled} should be settled in {stored}")

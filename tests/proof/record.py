@@ -126,6 +126,8 @@ class Evidence:
     """For how long a reservation holds its place, in the unit of the times."""
     remembered: int = REJECTIONS_MAX
     """How many of its rejections a coupon remembers."""
+    ahead: set[tuple[str, int]] | None = None
+    """The attempts (operation, number) that web processes applied; None when nobody saw that."""
     ordered: bool = True
     """Whether the queue keeps the order of a coupon's commands of all kinds: the layout with one topic for them."""
 

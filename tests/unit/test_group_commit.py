@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from backends.group_commit import CROWD, PAUSE_S, GroupCommit
+from coupon.ports.group_commit import CROWD, PAUSE_S, GroupCommit
 
 SOON = 10.0
 

@@ -18,8 +18,8 @@ from backends.testing.coupons import some_coupons
 ROOT = Path(__file__).parents[2]
 EDITS = {
     "coupon/domain/model.py": (
-        "    chunk_complete: bool = False\n",
-        "    chunk_complete: bool = False\n    tier: str | None = None\n",
+        "    ahead: int = 0\n",
+        "    ahead: int = 0\n    tier: str | None = None\n",
     ),
     "coupon/domain/serialization/documents.py": (
         "    userId: NAME | None\n",

@@ -3,7 +3,7 @@
 import pytest
 
 from coupon.domain.model import HISTORY_MAX, KEY_LENGTH, REJECTIONS_MAX, Kind, Reason, transition
-from coupon.domain.protocol import AttemptState, Verdict, classify, decide, outcome
+from coupon.domain.protocol import AHEAD_MAX, AttemptState, Verdict, classify, decide, decide_ahead, outcome
 from tests.coupons import a_command, a_coupon
 
 COUPON = a_coupon()
@@ -215,3 +215,27 @@ def test_a_rival_with_a_higher_number_does_not_apply_beside_the_winner():
     late = a_command(Kind.ISSUE, "late", number=COUPON.next_number(fresh=True))
     assert late.number > ISSUED.settled
     assert classify(ISSUED, late) == (AttemptState.SUPERSEDED, Reason.RIVAL_WON)
+
+
+def test_a_web_process_applies_what_is_next_and_counts_it():
+    verdict, after = decide_ahead(COUPON, ISSUE)
+    assert (verdict, after) == (Verdict.APPLIED, ISSUED._replace(ahead=1))
+    assert decide(after, ISSUE, wait=False) == (Verdict.DUPLICATE, after)
+    use = a_command(Kind.USE, "u", "i", 2)
+    assert decide_ahead(after, use)[1].ahead == 2
+    assert decide(after, use, wait=False)[1].ahead == 0
+
+
+@pytest.mark.parametrize(
+    ("coupon", "command"),
+    [
+        (ISSUED, ISSUE),
+        (ISSUED, a_command(Kind.ISSUE, "late")),
+        (COUPON, a_command(Kind.USE, "u", "never-seen", 2)),
+        (COUPON, a_command(Kind.USE, "u")),
+        (COUPON._replace(ahead=AHEAD_MAX), ISSUE),
+    ],
+    ids=["applied", "a rival won", "no predecessor", "not allowed", "too far ahead of the workers"],
+)
+def test_a_web_process_leaves_all_else_to_the_worker(coupon, command):
+    assert decide_ahead(coupon, command) == (Verdict.DEFERRED, coupon)

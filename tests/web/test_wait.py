@@ -38,6 +38,15 @@ def test_who_waits_is_told_that_the_command_was_applied(api, code, worker):
     assert answer.headers["Location"].startswith("/v1/operations/")
 
 
+def test_who_waits_needs_no_worker_where_the_command_is_next(api, code, drain):
+    answers = [api.issue(code, "ann", Prefer="wait=10"), api.use(code, Prefer="wait=10")]
+    assert [(answer.status_code, answer.json["status"]) for answer in answers] == [(200, "applied")] * 2
+    assert api.get(f"/v1/coupons/{code}").json["used"]
+    assert api.get("/v1/users/ann/coupons").json["items"] == []
+    drain()
+    assert [item["used"] for item in api.get("/v1/users/ann/coupons").json["items"]] == [True]
+
+
 def test_who_waits_for_a_creation_finds_the_coupons_there(api, worker):
     with running(worker):
         answer = api.create(amount=3, Prefer="wait=10")
@@ -58,8 +67,10 @@ def test_who_waits_is_told_that_a_rival_won(api, code, worker, backends):
 
 
 def test_who_waits_in_vain_is_told_after_that_time_that_it_was_accepted(api, code):
-    def wait():
-        answer = api.issue(code, **{"Idempotency-Key": "k", "Prefer": "wait=1"})
+    api.issue(code, "ann")
+
+    def wait():  # for the worker: what it builds on is not in the store
+        answer = api.use(code, **{"Idempotency-Key": "k", "Prefer": "wait=1"})
         assert (answer.status_code, answer.json["status"]) == (202, "accepted")
 
     assert takes_less_than(2, wait) >= 1
@@ -105,10 +116,11 @@ def test_a_preference_is_read_as_the_rfc_says(api, code, drain, prefer, applied)
 
 def test_those_who_wait_leave_threads_for_commands(api, code):
     """With the worker away, more callers than may wait at a time: the rest are answered at once."""
+    api.issue(code, "ann")
 
     def use(number):
         began = time.monotonic()
-        answer = api.issue(code, "ann", **{"Idempotency-Key": "k", "Prefer": "wait=2"})
+        answer = api.use(code, **{"Idempotency-Key": "k", "Prefer": "wait=2"})
         assert (answer.status_code, answer.json["status"]) == (202, "accepted")
         return time.monotonic() - began
 

@@ -3,6 +3,7 @@
 Who is not its owner does not notice, and its owner gets an error whose name is documented.
 """
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,7 @@ from coupon.applying import dead_letters
 from coupon.bulk.scan import pages
 from coupon.domain.codes import show
 from coupon.domain.model import Kind
-from coupon.domain.serialization import decode_coupon, dump, encode_coupon, fault_of_document
+from coupon.domain.serialization import decode_coupon, dump, encode_command, encode_coupon, fault_of_document
 from coupon.domain.topics import all_topics
 from coupon.ports.queue import Message
 from coupon.web import create_app
@@ -35,9 +36,8 @@ VALUES = {
     "BLOB": BYTES,
 }
 COMMANDS = [
-    a_command(Kind.USE, "u")._asdict(),
-    a_command(Kind.ISSUE, "i")._asdict(),
-    a_creation()._asdict() | {"kind": "create"},
+    json.loads(encode_command(command))
+    for command in (a_command(Kind.USE, "u"), a_command(Kind.ISSUE, "i"), a_creation())
 ]
 MUTATED = st.tuples(st.sampled_from(COMMANDS), JSON, st.integers(0, 20))
 KNOWN = {202, 200, 404, 409, 503}

@@ -11,7 +11,7 @@ import msgspec
 
 from coupon.domain.codes import LENGTH
 from coupon.domain.errors import Malformed, OtherFormat
-from coupon.domain.model import CHUNK, Day
+from coupon.domain.model import CHUNK, HISTORY_MAX, Day
 
 INSTANT_MAX = 253_402_300_799_999
 """The last millisecond of the year 9999."""
@@ -38,6 +38,7 @@ BOUNDS = {
     "number": NUMBER,
     "previous_number": NUMBER,
     "settled": NUMBER,
+    "ahead": Annotated[int, msgspec.Meta(ge=0, le=HISTORY_MAX)],
     "previous_version": VERSION,
     "amount": Annotated[int, msgspec.Meta(ge=1, le=AMOUNT_MAX)],
     "first": Annotated[int, msgspec.Meta(ge=0, lt=AMOUNT_MAX)],

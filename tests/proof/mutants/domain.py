@@ -103,4 +103,17 @@ MUTANTS = [
         "return False",
         "tests/unit/test_protocol.py::test_a_key_that_was_used_for_another_request_is_told_so",
     ),
+    Mutant(
+        "a web process applies only what is next",
+        "coupon/domain/protocol.py",
+        "if coupon.ahead >= AHEAD_MAX or classify(coupon, command).state is not AttemptState.NEXT:",
+        "if coupon.ahead >= AHEAD_MAX:",
+    ),
+    Mutant(
+        "web processes are half a history ahead of the workers at most",
+        "coupon/domain/protocol.py",
+        "if coupon.ahead >= AHEAD_MAX or classify(coupon, command).state is not AttemptState.NEXT:",
+        "if classify(coupon, command).state is not AttemptState.NEXT:",
+        "tests/unit/test_protocol.py::test_a_web_process_leaves_all_else_to_the_worker",
+    ),
 ]

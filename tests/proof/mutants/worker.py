@@ -18,15 +18,15 @@ MUTANTS = [
     Mutant(
         "what may have lost before is looked at again",
         "coupon/worker/change_handler.py",
-        "if verdict is not Verdict.APPLIED or not command.reserved:",
-        "if verdict is Verdict.REJECTED or not command.reserved:",
+        "was_applied = verdict is Verdict.APPLIED or is_applied(command, applied.coupons.get(command.code))",
+        "was_applied = verdict is not Verdict.REJECTED",
         "tests/worker/test_cache_unavailable.py::test_a_worker_that_died_between_a_rejection_and_the_cache_forgets_it_the_second_time",
     ),
     Mutant(
         "what was accepted without the cache is looked at",
         "coupon/worker/change_handler.py",
-        "if verdict is not Verdict.APPLIED or not command.reserved:",
-        "if verdict is not Verdict.APPLIED:",
+        "if not (was_applied and command.reserved) and task",
+        "if not was_applied and task",
         "tests/worker/test_cache_unavailable.py::test_a_command_accepted_without_the_cache_takes_what_is_past_out_of_it",
     ),
     Mutant(

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
-from coupon.acceptance.operations import Operations
+from coupon.acceptance.operations import Operations, Status
 from coupon.acceptance.requests import Caller
 from coupon.acceptance.service import CommandService
 from coupon.domain.errors import BackendUnavailable, CouponBusy, IdempotencyKeyReused, OutcomeExpired, Refused
@@ -54,6 +54,7 @@ class Asked(NamedTuple):
     user_id: str | None = None
     amount: int = 0
     expire_at: Day = LAST
+    waits: bool = False
 
 
 class Web:
@@ -75,11 +76,19 @@ class Web:
     def _accepted(self, asked: Asked) -> Answer:
         caller = Caller(CALLER, asked.key)
         if asked.kind is not Kind.CREATE:
-            change = self.service.change(asked.kind, asked.code, asked.user_id, caller)
-            return Answer(202, address=self.service.operations.address(change))
+            return self._changed(asked, caller)
         creation = self.service.create(asked.amount, FIRST, asked.expire_at, caller)
         codes = tuple(self.service.codes(creation, 0, asked.amount))
         return Answer(202, address=self.service.operations.address(creation), codes=codes)
+
+    def _changed(self, asked: Asked, caller: Caller) -> Answer:
+        """The answer that tells of a rejection has 202 and a reason."""
+        change = (asked.kind, asked.code, asked.user_id, caller)
+        if not asked.waits:
+            return Answer(202, address=self.service.operations.address(self.service.change(*change)))
+        ref, outcome = self.service.change_now(*change)
+        status = 200 if outcome.status is Status.APPLIED else 202
+        return Answer(status, outcome.reason or "", self.service.operations.address(ref))
 
     def outcome(self, address: str) -> tuple[str, str] | None:
         """None when it cannot be told now."""
@@ -239,11 +248,17 @@ class Client:
 
     def _send(self, asked: Asked) -> Request:
         web, sent = self.random.choice(self.world.webs), self.scheduler.now
-        task = web.process.spawn(asked.key, lambda: web.answer(asked))
+        waits = self.world.waits.random() < self.world.share_of_waits
+        task = web.process.spawn(asked.key, lambda: web.answer(asked._replace(waits=waits)))
         self.scheduler.wait_for(task, PATIENCE_MS)
         if task.error is not None:
             raise task.error
         answer = task.answer or Answer(0)
+        if answer.reason and answer.address:
+            self.records.observed.append(
+                Observed(answer.address, sent, self.scheduler.now, Status.REJECTED, answer.reason)
+            )
+            answer = answer._replace(reason="")
         request = Request(self.name, *asked_words(asked), sent, self.scheduler.now, *answer, asked.expire_at)
         self.records.requests.append(request)
         return request

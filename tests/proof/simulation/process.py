@@ -17,6 +17,8 @@ TIMEOUT_MS = 1_000
 """After so long a call whose answer does not come is given up."""
 LATE_MS = (1, 100, 3_000, 20_000)
 FREEZE_MS = (50, 1_000, 9_000, 40_000)
+GATHER_S = (0, 0.002, 0.05)
+"""How long a group waits for more."""
 CUT_OFF_MS = (0, 10, 100, 500)
 AWAY_MS = (100, 2_000, 15_000)
 MANY = {"publish", "save_many", "index_many", "delete_many"}
@@ -111,6 +113,35 @@ class Process:
         strikes = self.faults.strikes(fault, harsh=self.is_harsh(role))
         self.faults.cache_was_well &= not (strikes and role == "cache")
         return strikes
+
+
+class Group:
+    """As ``GroupCommit``, by simulated time."""
+
+    def __init__(self, process: Process, serve: Callable[[Sequence[Any], float], None]) -> None:
+        self._process, self._serve = process, serve
+        self._waiting: list[Any] = []
+        self._served: list[Any] = []
+        """What is being served."""
+
+    def do(self, work: Any, deadline: float) -> None:
+        self._waiting.append(work)
+        while work in self._waiting:
+            if not self._served:
+                self._lead(work, deadline)
+                return
+            self._process.sleep(0.001)
+        while work in self._served:
+            self._process.sleep(0.001)
+
+    def _lead(self, work: Any, deadline: float) -> None:
+        self._served = [work]
+        try:
+            self._process.sleep(self._process.scheduler.random.choice(GATHER_S))
+            self._served, self._waiting = self._waiting, []
+            self._serve(self._served, deadline)
+        finally:
+            self._served = []
 
 
 class View:

@@ -55,11 +55,13 @@ def sent_twice(commands: Iterable[ChangeCoupon | CreateCoupons]) -> set[Node]:
 def _told(coupon: Coupon, twice: set[Node]) -> Coupon:
     """All that a client can learn of the coupon.
 
-    That is not how often it was written, nor in which order it rejected what, nor the time of what was sent twice.
+    That is not how often it was written, and by whom. Nor is it the order of its rejections, nor the time of what was
+    sent twice.
     """
     open_ = [entry for entry in coupon.history if made(entry) in twice]
     kept = coupon._replace(
         revision=0,
+        ahead=0,
         history=tuple(entry._replace(at=0) if entry in open_ else entry for entry in coupon.history),
         rejections=tuple(
             sorted(r._replace(at=0) if (r.operation, number_of(r)) in twice else r for r in coupon.rejections)

@@ -53,14 +53,16 @@ class WitnessQueue(MemoryQueue):
 
 
 class WitnessStore(MemoryStore):
-    """Knows the whole history and all rejections of each coupon, however few of them the coupon remembers, and when it
-    had each operation."""
+    """Knows the whole history and all rejections of each coupon, however few of them the coupon remembers.
+
+    It also knows when it had each operation, and which attempts web processes applied."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__()
         self._clock = clock
         self.whole: dict[str, Coupon] = {}
         self.applied: dict[str, float] = {}
+        self.ahead: set[tuple[str, int]] = set()
 
     def snapshot(self) -> dict[str, Coupon]:
         """The store as it is, to begin again from."""
@@ -82,4 +84,6 @@ class WitnessStore(MemoryStore):
             coupon = coupon._replace(history=history, rejections=rejections)
             for entry in new:
                 self.applied.setdefault(entry.operation, self._clock() * 1000)
+                if coupon.ahead:
+                    self.ahead.add((entry.operation, entry.number))
         self.whole[coupon.code] = coupon

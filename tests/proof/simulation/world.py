@@ -6,6 +6,7 @@ from base64 import b64decode
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from random import Random
 from traceback import format_exception
@@ -38,7 +39,7 @@ from tests.proof.record import Evidence, Observed, Request
 from tests.proof.simulation.clients import Client, Web, outcome_of
 from tests.proof.simulation.faults import NOT_YET, SHARE_OF_RIVALS, Fault, Faults
 from tests.proof.simulation.mishaps import Operator
-from tests.proof.simulation.process import Process
+from tests.proof.simulation.process import Group, Process
 from tests.proof.simulation.restoring import is_restored
 from tests.proof.simulation.scheduler import NoRest, Scheduler
 from tests.proof.simulation.witnesses import WitnessCache, WitnessQueue, WitnessStore
@@ -50,6 +51,7 @@ LOOKED_AT = 10
 SELDOM_S = 0.4
 """How often a process without the cache asks how far the workers are."""
 SHORT_TTL_S = (10, 20, 30)
+SHARES_OF_WAITS = (0, 0.3, 1)
 REMEMBERED, REMEMBERED_SHORTLY = (100, 200), ((8, 2), (100, 2), (100, 1))
 QUIET_MS = 10_000
 """The projections have so long to catch up when everything has come to rest."""
@@ -114,7 +116,7 @@ def no_chance(seed: int) -> Iterator[None]:
 
 def _remember(commands: int, rejections: int) -> None:
     model.HISTORY_MAX, protocol.REJECTIONS_MAX = commands, rejections
-    batch.COMMANDS_A_COUPON_MAX = commands // 2
+    batch.COMMANDS_A_COUPON_MAX = protocol.AHEAD_MAX = commands // 2
 
 
 class Stop:
@@ -161,6 +163,9 @@ class World:
         self.faults = Faults(self.random, without)
         self.has_rival = not self.faults.mild and Random(f"rival {seed}").random() < SHARE_OF_RIVALS
         """Whether the first web process is cut off from the cache, and all clients want the same few coupons."""
+        self.waits = Random(f"waits {seed}")
+        self.share_of_waits = self.waits.choice(SHARES_OF_WAITS)
+        """Of the commands, those whose clients wait for the outcome."""
         self.alone = choose((True, False)) and not self.has_rival
         """Whether each client has coupons of its own."""
         self.settings = replace(
@@ -220,7 +225,9 @@ class World:
         if self.has_rival and number == 0:
             process.cut_off = True
             self.faults.note(Fault.CUT_OFF)
-        service = CommandService(process.backends, self.settings, process.clock, process.sleep, process.timer)
+        service = CommandService(
+            process.backends, self.settings, process.clock, process.sleep, process.timer, partial(Group, process)
+        )
         return Web(process, service)
 
     def worker(self, number: int) -> Process:
@@ -321,6 +328,7 @@ class World:
             assert found is not None
             evidence.observed.append(Observed(address, now, now, *found))
         evidence.applied = self.backends.store.applied  # type: ignore[attr-defined]
+        evidence.ahead = self.backends.store.ahead  # type: ignore[attr-defined]
         evidence.remembered = self.remembered[1]
         evidence.well = self.faults.cache_was_well
         evidence.holds = self.settings.reservation_ttl_s * 1000

@@ -1,0 +1,65 @@
+"""Applying a command at once, in the web process that accepted it, because its caller waits for the outcome.
+
+A worker would poll it, and the caller would ask the store again and again until then. Here one trip to the store serves
+all commands of a process that are awaited at the moment. The worker finds them applied, and does what is left: it
+indexes the coupon, records what lost, and commits (decision 25).
+
+The rules are those of the worker. The command is in the queue, its reservation is confirmed, and the store's condition
+decides between rivals. Whatever is not next is left to the worker, and so is all when the store does not respond.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from coupon.applying.apply import apply_ahead
+from coupon.domain.errors import BackendError
+from coupon.domain.model import ChangeCoupon, Coupon
+from coupon.ports.group_commit import ForkedGroupCommit
+from coupon.ports.store import Store
+
+TIMEOUT_S = 5.0
+log = structlog.get_logger("coupon.awaited")
+
+
+class Awaited:
+    """A command, and its coupon as the store has it afterwards. None where that is not known."""
+
+    __slots__ = ("command", "coupon")
+
+    def __init__(self, command: ChangeCoupon) -> None:
+        self.command = command
+        self.coupon: Coupon | None = None
+
+
+class Group(Protocol):
+    """What ``GroupCommit`` does with the ``serve`` that it was made with."""
+
+    def do(self, work: Awaited, deadline: float) -> None: ...
+
+
+MakeGroup = Callable[[Callable[[Sequence[Awaited], float], None]], Group]
+
+
+class AwaitedCommands:
+    """Applies awaited commands in groups. Thread-safe."""
+
+    def __init__(self, store: Store, make_group: MakeGroup = ForkedGroupCommit) -> None:
+        self._store, self._group = store, make_group(self._apply)
+
+    def apply(self, command: ChangeCoupon) -> Coupon | None:
+        """The coupon in the store after the command was applied, or was left to the worker. None when that is not
+        known."""
+        awaited = Awaited(command)
+        try:
+            self._group.do(awaited, time.monotonic() + TIMEOUT_S)
+        except (BackendError, TimeoutError) as error:
+            log.warning("left to the worker", code=command.code, operation=command.operation, error=str(error))
+        return awaited.coupon
+
+    def _apply(self, group: Sequence[Awaited], _deadline: float) -> None:
+        coupons = apply_ahead(self._store, [awaited.command for awaited in group])
+        for awaited in group:
+            awaited.coupon = coupons.get(awaited.command.code)
