@@ -3,6 +3,8 @@
 Every write transaction, with the checkpoint that it may cause, holds one ``flock``. SQLite before 3.51.3 can corrupt a
 WAL file when several connections write or checkpoint at once. A lock of the kernel is also fairer than SQLite's own
 busy handler. Local disks only: neither WAL nor ``flock`` works over a network (decision 6).
+
+Threads of a process that write at the same time share one transaction (decision 26).
 """
 
 import fcntl
@@ -11,14 +13,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self, TypeVar
 
 from coupon.domain.errors import BackendUnavailable, ConfigurationError
+from coupon.ports.group_commit import ForkedGroupCommit
 
 Migration = Callable[[sqlite3.Connection], None]
 """A step from one version of a file to the next, by ``execute`` alone: all steps are one transaction."""
+Result = TypeVar("Result")
 NO_TEXT = "Could not decode to UTF-8"
 """How the error of Python's driver begins when a text is no UTF-8. It fails the whole query."""
 
@@ -42,10 +46,15 @@ class SqliteFile:
     ) -> None:
         if synchronous not in ("normal", "full"):
             raise ConfigurationError(f"synchronous={synchronous!r} is neither normal nor full")
-        self._path, self._schema, self._migrations = Path(path), schema, migrations
+        self.path, self._schema, self._migrations = Path(path), schema, migrations
         self._timeout_s, self._synchronous = timeout_s, synchronous
         self._local = threading.local()
         self._writing = threading.Lock()
+        self._lock_path = f"{path}.lock"
+        self._lock_file = _NO_LOCK_FILE
+        self._prepared: tuple[int, int, int] | None = None
+        """The process and the file whose tables are there."""
+        self._group = ForkedGroupCommit[_Job](self._serve, pause_s=0)
         self._closed = False
 
     @contextmanager
@@ -67,6 +76,36 @@ class SqliteFile:
                 raise
             connection.commit()
 
+    def write_together(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """The result of ``work``, once it is committed. Threads whose work waits at the same time share a transaction.
+
+        Work that raises is rolled back alone. Raises its error, or BackendUnavailable for all work of the transaction.
+        """
+        job = _Job(work)
+        try:
+            self._group.do(job, time.monotonic() + self._timeout_s)
+        except TimeoutError as error:
+            raise BackendUnavailable(f"{self.path} was locked for {self._timeout_s} s by other threads") from error
+        if job.error is not None:
+            with self._errors():
+                raise job.error
+        if not job.is_committed:
+            raise BackendUnavailable(f"{self.path}: the transaction was not committed")
+        result: Result = job.result
+        return result
+
+    def _serve(self, jobs: Sequence["_Job"], _deadline: float) -> None:
+        try:
+            with self.write() as connection:
+                for job in jobs:
+                    job.run(connection, is_alone=len(jobs) == 1)
+        except Exception as error:
+            for job in jobs:
+                job.error = job.error or (error if len(jobs) == 1 else BackendUnavailable(str(error)))
+        else:
+            for job in jobs:
+                job.is_committed = job.error is None
+
     def migrate(self) -> None:
         """Migrate a file of an earlier version, in one transaction. Idempotent."""
         with self._errors(), self._lock(), closing(self._open()) as connection:
@@ -82,33 +121,39 @@ class SqliteFile:
         if connection is not None:
             connection.close()
             self._local.connection = None
+        with self._writing:
+            self._lock_file.close()
+            self._lock_file = _NO_LOCK_FILE
 
     def _connection(self) -> sqlite3.Connection:
         if self._closed:
-            raise BackendUnavailable(f"{self._path} was closed")
+            raise BackendUnavailable(f"{self.path} was closed")
         identity = self._identity()
         if identity is None or getattr(self._local, "identity", None) != identity:
-            self._local.connection = self._connect()
+            self._local.connection = self._connect(identity)
             self._local.identity = self._identity()
         connection: sqlite3.Connection = self._local.connection
         return connection
 
-    def _connect(self) -> sqlite3.Connection:
-        with self._lock():
+    def _connect(self, identity: tuple[int, int, int] | None) -> sqlite3.Connection:
+        """A new connection. Only the first one of a process to a file waits for writers."""
+        is_prepared = identity is not None and identity == self._prepared
+        with nullcontext() if is_prepared else self._lock():
             connection = self._open()
             try:
-                self._prepare(connection)
+                self._prepare(connection)  # where all is there, it only reads
             except BaseException:
                 connection.close()
                 raise
+            self._prepared = self._identity()
         return connection
 
     def _open(self) -> sqlite3.Connection:
         if self._closed:
-            raise BackendUnavailable(f"{self._path} was closed")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+            raise BackendUnavailable(f"{self.path} was closed")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         return sqlite3.connect(
-            self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False, cached_statements=64
+            self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False, cached_statements=64
         )
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -116,14 +161,14 @@ class SqliteFile:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={self._synchronous}")
         if self._version(connection) < len(self._migrations):
-            raise BackendUnavailable(f"{self._path} is of an earlier version of coupon; run: coupon init")
+            raise BackendUnavailable(f"{self.path} is of an earlier version of coupon; run: coupon init")
         connection.executescript(self._schema)
 
     def _version(self, connection: sqlite3.Connection) -> int:
         """The file's version; raises BackendUnavailable for a later one. A file without tables gets the present one."""
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > len(self._migrations):
-            raise BackendUnavailable(f"{self._path} is of a later version of coupon ({version})")
+            raise BackendUnavailable(f"{self.path} is of a later version of coupon ({version})")
         if not version and not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
             version = len(self._migrations)
             connection.execute(f"PRAGMA user_version={version}")
@@ -132,7 +177,7 @@ class SqliteFile:
     def _identity(self) -> tuple[int, int, int] | None:
         """The process and the file. When one of them changes, the connection is invalid."""
         try:
-            status = self._path.stat()
+            status = self.path.stat()
         except FileNotFoundError:
             return None
         return os.getpid(), status.st_dev, status.st_ino
@@ -145,28 +190,94 @@ class SqliteFile:
             return
         deadline = time.monotonic() + self._timeout_s
         if not self._writing.acquire(timeout=self._timeout_s):
-            raise BackendUnavailable(f"{self._path} was locked for {self._timeout_s} s by another thread")
+            raise BackendUnavailable(f"{self.path} was locked for {self._timeout_s} s by another thread")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with open(f"{self._path}.lock", "wb") as file:
-                while not _locked(file.fileno()):
-                    if time.monotonic() > deadline:
-                        raise BackendUnavailable(f"{self._path} was locked for {self._timeout_s} s by another process")
-                    time.sleep(0.001)
-                self._local.locked = True
-                try:
-                    yield
-                finally:
-                    self._local.locked = False
+            descriptor = self._lock_descriptor()
+            while not _locked(descriptor):
+                if time.monotonic() > deadline:
+                    raise BackendUnavailable(f"{self.path} was locked for {self._timeout_s} s by another process")
+                time.sleep(0.001)
+            self._local.locked = True
+            try:
+                yield
+            finally:
+                self._local.locked = False
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
         finally:
             self._writing.release()
+
+    def _lock_descriptor(self) -> int:
+        """Of the lock file, which stays open: it is opened again when it was replaced, and after a fork, because a
+        parent and its child would hold one lock."""
+        kept = self._lock_file
+        try:
+            status = os.stat(self._lock_path)
+            if kept.is_of(status):
+                return kept.descriptor
+        except FileNotFoundError:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        kept.close()
+        self._lock_file = _LockFile.opened(self._lock_path)
+        return self._lock_file.descriptor
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise BackendUnavailable(f"{self._path}: {error}") from error
+            raise BackendUnavailable(f"{self.path}: {error}") from error
+
+
+class _Job:
+    """The work of one caller, and what came of it."""
+
+    __slots__ = ("error", "is_committed", "result", "work")
+
+    def __init__(self, work: Callable[[sqlite3.Connection], Any]) -> None:
+        self.work = work
+        self.is_committed = False
+        self.result: Any = None
+        self.error: Exception | None = None
+
+    def run(self, connection: sqlite3.Connection, *, is_alone: bool) -> None:
+        """Do the work. One that raises among others is rolled back to where it began, and holds up none of them."""
+        if is_alone:
+            self.result = self.work(connection)
+            return
+        connection.execute("SAVEPOINT job")
+        try:
+            self.result = self.work(connection)
+        except Exception as error:
+            if not connection.in_transaction:  # SQLite itself gave up the transaction: the disk is full
+                raise
+            connection.execute("ROLLBACK TO job")
+            self.error = error
+        connection.execute("RELEASE job")
+
+
+class _LockFile(NamedTuple):
+    """An open lock file, of one process."""
+
+    descriptor: int
+    process: int
+    device: int
+    inode: int
+
+    @classmethod
+    def opened(cls, path: str) -> Self:
+        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+        status = os.fstat(descriptor)
+        return cls(descriptor, os.getpid(), status.st_dev, status.st_ino)
+
+    def is_of(self, status: os.stat_result) -> bool:
+        return (self.process, self.device, self.inode) == (os.getpid(), status.st_dev, status.st_ino)
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+
+_NO_LOCK_FILE = _LockFile(-1, -1, -1, -1)
 
 
 def _locked(descriptor: int) -> bool:

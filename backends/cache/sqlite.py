@@ -4,6 +4,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Any, Self
 
 from backends.cache.limits import check_entry, check_key
@@ -87,13 +88,12 @@ class SqliteCache(Cache):
         check_entry(key, value, ttl_s)
         new = _token()
         entry: dict[str, Any] = {"key": key, "value": value, "token": new, "ttl_s": ttl_s, "old": token}
-        with self._file.write() as connection:
-            return new if connection.execute(REPLACE, self._now() | entry).rowcount == 1 else None
+        return new if self._file.write_together(lambda db: db.execute(REPLACE, self._now() | entry).rowcount) else None
 
     def remove(self, key: str, token: Any) -> bool:
         check_key(key)
-        with self._file.write() as connection:
-            return connection.execute(REMOVE, self._now() | {"key": key, "old": token}).rowcount == 1
+        entry = {"key": key, "old": token}
+        return bool(self._file.write_together(lambda db: db.execute(REMOVE, self._now() | entry).rowcount))
 
     def delete_many(self, keys: Iterable[str]) -> None:
         names = list(keys)
@@ -117,10 +117,13 @@ class SqliteCache(Cache):
 
     def _insert(self, statement: str, entry: dict[str, Any]) -> bool:
         """Whether a row was written."""
-        with self._file.write() as connection:
+
+        def insert(connection: Connection) -> bool:
             now = self._now()
             connection.execute(PRUNE, now | {"pruned": PRUNED_PER_WRITE})
             return connection.execute(statement, now | entry).rowcount == 1
+
+        return self._file.write_together(insert)
 
     def _now(self) -> dict[str, Any]:
         """The time and the boot, as parameters of the statements."""

@@ -85,7 +85,8 @@ class SqliteQueue(Queue):
         refuse_oversized(messages)
         if not messages:
             return
-        with self._file.write() as db:
+
+        def append(db: Connection) -> None:
             ends = {topic: _ends(db, topic) for topic in {message.topic for message in messages}}
             rows, now = [], sqlite_time.file_time(db)
             for message in messages:
@@ -95,6 +96,8 @@ class SqliteQueue(Queue):
             db.executemany("INSERT INTO messages (place, offset, key, value, at) VALUES (?, ?, ?, ?, ?)", rows)
             grown = [(next_, place) for topic in ends.values() for place, next_ in topic]
             db.executemany("UPDATE partitions SET next = ?1 WHERE id = ?2 AND next <> ?1", grown)
+
+        self._file.write_together(append)
 
     def consumer(self, topics: Sequence[str], group: str) -> SqliteConsumer:
         if self._closed:

@@ -73,14 +73,19 @@ class SqliteStore(Store):
         """All at once, when no condition fails; else one by one, to see which one fails."""
         new = [_row(coupon) for coupon in coupons if coupon.revision == 1]
         changed = [_change(coupon) for coupon in coupons if coupon.revision != 1]
-        with self._file.write() as connection:
+
+        def save(connection: Connection) -> set[str]:
+            connection.execute("SAVEPOINT all_at_once")
             created = connection.executemany(CREATE, new).rowcount
             if created + connection.executemany(CHANGE, changed).rowcount == len(coupons):
+                connection.execute("RELEASE all_at_once")
                 return set()
-            connection.rollback()
-        with self._file.write() as connection:
+            connection.execute("ROLLBACK TO all_at_once")
+            connection.execute("RELEASE all_at_once")
             failed = {row[0] for row in new if connection.execute(CREATE, row).rowcount != 1}
             return failed | {row[-2] for row in changed if connection.execute(CHANGE, row).rowcount != 1}
+
+        return self._file.write_together(save)
 
     def scan(self, limit: int, cursor: str | None = None) -> Page:
         behind = b"" if cursor is None else checked(cursor)

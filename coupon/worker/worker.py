@@ -23,6 +23,9 @@ from coupon.worker.wiring import wire
 POLL_S = 0.5
 IDLE_S = 0.05
 """The checkpoint is flushed after so long without a message."""
+BUSY, GATHER_S = 4, 0.02
+"""After a batch of at least so many messages, and less than half of the most, a worker waits so long for more before it
+polls again. A message of a small batch costs several times as much as one of a large batch."""
 ROUND_MAX_MS = 5_000
 """The longest time for one batch; the rest of it is delivered again. A batch with creations may take long, and a group
 expels a member that does not poll."""
@@ -58,6 +61,7 @@ class Worker:
         self._backoff = Backoff()
         self._failure: str | None = None
         self._round_end = 0
+        self._is_busy = False
         self._stop = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
@@ -81,10 +85,13 @@ class Worker:
     def run_once(self, poll_s: float = POLL_S) -> int:
         """Apply one batch: polled messages, deferred commands that are ready, and a portion of the creations. Returns
         the number of messages. After BackendUnavailable nothing is lost: call ``rewind`` and go on."""
+        if self._is_busy:
+            self._stop.wait(GATHER_S)
         self._beat()
         self._consumer.pause(self._paused())
         polled = self._turns.hold_creations(self._consumer.poll(self._batch_max, self._poll_s(poll_s)))
         portion = self._turns.portion()
+        self._is_busy = BUSY <= len(polled) < self._batch_max // 2 and not portion
         if not self._apply_batch(polled, portion):
             self.flush()
             self.rewind()

@@ -28,6 +28,7 @@ from tests.bench import (
     worker_cpu,
 )
 from tests.bench.figure import Figure
+from tests.bench.peers import figures as peers
 from tests.bench.place import Place
 from tests.bench.report import machine, markdown, worsened
 from tests.e2e.deployment import ROOT
@@ -46,6 +47,7 @@ GROUPS: dict[str, list[Callable[[Place], list[Figure]]]] = {
     "growth": [growth.figures],
     "growth-long": [growth.long_figures],
     "slow": [slow.figures],
+    "peers": [peers.figures],
     "scale": [scale.figures],
 }
 LONG = {"growth-long", "scale"}

@@ -1,0 +1,189 @@
+"""Ours beside PostgreSQL (P on stock gunicorn, P* on ours) and Redis (R* on ours), in turns, in one run.
+
+``make peers`` installs their drivers. The servers are Debian's ``postgresql`` and ``redis-server``.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from typing import NamedTuple
+
+import requests
+
+from coupon.acceptance.service import CommandService
+from coupon.runtime.wiring import Backends
+from tests.bench.figure import Figure, cpu_s
+from tests.bench.peers.outcomes import Outcomes, outcomes
+from tests.bench.peers.servers import OURS, STOCK, missing, postgres, redis, web
+from tests.bench.place import Place, opened
+from tests.bench.running import stored
+from tests.bench.web_cpu import FIRST, LAST
+from tests.e2e.deployment import Deployment, children
+
+ROUNDS, SECONDS, WARM_UP_S = 3, 4, 8
+COUPONS = 150_000
+"""Of each subject: enough for all rounds."""
+WORKERS = {"embedded": 1, "real servers": 1}
+WAIT = {"Prefer": "wait=10"}
+CREATED = 100_000
+P, P_STAR, R_STAR = "P: PostgreSQL, stock gunicorn", "P*: PostgreSQL, our gunicorn", "R*: Redis, our gunicorn"
+
+
+class Subject(NamedTuple):
+    """One that is measured. ``processes`` are those that do its work, and ``web`` those that answer."""
+
+    name: str
+    url: str
+    path: str
+    codes: Iterator[str]
+    processes: Callable[[], Sequence[int]]
+    web: Callable[[], Sequence[int]]
+    is_settled: Callable[[], bool]
+    """Whether all that was accepted is applied."""
+
+
+class Ran(NamedTuple):
+    """``cpu_us``: of all its processes for a command, until all that was accepted is applied; ``behind_s``: until then
+    from the last answer."""
+
+    seen: Outcomes
+    cpu_us: float
+    web_us: float
+    behind_s: float
+
+    @property
+    def rate(self) -> float:
+        return self.seen.answers / self.seen.seconds
+
+    @property
+    def told(self) -> float:
+        """Commands a second whose callers know the outcome."""
+        return self.seen.applied / self.seen.seconds
+
+
+def figures(place: Place) -> list[Figure]:
+    lacking = missing()
+    if lacking:
+        print(f"The peers were not measured. This machine lacks: {', '.join(lacking)} (make peers; apt-get install)")
+        return []
+    with ExitStack() as stack:
+        peers = _peers(place, stack)
+        found = []
+        for name, environ in (("embedded", place.embedded()), ("real servers", place.on_services())):
+            with ExitStack() as ours:
+                found += _beside(name, _ours(name, environ, ours), peers, place)
+        return found
+
+
+def _beside(name: str, ours: Subject, peers: Sequence[Subject], place: Place) -> list[Figure]:
+    taken: list[Figure] = []
+    for what, connections, headers in (("issues, natural answer", 32, {}), *_waits()):
+        rows = [_Rows(name, what, peer.name) for peer in peers]
+        _run(ours, place, connections, WARM_UP_S, headers)
+        for _ in range(ROUNDS):
+            mine = _run(ours, place, connections, SECONDS, headers)
+            for peer, row in zip(peers, rows, strict=True):
+                row.add(mine, _run(peer, place, connections, SECONDS, {}))
+        for row in rows:
+            taken += row.figures(is_awaited=bool(headers))
+        share = Figure(f"{name}: {what}: answers 202", "%")
+        share.ours = rows[0].share
+        taken.append(share)
+    return taken
+
+
+def _waits() -> list[tuple[str, int, dict[str, str]]]:
+    return [(f"outcome known, {clients} clients", clients, WAIT) for clients in (8, 64)]
+
+
+class _Rows:
+    """The figures of one work beside one peer."""
+
+    def __init__(self, name: str, what: str, peer: str) -> None:
+        self.rate = Figure(f"{name}: {what}", "1/s", peer)
+        self.p99 = Figure(f"{name}: {what}: p99", "ms", peer)
+        self.cpu = Figure(f"{name}: {what}: CPU from request to applied", "µs", peer)
+        self.web = Figure(f"{name}: {what}: CPU of the web processes", "µs", peer)
+        self.behind = Figure(f"{name}: {what}: applied after the last answer", "s")
+        self.share: list[float] = []
+
+    def add(self, ours: Ran, peer: Ran) -> None:
+        is_awaited = ours.seen.applied > 0
+        self.rate.ours.append(ours.told if is_awaited else ours.rate)
+        self.rate.against.append(peer.rate)
+        for figure, mine, theirs in (
+            (self.p99, ours.seen.p99_ms, peer.seen.p99_ms),
+            (self.cpu, ours.cpu_us, peer.cpu_us),
+            (self.web, ours.web_us, peer.web_us),
+        ):
+            figure.ours.append(mine)
+            figure.against.append(theirs)
+        self.behind.ours.append(ours.behind_s)
+        self.share.append(100 * ours.seen.accepted / ours.seen.answers)
+
+    def figures(self, *, is_awaited: bool) -> list[Figure]:
+        return [self.rate, self.p99, self.cpu, self.web, *([] if is_awaited else [self.behind])]
+
+
+def _run(subject: Subject, place: Place, connections: int, seconds: int, headers: dict[str, str]) -> Ran:
+    codes = list(islice(subject.codes, 3_000 * seconds))
+    processes, of_web = subject.processes(), subject.web()
+    before, web_before = cpu_s(processes), cpu_s(of_web)
+    seen = outcomes(subject.url, f"{subject.path}/issue", codes, place.new_folder(), connections, seconds, headers)
+    web_s, ended = cpu_s(of_web) - web_before, time.monotonic()
+    while not subject.is_settled():
+        time.sleep(0.02)
+    behind_s = time.monotonic() - ended
+    return Ran(seen, (cpu_s(processes) - before) / seen.answers * 1e6, web_s / seen.answers * 1e6, behind_s)
+
+
+def _peers(place: Place, stack: ExitStack) -> list[Subject]:
+    dsn, server = stack.enter_context(postgres())
+    port, redis_server = stack.enter_context(redis())
+    found = []
+    for name, app, configuration, process, environ in (
+        (P, "postgres_app", STOCK, server, {"PEER_DSN": dsn}),
+        (P_STAR, "postgres_app", OURS, server, {"PEER_DSN": dsn}),
+        (R_STAR, "redis_app", OURS, redis_server, {"PEER_PORT": str(port)}),
+    ):
+        peer = stack.enter_context(web(place, app, configuration, process, environ))
+        codes = iter(_created_by(peer.url, COUPONS, list_codes=app == "postgres_app"))
+        found.append(
+            Subject(name, peer.url, "/coupons", codes, lambda p=peer: p.processes, lambda p=peer: p.web, lambda: True)
+        )
+    return found
+
+
+def _created_by(url: str, amount: int, *, list_codes: bool) -> list[str]:
+    key = f"bench{time.time_ns()}"
+    body = {"amount": amount, "validFrom": FIRST, "expireAt": LAST}
+    answer = requests.post(f"{url}/coupons", json=body, headers={"Idempotency-Key": key, "X-Caller": "b"}, timeout=120)
+    assert answer.status_code == 201, answer.text
+    codes: list[str] = []
+    while True:
+        after = codes[-1] if list_codes and codes else str(len(codes))
+        answer = requests.get(f"{url}/batches/b/{key}/codes", params={"after": after, "limit": 10_000}, timeout=30)
+        page: list[str] = answer.json()["codes"]
+        if not page:
+            return codes
+        codes += page
+
+
+def _ours(name: str, environ: dict[str, str], stack: ExitStack) -> Subject:
+    loaded, backends = stack.enter_context(opened(environ))
+    service = CommandService(backends, loaded)
+    codes = iter([coupon.code for coupon in stored(service, backends, COUPONS)])
+    running = stack.enter_context(Deployment(environ, workers=WORKERS[name]))
+
+    def processes() -> list[int]:
+        return [*of_web(), *(worker.pid for worker in running.workers)]
+
+    def of_web() -> list[int]:
+        return [running.process.pid, *children(running.process.pid)]
+
+    return Subject(f"{name}: ours", running.url, "/v1/coupons", codes, processes, of_web, lambda: _is_drained(backends))
+
+
+def _is_drained(backends: Backends) -> bool:
+    return backends.queue.lag(["commands"], "worker") == 0

@@ -1,0 +1,43 @@
+"""A busy worker waits for more messages before it polls, and an idle one does not."""
+
+import pytest
+
+from coupon.domain.model import Kind
+from coupon.worker.worker import BUSY, GATHER_S
+
+
+class Stop:
+    """A worker's stop event, which is set after some batches, or when the worker has waited."""
+
+    def __init__(self) -> None:
+        self.waited: list[float] = []
+        self._asked = 0
+
+    def is_set(self) -> bool:
+        self._asked += 1
+        return bool(self.waited) or self._asked > 6
+
+    def wait(self, timeout: float) -> bool:
+        self.waited.append(timeout)
+        return False
+
+
+@pytest.mark.parametrize(("number", "waited"), [(0, []), (BUSY - 1, []), (BUSY, [GATHER_S])])
+def test_after_a_batch_of_some_it_gathers_more(world, number, waited):
+    for code in world.coupons(BUSY)[:number]:
+        world.change(Kind.ISSUE, code, "ann")
+    stop = Stop()
+    world.worker.run(stop)
+    assert stop.waited == waited
+
+
+def test_after_half_of_the_most_it_polls_at_once(world):
+    codes = world.coupons(2 * BUSY)
+    world.consumers.pop(world.worker).close()
+    worker = world.a_worker(batch_max=2 * BUSY)
+    for code in codes:
+        world.change(Kind.ISSUE, code, "ann")
+    stop = Stop()
+    worker.run(stop)
+    assert stop.waited == []
+    assert world.lag() == 0
