@@ -1,6 +1,5 @@
 """The commands over HTTP: create coupons; issue, use, cancel a coupon; cancel a use."""
 
-import threading
 import time
 
 from flask import Response, request
@@ -13,17 +12,18 @@ from coupon.domain.model import Kind
 from coupon.web import request_io, schemas
 from coupon.web.problems import refusal
 from coupon.web.services import Services
+from coupon.web.thread_pool import Waiting
 
 CODES_MAX = 1_000
 """The response to a creation of up to so many coupons has all codes. Codes of a larger one are at its operation."""
 PAUSE_S, PAUSE_MAX_S, PAUSE_MAX_OF_MANY_S = 0.005, 0.1, 1.0
 """The pauses between two reads of an outcome grow up to a maximum. Many coupons take seconds in any case."""
-WAITING_MAX = 8
-"""The most requests of a process that wait for an outcome at a time. The next one is answered at once (RFC 7240).
-A waiting request holds a thread. Without a bound, an absent worker would leave no thread for new commands."""
+READS_A_SECOND = 200
+"""About the most reads of outcomes by a process: the more requests wait, the longer are the pauses."""
 OPEN = Outcome(Status.ACCEPTED)
 ISSUE, USE, CANCEL = schemas.Issue(), schemas.Use(), schemas.Cancel()
-_waiting = threading.BoundedSemaphore(WAITING_MAX)
+_waiting = Waiting()
+"""The next one beyond its limit is answered at once (RFC 7240)."""
 
 
 def create_coupons(services: Services) -> Response:
@@ -95,12 +95,10 @@ def _accepted(
     if wait_s is None:
         return request_io.json_response(body | {"status": Status.ACCEPTED}, 202, headers)
     if outcome.status is Status.ACCEPTED:
-        if not _waiting.acquire(blocking=False):
-            return request_io.json_response(body | {"status": Status.ACCEPTED}, 202, headers)
-        try:
+        with _waiting.begin() as may_wait:
+            if not may_wait:
+                return request_io.json_response(body | {"status": Status.ACCEPTED}, 202, headers)
             outcome = _wait_for_outcome(services, operation, wait_s)
-        finally:
-            _waiting.release()
     headers["Preference-Applied"] = f"wait={wait_s}"
     if outcome.reason is not None:
         problem = refusal(outcome.reason, outcome.coupon, kind, user_id)
@@ -125,5 +123,5 @@ def _wait_for_outcome(services: Services, operation: ChangeRef | CreationRef, wa
         left = deadline - time.monotonic()
         if outcome.status is not Status.ACCEPTED or left <= 0:
             return outcome
-        time.sleep(min(pause, left))
+        time.sleep(min(max(pause, _waiting.number / READS_A_SECOND), left))
         pause = min(pause * 2, pause_max)

@@ -21,6 +21,7 @@ from gunicorn.http.errors import NoMoreData
 
 from coupon.web.connection import Connection, Waits
 from coupon.web.parked_connections import ParkingWorker
+from coupon.web.thread_pool import ThreadPool
 
 KEEPALIVE_POLL_MS = 5
 """How long a thread polls a connection after a response: no other caller waits longer for that thread."""
@@ -34,6 +35,10 @@ log = structlog.get_logger("coupon.web")
 
 class KeepAliveThreadWorker(ParkingWorker):
     """``worker_class = "coupon.web.gunicorn_worker.KeepAliveThreadWorker"``."""
+
+    def get_thread_pool(self) -> ThreadPool:
+        ThreadPool.of_process = ThreadPool(self.cfg.threads)
+        return ThreadPool.of_process
 
     def accept(self, listener: Any) -> None:
         if self.nr_conns - self.quiet >= self.cfg.threads:
@@ -80,7 +85,7 @@ class KeepAliveThreadWorker(ParkingWorker):
         if not connection.sock.flush():
             return Waits.ANSWER
         waits = connection.after_answer
-        return Waits.NEXT if waits is Waits.THREAD and not self.tpool._work_queue.qsize() else waits
+        return Waits.NEXT if waits is Waits.THREAD and not self.tpool.backlog else waits
 
     def _refuse(self, connection: Connection, error: Exception) -> Waits:
         """Respond to an invalid request, or to an error below the application."""
@@ -98,7 +103,7 @@ class KeepAliveThreadWorker(ParkingWorker):
 
     def _more_comes_soon(self, connection: Connection) -> bool:
         """Whether more bytes were received before another request needed the thread."""
-        if not self.alive or self.tpool._work_queue.qsize():
+        if not self.alive or self.tpool.backlog:
             return False
         poll = select.poll()
         poll.register(connection.socket, select.POLLIN)

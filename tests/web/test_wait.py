@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from backends.testing.timing import takes_less_than
-from coupon.web.commands import WAITING_MAX
+from coupon.web.thread_pool import WAITING_MAX_ELSEWHERE
 from coupon.worker.worker import Worker
 from tests.web.problems import problem, refused
 
@@ -124,8 +124,8 @@ def test_those_who_wait_leave_threads_for_commands(api, code):
         assert (answer.status_code, answer.json["status"]) == (202, "accepted")
         return time.monotonic() - began
 
-    with ThreadPoolExecutor(WAITING_MAX + 3) as pool:
-        took = sorted(pool.map(use, range(WAITING_MAX + 3)))
+    with ThreadPoolExecutor(WAITING_MAX_ELSEWHERE + 3) as pool:
+        took = sorted(pool.map(use, range(WAITING_MAX_ELSEWHERE + 3)))
     assert took[2] < 1.5
     assert took[3] > 1.5
 
