@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install constraints run test simulate chaos mutants bench bench-check load check test-parts test-whole lint format services services-down services-status clean
+.PHONY: help install constraints run test simulate chaos mutants bench bench-check load peers check test-parts test-whole lint format services services-down services-status clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -40,6 +40,7 @@ constraints: ## renew constraints*.txt: the newest versions that setup.cfg allow
 	@$(UV_COMPILE) --output-file constraints.txt
 	@$(UV_COMPILE) --extra dev --constraints constraints.txt --output-file constraints-dev.txt
 	@$(UV_COMPILE) --extra dev --extra load --constraints constraints-dev.txt --output-file constraints-load.txt
+	@$(UV_COMPILE) --extra dev --extra peers --constraints constraints-dev.txt --output-file constraints-peers.txt
 
 run: $(STAMP) ## start the service on 127.0.0.1:8080 until Ctrl-C, its data under data/
 	@$(BIN)/coupon init
@@ -63,6 +64,9 @@ load: $(LOAD_STAMP) ## mixed traffic by Locust, with ramps and a spike, and a re
 $(LOAD_STAMP): $(STAMP) constraints-load.txt
 	@$(PIP) --require-hashes --requirement constraints-load.txt
 	@touch $@
+
+peers: $(STAMP) constraints-peers.txt ## the drivers for `make bench ARGS=peers`, which needs postgresql and redis-server
+	@$(PIP) --require-hashes --requirement constraints-peers.txt
 
 bench: $(STAMP) ## every figure beside its yardstick from the same run, on real servers (needs wrk)
 	@$(BIN)/python -m tests.bench $(ARGS)
