@@ -207,8 +207,8 @@ class SqliteFile:
             self._writing.release()
 
     def _lock_descriptor(self) -> int:
-        """Of the lock file, which stays open. It is opened again when it was replaced, and after a fork: a parent and its
-        child would hold one lock."""
+        """Of the lock file, which stays open. It is opened again when it was replaced, and after a fork: a parent and
+        its child would hold one lock."""
         kept = self._lock_file
         try:
             status = os.stat(self._lock_path)

@@ -24,8 +24,8 @@ POLL_S = 0.5
 IDLE_S = 0.05
 """The checkpoint is flushed after so long without a message."""
 BUSY, GATHER_S = 4, 0.02
-"""After a batch of at least so many messages, and less than half of the most, a worker waits so long for more. A message
-of a small batch costs several times as much as one of a large batch."""
+"""After a batch of at least so many messages, and less than half of the most, a worker waits so long for more. A
+message of a small batch costs several times as much as one of a large batch."""
 ROUND_MAX_MS = 5_000
 """The longest time for one batch; the rest of it is delivered again. A batch with creations may take long, and a group
 expels a member that does not poll."""
