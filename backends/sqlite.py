@@ -54,7 +54,7 @@ class SqliteFile:
         self._lock_file = _NO_LOCK_FILE
         self._prepared: tuple[int, int, int] | None = None
         """The process and the file whose tables are there."""
-        self._group = ForkedGroupCommit[_Job](self._serve, pause_s=0)
+        self._group = ForkedGroupCommit[_Job](self._serve)
         self._closed = False
 
     @contextmanager

@@ -25,12 +25,13 @@ log = structlog.get_logger("coupon.awaited")
 
 
 class Awaited:
-    """A command, and its coupon as the store has it afterwards. None where that is not known."""
+    """A command, and its coupon as the store has it afterwards: None where that is not known. ``before`` is the coupon
+    as the store had it, where the command was built on that."""
 
-    __slots__ = ("command", "coupon")
+    __slots__ = ("before", "command", "coupon")
 
-    def __init__(self, command: ChangeCoupon) -> None:
-        self.command = command
+    def __init__(self, command: ChangeCoupon, before: Coupon | None = None) -> None:
+        self.command, self.before = command, before
         self.coupon: Coupon | None = None
 
 
@@ -49,10 +50,10 @@ class AwaitedCommands:
     def __init__(self, store: Store, make_group: MakeGroup = ForkedGroupCommit) -> None:
         self._store, self._group = store, make_group(self._apply)
 
-    def apply(self, command: ChangeCoupon) -> Coupon | None:
+    def apply(self, command: ChangeCoupon, before: Coupon | None = None) -> Coupon | None:
         """The coupon in the store after the command was applied, or was left to the worker. None when that is not
-        known."""
-        awaited = Awaited(command)
+        known. ``before``: see ``Awaited``."""
+        awaited = Awaited(command, before)
         try:
             self._group.do(awaited, time.monotonic() + TIMEOUT_S)
         except (BackendError, TimeoutError) as error:
@@ -60,6 +61,7 @@ class AwaitedCommands:
         return awaited.coupon
 
     def _apply(self, group: Sequence[Awaited], _deadline: float) -> None:
-        coupons = apply_ahead(self._store, [awaited.command for awaited in group])
+        known = {awaited.command.code: awaited.before for awaited in group if awaited.before is not None}
+        coupons = apply_ahead(self._store, [awaited.command for awaited in group], known)
         for awaited in group:
             awaited.coupon = coupons.get(awaited.command.code)

@@ -37,10 +37,12 @@ log = structlog.get_logger("coupon.service")
 
 
 class Accepted(NamedTuple):
-    """``command`` is None when it was accepted before, or without the cache: its outcome is known, or the worker's."""
+    """``command`` is None when it was accepted before, or without the cache: its outcome is known, or the worker's.
+    ``before`` is the coupon as the store had it, where the command was built on that."""
 
     ref: ChangeRef
     command: ChangeCoupon | None = None
+    before: Coupon | None = None
 
 
 class CommandService:
@@ -96,8 +98,8 @@ class CommandService:
     def change_now(self, kind: Kind, code: str, user_id: str | None, caller: Caller) -> tuple[ChangeRef, Outcome]:
         """As ``change``, and apply the command at once, if it is next. Else its outcome is ACCEPTED: a worker applies
         or rejects it."""
-        ref, command = self._accept(change_request(kind, code, user_id, caller, self.code_deriver))
-        coupon = command and self._awaited.apply(command)
+        ref, command, before = self._accept(change_request(kind, code, user_id, caller, self.code_deriver))
+        coupon = command and self._awaited.apply(command, before)
         return ref, self.operations.outcome_in(coupon, ref) if coupon else Outcome(Status.ACCEPTED)
 
     def publish(self, command: ChangeCoupon) -> None:
@@ -138,7 +140,8 @@ class CommandService:
                 raise Refused(refused.reason, snapshot and snapshot.coupon) from refused
             self._bind(request, bound)
             if self._timer() < deadline and self._reserve_and_publish(snapshot, after, command):
-                return Accepted(ChangeRef(request.operation, command.number, request.code), command)
+                ref = ChangeRef(request.operation, command.number, request.code)
+                return Accepted(ref, command, snapshot.coupon if snapshot.fresh else None)
         raise CouponBusy(request.code)
 
     def _decide(self, request: ChangeRequest, snapshot: Snapshot) -> tuple[ChangeCoupon, Coupon]:

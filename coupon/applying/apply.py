@@ -1,9 +1,10 @@
 """Applying commands to the store: read, decide, save with a condition. After a conflict the decision is made again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
-from coupon.applying.safe_reads import read
+from coupon.applying.safe_reads import Reading, read
 from coupon.domain.chunks import codes_of, is_marked
 from coupon.domain.codes import CodeDeriver
 from coupon.domain.errors import BackendUnavailable, fault
@@ -11,6 +12,7 @@ from coupon.domain.model import ChangeCoupon, Coupon, CreateCoupons, create
 from coupon.domain.protocol import Verdict, decide, decide_ahead
 from coupon.ports.store import Store
 
+NONE: Mapping[str, Coupon] = MappingProxyType({})
 ATTEMPTS = 20
 """Reads and writes of a coupon in one call, each after a conflict with another writer."""
 
@@ -37,30 +39,40 @@ def apply_changes(store: Store, commands: Sequence[ChangeCoupon], may_wait: Call
     return apply_each(store, [command.code for command in commands], decide_one)
 
 
-def apply_ahead(store: Store, commands: Sequence[ChangeCoupon]) -> dict[str, Coupon]:
+def apply_ahead(
+    store: Store, commands: Sequence[ChangeCoupon], known: Mapping[str, Coupon] = NONE
+) -> dict[str, Coupon]:
     """Apply those of the commands that are next, in the order of their versions, and leave the others to the worker.
-    Returns the coupons by code as they are now, without the unreadable ones. Raises BackendUnavailable."""
+    Returns the coupons by code as they are now, without the unreadable ones. Raises BackendUnavailable.
+
+    ``known``: coupons as the store had them, which need not be read."""
     commands = sorted(commands, key=lambda command: command.previous_version)
     codes = [command.code for command in commands]
-    return apply_each(store, codes, lambda index, coupon: decide_ahead(coupon, commands[index])).coupons
+    return apply_each(store, codes, lambda index, coupon: decide_ahead(coupon, commands[index]), known).coupons
 
 
 def apply_each(
-    store: Store, codes: Sequence[str], decide_one: Callable[[int, Coupon], tuple[Verdict, Coupon]]
+    store: Store,
+    codes: Sequence[str],
+    decide_one: Callable[[int, Coupon], tuple[Verdict, Coupon]],
+    known: Mapping[str, Coupon] = NONE,
 ) -> Applied:
     """Decide on the coupons in this order, and save those that changed.
 
     ``decide_one`` is called with an index of ``codes`` and the coupon as it is by then; after a conflict, again. It
     returns the same object when nothing changes. Several decisions on one coupon are one write. Raises
-    BackendUnavailable, also after ``ATTEMPTS`` conflicts.
+    BackendUnavailable, also after ``ATTEMPTS`` conflicts. Coupons that are ``known`` are read only after a conflict.
     """
     verdicts: list[Verdict | None] = [None] * len(codes)
     coupons: dict[str, Coupon] = {}
     unreadable: dict[str, str] = {}
     left = list(range(len(codes)))
     for _ in range(ATTEMPTS):
-        read_now, reasons = read(store, {codes[index] for index in left})
+        wanted = {codes[index] for index in left}
+        read_now, reasons = read(store, wanted - known.keys()) if wanted - known.keys() else Reading({})
         unreadable |= {code: fault(code, reason) for code, reason in reasons.items()}
+        read_now |= {code: known[code] for code in wanted & known.keys()}
+        known = NONE
         after = dict(read_now)
         for index in left:
             if codes[index] in after:

@@ -2,7 +2,7 @@
 
 One of the waiting threads, the leader, serves all of them. So no thread has to be started, stopped, or kept through a
 fork. A single call is served at once by its own thread. In a crowd, and for two groups after one, the leader waits
-for two milliseconds first (or ``pause_s``). Then a group has twice as many calls, which share its cost.
+for two milliseconds first. Then a group has twice as many calls, which share its cost.
 """
 
 import os
@@ -37,8 +37,8 @@ class GroupCommit(Generic[Work]):
     Its arguments are the work of all waiting callers, in the order of their calls, and a deadline of
     ``time.monotonic()``. It returns each outcome in the work itself."""
 
-    def __init__(self, serve: Callable[[Sequence[Work], float], None], pause_s: float = PAUSE_S) -> None:
-        self._serve, self._pause_s = serve, pause_s
+    def __init__(self, serve: Callable[[Sequence[Work], float], None]) -> None:
+        self._serve = serve
         self._gate = threading.Lock()
         self._waiting: list[_Call[Work]] = []
         self._sizes = deque([0, 0], maxlen=2)
@@ -64,8 +64,8 @@ class GroupCommit(Generic[Work]):
         return not call.served
 
     def _lead(self, deadline: float) -> None:
-        if self._pause_s and max(self._sizes) >= CROWD:
-            time.sleep(self._pause_s)
+        if max(self._sizes) >= CROWD:
+            time.sleep(PAUSE_S)
         with self._gate:
             calls, self._waiting = self._waiting, []
             self._sizes.append(len(calls))
@@ -85,14 +85,11 @@ class GroupCommit(Generic[Work]):
 class ForkedGroupCommit(Generic[Work]):
     """A ``GroupCommit`` for each process, made at its first call: safe to use on both sides of a fork."""
 
-    def __init__(self, serve: Callable[[Sequence[Work], float], None], pause_s: float = PAUSE_S) -> None:
-        self._serve, self._pause_s = serve, pause_s
+    def __init__(self, serve: Callable[[Sequence[Work], float], None]) -> None:
+        self._serve = serve
         self._by_process: dict[int, GroupCommit[Work]] = {}
 
     def do(self, work: Work, deadline: float) -> None:
         """As ``GroupCommit.do``."""
-        process = os.getpid()
-        group = self._by_process.get(process)
-        if group is None:
-            group = self._by_process.setdefault(process, GroupCommit(self._serve, self._pause_s))
+        group = self._by_process.get(os.getpid()) or self._by_process.setdefault(os.getpid(), GroupCommit(self._serve))
         group.do(work, deadline)

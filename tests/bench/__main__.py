@@ -47,10 +47,10 @@ GROUPS: dict[str, list[Callable[[Place], list[Figure]]]] = {
     "growth": [growth.figures],
     "growth-long": [growth.long_figures],
     "slow": [slow.figures],
-    "peers": [peers.figures],
+    "peers": [peers.embedded, peers.on_services],
     "scale": [scale.figures],
 }
-LONG = {"growth-long", "scale"}
+LONG = {"growth-long", "scale", "peers"}
 """Taken only when they are named."""
 
 

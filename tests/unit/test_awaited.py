@@ -59,6 +59,15 @@ def test_a_conflict_is_decided_again(store, monkeypatch):
     assert coupon.rejections == ()
 
 
+def test_a_coupon_that_is_at_hand_is_read_only_after_a_conflict(store, monkeypatch):
+    reads, read = [], store.get_many
+    monkeypatch.setattr(store, "get_many", lambda codes: reads.append(set(codes)) or read(codes))
+    assert AwaitedCommands(store).apply(ISSUE, COUPON).version == 2
+    assert reads == []
+    coupon = AwaitedCommands(store).apply(USE, transition(COUPON, ISSUE))  # the store has another revision by now
+    assert (coupon.version, reads) == (3, [{COUPON.code}])
+
+
 def test_without_a_predecessor_nothing_is_written(store):
     assert AwaitedCommands(store).apply(USE) == COUPON
     assert store.get_many([COUPON.code]) == {COUPON.code: COUPON}

@@ -79,19 +79,6 @@ def test_after_a_crowd_the_next_two_wait_a_moment_for_others(group, slow, group_
     assert group_clock.slept == [PAUSE_S] * 2, "two single ones are no crowd"
 
 
-def test_a_group_without_a_pause_waits_for_nobody(slow, group_clock):
-    group = GroupCommit(slow, pause_s=0)
-    first = call(group, 0)
-    assert slow.busy.wait(SOON)
-    others = [call(group, 1) for _ in range(CROWD)]
-    until(lambda: group_clock.waiting == CROWD)
-    slow.go.release(3)
-    for thread in (first, *others):
-        thread.join(SOON)
-    group.do(2, time.monotonic() + SOON)
-    assert group_clock.slept == []
-
-
 def test_who_waited_in_vain_is_not_served_later(group, slow):
     first = call(group, 0)
     assert slow.busy.wait(SOON)
