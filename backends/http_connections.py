@@ -87,8 +87,8 @@ class HttpConnections:
 
     def _idle_connection(self) -> DeadlineSocket | None:
         if self._process != os.getpid():  # they are the parent's
-            self._process = os.getpid()
             _close_all(self._idle)
+            self._process = os.getpid()  # not before: another thread would take one
         while self._idle:
             try:
                 connection = self._idle.pop()

@@ -64,9 +64,10 @@ class SqliteFile:
             yield self._connection()
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """The only write transaction on the file: committed at the end, rolled back on an error."""
-        with self._errors(), self._lock():
+    def write(self, deadline: float | None = None) -> Iterator[sqlite3.Connection]:
+        """The only write transaction on the file: committed at the end, rolled back on an error. It waits for other
+        writers until the deadline of ``time.monotonic()``, or for ``timeout_s``."""
+        with self._errors(), self._lock(deadline):
             connection = self._connection()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -81,9 +82,9 @@ class SqliteFile:
 
         Work that raises is rolled back alone. Raises its error, or BackendUnavailable for all work of the transaction.
         """
-        job = _Job(work)
+        job = _Job(work, time.monotonic() + self._timeout_s)
         try:
-            self._group.do(job, time.monotonic() + self._timeout_s)
+            self._group.do(job, job.deadline)
         except TimeoutError as error:
             raise BackendUnavailable(f"{self.path} was locked for {self._timeout_s} s by other threads") from error
         if job.error is not None:
@@ -94,9 +95,11 @@ class SqliteFile:
         result: Result = job.result
         return result
 
-    def _serve(self, jobs: Sequence["_Job"], _deadline: float) -> None:
+    def _serve(self, jobs: Sequence["_Job"], deadline: float) -> None:
+        """Do the work of those who still wait for it. The others were told that it failed."""
         try:
-            with self.write() as connection:
+            with self.write(deadline) as connection:
+                jobs = [job for job in jobs if job.deadline > time.monotonic()]
                 for job in jobs:
                     job.run(connection, is_alone=len(jobs) == 1)
         except Exception as error:
@@ -121,9 +124,9 @@ class SqliteFile:
         if connection is not None:
             connection.close()
             self._local.connection = None
-        with self._writing:
-            self._lock_file.close()
-            self._lock_file = _NO_LOCK_FILE
+        if self._writing.acquire(timeout=self._timeout_s):
+            self._close_lock_file()
+            self._writing.release()
 
     def _connection(self) -> sqlite3.Connection:
         if self._closed:
@@ -183,13 +186,14 @@ class SqliteFile:
         return os.getpid(), status.st_dev, status.st_ino
 
     @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _lock(self, deadline: float | None = None) -> Iterator[None]:
         """The writer's lock, for threads and processes; re-entrant within a thread."""
         if getattr(self._local, "locked", False):
             yield
             return
-        deadline = time.monotonic() + self._timeout_s
-        if not self._writing.acquire(timeout=self._timeout_s):
+        now = time.monotonic()
+        deadline = now + self._timeout_s if deadline is None else deadline
+        if not self._writing.acquire(timeout=max(0.0, deadline - now)):
             raise BackendUnavailable(f"{self.path} was locked for {self._timeout_s} s by another thread")
         try:
             descriptor = self._lock_descriptor()
@@ -208,7 +212,7 @@ class SqliteFile:
 
     def _lock_descriptor(self) -> int:
         """Of the lock file, which stays open. It is opened again when it was replaced, and after a fork: a parent and
-        its child would hold one lock."""
+        its child would hold one lock. Who is forked during a write keeps that lock when the parent is killed then."""
         kept = self._lock_file
         try:
             status = os.stat(self._lock_path)
@@ -216,9 +220,14 @@ class SqliteFile:
                 return kept.descriptor
         except FileNotFoundError:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept.close()
+        self._close_lock_file()
         self._lock_file = _LockFile.opened(self._lock_path)
         return self._lock_file.descriptor
+
+    def _close_lock_file(self) -> None:
+        """Close it once, whatever fails afterwards: its number may be another file's by then."""
+        kept, self._lock_file = self._lock_file, _NO_LOCK_FILE
+        kept.close()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -231,10 +240,10 @@ class SqliteFile:
 class _Job:
     """The work of one caller, and what came of it."""
 
-    __slots__ = ("error", "is_committed", "result", "work")
+    __slots__ = ("deadline", "error", "is_committed", "result", "work")
 
-    def __init__(self, work: Callable[[sqlite3.Connection], Any]) -> None:
-        self.work = work
+    def __init__(self, work: Callable[[sqlite3.Connection], Any], deadline: float) -> None:
+        self.work, self.deadline = work, deadline
         self.is_committed = False
         self.result: Any = None
         self.error: Exception | None = None

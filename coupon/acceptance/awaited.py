@@ -20,7 +20,8 @@ from coupon.domain.model import ChangeCoupon, Coupon
 from coupon.ports.group_commit import ForkedGroupCommit
 from coupon.ports.store import Store
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 1.0
+"""So long a caller waits for the group before its own."""
 log = structlog.get_logger("coupon.awaited")
 
 

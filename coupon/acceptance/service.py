@@ -93,21 +93,21 @@ class CommandService:
 
     def change(self, kind: Kind, code: str, user_id: str | None, caller: Caller) -> ChangeRef:
         """Accept an issue, use, cancel or cancel-use. Raises Refused, IdempotencyKeyReused, CouponBusy."""
-        return self._accept(change_request(kind, code, user_id, caller, self.code_deriver)).ref
+        return self.accept(kind, code, user_id, caller).ref
 
-    def change_now(self, kind: Kind, code: str, user_id: str | None, caller: Caller) -> tuple[ChangeRef, Outcome]:
-        """As ``change``, and apply the command at once, if it is next. Else its outcome is ACCEPTED: a worker applies
-        or rejects it."""
-        ref, command, before = self._accept(change_request(kind, code, user_id, caller, self.code_deriver))
+    def apply_now(self, accepted: Accepted) -> Outcome:
+        """Apply an accepted command, if it is next. Else its outcome is ACCEPTED: a worker applies or rejects it."""
+        ref, command, before = accepted
         coupon = command and self._awaited.apply(command, before)
-        return ref, self.operations.outcome_in(coupon, ref) if coupon else Outcome(Status.ACCEPTED)
+        return self.operations.outcome_in(coupon, ref) if coupon else Outcome(Status.ACCEPTED)
 
     def publish(self, command: ChangeCoupon) -> None:
         """Put the command into the queue as it is; raises BackendError."""
         self._queue.publish([Message(self._topics[command.kind], command.code, encode_command(command))])
 
-    def _accept(self, request: ChangeRequest) -> Accepted:
-        bound = list[Binding]()
+    def accept(self, kind: Kind, code: str, user_id: str | None, caller: Caller) -> Accepted:
+        """As ``change``, with what ``apply_now`` needs."""
+        request, bound = change_request(kind, code, user_id, caller, self.code_deriver), list[Binding]()
         try:
             accepted = self._change(request, bound)
         except CacheAway as error:

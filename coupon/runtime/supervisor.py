@@ -98,16 +98,16 @@ def say(sentence: str) -> None:
 
 
 def _ensure_nobody_listens(host: str, port: int) -> None:
-    address = host.strip("[]")  # gunicorn takes those of IPv6 in brackets
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot listen on {host}:{port} ({error.strerror}): is it running already? "
-                "Another port: PORT=8081 make run"
-            ) from error
+    try:  # gunicorn takes addresses of IPv6 in brackets
+        family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port} ({error.strerror}): is it running already? "
+            "Another port: PORT=8081 make run"
+        ) from error
 
 
 def _end_with_parent() -> None:

@@ -12,7 +12,6 @@ from coupon.domain.model import Kind
 from coupon.web import request_io, schemas
 from coupon.web.problems import refusal
 from coupon.web.services import Services
-from coupon.web.thread_pool import Waiting
 
 CODES_MAX = 1_000
 """The response to a creation of up to so many coupons has all codes. Codes of a larger one are at its operation."""
@@ -22,8 +21,6 @@ READS_A_SECOND = 200
 """About the most reads of outcomes by a process: the more requests wait, the longer are the pauses."""
 OPEN = Outcome(Status.ACCEPTED)
 ISSUE, USE, CANCEL = schemas.Issue(), schemas.Use(), schemas.Cancel()
-_waiting = Waiting()
-"""The next one beyond its limit is answered at once (RFC 7240)."""
 
 
 def create_coupons(services: Services) -> Response:
@@ -66,19 +63,19 @@ def _change_coupon(services: Services, kind: Kind, schema: Schema) -> Response:
     caller = request_io.caller(environ, settings.caller_header)
     fields = request_io.load_body(environ, schema, settings.max_body_bytes)
     user_id, wait_s = fields.get("user_id"), request_io.wait_s(environ)
-    wanted, outcome = (kind, fields["coupon_code"], user_id, caller), OPEN
+    outcome = OPEN
     try:
-        if wait_s is None:
-            change = services.commands.change(*wanted)
-        else:
-            change, outcome = services.commands.change_now(*wanted)
+        accepted = services.commands.accept(kind, fields["coupon_code"], user_id, caller)
     except Refused as refused:
         raise refusal(refused.reason, refused.coupon, kind, user_id) from refused
     body: dict[str, object] = {
-        "operationId": services.commands.operations.address(change),
-        "couponCode": show(change.code),
+        "operationId": services.commands.operations.address(accepted.ref),
+        "couponCode": show(accepted.ref.code),
     }
-    return _accepted(services, change, body, wait_s, kind, user_id, outcome)
+    if wait_s is not None:
+        with services.waiting.shortly():
+            outcome = services.commands.apply_now(accepted)
+    return _accepted(services, accepted.ref, body, wait_s, kind, user_id, outcome)
 
 
 def _accepted(
@@ -95,7 +92,7 @@ def _accepted(
     if wait_s is None:
         return request_io.json_response(body | {"status": Status.ACCEPTED}, 202, headers)
     if outcome.status is Status.ACCEPTED:
-        with _waiting.begin() as may_wait:
+        with services.waiting.begin() as may_wait:  # one more is answered at once (RFC 7240)
             if not may_wait:
                 return request_io.json_response(body | {"status": Status.ACCEPTED}, 202, headers)
             outcome = _wait_for_outcome(services, operation, wait_s)
@@ -123,5 +120,5 @@ def _wait_for_outcome(services: Services, operation: ChangeRef | CreationRef, wa
         left = deadline - time.monotonic()
         if outcome.status is not Status.ACCEPTED or left <= 0:
             return outcome
-        time.sleep(min(max(pause, _waiting.number / READS_A_SECOND), left))
+        time.sleep(min(max(pause, services.waiting.number / READS_A_SECOND), left))
         pause = min(pause * 2, pause_max)

@@ -37,8 +37,8 @@ class KeepAliveThreadWorker(ParkingWorker):
     """``worker_class = "coupon.web.gunicorn_worker.KeepAliveThreadWorker"``."""
 
     def get_thread_pool(self) -> ThreadPool:
-        ThreadPool.of_process = ThreadPool(self.cfg.threads)
-        return ThreadPool.of_process
+        pool = ThreadPool.of_process = ThreadPool(self.cfg.threads)
+        return pool
 
     def accept(self, listener: Any) -> None:
         if self.nr_conns - self.quiet >= self.cfg.threads:

@@ -26,6 +26,7 @@ from coupon.web.body_limits import BodyLimits
 from coupon.web.connection import Connection, Waits
 from coupon.web.problems import last_response
 from coupon.web.slow_clients import CROWDED, SlowClients, begin, extend, first_to_go
+from coupon.web.thread_pool import WAITING_MAX
 
 SWEEP_S = 0.5
 BODY_MAX = 65_536
@@ -36,8 +37,9 @@ STOPPED_KEEPALIVE_S = 2.0
 """In a process that was told to stop, a connection that becomes idle is kept for so long."""
 SEND_BUFFER = 131_072
 """The bytes that the kernel buffers for a client that does not read; its default is megabytes."""
-FILES_MAX, FILES_OF_OTHERS = 65_536, 200
-"""The most file descriptors of a process, and how many of them are left for other things than connections."""
+FILES_MAX, FILES_OF_OTHERS = 65_536, 200 + 5 * WAITING_MAX
+"""The most file descriptors of a process, and how many of them are left for other things than connections. A thread has
+up to five of its own."""
 TOO_LATE, STOPPING = last_response("REQUEST_TIMEOUT"), last_response("UNAVAILABLE")
 """The response to an incomplete request whose time is over, or whose process ends."""
 log = structlog.get_logger("coupon.web")
@@ -58,7 +60,8 @@ class ParkingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's types are
 
     def init_process(self) -> None:
         self.cfg.set("sendfile", False)  # sendfile would wait for the client
-        self.most = min(self.cfg.worker_connections, _files() - FILES_OF_OTHERS)
+        files = _files()
+        self.most = min(self.cfg.worker_connections, files - min(FILES_OF_OTHERS, files // 2))
         self.worker_connections: int = sys.maxsize  # gunicorn would stop accepting there: here room is made instead
         self.parked: set[Connection] = set()
         self.held, self.quiet, self.swept = 0, 0, 0.0

@@ -7,11 +7,13 @@ from marshmallow import Schema
 from coupon.acceptance.queries import Cursors, Queries
 from coupon.acceptance.service import CommandService
 from coupon.domain.clock import Clock
+from coupon.runtime import server_settings
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
 from coupon.web import schemas
 from coupon.web.readiness import PATIENCE_S, Findings, Readiness
 from coupon.web.single_flight import SingleFlight
+from coupon.web.thread_pool import Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Services:
     cursors: Cursors
     """Of the pages of a creation's codes."""
     readiness: SingleFlight[Findings]
+    waiting: Waiting
     creation: Schema
     """The body of a creation; its largest amount is a setting."""
 
@@ -36,6 +39,7 @@ def open_services(settings: Settings, backends: Backends, guarded: Backends, clo
         commands=commands,
         queries=Queries(guarded.search, guarded.store, commands.code_deriver, settings.timezone, clock),
         cursors=Cursors(commands.code_deriver),
+        waiting=Waiting(server_settings.load().threads),
         readiness=SingleFlight(Readiness(backends, settings).check, int(PATIENCE_S * 1000), timer),
         creation=schemas.creation(settings.max_amount),
     )

@@ -83,7 +83,7 @@ def until(holds):
 def test_threads_that_wait_share_a_transaction(file, group_clock, monkeypatch):
     assert numbers(file) == []
     began, write = [], file.write
-    monkeypatch.setattr(file, "write", lambda: began.append(1) or write())
+    monkeypatch.setattr(file, "write", lambda deadline: began.append(1) or write(deadline))
     assert together(file, group_clock, [add(n) for n in range(WRITERS)]) == [1] * WRITERS
     assert len(began) == 2  # the one that they waited for, and theirs
     assert numbers(file) == list(range(WRITERS))
@@ -129,6 +129,48 @@ def test_whoever_cannot_wait_longer_is_told_so(opened):
     with slow.write(), pytest.raises(BackendUnavailable, match=r"locked for 0\.1 s"):
         quick.write_together(add(1))
     assert quick.write_together(add(1)) == 1
+
+
+def test_what_was_told_to_have_failed_is_not_written_later(opened):
+    file = opened(timeout_s=1.0)
+    assert numbers(file) == []
+    outcomes = {}
+
+    def write(number):
+        try:
+            outcomes[number] = file.write_together(add(number))
+        except BackendUnavailable as error:
+            outcomes[number] = str(error)
+
+    with open(f"{file.path}.lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        threads = []
+        for number, pause_s in ((1, 0.2), (2, 0.6), (3, 0.7)):  # the last one leads when the first one's time is over
+            threads.append(threading.Thread(target=write, args=(number,)))
+            threads[-1].start()
+            time.sleep(pause_s)
+    for thread in threads:
+        thread.join(SOON)
+    assert outcomes[3] == 1
+    assert "locked for 1.0 s" in outcomes[1]
+    assert "locked for 1.0 s" in outcomes[2]
+    assert numbers(file) == [3]
+
+
+def test_a_lock_file_that_cannot_be_opened_closes_nobody_elses(file):
+    file.write_together(add(1))
+    lock = file.path.with_name(f"{file.path.name}.lock")
+    lock.unlink()
+    lock.mkdir()
+    with pytest.raises(BackendUnavailable):
+        file.write_together(add(2))
+    others = [os.open("/dev/null", os.O_RDONLY) for _ in range(5)]
+    with pytest.raises(BackendUnavailable):
+        file.write_together(add(2))
+    for other in others:
+        os.close(other)  # raises when it was closed
+    lock.rmdir()
+    assert file.write_together(add(2)) == 1
 
 
 def test_a_forked_process_has_a_lock_of_its_own(opened):

@@ -86,9 +86,10 @@ class Web:
         change = (asked.kind, asked.code, asked.user_id, caller)
         if not asked.waits:
             return Answer(202, address=self.service.operations.address(self.service.change(*change)))
-        ref, outcome = self.service.change_now(*change)
+        accepted = self.service.accept(*change)
+        outcome = self.service.apply_now(accepted)
         status = 200 if outcome.status is Status.APPLIED else 202
-        return Answer(status, outcome.reason or "", self.service.operations.address(ref))
+        return Answer(status, outcome.reason or "", self.service.operations.address(accepted.ref))
 
     def outcome(self, address: str) -> tuple[str, str] | None:
         """None when it cannot be told now."""
