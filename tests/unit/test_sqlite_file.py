@@ -132,7 +132,7 @@ def test_whoever_cannot_wait_longer_is_told_so(opened):
 
 
 def test_what_was_told_to_have_failed_is_not_written_later(opened):
-    file = opened(timeout_s=1.0)
+    file = opened(timeout_s=2.0)
     assert numbers(file) == []
     outcomes = {}
 
@@ -145,15 +145,15 @@ def test_what_was_told_to_have_failed_is_not_written_later(opened):
     with open(f"{file.path}.lock", "ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         threads = []
-        for number, pause_s in ((1, 0.2), (2, 0.6), (3, 0.7)):  # the last one leads when the first one's time is over
+        for number, pause_s in ((1, 0.4), (2, 1.0), (3, 1.3)):  # the last one leads when the first one's time is over
             threads.append(threading.Thread(target=write, args=(number,)))
             threads[-1].start()
             time.sleep(pause_s)
     for thread in threads:
         thread.join(SOON)
     assert outcomes[3] == 1
-    assert "locked for 1.0 s" in outcomes[1]
-    assert "locked for 1.0 s" in outcomes[2]
+    assert "locked for 2.0 s" in outcomes[1]
+    assert "locked for 2.0 s" in outcomes[2]
     assert numbers(file) == [3]
 
 
@@ -188,7 +188,7 @@ def test_a_forked_process_has_a_lock_of_its_own(opened):
     child = os.fork()
     if child == 0:  # the same object: its lock is not the parent's
         with file.write():
-            time.sleep(0.5)
+            time.sleep(2)
         os._exit(0)
     until(lambda: file_is_locked(file))
     with pytest.raises(BackendUnavailable, match="another process"):
