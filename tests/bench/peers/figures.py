@@ -99,7 +99,29 @@ def _beside(name: str, ours: Subject, peers: Sequence[Subject], place: Place) ->
         share = Figure(f"{name}: {what}: answers 202", "%")
         share.ours = rows[0].share
         taken.append(share)
-    return taken
+    return [*taken, *_created(name, ours, peers)]
+
+
+def _created(name: str, ours: Subject, peers: Sequence[Subject]) -> list[Figure]:
+    """A creation, until the last of its coupons can be issued."""
+    figures = [Figure(f"{name}: {CREATED:,} coupons created, until usable", "s", peer.name) for peer in peers]
+    for _ in range(ROUNDS):
+        mine = _seconds_to_create(ours)
+        for peer, figure in zip(peers, figures, strict=True):
+            figure.ours.append(mine)
+            figure.against.append(_seconds_to_create(peer))
+    return figures
+
+
+def _seconds_to_create(subject: Subject) -> float:
+    began, body = time.monotonic(), {"amount": CREATED, "validFrom": FIRST, "expireAt": LAST}
+    answer = requests.post(f"{subject.url}{subject.path}", json=body, timeout=120)
+    answer.raise_for_status()
+    while answer.json()["status"] != "applied":
+        time.sleep(0.05)
+        operation = answer.json()["operationId"]
+        answer = requests.get(f"{subject.url}/v1/operations/{operation}", params={"limit": 1}, timeout=10)
+    return time.monotonic() - began
 
 
 def _waits() -> list[tuple[str, int, dict[str, str]]]:
