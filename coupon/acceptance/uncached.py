@@ -20,7 +20,8 @@ from coupon.ports.store import Store
 
 TOGETHER_MAX = 4
 """So many requests of a process at a time: each waits for the workers, and holds a thread."""
-WAIT_MS = 5_000
+WAIT_MS = 4_000
+"""So long each of the two waits is: a caller gives up after ten seconds."""
 PAUSE_S, PAUSE_MAX_S = 0.005, 0.05
 
 
