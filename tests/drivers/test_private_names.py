@@ -65,7 +65,7 @@ NAMES = {
     "read": ("gunicorn.http.unreader:Unreader.read", CONNECTION),
     "unread": ("gunicorn.http.unreader:Unreader.unread", CONNECTION),
     "_expected_100_continue": ("gunicorn.http.message:Request._expected_100_continue", CONNECTION),
-    "_work_queue": ("concurrent.futures:ThreadPoolExecutor._work_queue", WORKER),
+    "get_thread_pool": ("gunicorn.workers.gthread:ThreadWorker.get_thread_pool", WORKER),
     "ThreadWorker": ("gunicorn.workers.gthread:ThreadWorker", PARKED),
     "accept": ("gunicorn.workers.gthread:ThreadWorker.accept", PARKED),
     "check_config": ("gunicorn.workers.gthread:ThreadWorker.check_config", PARKED),

@@ -78,9 +78,9 @@ def one_sentence(ran, status, words):
 def test_init_may_be_repeated_and_says_what_is_there(cli):
     for _ in range(2):
         answer = json.loads(cli.coupon("init", "--json").stdout)
-        assert answer["topics"] == ["creation", "commands", "reindex", "invalidate", "dead-letters"]
+        assert answer["topics"] == ["creation", "commands", "reindex", "invalidate", "rejections", "dead-letters"]
         assert answer["store"] == cli.environ["COUPON_STORE_URL"]
-    assert "the topics creation, commands, reindex, invalidate, dead-letters" in cli.coupon("init").stdout
+    assert "the topics creation, commands, reindex, invalidate, rejections, dead-letters" in cli.coupon("init").stdout
 
 
 def test_init_waits_for_a_server_that_is_just_starting(cli, tmp_path):

@@ -37,6 +37,7 @@ def test_the_outcome_of_its_commands_is_not_known_until_it_is_mended(api, code, 
     assert api.get(place).json["status"] == "applied"
 
 
+@pytest.mark.logs_error("unreadable")
 def test_who_waits_for_an_outcome_is_told_that_the_command_was_accepted(api, code, backends):
     api.issue(code)  # in the cache now
     backends.store.spoil(code.replace("-", ""))
