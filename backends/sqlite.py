@@ -253,15 +253,16 @@ class _Job:
         if is_alone:
             self.result = self.work(connection)
             return
-        connection.execute("SAVEPOINT job")
         try:
-            self.result = self.work(connection)
+            whole(connection, lambda: self._do(connection))
         except Exception as error:
             if not connection.in_transaction:  # SQLite itself gave up the transaction: the disk is full
                 raise
-            connection.execute("ROLLBACK TO job")
             self.error = error
-        connection.execute("RELEASE job")
+
+    def _do(self, connection: sqlite3.Connection) -> bool:
+        self.result = self.work(connection)
+        return True
 
 
 class _LockFile(NamedTuple):
@@ -295,6 +296,20 @@ def _locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def whole(connection: sqlite3.Connection, work: Callable[[], bool]) -> bool:
+    """Do the work within a transaction, and undo all of it when it returns False or raises. Returns what it returns."""
+    is_whole = False
+    connection.execute("SAVEPOINT whole")
+    try:
+        is_whole = work()
+    finally:
+        if connection.in_transaction:
+            if not is_whole:
+                connection.execute("ROLLBACK TO whole")
+            connection.execute("RELEASE whole")
+    return is_whole
 
 
 def fetch(connection: sqlite3.Connection, statement: str, parameters: Any) -> list[tuple[Any, ...]]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from sqlite3 import Connection
 from typing import Any, Self
 
-from backends.sqlite import SqliteFile, fetch
+from backends.sqlite import SqliteFile, fetch, whole
 from backends.store import rows
 from backends.store.cursor import checked, checked_key, cursor_of, cursor_of_key
 from backends.store.sqlite_migrations import MIGRATIONS
@@ -74,14 +74,13 @@ class SqliteStore(Store):
         new = [_row(coupon) for coupon in coupons if coupon.revision == 1]
         changed = [_change(coupon) for coupon in coupons if coupon.revision != 1]
 
-        def save(connection: Connection) -> set[str]:
-            connection.execute("SAVEPOINT all_at_once")
+        def save_all(connection: Connection) -> bool:
             created = connection.executemany(CREATE, new).rowcount
-            if created + connection.executemany(CHANGE, changed).rowcount == len(coupons):
-                connection.execute("RELEASE all_at_once")
+            return created + connection.executemany(CHANGE, changed).rowcount == len(coupons)
+
+        def save(connection: Connection) -> set[str]:
+            if whole(connection, lambda: save_all(connection)):
                 return set()
-            connection.execute("ROLLBACK TO all_at_once")
-            connection.execute("RELEASE all_at_once")
             failed = {row[0] for row in new if connection.execute(CREATE, row).rowcount != 1}
             return failed | {row[-2] for row in changed if connection.execute(CHANGE, row).rowcount != 1}
 
@@ -104,7 +103,11 @@ class SqliteStore(Store):
     def save_groups(self, groups: Sequence[Group]) -> set[int]:
         check_groups(groups)
         with self._file.write() as connection:
-            return {index for index, group in enumerate(groups) if not _save_whole(connection, group)}
+
+            def save(group: Group) -> bool:
+                return whole(connection, lambda: all(_save(connection, member) for member in group))
+
+            return {index for index, group in enumerate(groups) if not save(group)}
 
     def scan_records(self, kind: str, limit: int, cursor: str | None = None) -> RecordPage:
         check_kind(kind)
@@ -113,16 +116,6 @@ class SqliteStore(Store):
             fetched = fetch(connection, SCAN_RECORDS, (kind, behind, limit))
         records, unreadable = rows.read_records(fetched, _record, _key)
         return RecordPage(records, cursor_of_key(_bytes(fetched[-1][1])) if len(fetched) == limit else None, unreadable)
-
-
-def _save_whole(connection: Connection, group: Group) -> bool:
-    """False, and nothing is written, when a condition fails."""
-    connection.execute("SAVEPOINT one_group")
-    is_whole = all(_save(connection, member) for member in group)
-    if not is_whole:
-        connection.execute("ROLLBACK TO one_group")
-    connection.execute("RELEASE one_group")
-    return is_whole
 
 
 def _save(connection: Connection, member: Coupon | Record) -> bool:
