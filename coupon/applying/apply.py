@@ -69,7 +69,8 @@ def apply_each(
     left = list(range(len(codes)))
     for _ in range(ATTEMPTS):
         wanted = {codes[index] for index in left}
-        read_now, reasons = read(store, wanted - known.keys()) if wanted - known.keys() else Reading({})
+        missing = wanted - known.keys()
+        read_now, reasons = read(store, missing) if missing else Reading({})
         unreadable |= {code: fault(code, reason) for code, reason in reasons.items()}
         read_now |= {code: known[code] for code in wanted & known.keys()}
         known = NONE

@@ -24,7 +24,8 @@ log = structlog.get_logger("coupon.web")
 class ThreadPool(Executor):
     """Starts a thread for each piece of work, up to ``threads``, which work at a time. More of them wait, or are spare.
 
-    Threads end with the process only: each has connections of its own, which a new thread would open again."""
+    Threads end with the process only: each has connections of its own, which a new thread would open again. So
+    ``shutdown`` does nothing."""
 
     of_process: "ThreadPool | None" = None
     """The pool that serves this process's requests."""
@@ -54,9 +55,6 @@ class ThreadPool(Executor):
     def backlog(self) -> int:
         """About how much work waits for a thread."""
         return self._work.qsize()
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """The threads do what there is, and nobody waits for that."""
 
     @contextmanager
     def replaced(self) -> Iterator[None]:
