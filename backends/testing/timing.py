@@ -37,6 +37,13 @@ def unavailable_within(seconds: float, call: Callable[[], Any]) -> float:
     return takes_less_than(seconds, fails)
 
 
+def until(holds: Callable[[], bool], within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def until_available(call: Callable[[], Any]) -> Any:
     """The call's result: a server that has just started may take longer than a backend's timeout."""
     deadline = time.monotonic() + 30

@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from backends.testing.timing import until
 from coupon.ports.group_commit import CROWD, PAUSE_S, GroupCommit
 
 SOON = 10.0
@@ -25,13 +26,6 @@ def call(group, work, within_s=SOON):
     thread = threading.Thread(target=group.do, args=(work, time.monotonic() + within_s))
     thread.start()
     return thread
-
-
-def until(holds):
-    deadline = time.monotonic() + SOON
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from backends.sqlite import SqliteFile
+from backends.testing.timing import until
 from coupon.domain.errors import BackendRejected, BackendUnavailable
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS t (n INTEGER PRIMARY KEY) STRICT"
@@ -71,13 +72,6 @@ def file_is_locked(file):
         except BlockingIOError:
             return True
     return False
-
-
-def until(holds):
-    deadline = time.monotonic() + SOON
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_threads_that_wait_share_a_transaction(file, group_clock, monkeypatch):

@@ -1,7 +1,6 @@
 """A peer: coupons in PostgreSQL, behind Flask. Each command is one statement, which is one transaction."""
 
 import os
-import secrets
 import uuid
 from datetime import date
 
@@ -9,6 +8,8 @@ import psycopg
 from flask import Flask, jsonify, request
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
+
+from tests.bench.peers.shared import new_code, refused, wanted
 
 app = Flask("peer")
 pool = ConnectionPool(
@@ -19,7 +20,6 @@ pool = ConnectionPool(
     timeout=5,
     kwargs={"autocommit": True, "row_factory": dict_row},
 )
-ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 DAY_OK = "valid_from <= current_date AND expire_at >= current_date"
 
 ISSUE = """
@@ -66,10 +66,6 @@ def show(row):
     return {k: (v.isoformat() if hasattr(v, "isoformat") else v) for k, v in row.items()}
 
 
-def refused(status, code):
-    return jsonify(code=code, status=status), status
-
-
 def command(sql, kind, body, code):
     who, operation = caller()
     told = {"user": body.get("userId"), "code": code, "caller": who, "op": operation}
@@ -105,14 +101,6 @@ def reason(kind, now, body):
     if now["user_id"] is None:
         return "NOT_ISSUED"
     return "NOT_HOLDER" if kind == "use" and now["user_id"] != body.get("userId") else "NOT_VALID_TODAY"
-
-
-def wanted(*fields):
-    body = request.get_json()
-    for name in fields:
-        if not isinstance(body.get(name), str) or not 0 < len(body[name]) <= 255:
-            return None
-    return body
 
 
 @app.put("/coupons/issue")
@@ -154,11 +142,6 @@ def create():
                 for at in range(0, amount, 1000):
                     copy.write("".join(new_code() + where for _ in range(min(1000, amount - at))))
     return jsonify(operationId=operation, amount=amount, status="applied"), 201
-
-
-def new_code():
-    bits = secrets.randbits(95)
-    return "".join([ALPHABET[(bits >> shift) & 31] for shift in range(0, 95, 5)])
 
 
 @app.get("/batches/<path:key>/codes")

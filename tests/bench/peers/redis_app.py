@@ -1,7 +1,6 @@
 """A peer: coupons in Redis (AOF), behind Flask. Each command is one Lua script."""
 
 import os
-import secrets
 import uuid
 from datetime import UTC, date, datetime
 
@@ -10,12 +9,12 @@ from flask import Flask, jsonify, request
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.bench.peers.shared import new_code, refused, wanted
+
 app = Flask("peer")
 db = redis.Redis(
     port=int(os.environ["PEER_PORT"]), decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 0)
 )
-ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-KEY_S = 86_400
 
 # c:{code} hash; h:{code} list of history; u:{user} set of codes; f:{campaign} list of the free ones, in order;
 # w:{campaign} hash user -> code (who has one); o:{caller}/{operation} what was answered.
@@ -110,18 +109,6 @@ def today():
     return datetime.now(UTC).date().isoformat()
 
 
-def refused(status, code):
-    return jsonify(code=code, status=status), status
-
-
-def wanted(*fields):
-    body = request.get_json()
-    for name in fields:
-        if not isinstance(body.get(name), str) or not 0 < len(body[name]) <= 255:
-            return None
-    return body
-
-
 def command(script, kind, what, user):
     key = request.headers.get("Idempotency-Key")
     operation = key or uuid.uuid4().hex
@@ -153,11 +140,6 @@ def use():
 def cancel():
     body = wanted("couponCode")
     return refused(422, "INVALID") if body is None else command(CANCEL, "cancel", body["couponCode"], "")
-
-
-def new_code():
-    bits = secrets.randbits(95)
-    return "".join([ALPHABET[(bits >> shift) & 31] for shift in range(0, 95, 5)])
 
 
 @app.post("/coupons")

@@ -10,7 +10,7 @@ import pytest
 
 from backends.testing.queue_driving import drain, ends, messages, poll, values
 from backends.testing.queue_failures import GONE_MAX_S, WHEN_GONE
-from backends.testing.timing import TRIES, unavailable_within, until_available
+from backends.testing.timing import TRIES, unavailable_within, until, until_available
 from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Consumer, Message, Position, Queue
 from tests.services import Services
@@ -65,7 +65,7 @@ def test_publishers_and_consumers_outlive_a_server_that_is_killed(queue: Queue, 
     with services.away("kafka"):
         with pytest.raises(BackendUnavailable):
             _poll_on(consumer)
-        until(lambda: publishing.failures > 0)
+        until(lambda: publishing.failures > 0, 20)
     recovered = len(publishing.acknowledged) + 300
     _consume(consumer, found, lambda: len(publishing.acknowledged) > recovered)
     acknowledged = publishing.stop()
@@ -146,10 +146,3 @@ def _poll_on(consumer: Consumer) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         consumer.poll(10, 0.5)
-
-
-def until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
