@@ -46,7 +46,7 @@ class SqliteFile:
     ) -> None:
         if synchronous not in ("normal", "full"):
             raise ConfigurationError(f"synchronous={synchronous!r} is neither normal nor full")
-        self.path, self._schema, self._migrations = Path(path), schema, migrations
+        self.path, self._name, self._schema, self._migrations = Path(path), path, schema, migrations
         self._timeout_s, self._synchronous = timeout_s, synchronous
         self._local = threading.local()
         self._writing = threading.Lock()
@@ -56,6 +56,13 @@ class SqliteFile:
         """The process and the file whose tables are there."""
         self._group = ForkedGroupCommit[_Job](self._serve)
         self._closed = False
+
+    def select(self, statement: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
+        """All rows of one SELECT, as ``fetch`` returns them."""
+        try:
+            return fetch(self._connection(), statement, parameters)
+        except (sqlite3.Error, OSError) as error:
+            raise self._unavailable(error) from error
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -72,15 +79,16 @@ class SqliteFile:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                connection.commit()
             except BaseException:
                 connection.rollback()
                 raise
-            connection.commit()
 
     def write_together(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """The result of ``work``, once it is committed. Threads whose work waits at the same time share a transaction.
 
-        Work that raises is rolled back alone. Raises its error, or BackendUnavailable for all work of the transaction.
+        Work that raises is rolled back alone, and the others' work is done once more. Raises its error, or
+        BackendUnavailable for all work of the transaction.
         """
         job = _Job(work, time.monotonic() + self._timeout_s)
         try:
@@ -96,18 +104,30 @@ class SqliteFile:
         return result
 
     def _serve(self, jobs: Sequence["_Job"], deadline: float) -> None:
-        """Do the work of those who still wait for it. The others were told that it failed."""
+        """Do all work in one transaction. Nearly always none fails; if one does, each gets a savepoint."""
         try:
-            with self.write(deadline) as connection:
-                jobs = [job for job in jobs if job.deadline > time.monotonic()]
-                for job in jobs:
-                    job.run(connection, is_alone=len(jobs) == 1)
+            self._commit(jobs, deadline, _Job.run)
         except Exception as error:
+            if len(jobs) == 1:
+                jobs[0].error = error
+                return
+            try:
+                self._commit(jobs, deadline, _Job.run_whole)
+            except Exception as error:
+                for job in jobs:
+                    job.error = job.error or BackendUnavailable(str(error))
+
+    def _commit(
+        self, jobs: Sequence["_Job"], deadline: float, run: Callable[["_Job", sqlite3.Connection], None]
+    ) -> None:
+        """Do the work of those who still wait for it. The others were told that it failed."""
+        with self.write(deadline) as connection:
+            now = time.monotonic()
+            jobs = [job for job in jobs if job.deadline > now]
             for job in jobs:
-                job.error = job.error or (error if len(jobs) == 1 else BackendUnavailable(str(error)))
-        else:
-            for job in jobs:
-                job.is_committed = job.error is None
+                run(job, connection)
+        for job in jobs:
+            job.is_committed = job.error is None
 
     def migrate(self) -> None:
         """Migrate a file of an earlier version, in one transaction. Idempotent."""
@@ -180,7 +200,7 @@ class SqliteFile:
     def _identity(self) -> tuple[int, int, int] | None:
         """The process and the file. When one of them changes, the connection is invalid."""
         try:
-            status = self.path.stat()
+            status = os.stat(self._name)
         except FileNotFoundError:
             return None
         return os.getpid(), status.st_dev, status.st_ino
@@ -234,7 +254,10 @@ class SqliteFile:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise BackendUnavailable(f"{self.path}: {error}") from error
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> BackendUnavailable:
+        return BackendUnavailable(f"{self.path}: {error}")
 
 
 class _Job:
@@ -248,21 +271,22 @@ class _Job:
         self.result: Any = None
         self.error: Exception | None = None
 
-    def run(self, connection: sqlite3.Connection, *, is_alone: bool) -> None:
-        """Do the work. One that raises among others is rolled back to where it began, and holds up none of them."""
-        if is_alone:
-            self.result = self.work(connection)
-            return
+    def run(self, connection: sqlite3.Connection) -> None:
+        self.result = self.work(connection)
+
+    def run_whole(self, connection: sqlite3.Connection) -> None:
+        """Do the work. When it raises, it is rolled back to where it began, and the others' goes on."""
+
+        def work() -> bool:
+            self.run(connection)
+            return True
+
         try:
-            whole(connection, lambda: self._do(connection))
+            whole(connection, work)
         except Exception as error:
             if not connection.in_transaction:  # SQLite itself gave up the transaction: the disk is full
                 raise
             self.error = error
-
-    def _do(self, connection: sqlite3.Connection) -> bool:
-        self.result = self.work(connection)
-        return True
 
 
 class _LockFile(NamedTuple):

@@ -1,5 +1,6 @@
 """The cache in an SQLite file, shared by the processes of one machine."""
 
+import itertools
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -8,8 +9,8 @@ from sqlite3 import Connection
 from typing import Any, Self
 
 from backends.cache.limits import check_entry, check_key
-from backends.sqlite import SqliteFile
-from coupon.ports.cache import Cache, Cached
+from backends.sqlite import SqliteFile, fetch
+from coupon.ports.cache import Added, Cache, Cached
 from coupon.ports.url import Url
 
 SCHEMA = """
@@ -26,26 +27,28 @@ DROP TABLE IF EXISTS entries;
 """
 """Times are seconds since the boot of the machine that is named. Version 511aa48 stored ``entries`` with the time of
 day, so a clock that was set back made them live for hours. That table is dropped."""
-LIVES = "boot = :boot AND written_at <= :now AND expires_at > :now"
-GET = f"SELECT value, token FROM living WHERE key = :key AND {LIVES}"  # noqa: S608 - of constants
-ROW = "(key, value, token, boot, written_at, expires_at) VALUES (:key, :value, :token, :boot, :now, :now + :ttl_s)"
-NEW = "value = :value, token = :token, boot = :boot, written_at = :now, expires_at = :now + :ttl_s"
+# The parameters: ?1 key, ?2 this boot, ?3 now, ?4 value, ?5 token, ?6 lifetime, ?7 the token of the entry before.
+LIVES = "boot = ?2 AND written_at <= ?3 AND expires_at > ?3"
+GET = f"SELECT value, token FROM living WHERE key = ?1 AND {LIVES}"  # noqa: S608 - of constants
+ROW = "(key, value, token, boot, written_at, expires_at) VALUES (?1, ?4, ?5, ?2, ?3, ?3 + ?6)"
+NEW = "value = ?4, token = ?5, boot = ?2, written_at = ?3, expires_at = ?3 + ?6"
 ADD = f"INSERT INTO living {ROW} ON CONFLICT (key) DO UPDATE SET {NEW} WHERE NOT ({LIVES})"
-REPLACE = f"UPDATE living SET {NEW} WHERE key = :key AND token = :old AND {LIVES}"  # noqa: S608 - of constants
-REMOVE = f"DELETE FROM living WHERE key = :key AND token = :old AND {LIVES}"  # noqa: S608 - of constants
+REPLACE = f"UPDATE living SET {NEW} WHERE key = ?1 AND token = ?7 AND {LIVES}"  # noqa: S608 - of constants
+REMOVE = f"DELETE FROM living WHERE key = ?1 AND token = ?4 AND {LIVES}"  # noqa: S608 - of constants
 DELETE = "DELETE FROM living WHERE key = ?"
 PUT = f"INSERT OR REPLACE INTO living {ROW}"
 PRUNE = """
 DELETE FROM living WHERE key IN (
-    SELECT key FROM living WHERE boot = :boot AND expires_at <= :now OR boot < :boot OR boot > :boot LIMIT :pruned
+    SELECT key FROM living WHERE boot = ?1 AND expires_at <= ?2 OR boot < ?1 OR boot > ?1 LIMIT ?3
 )"""
-PRUNED_PER_WRITE = 10
+PRUNE_EVERY, PRUNED_AT_ONCE = 10, 100
+"""A process prunes at the first of so many writes that may add a row."""
 DELETED_AT_ONCE = 500
 
 
 class SqliteCache(Cache):
-    """One row for each entry. Each write that may add a row deletes some expired ones: more than it adds, but never
-    many.
+    """One row for each entry. Writes that may add a row delete expired ones now and then: more than they add, but never
+    many at once.
 
     ``timer`` returns seconds since the boot that ``boot`` names, the same in all processes, and is never set. On a
     machine that does not name its boots, an entry may live for its lifetime once more after a boot.
@@ -61,6 +64,7 @@ class SqliteCache(Cache):
     ) -> None:
         self._file = SqliteFile(path, SCHEMA, timeout_s, synchronous)
         self._timer, self._boot = timer, _this_boot() if boot is None else boot
+        self._until_prune = itertools.cycle(range(PRUNE_EVERY))
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
@@ -75,25 +79,39 @@ class SqliteCache(Cache):
 
     def get(self, key: str) -> Cached | None:
         check_key(key)
-        with self._file.read() as connection:
-            row = connection.execute(GET, self._now() | {"key": key}).fetchone()
-        return None if row is None else Cached(*row)
+        return _cached(self._file.select(GET, (key, self._boot, self._timer())))
 
     def add(self, key: str, value: bytes, ttl_s: int) -> int | None:
-        check_entry(key, value, ttl_s)
-        token = _token()
-        return token if self._insert(ADD, {"key": key, "value": value, "token": token, "ttl_s": ttl_s}) else None
+        token, add = self._inserting(ADD, key, value, ttl_s)
+        return token if self._file.write_together(add) else None
+
+    def add_and_get(self, key: str, value: bytes, ttl_s: int, other: str) -> Added:
+        """In one transaction."""
+        check_key(other)
+        token, add = self._inserting(ADD, key, value, ttl_s)
+
+        def add_and_get(connection: Connection) -> Added:
+            added = token if add(connection) else None
+            return Added(added, _cached(fetch(connection, GET, (other, self._boot, self._timer()))))
+
+        return self._file.write_together(add_and_get)
 
     def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> int | None:
         check_entry(key, value, ttl_s)
         new = _token()
-        entry: dict[str, Any] = {"key": key, "value": value, "token": new, "ttl_s": ttl_s, "old": token}
-        return new if self._file.write_together(lambda db: db.execute(REPLACE, self._now() | entry).rowcount) else None
+
+        def replace(connection: Connection) -> int:
+            return connection.execute(REPLACE, (key, self._boot, self._timer(), value, new, ttl_s, token)).rowcount
+
+        return new if self._file.write_together(replace) else None
 
     def remove(self, key: str, token: Any) -> bool:
         check_key(key)
-        entry = {"key": key, "old": token}
-        return bool(self._file.write_together(lambda db: db.execute(REMOVE, self._now() | entry).rowcount))
+
+        def remove(connection: Connection) -> int:
+            return connection.execute(REMOVE, (key, self._boot, self._timer(), token)).rowcount
+
+        return bool(self._file.write_together(remove))
 
     def delete_many(self, keys: Iterable[str]) -> None:
         names = list(keys)
@@ -104,8 +122,8 @@ class SqliteCache(Cache):
                 connection.executemany(DELETE, [(key,) for key in names[first : first + DELETED_AT_ONCE]])
 
     def put(self, key: str, value: bytes, ttl_s: int) -> None:
-        check_entry(key, value, ttl_s)
-        self._insert(PUT, {"key": key, "value": value, "token": _token(), "ttl_s": ttl_s})
+        _, put = self._inserting(PUT, key, value, ttl_s)
+        self._file.write_together(put)
 
     def place(self, key: str) -> str:
         check_key(key)
@@ -115,19 +133,25 @@ class SqliteCache(Cache):
         check_key(key)
         return None
 
-    def _insert(self, statement: str, entry: dict[str, Any]) -> bool:
-        """Whether a row was written."""
+    def _inserting(
+        self, statement: str, key: str, value: bytes, ttl_s: int
+    ) -> tuple[int, Callable[[Connection], bool]]:
+        """The new entry's token, and the work that returns whether a row was written."""
+        check_entry(key, value, ttl_s)
+        token = _token()
+        prunes = next(self._until_prune) == 0
 
         def insert(connection: Connection) -> bool:
-            now = self._now()
-            connection.execute(PRUNE, now | {"pruned": PRUNED_PER_WRITE})
-            return connection.execute(statement, now | entry).rowcount == 1
+            now = self._timer()
+            if prunes:
+                connection.execute(PRUNE, (self._boot, now, PRUNED_AT_ONCE))
+            return connection.execute(statement, (key, self._boot, now, value, token, ttl_s)).rowcount == 1
 
-        return self._file.write_together(insert)
+        return token, insert
 
-    def _now(self) -> dict[str, Any]:
-        """The time and the boot, as parameters of the statements."""
-        return {"boot": self._boot, "now": self._timer()}
+
+def _cached(rows: list[tuple[Any, ...]]) -> Cached | None:
+    return Cached(*rows[0]) if rows else None
 
 
 def _token() -> int:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from sqlite3 import Connection
 from typing import Any, Self
 
-from backends.sqlite import SqliteFile, fetch, whole
+from backends.sqlite import SqliteFile, whole
 from backends.store import rows
 from backends.store.cursor import checked, checked_key, cursor_of, cursor_of_key
 from backends.store.sqlite_migrations import MIGRATIONS
@@ -32,7 +32,8 @@ CREATE TABLE IF NOT EXISTS records (
 CREATE = "INSERT INTO coupons VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 # The code is not set: SQLite would rewrite its index.
 CHANGE = "UPDATE coupons SET revision = ?, body = ? WHERE code = ? AND revision = ?"
-GET = "SELECT coupons.* FROM json_each(?) AS wanted CROSS JOIN coupons ON code = wanted.value"
+GET = "SELECT * FROM coupons WHERE code = ?"
+GET_MANY = "SELECT coupons.* FROM json_each(?) AS wanted CROSS JOIN coupons ON code = wanted.value"
 SCAN = "SELECT * FROM coupons WHERE code > CAST(? AS TEXT) ORDER BY code LIMIT ?"
 CREATE_RECORD = "INSERT INTO records VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 CHANGE_RECORD = "UPDATE records SET revision = ?, body = ? WHERE kind = ? AND key = ? AND revision = ?"
@@ -64,9 +65,11 @@ class SqliteStore(Store):
         self.ping()
 
     def get_many(self, codes: Iterable[str]) -> dict[str, Coupon]:
-        listed = json.dumps(list(codes))
-        with self._file.read() as connection:
-            fetched = fetch(connection, GET, (listed,))
+        wanted = list(codes)
+        if len(wanted) == 1:
+            fetched = self._file.select(GET, wanted)
+        else:
+            fetched = self._file.select(GET_MANY, (json.dumps(wanted),))
         return rows.read(fetched, _coupon, _name).by_code()
 
     def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
@@ -88,16 +91,14 @@ class SqliteStore(Store):
 
     def scan(self, limit: int, cursor: str | None = None) -> Page:
         behind = b"" if cursor is None else checked(cursor)
-        with self._file.read() as connection:
-            fetched = fetch(connection, SCAN, (behind, limit))
+        fetched = self._file.select(SCAN, (behind, limit))
         coupons, unreadable = rows.read(fetched, _coupon, _name)
         return Page(coupons, cursor_of(_bytes(fetched[-1][0])) if len(fetched) == limit else None, unreadable)
 
     def get_records(self, kind: str, keys: Iterable[str]) -> dict[str, Record]:
         check_kind(kind)
         listed = json.dumps(list(keys))
-        with self._file.read() as connection:
-            fetched = fetch(connection, GET_RECORDS, (listed, kind))
+        fetched = self._file.select(GET_RECORDS, (listed, kind))
         return rows.read_records(fetched, _record, _key).by_key()
 
     def save_groups(self, groups: Sequence[Group]) -> set[int]:
@@ -112,8 +113,7 @@ class SqliteStore(Store):
     def scan_records(self, kind: str, limit: int, cursor: str | None = None) -> RecordPage:
         check_kind(kind)
         behind = b"" if cursor is None else checked_key(cursor)
-        with self._file.read() as connection:
-            fetched = fetch(connection, SCAN_RECORDS, (kind, behind, limit))
+        fetched = self._file.select(SCAN_RECORDS, (kind, behind, limit))
         records, unreadable = rows.read_records(fetched, _record, _key)
         return RecordPage(records, cursor_of_key(_bytes(fetched[-1][1])) if len(fetched) == limit else None, unreadable)
 

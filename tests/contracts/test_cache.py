@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from backends.cache.memory import MemoryCache
-from backends.cache.sqlite import PRUNED_PER_WRITE, SqliteCache
+from backends.cache.sqlite import PRUNE_EVERY, PRUNED_AT_ONCE, SqliteCache
 from backends.testing.cache import CacheContract, CacheOnAClock
 from backends.testing.cache_rivals import CacheAcrossProcesses, open_cache, token_of, value_of
 from coupon.domain.errors import BackendUnavailable, ConfigurationError
@@ -77,7 +77,7 @@ class TestSqliteCache(CacheOnAClock, CacheAcrossProcesses, CacheContract):
     def test_what_an_earlier_boot_left_is_pruned(self, clock, tmp_path):
         for boot in ("1", "3", "2"):
             cache = SqliteCache(str(tmp_path / "rebooted.db"), timer=clock, boot=boot)
-            for number in range(PRUNED_PER_WRITE):
+            for number in range(PRUNED_AT_ONCE):
                 cache.put(f"{boot}-{number}", b"v", 60)
             cache.close()
         with closing(sqlite3.connect(tmp_path / "rebooted.db")) as file:
@@ -116,15 +116,16 @@ class TestSqliteCache(CacheOnAClock, CacheAcrossProcesses, CacheContract):
         aside.rename(tmp_path)
         assert cache.get("k") is not None
 
-    def test_what_has_expired_is_pruned_a_few_rows_a_write(self, timed, clock, tmp_path):
-        for number in range(3 * PRUNED_PER_WRITE):
+    def test_what_has_expired_is_pruned_a_few_rows_at_once(self, timed, clock, tmp_path):
+        for number in range(3 * PRUNED_AT_ONCE):
             timed.put(f"old-{number}", b"v", 10)
         clock.now += 10
         for left in (2, 1, 0):
-            timed.put("new", b"v", 10)
+            for _ in range(PRUNE_EVERY):
+                timed.put("new", b"v", 10)
             with closing(sqlite3.connect(tmp_path / "timed.db")) as file:
                 (rows,) = file.execute("SELECT count(*) FROM living").fetchone()
-            assert rows == left * PRUNED_PER_WRITE + 1
+            assert rows == left * PRUNED_AT_ONCE + 1
 
 
 @pytest.mark.services
