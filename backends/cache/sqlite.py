@@ -1,16 +1,17 @@
 """The cache in an SQLite file, shared by the processes of one machine."""
 
 import itertools
+import json
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, Self
 
 from backends.cache.limits import check_entry, check_key
 from backends.sqlite import SqliteFile, fetch
-from coupon.ports.cache import Added, Cache, Cached
+from coupon.ports.cache import Cache, Cached, Write, Written
 from coupon.ports.url import Url
 
 SCHEMA = """
@@ -30,6 +31,10 @@ day, so a clock that was set back made them live for hours. That table is droppe
 # The parameters: ?1 key, ?2 this boot, ?3 now, ?4 value, ?5 token, ?6 lifetime, ?7 the token of the entry before.
 LIVES = "boot = ?2 AND written_at <= ?3 AND expires_at > ?3"
 GET = f"SELECT value, token FROM living WHERE key = ?1 AND {LIVES}"  # noqa: S608 - of constants
+GET_MANY = f"""
+SELECT living.key, living.value, token FROM json_each(?1) AS wanted CROSS JOIN living
+ON living.key = wanted.value AND {LIVES}
+"""  # noqa: S608 - of constants
 ROW = "(key, value, token, boot, written_at, expires_at) VALUES (?1, ?4, ?5, ?2, ?3, ?3 + ?6)"
 NEW = "value = ?4, token = ?5, boot = ?2, written_at = ?3, expires_at = ?3 + ?6"
 ADD = f"INSERT INTO living {ROW} ON CONFLICT (key) DO UPDATE SET {NEW} WHERE NOT ({LIVES})"
@@ -79,30 +84,36 @@ class SqliteCache(Cache):
 
     def get(self, key: str) -> Cached | None:
         check_key(key)
-        return _cached(self._file.select(GET, (key, self._boot, self._timer())))
+        rows = self._file.select(GET, (key, self._boot, self._timer()))
+        return Cached(*rows[0]) if rows else None
 
     def add(self, key: str, value: bytes, ttl_s: int) -> int | None:
         token, add = self._inserting(ADD, key, value, ttl_s)
         return token if self._file.write_together(add) else None
 
-    def add_and_get(self, key: str, value: bytes, ttl_s: int, other: str) -> Added:
+    def get_many(self, keys: Iterable[str]) -> dict[str, Cached]:
+        """In one query."""
+        names = list(keys)
+        for key in names:
+            check_key(key)
+        return _by_key(self._file.select(GET_MANY, (json.dumps(names), self._boot, self._timer())))
+
+    def write_many(self, writes: Sequence[Write], others: Iterable[str] = ()) -> Written:
         """In one transaction."""
-        check_key(other)
-        token, add = self._inserting(ADD, key, value, ttl_s)
+        asked = list(others)
+        for key in asked:
+            check_key(key)
+        work = [self._writing(write) for write in writes]
 
-        def add_and_get(connection: Connection) -> Added:
-            added = token if add(connection) else None
-            return Added(added, _cached(fetch(connection, GET, (other, self._boot, self._timer()))))
+        def write_all(connection: Connection) -> Written:
+            tokens = [token if write(connection) else None for token, write in work]
+            rows = fetch(connection, GET_MANY, (json.dumps(asked), self._boot, self._timer())) if asked else []
+            return Written(tokens, _by_key(rows))
 
-        return self._file.write_together(add_and_get)
+        return self._file.write_together(write_all)
 
     def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> int | None:
-        check_entry(key, value, ttl_s)
-        new = _token()
-
-        def replace(connection: Connection) -> int:
-            return connection.execute(REPLACE, (key, self._boot, self._timer(), value, new, ttl_s, token)).rowcount
-
+        new, replace = self._replacing(Write(key, value, ttl_s, token))
         return new if self._file.write_together(replace) else None
 
     def remove(self, key: str, token: Any) -> bool:
@@ -133,10 +144,26 @@ class SqliteCache(Cache):
         check_key(key)
         return None
 
+    def _writing(self, write: Write) -> tuple[int, Callable[[Connection], bool]]:
+        """The new entry's token, and the work that returns whether it was stored."""
+        if write.token is not None:
+            return self._replacing(write)
+        return self._inserting(ADD, write.key, write.value, write.ttl_s)
+
+    def _replacing(self, write: Write) -> tuple[int, Callable[[Connection], bool]]:
+        key, value, ttl_s, old = write
+        check_entry(key, value, ttl_s)
+        new = _token()
+
+        def replace(connection: Connection) -> bool:
+            parameters = (key, self._boot, self._timer(), value, new, ttl_s, old)
+            return connection.execute(REPLACE, parameters).rowcount == 1
+
+        return new, replace
+
     def _inserting(
         self, statement: str, key: str, value: bytes, ttl_s: int
     ) -> tuple[int, Callable[[Connection], bool]]:
-        """The new entry's token, and the work that returns whether a row was written."""
         check_entry(key, value, ttl_s)
         token = _token()
         prunes = next(self._until_prune) == 0
@@ -150,8 +177,8 @@ class SqliteCache(Cache):
         return token, insert
 
 
-def _cached(rows: list[tuple[Any, ...]]) -> Cached | None:
-    return Cached(*rows[0]) if rows else None
+def _by_key(rows: list[tuple[Any, ...]]) -> dict[str, Cached]:
+    return {key: Cached(value, token) for key, value, token in rows}
 
 
 def _token() -> int:

@@ -6,12 +6,12 @@ later the coupon's history knows it (decision 18).
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from coupon.domain.codes import CodeDeriver
 from coupon.domain.errors import CacheAway, IdempotencyKeyReused, Malformed
-from coupon.ports.cache import Cached
+from coupon.ports.cache import Cached, Write
 from coupon.runtime.cache_entries import CacheOrAway, opened, sealed
 
 ACCEPTED = b"+"
@@ -58,6 +58,20 @@ class IdempotencyKeys:
                 return Binding(name, operation, bound.accepted)
         raise CacheAway(f"an Idempotency-Key's entry changed {ATTEMPTS} times between our read and our write")
 
+    def bind_new(self, keys: Sequence[tuple[str, str, str]]) -> list[Binding | None]:
+        """Bind each key (caller, key, operation) that is not bound yet; None for the others, which have to be
+        bound one by one."""
+        names = [self._name(caller, key) for caller, key, _ in keys]
+        writes = [
+            Write(name, self._encode(name, Bound(operation, 1, accepted=False)), self._ttl_s)
+            for name, (_, _, operation) in zip(names, keys, strict=True)
+        ]
+        tokens = self._cache.write_many(writes).tokens if writes else []
+        return [
+            None if token is None else Binding(name, operation, accepted=False)
+            for name, (_, _, operation), token in zip(names, keys, tokens, strict=True)
+        ]
+
     def check(self, caller: str, key: str, operation: str) -> None:
         """Raises IdempotencyKeyReused when the key is bound to another operation."""
         _, bound = self._read(self._name(caller, key))
@@ -87,11 +101,14 @@ class IdempotencyKeys:
 
     def _write(self, name: str, bound: Bound, cached: Cached | None) -> bool:
         """In the place of what was read; False when that is there no more."""
-        state = ACCEPTED if bound.accepted else b""
-        value = sealed(self._code_deriver, name, b"%b %d%b" % (bound.operation.encode(), bound.requests, state))
+        value = self._encode(name, bound)
         if cached is None:
             return self._cache.add(name, value, self._ttl_s) is not None
         return self._cache.replace(name, value, cached.token, self._ttl_s) is not None
+
+    def _encode(self, name: str, bound: Bound) -> bytes:
+        state = ACCEPTED if bound.accepted else b""
+        return sealed(self._code_deriver, name, b"%b %d%b" % (bound.operation.encode(), bound.requests, state))
 
     def _name(self, caller: str, key: str) -> str:
         return f"key:{self._code_deriver.key(caller, key)}"

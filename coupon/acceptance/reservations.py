@@ -9,7 +9,7 @@ store is believed once the workers have passed that fence.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from coupon.domain.errors import BackendRejected, CacheAway, CouponBusy, Malform
 from coupon.domain.lineage import extends
 from coupon.domain.model import Coupon, begins_a_chain
 from coupon.domain.serialization import Fence
-from coupon.ports.cache import Cached
+from coupon.ports.cache import Cached, Write
 from coupon.ports.store import Store
 from coupon.runtime.cache_entries import UNFENCED, CacheOrAway, Claim, Confirmed, Entries, Provisional, cache_key
 from coupon.runtime.settings import Settings
@@ -55,6 +55,13 @@ class Snapshot(NamedTuple):
     fresh: bool = False
     epoch: Known | None = None
     own: bool = False
+
+
+class Step(NamedTuple):
+    """A command's step from a snapshot to the coupon after it."""
+
+    snapshot: Snapshot
+    after: Coupon
 
 
 class Reservation(NamedTuple):
@@ -101,6 +108,22 @@ class Reservations:
             if found is Again.LATER:
                 self._sleep(pause_s)
                 pause_s = min(pause_s * 2, 0.02)
+
+    def read_many(self, codes: Sequence[str]) -> dict[str, Snapshot]:
+        """The coupons on which a command can build at once, by code. The others have to be ``read``, one by one: there
+        is nothing, or something has to be waited for, or to be found out."""
+        cached = self._cache.get_many([cache_key(code) for code in codes])
+        found: dict[str, Snapshot] = {}
+        epochs: dict[str, Known] = {}
+        for code in codes:
+            entry = cached.get(cache_key(code))
+            if entry is None:
+                if (epoch := self._losses.excluded(cache_key(code))) is not None:
+                    epochs[code] = epoch
+            elif isinstance(known := self._decoded(code, entry), Confirmed):
+                found[code] = Snapshot(known.coupon, entry.token)
+        coupons = self._store.get_many(list(epochs)) if epochs else {}
+        return found | {code: Snapshot(coupon, None, True, epochs[code]) for code, coupon in coupons.items()}
 
     def _look(self, code: str, operation: str) -> "Snapshot | Again | None":
         cached = self._cache.get(cache_key(code))
@@ -157,32 +180,38 @@ class Reservations:
         self._replace(code, snapshot.token, UNFENCED)
         return True
 
-    def reserve(self, snapshot: Snapshot, after: Coupon) -> Reservation | None:
-        """Reserve the step from the snapshot to ``after``, provisionally; None when the snapshot is no longer true."""
-        value = self._entries.encode(after.code, Provisional(after))
-        if snapshot.epoch is None:
-            token = self._write(after.code, snapshot.token, value)
-        else:
-            token = self._add_to(snapshot.epoch, after.code, value)
-        return None if token is None else Reservation(after.code, value, token)
+    def reserve(self, steps: Sequence[Step]) -> list[Reservation | None]:
+        """Reserve each step, provisionally. None for one whose snapshot is no longer true.
 
-    def _add_to(self, epoch: Known, code: str, value: bytes) -> Any:
-        """Add the entry, and take it back when the cache has lost something meanwhile: the coupon was read from the
-        store because nothing was lost. The entry's token; None when it is not there."""
-        token, cached = self._cache.add_and_get(cache_key(code), value, self._ttl_s, epoch.name)
-        if token is None or self._losses.was_excluded(epoch, cached):
-            return token
-        self._replace(code, token, UNFENCED)
-        return None
+        A coupon was read from the store because the cache had lost nothing. When it has lost something meanwhile, the
+        entry is taken back."""
+        values = [self._entries.encode(after.code, Provisional(after)) for _, after in steps]
+        writes = [
+            Write(cache_key(after.code), value, self._ttl_s, snapshot.token)
+            for (snapshot, after), value in zip(steps, values, strict=True)
+        ]
+        epochs = {snapshot.epoch for snapshot, _ in steps if snapshot.epoch is not None}
+        tokens, entries = self._cache.write_many(writes, [epoch.name for epoch in epochs])
+        lost = {epoch for epoch in epochs if not self._losses.was_excluded(epoch, entries.get(epoch.name))}
+        reservations: list[Reservation | None] = []
+        for (snapshot, after), value, token in zip(steps, values, tokens, strict=True):
+            if token is not None and snapshot.epoch in lost:
+                self._replace(after.code, token, UNFENCED)
+                token = None
+            reservations.append(None if token is None else Reservation(after.code, value, token))
+        return reservations
 
-    def confirm(self, reservation: Reservation) -> bool:
-        """The queue has the command: others may build on it. False when the reservation is no longer there: then the
-        request must not be answered with 202, because nobody else knows of the command."""
+    def confirm(self, reservations: Sequence[Reservation]) -> list[bool]:
+        """The queue has the commands: others may build on them. False where the reservation is no longer there: then
+        the request must not be answered with 202, because nobody else knows of the command."""
+        writes = [
+            Write(cache_key(code), self._entries.confirmed(code, value), self._ttl_s, token)
+            for code, value, token in reservations
+        ]
         try:
-            confirmed = self._entries.confirmed(reservation.code, reservation.value)
-            return self._write(reservation.code, reservation.token, confirmed) is not None
+            return [token is not None for token in self._cache.write_many(writes).tokens]
         except CacheAway:
-            return False
+            return [False] * len(writes)
 
     def give_back(self, reservation: Reservation) -> None:
         """Replace the reservation by a claim: the queue certainly does not have the command."""
@@ -191,15 +220,13 @@ class Reservations:
         except CacheAway as error:
             log.warning("cache unavailable", error=str(error))
 
-    def _replace(self, code: str, token: Any, claim: Claim) -> Any:
-        return self._write(code, token, self._entries.encode(code, claim))
-
-    def _write(self, code: str, token: Any, value: bytes) -> Any:
-        """The new entry's token; None when the one that it should replace is gone. Without a token there was none."""
-        key = cache_key(code)
+    def _replace(self, code: str, token: Any, claim: Claim) -> None:
+        """Unless the entry is gone. Without a token there was none."""
+        key, value = cache_key(code), self._entries.encode(code, claim)
         if token is None:
-            return self._cache.add(key, value, self._ttl_s)
-        return self._cache.replace(key, value, token, self._ttl_s)
+            self._cache.add(key, value, self._ttl_s)
+        else:
+            self._cache.replace(key, value, token, self._ttl_s)
 
     def _decoded(self, code: str, cached: Cached) -> Claim | Confirmed | Provisional | None:
         """None for what is of another version, or not ours: it counts as lost."""

@@ -12,7 +12,8 @@ from coupon.acceptance.awaited import AwaitedCommands, MakeGroup
 from coupon.acceptance.creation_progress import CreationProgress
 from coupon.acceptance.creations import Creations, ImportChunk
 from coupon.acceptance.fences import Fences
-from coupon.acceptance.idempotency import Binding, IdempotencyKeys
+from coupon.acceptance.grouped import Accepted, Attempt, GroupedCommands
+from coupon.acceptance.idempotency import IdempotencyKeys
 from coupon.acceptance.operations import ChangeRef, CreationRef, Operations, Outcome, Status
 from coupon.acceptance.requests import Caller, ChangeRequest, accepted_before, change_request, command_of, same_again
 from coupon.acceptance.reservations import Reservations, Sleep, Snapshot
@@ -34,15 +35,6 @@ ATTEMPTS = 20
 REQUEST_MAX_MS = 10_000
 """A request that has taken longer reserves nothing any more: its caller has sent it again."""
 log = structlog.get_logger("coupon.service")
-
-
-class Accepted(NamedTuple):
-    """``command`` is None when it was accepted before, or without the cache: its outcome is known, or the worker's.
-    ``before`` is the coupon as the store had it, where the command was built on that."""
-
-    ref: ChangeRef
-    command: ChangeCoupon | None = None
-    before: Coupon | None = None
 
 
 class CommandService:
@@ -73,6 +65,9 @@ class CommandService:
         self._reservations = Reservations(
             cache, backends.store, fences, self.code_deriver, settings, sleep=sleep, timer=timer
         )
+        self._grouped = GroupedCommands(
+            self._reservations, self._keys, self._decide, self.publish, timer, make_group
+        )
         self._uncached = UncachedCommands(backends.store, fences, self.publish, sleep, timer)
         self._awaited = AwaitedCommands(backends.store, make_group)
 
@@ -101,15 +96,16 @@ class CommandService:
         coupon = command and self._awaited.apply(command, before)
         return self.operations.outcome_in(coupon, ref) if coupon else Outcome(Status.ACCEPTED)
 
-    def publish(self, command: ChangeCoupon) -> None:
-        """Put the command into the queue as it is; raises BackendError."""
-        self._queue.publish([Message(self._topics[command.kind], command.code, encode_command(command))])
+    def publish(self, *commands: ChangeCoupon) -> None:
+        """Put the commands into the queue as they are; raises BackendError."""
+        self._queue.publish([Message(self._topics[each.kind], each.code, encode_command(each)) for each in commands])
 
     def accept(self, kind: Kind, code: str, user_id: str | None, caller: Caller) -> Accepted:
         """As ``change``, with what ``apply_now`` needs."""
-        request, bound = change_request(kind, code, user_id, caller, self.code_deriver), list[Binding]()
+        request = change_request(kind, code, user_id, caller, self.code_deriver)
+        attempt = Attempt(request, self._timer() + REQUEST_MAX_MS)
         try:
-            accepted = self._change(request, bound)
+            accepted = self._grouped.accept(attempt) or self._accept_alone(attempt)
         except CacheAway as error:
             log.warning("cache unavailable", error=str(error))
             try:
@@ -117,14 +113,13 @@ class CommandService:
                     self._uncached.change(request.code, lambda coupon: self._decide_uncached(request, coupon))
                 )
             except Refused:
-                self._release(bound)
+                self._release(attempt)
                 raise
         log.info("accepted", operation=request.operation, kind=request.kind, code=request.code)
         return accepted
 
-    def _change(self, request: ChangeRequest, bound: list[Binding]) -> Accepted:
-        """``bound`` holds the binding of the key, once there is one."""
-        deadline = self._timer() + REQUEST_MAX_MS
+    def _accept_alone(self, attempt: Attempt) -> Accepted:
+        request = attempt.request
         for _ in range(ATTEMPTS):
             snapshot = self._reservations.read(request.code, request.operation)
             try:
@@ -132,16 +127,16 @@ class CommandService:
                     raise Refused(Reason.NOT_FOUND)
                 if not snapshot.own and (known := accepted_before(request, snapshot.coupon)):
                     return Accepted(known)
-                command, after = self._decide(request, snapshot)
+                attempt.decided(snapshot, *self._decide(request, snapshot))
             except Refused as refused:
                 if snapshot is not None and self._reservations.is_behind(snapshot):
                     continue
-                self._unbind(request, bound)
+                self._unbind(attempt)
                 raise Refused(refused.reason, snapshot and snapshot.coupon) from refused
-            self._bind(request, bound)
-            if self._timer() < deadline and self._reserve_and_publish(snapshot, after, command):
-                ref = ChangeRef(request.operation, command.number, request.code)
-                return Accepted(ref, command, snapshot.coupon if snapshot.fresh else None)
+            self._bind(attempt)
+            self._grouped.settle([attempt])
+            if accepted := attempt.result():
+                return accepted
         raise CouponBusy(request.code)
 
     def _decide(self, request: ChangeRequest, snapshot: Snapshot) -> tuple[ChangeCoupon, Coupon]:
@@ -162,41 +157,27 @@ class CommandService:
             raise Refused(refused.reason, coupon) from refused
         return command
 
-    def _reserve_and_publish(self, snapshot: Snapshot, after: Coupon, command: ChangeCoupon) -> bool:
-        """False when the snapshot is no longer true. After a publish without acknowledgement the reservation stays, and
-        a retry goes on with it."""
-        reservation = self._reservations.reserve(snapshot, after)
-        if reservation is None:
-            return False
-        try:
-            self.publish(command)
-        except BackendRejected:
-            self._reservations.give_back(reservation)
-            raise
-        if not self._reservations.confirm(reservation):
-            raise BackendUnavailable("the queue has the command, but its reservation was lost meanwhile")
-        return True
-
-    def _bind(self, request: ChangeRequest, bound: list[Binding]) -> None:
+    def _bind(self, attempt: Attempt) -> None:
         """Raises IdempotencyKeyReused."""
-        name, key = request.caller
-        if key is not None and not bound:
-            bound.append(self._keys.bind(name, key, request.operation))
+        name, key = attempt.request.caller
+        if key is not None and attempt.bound is None:
+            attempt.bound = self._keys.bind(name, key, attempt.request.operation)
 
-    def _unbind(self, request: ChangeRequest, bound: list[Binding]) -> None:
+    def _unbind(self, attempt: Attempt) -> None:
         """A request that was refused binds no key. Raises IdempotencyKeyReused when the key is bound to another one."""
-        name, key = request.caller
-        if bound or key is None:
-            self._release(bound)
+        name, key = attempt.request.caller
+        if attempt.bound is not None or key is None:
+            self._release(attempt)
             return
         try:
-            self._keys.check(name, key, request.operation)
+            self._keys.check(name, key, attempt.request.operation)
         except CacheAway as error:
             log.warning("cache unavailable", error=str(error))
 
-    def _release(self, bound: list[Binding]) -> None:
+    def _release(self, attempt: Attempt) -> None:
+        if attempt.bound is None:
+            return
         try:
-            for binding in bound:
-                self._keys.release(binding)
+            self._keys.release(attempt.bound)
         except CacheAway as error:
             log.warning("cache unavailable", error=str(error))

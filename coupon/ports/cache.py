@@ -1,7 +1,7 @@
 """The cache: a hint. It makes validation fast, and holds reservations. Losing it costs speed, never truth."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from coupon.ports.backend import Backend
@@ -15,11 +15,20 @@ class Cached(NamedTuple):
     token: Any
 
 
-class Added(NamedTuple):
-    """The new entry's token, or None when there was an entry already; and the entry of the other key."""
+class Write(NamedTuple):
+    """An entry to store: in place of the one that ``token`` identifies, or only if the key is missing."""
 
-    token: Any
-    other: Cached | None
+    key: str
+    value: bytes
+    ttl_s: int
+    token: Any = None
+
+
+class Written(NamedTuple):
+    """The new entries' tokens, in order: None for what was not stored. ``others`` has the other entries by key."""
+
+    tokens: list[Any]
+    others: dict[str, Cached]
 
 
 class Cache(Backend):
@@ -44,10 +53,19 @@ class Cache(Backend):
         """Store only if the key is missing. Returns the new entry's token; None, and nothing changed, if it was
         there."""
 
-    def add_and_get(self, key: str, value: bytes, ttl_s: int, other: str) -> Added:
-        """``add`` the key, then ``get`` the other one, which has the same ``place``. A backend may do both in one round
-        trip."""
-        return Added(self.add(key, value, ttl_s), self.get(other))
+    def get_many(self, keys: Iterable[str]) -> dict[str, Cached]:
+        """``get`` each: the entries that are there, by key. A backend may do it in one round trip."""
+        found = ((key, self.get(key)) for key in keys)
+        return {key: cached for key, cached in found if cached is not None}
+
+    def write_many(self, writes: Sequence[Write], others: Iterable[str] = ()) -> Written:
+        """``add`` or ``replace`` each, in this order; then ``get_many`` the others. Each write is atomic by itself. A
+        backend may do it in one round trip. After a BackendUnavailable some may have been written."""
+        tokens = [
+            self.add(key, value, ttl_s) if token is None else self.replace(key, value, token, ttl_s)
+            for key, value, ttl_s, token in writes
+        ]
+        return Written(tokens, self.get_many(others))
 
     @abstractmethod
     def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> Any:

@@ -19,6 +19,10 @@ one is served."""
 PAUSE_S = 0.002
 
 
+class NotServed(TimeoutError):
+    """The work was not served, and will not be."""
+
+
 class _Call(Generic[Work]):
     """The work of one caller."""
 
@@ -44,24 +48,28 @@ class GroupCommit(Generic[Work]):
         self._sizes = deque([0, 0], maxlen=2)
         self._is_led = False
 
-    def do(self, work: Work, deadline: float) -> None:
-        """Return when the work was served. Raises TimeoutError at the deadline: then it may yet be served, or not."""
+    def do(self, work: Work, deadline: float, begin_by: float | None = None) -> None:
+        """Return when the work was served. Raises NotServed when it still waits at ``begin_by``, which is the deadline
+        unless given. Raises TimeoutError at the deadline: then it may yet be served."""
         call = _Call(work)
         with self._gate:
             self._waiting.append(call)
             leads, self._is_led = not self._is_led, True
-        if leads or self._is_to_lead(call, deadline):
+        if leads or self._is_to_lead(call, deadline, begin_by):
             self._lead(deadline)
 
-    def _is_to_lead(self, call: _Call[Work], deadline: float) -> bool:
+    def _is_to_lead(self, call: _Call[Work], deadline: float, begin_by: float | None) -> bool:
         """Wait until the call was served, or is the one to serve all that wait."""
-        if not call.awake.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        for until in (deadline if begin_by is None else begin_by, deadline):
+            if call.awake.acquire(timeout=max(0.0, until - time.monotonic())):
+                return not call.served
             with self._gate:
-                if not call.awake.acquire(blocking=False):
-                    if call in self._waiting:
-                        self._waiting.remove(call)
-                    raise TimeoutError
-        return not call.served
+                if call.awake.acquire(blocking=False):
+                    return not call.served
+                if call in self._waiting:
+                    self._waiting.remove(call)
+                    raise NotServed
+        raise TimeoutError
 
     def _lead(self, deadline: float) -> None:
         if max(self._sizes) >= CROWD:
@@ -89,7 +97,7 @@ class ForkedGroupCommit(Generic[Work]):
         self._serve = serve
         self._by_process: dict[int, GroupCommit[Work]] = {}
 
-    def do(self, work: Work, deadline: float) -> None:
+    def do(self, work: Work, deadline: float, begin_by: float | None = None) -> None:
         """As ``GroupCommit.do``."""
         group = self._by_process.get(os.getpid()) or self._by_process.setdefault(os.getpid(), GroupCommit(self._serve))
-        group.do(work, deadline)
+        group.do(work, deadline, begin_by)

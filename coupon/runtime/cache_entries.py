@@ -8,14 +8,14 @@
 |             | without a fence gets one from its next reader: the end of the queue then        |
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from coupon.domain.codes import SEAL_LENGTH, CodeDeriver
 from coupon.domain.errors import BackendError, CacheAway, Malformed
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import Fence, decode_coupon, decode_fence, dump, encode_coupon
-from coupon.ports.cache import Added, Cache, Cached
+from coupon.ports.cache import Cache, Cached, Write, Written
 
 Answer = TypeVar("Answer")
 
@@ -49,8 +49,11 @@ class CacheOrAway:
     def add(self, key: str, value: bytes, ttl_s: int) -> Any:
         return self._ask(self._cache.add, key, value, ttl_s)
 
-    def add_and_get(self, key: str, value: bytes, ttl_s: int, other: str) -> Added:
-        return self._ask(self._cache.add_and_get, key, value, ttl_s, other)
+    def get_many(self, keys: Iterable[str]) -> dict[str, Cached]:
+        return self._ask(self._cache.get_many, keys)
+
+    def write_many(self, writes: Sequence[Write], others: Iterable[str] = ()) -> Written:
+        return self._ask(self._cache.write_many, writes, others)
 
     def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> Any:
         return self._ask(self._cache.replace, key, value, token, ttl_s)

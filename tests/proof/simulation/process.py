@@ -6,6 +6,7 @@ from typing import Any, cast
 from coupon.domain.errors import BackendUnavailable
 from coupon.domain.topics import OUTBOX, REINDEX
 from coupon.ports.cache import Cache
+from coupon.ports.group_commit import NotServed
 from coupon.ports.queue import Consumer, Delivery, Position, Queue
 from coupon.ports.search import Search
 from coupon.ports.store import Store
@@ -19,9 +20,11 @@ LATE_MS = (1, 100, 3_000, 20_000)
 FREEZE_MS = (50, 1_000, 9_000, 40_000)
 GATHER_S = (0, 0.002, 0.05)
 """How long a group waits for more."""
+IMPATIENT = 0.02
+"""How often a millisecond is the last one for which somebody waits until his group begins."""
 CUT_OFF_MS = (0, 10, 100, 500)
 AWAY_MS = (100, 2_000, 15_000)
-MANY = {"publish", "save_many", "index_many", "delete_many"}
+MANY = {"publish", "save_many", "index_many", "delete_many", "write_many"}
 """Of what is done to many, a part may have been done."""
 LATE = {*MANY, "add", "replace", "remove"}
 NO_IO = {"place"}
@@ -124,12 +127,15 @@ class Group:
         self._served: list[Any] = []
         """What is being served."""
 
-    def do(self, work: Any, deadline: float) -> None:
+    def do(self, work: Any, deadline: float, begin_by: float | None = None) -> None:
         self._waiting.append(work)
         while work in self._waiting:
             if not self._served:
                 self._lead(work, deadline)
                 return
+            if begin_by is not None and self._process.scheduler.random.random() < IMPATIENT:
+                self._waiting.remove(work)
+                raise NotServed
             self._process.sleep(0.001)
         while work in self._served:
             self._process.sleep(0.001)
