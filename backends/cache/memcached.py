@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from backends.cache.limits import check_entry, check_key
-from backends.cache.memcached_client import StrictClient, can_pipeline
+from backends.cache.memcached_client import NamedWrite, StrictClient, can_pipeline
 from backends.cache.memcached_evictions import Evictions
 from coupon.domain.errors import BackendUnavailable, ConfigurationError
-from coupon.ports.cache import Added, Cache, Cached
+from coupon.ports.cache import Cache, Cached, Write, Written
 from coupon.ports.url import Url
 
 PORT = 11211
@@ -57,24 +57,27 @@ class MemcachedCache(Cache):
         self._open_client = None
 
     def get(self, key: str) -> Cached | None:
-        name = self._name(key)
-        with self._client() as client:
-            return client.get_one(name)
+        return self.get_many([key]).get(key)
 
-    def add(self, key: str, value: bytes, ttl_s: int) -> int | None:
-        check_entry(key, value, ttl_s)
+    def get_many(self, keys: Iterable[str]) -> dict[str, Cached]:
+        """In a round trip for each server."""
+        names = {self._name(key): key for key in keys}
         with self._client() as client:
-            return client.store_and_get(b"add", self._name(key), value, ttl_s)
+            return {names[name]: cached for name, cached in client.get_many(list(names)).items()}
 
-    def add_and_get(self, key: str, value: bytes, ttl_s: int, other: str) -> Added:
-        check_entry(key, value, ttl_s)
-        with self._client() as client:
-            return client.add_and_get(self._name(key), value, ttl_s, self._name(other))
+    def add(self, key: str, value: bytes, ttl_s: int) -> Any:
+        return self.write_many([Write(key, value, ttl_s)]).tokens[0]
 
-    def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> int | None:
-        check_entry(key, value, ttl_s)
+    def replace(self, key: str, value: bytes, token: Any, ttl_s: int) -> Any:
+        return self.write_many([Write(key, value, ttl_s, token)]).tokens[0]
+
+    def write_many(self, writes: Sequence[Write], others: Iterable[str] = ()) -> Written:
+        """In a round trip for each server, up to a number of writes."""
+        named = [self._named(write) for write in writes]
+        names = {self._name(key): key for key in others}
         with self._client() as client:
-            return client.store_and_get(b"cas", self._name(key), value, ttl_s, token)
+            tokens, found = client.write_many(named, list(names))
+        return Written(tokens, {names[name]: cached for name, cached in found.items()})
 
     def remove(self, key: str, token: Any) -> bool:
         name = self._name(key)
@@ -107,6 +110,11 @@ class MemcachedCache(Cache):
     def _statistics(self, name: bytes) -> dict[str, str]:
         with self._client() as client:
             return client.statistics(name)
+
+    def _named(self, write: Write) -> NamedWrite:
+        key, value, ttl_s, token = write
+        check_entry(key, value, ttl_s)
+        return NamedWrite(self._name(key), value, ttl_s, token)
 
     def _name(self, key: str) -> bytes:
         check_key(key)

@@ -6,8 +6,8 @@
     unpickles values. Here a failure is raised, a key has one server, a command is sent once, and nothing is unpickled.
     The promises of the cache depend on it, so there is no fallback: a driver without these names fails at the start.
 
-``store_and_get`` takes one round trip where the driver takes two.
-    With a driver whose connection differs, it takes two round trips, and logs one warning.
+``write_many`` takes one round trip where the driver takes two for each write.
+    With a driver whose connection differs, it takes those, and logs one warning.
 """
 
 import os
@@ -15,8 +15,8 @@ import re
 import select
 import socket
 import time
-from collections.abc import Sequence
-from typing import Any, NoReturn, Self
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn, Self
 
 import memcache
 import structlog
@@ -24,7 +24,7 @@ import structlog
 from backends.cache.limits import VALUE_MAX
 from backends.deadline_socket import DeadlineSocket
 from coupon.domain.errors import BackendRejected, BackendUnavailable
-from coupon.ports.cache import Added, Cached
+from coupon.ports.cache import Cached
 
 SILENCE_S = 0.5
 """After a timeout no thread asks the server for so long: each question would cost another timeout."""
@@ -47,8 +47,10 @@ NO_SUCH_TOKEN = 0
 """An id that no entry has: memcached counts from 1."""
 HOOKS = ("send_cmd", "recv", "close_socket")
 """The methods of the driver's connection that several commands in one round trip use."""
-ANSWER_MAX = 1024 * 1024
-"""The most bytes of a reply: twice the longest value."""
+TRIP_MAX = 32
+"""The most writes, or others, in a round trip: neither side sends more than the other's buffers take."""
+ANSWER_MAX = (TRIP_MAX + 1) * VALUE_MAX
+"""The most bytes of the replies of a round trip."""
 TOO_LARGE = b"SERVER_ERROR object too large"
 FAILURES = (memcache._Error, OSError)
 """The errors that the driver's connection raises."""
@@ -66,6 +68,30 @@ def can_pipeline() -> bool:
 def _token_of(value: bytes, found: Cached | None) -> int:
     """The id of the entry, if it is still the one with that value."""
     return found.token if found is not None and found.value == value else NO_SUCH_TOKEN
+
+
+class NamedWrite(NamedTuple):
+    """A ``Write`` by its name in memcached: ``add``, or ``cas`` of the token."""
+
+    name: bytes
+    value: bytes
+    ttl_s: int
+    token: int | None = None
+
+    def command(self) -> bytes:
+        head = b"%s 0 %d %d" % (self.name, self.ttl_s, len(self.value))
+        return b"add " + head if self.token is None else b"cas %s %d" % (head, self.token)
+
+
+def _trips(
+    writes: Sequence[NamedWrite], others: Sequence[bytes]
+) -> Iterator[tuple[Sequence[NamedWrite], Sequence[bytes]]]:
+    """The round trips to one server. The first of the others go with the last writes."""
+    last = max(len(writes) - 1, 0) // TRIP_MAX * TRIP_MAX
+    for first in range(0, last, TRIP_MAX):
+        yield writes[first : first + TRIP_MAX], []
+    for first in range(0, max(len(others), 1), TRIP_MAX):
+        yield ([] if first else writes[last:]), others[first : first + TRIP_MAX]
 
 
 class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached has no types
@@ -94,72 +120,73 @@ class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached h
         self.servers = [_Server(address, self.socket_timeout, self._silent_until) for address in servers]
         self.buckets = self.servers
 
-    def store_and_get(
-        self, command: bytes, name: bytes, value: bytes, ttl_s: int, token: int | None = None
-    ) -> int | None:
-        """``add``, or ``cas`` of the token, and then ``gets``, in one round trip: memcached returns the id of a new
-        entry to ``gets`` only. None when the value was not stored. ``NO_SUCH_TOKEN`` when it was, and the entry is
-        another one already."""
-        return self._store_and_get(command, name, value, ttl_s, token, [name])[0]
+    def write_many(
+        self, writes: Sequence[NamedWrite], others: Sequence[bytes] = ()
+    ) -> tuple[list[int | None], dict[bytes, Cached]]:
+        """``add`` each, or ``cas`` where it has a token; then ``gets`` the others, on each server after its writes.
 
-    def add_and_get(self, name: bytes, value: bytes, ttl_s: int, other: bytes) -> Added:
-        """``add`` as in ``store_and_get``, and ``gets`` of another key of the same server, in one round trip."""
-        return Added(*self._store_and_get(b"add", name, value, ttl_s, None, [name, other]))
-
-    def _store_and_get(
-        self, command: bytes, name: bytes, value: bytes, ttl_s: int, token: int | None, asked: Sequence[bytes]
-    ) -> tuple[int | None, Cached | None]:
-        """Store, and ``gets`` each of the ``asked`` keys. Returns the token of the first and the entry of the last."""
+        Returns the ids of the new entries, and the others by name. The id is None for what was not stored. It is
+        ``NO_SUCH_TOKEN`` for what was stored, when the entry is another one already."""
         if not self._pipelines:
-            return self._store_then_get(command, name, value, ttl_s, token, asked)
-        server = self._connected(name)
-        head = b"%s %s 0 %d %d" % (command, name, ttl_s, len(value))
-        head += b"" if token is None else b" %d" % token
+            return [self._store_then_get(write) for write in writes], self._get_each(others)
+        ids: dict[bytes, int | None] = {}
+        found: dict[bytes, Cached] = {}
+        for server in dict.fromkeys(map(self.server_of, [*(write.name for write in writes), *others])):
+            mine = [write for write in writes if self.server_of(write.name) is server]
+            for part, asked in _trips(mine, [name for name in others if self.server_of(name) is server]):
+                new_ids, entries = self._trip(server, part, asked)
+                ids |= new_ids
+                found |= entries
+        return [ids[write.name] for write in writes], {name: found[name] for name in others if name in found}
+
+    def get_many(self, names: Sequence[bytes]) -> dict[bytes, Cached]:
+        """The entries with their ids, by name. A value is ``FOREIGN`` when somebody else wrote it."""
+        return self.write_many([], names)[1]
+
+    def _trip(
+        self, server: "_Server", writes: Sequence[NamedWrite], others: Sequence[bytes]
+    ) -> tuple[dict[bytes, int | None], dict[bytes, Cached]]:
+        """One round trip. memcached returns the id of a new entry to ``gets`` only."""
+        names = [*(write.name for write in writes), *others]
+        lines = [line for write in writes for line in (write.command(), write.value)]
         try:
-            server.send_cmd(b"\r\n".join((head, value, *(b"gets " + each for each in asked))))
-            is_stored = server.expect(b"STORED") == b"STORED"
-            entries = [self._found(server, each) for each in asked]
+            server.connect()
+            server.send_cmd(b"\r\n".join([*lines, b"gets " + b" ".join(names)]))
+            stored = [write for write in writes if server.expect(b"STORED") == b"STORED"]
+            found = self._found(server, names)
         except FAILURES as error:
             server.mark_dead(error)
-        return _token_of(value, entries[0]) if is_stored else None, entries[-1]
+        ids: dict[bytes, int | None] = {write.name: None for write in writes}
+        return ids | {write.name: _token_of(write.value, found.get(write.name)) for write in stored}, found
 
-    def _store_then_get(
-        self, command: bytes, name: bytes, value: bytes, ttl_s: int, token: int | None, asked: Sequence[bytes]
-    ) -> tuple[int | None, Cached | None]:
+    def _store_then_get(self, write: NamedWrite) -> int | None:
         """The same with a round trip for each, by the driver's documented methods."""
+        name, value, ttl_s, token = write
         if token is not None:
             self.cas_ids[name] = token
-        is_stored = self.add(name, value, ttl_s) if command == b"add" else self.cas(name, value, ttl_s)
-        entries = [self.get_one(each) for each in asked]
-        return _token_of(value, entries[0]) if is_stored else None, entries[-1]
+        is_stored = self.add(name, value, ttl_s) if token is None else self.cas(name, value, ttl_s)
+        return _token_of(value, self._get_each([name]).get(name)) if is_stored else None
 
-    def get_one(self, name: bytes) -> Cached | None:
-        """The entry with its id; None when it is missing. Its value is ``FOREIGN`` when somebody else wrote it."""
-        if not self._pipelines:
-            value = self.gets(name)
-            return None if value is None else Cached(value, self.cas_ids[name])
-        server = self._connected(name)
-        try:
-            server.send_cmd(b"gets " + name)
-            return self._found(server, name)
-        except FAILURES as error:
-            server.mark_dead(error)
+    def _get_each(self, names: Sequence[bytes]) -> dict[bytes, Cached]:
+        values = [(name, self.gets(name)) for name in names]
+        return {name: Cached(value, self.cas_ids[name]) for name, value in values if value is not None}
 
-    def _found(self, server: "_Server", name: bytes) -> Cached | None:
-        """The server's reply to ``gets``. A value that is longer than any of ours is not read."""
-        line = server.expect(b"VALUE")
-        if line == b"END":
-            return None
-        _, key, flags, length, token = line.split()
-        if key != name:
-            raise BackendUnavailable(f"memcached at {server} answered for {key[:100]!r}")
-        size = int(length)
-        if not 0 <= size <= VALUE_MAX:
-            server.close_socket()
-            return Cached(FOREIGN, int(token))
-        value = server.recv(size + 2)[:-2]
-        server.expect(b"END")
-        return Cached(value if int(flags) == OURS else FOREIGN, int(token))
+    def _found(self, server: "_Server", names: Sequence[bytes]) -> dict[bytes, Cached]:
+        """The server's reply to ``gets``. A value that is longer than any of ours is not read: the others are asked for
+        once more."""
+        found: dict[bytes, Cached] = {}
+        while (line := server.expect(b"VALUE")) != b"END":
+            _, key, flags, length, token = line.split()
+            if key not in names:
+                raise BackendUnavailable(f"memcached at {server} answered for {key[:100]!r}")
+            size = int(length)
+            if not 0 <= size <= VALUE_MAX:
+                server.close_socket()
+                left = [name for name in names if name != key and name not in found]
+                return found | {key: Cached(FOREIGN, int(token))} | (self.get_many(left) if left else {})
+            value = server.recv(size + 2)[:-2]
+            found[key] = Cached(value if int(flags) == OURS else FOREIGN, int(token))
+        return found
 
     def _connected(self, name: bytes) -> "_Server":
         server = self.server_of(name)

@@ -22,9 +22,10 @@ import pytest
 from backends.testing.cache_failures import CacheFailures
 from backends.testing.cache_rivals import ROUNDS, open_cache, race, token_of, value_of
 from backends.testing.timing import Clock
-from coupon.ports.cache import Cache
+from coupon.ports.cache import Cache, Write
 
 DAY_S = 86_400
+MANY = 100
 
 
 class CacheContract(CacheFailures):
@@ -72,16 +73,46 @@ class CacheContract(CacheFailures):
         assert not cache.add("k", b"first", 60)
         assert cache.get("k") == before
 
-    def test_add_and_get_gives_the_token_of_one_entry_and_the_other_entry(self, cache: Cache) -> None:
+    def test_of_many_keys_it_gets_those_that_are_there(self, cache: Cache) -> None:
+        keys = [f"k{number}" for number in range(MANY)]
+        assert cache.get_many(keys) == cache.get_many([]) == {}
+        for key in keys[::2]:
+            cache.put(key, key.encode(), 60)
+        assert cache.get_many(keys) == {key: cache.get(key) for key in keys[::2]}
+
+    def test_many_are_written_each_on_its_own_condition(self, cache: Cache) -> None:
+        keys = [f"k{number}" for number in range(MANY)]
+        stale = []
+        for key in keys[::2]:
+            cache.put(key, b"stale", 60)
+            stale.append(token_of(cache, key))
+        for key in keys[::4]:
+            cache.put(key, b"changed", 60)
+        tokens = cache.write_many([Write(key, b"added", 60) for key in keys]).tokens
+        assert [token is None for token in tokens] == [number % 2 == 0 for number in range(MANY)]
+        assert tokens[1::2] == [token_of(cache, key) for key in keys[1::2]]
+        writes = [Write(key, b"replaced", 60, token) for key, token in zip(keys[::2], stale, strict=True)]
+        tokens = cache.write_many(writes).tokens
+        assert [token is None for token in tokens] == [number % 2 == 0 for number in range(len(tokens))]
+        values = [(b"changed", b"added", b"replaced", b"added")[number % 4] for number in range(MANY)]
+        assert [value_of(cache, key) for key in keys] == values
+
+    def test_after_many_writes_others_are_read(self, cache: Cache) -> None:
         key, other = "k", _key_beside(cache, "k")
-        assert cache.add_and_get(key, b"v", 60, other) == (token_of(cache, key), None)
+        assert cache.write_many([Write(key, b"v", 60)], [other]) == ([token_of(cache, key)], {})
         cache.put(other, b"w", 60)
-        assert cache.add_and_get(key, b"x", 60, other) == (None, cache.get(other))
+        assert cache.write_many([Write(key, b"x", 60)], [other]) == ([None], {other: cache.get(other)})
         assert value_of(cache, key) == b"v"
-        assert cache.remove(key, token_of(cache, key))
-        token, found = cache.add_and_get(key, b"y", 60, other)
-        assert found == cache.get(other)
+        (token,), others = cache.write_many([Write(key, b"y", 60, token_of(cache, key))], [other, f"{other}-none"])
+        assert others == {other: cache.get(other)}
         assert cache.replace(key, b"z", token, 60)
+        assert cache.write_many([]) == ([], {})
+
+    def test_of_many_an_entry_of_the_longest_value_holds_up_none(self, cache: Cache) -> None:
+        large = b"x" * 512 * 1024
+        tokens, _ = cache.write_many([Write("a", large, 60), Write("b", b"v", 60), Write("c", large, 60)])
+        assert None not in tokens
+        assert [cached.value for cached in cache.get_many("abc").values()] == [large, b"v", large]
 
     def test_put_stores_whatever_is_there(self, cache: Cache) -> None:
         cache.put("k", b"first", 60)

@@ -10,7 +10,7 @@ import pytest
 from backends.testing.cache_rivals import open_cache, token_of
 from backends.testing.timing import unavailable_within
 from coupon.domain.errors import BackendRejected, BackendUnavailable
-from coupon.ports.cache import Cache
+from coupon.ports.cache import Cache, Write
 
 DAY_S = 86_400
 GONE_WITHIN_S = 1.5
@@ -21,7 +21,8 @@ METHODS: dict[str, Callable[[Cache, Any], object]] = {
     "ping": lambda cache, _: cache.ping(),
     "get": lambda cache, _: cache.get("k"),
     "add": lambda cache, _: cache.add("k", b"v", 60),
-    "add_and_get": lambda cache, _: cache.add_and_get("k", b"v", 60, "l"),
+    "get_many": lambda cache, _: cache.get_many(["k", "l"]),
+    "write_many": lambda cache, token: cache.write_many([Write("k", b"v", 60, token), Write("l", b"v", 60)], ["m"]),
     "replace": lambda cache, token: cache.replace("k", b"v", token, 60),
     "remove": lambda cache, token: cache.remove("k", token),
     "delete_many": lambda cache, _: cache.delete_many(["k", "l"]),
@@ -45,7 +46,8 @@ class CacheFailures:
         calls: dict[str, Callable[[], object]] = {
             "get": lambda: cache.get(key),
             "add": lambda: cache.add(key, b"v", 60),
-            "add_and_get": lambda: cache.add_and_get(key, b"v", 60, "k"),
+            "get_many": lambda: cache.get_many(["k", key]),
+            "write_many": lambda: cache.write_many([Write("k", b"v", 60), Write(key, b"v", 60)]),
             "replace": lambda: cache.replace(key, b"v", 1, 60),
             "remove": lambda: cache.remove(key, 1),
             "delete_many": lambda: cache.delete_many([key]),
@@ -66,6 +68,8 @@ class CacheFailures:
             cache.put("k", b"w", ttl_s)
         with pytest.raises(BackendRejected):
             cache.replace("k", b"w", before.token, ttl_s)
+        with pytest.raises(BackendRejected):
+            cache.write_many([Write("k", b"w", ttl_s, before.token)])
         assert cache.get("k") == before
 
     def test_a_value_that_is_too_large_is_rejected_and_changes_nothing(self, cache: Cache) -> None:
@@ -79,6 +83,8 @@ class CacheFailures:
             cache.replace("k", large, before.token, 60)
         with pytest.raises(BackendRejected):
             cache.add("other", large, 60)
+        with pytest.raises(BackendRejected):
+            cache.write_many([Write("other", large, 60)])
         assert cache.get("k") == before
         assert cache.get("other") is None
 
@@ -101,7 +107,7 @@ class CacheFailures:
             METHODS[method](cache, token)
 
     def test_no_method_is_left_out(self) -> None:
-        asking = Cache.__abstractmethods__ | {"add_and_get"}
+        asking = Cache.__abstractmethods__ | {"get_many", "write_many"}
         assert set(METHODS) == asking - {"from_url", "close", "place", "evicted"}
 
     def test_closing_never_fails(self, cache: Cache, gone: Cache) -> None:

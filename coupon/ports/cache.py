@@ -59,8 +59,9 @@ class Cache(Backend):
         return {key: cached for key, cached in found if cached is not None}
 
     def write_many(self, writes: Sequence[Write], others: Iterable[str] = ()) -> Written:
-        """``add`` or ``replace`` each, in this order; then ``get_many`` the others. Each write is atomic by itself. A
-        backend may do it in one round trip. After a BackendUnavailable some may have been written."""
+        """``add`` or ``replace`` each; then ``get_many`` the others. All keys differ, and the others have the ``place``
+        of a write. Each write is atomic by itself. A backend may do it in one round trip. After a BackendUnavailable
+        some may have been written."""
         tokens = [
             self.add(key, value, ttl_s) if token is None else self.replace(key, value, token, ttl_s)
             for key, value, ttl_s, token in writes
