@@ -9,15 +9,14 @@ decides between rivals. Whatever is not next is left to the worker, and so is al
 """
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import structlog
 
 from coupon.applying.apply import apply_ahead
 from coupon.domain.errors import BackendError
 from coupon.domain.model import ChangeCoupon, Coupon
-from coupon.ports.group_commit import ForkedGroupCommit
+from coupon.ports.group_commit import ForkedGroupCommit, MakeGroup
 from coupon.ports.store import Store
 
 TIMEOUT_S = 1.0
@@ -34,15 +33,6 @@ class Awaited:
     def __init__(self, command: ChangeCoupon, before: Coupon | None = None) -> None:
         self.command, self.before = command, before
         self.coupon: Coupon | None = None
-
-
-class Group(Protocol):
-    """What ``GroupCommit`` does with the ``serve`` that it was made with."""
-
-    def do(self, work: Awaited, deadline: float) -> None: ...
-
-
-MakeGroup = Callable[[Callable[[Sequence[Awaited], float], None]], Group]
 
 
 class AwaitedCommands:

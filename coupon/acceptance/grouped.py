@@ -1,14 +1,19 @@
 """Accepting the commands of several requests at once: read → decide → bind → reserve → publish → confirm.
 
-Requests that come while others are being accepted wait together, and then each step is one call of a backend for all of
-them (decision 27). A group takes what can go on at once. A request is accepted alone when it has to wait or is refused,
-when its coupon is another one's of the group, and when a backend fails before the publish. After a publish that failed,
-all are accepted alone for a while, so that a partition without a leader fails nobody else's command twice.
+Requests that come while others are being accepted wait together. Then each step is one call of a backend for all of
+them (decision 27). A group takes only what can go on at once. These requests are accepted alone:
+
+- one that has to wait, is refused, or has a key that was bound before;
+- one whose coupon is that of an earlier request of the group;
+- all of a group when a backend fails before the publish.
+
+After a publish that failed, all are accepted alone for a while. So a partition without a leader fails few commands of
+others.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import structlog
 
@@ -26,13 +31,13 @@ from coupon.domain.errors import (
     Refused,
 )
 from coupon.domain.model import ChangeCoupon, Coupon
-from coupon.ports.group_commit import NotServed
+from coupon.ports.group_commit import MakeGroup, NotServed
 
 BEGIN_S, TIMEOUT_S = 0.25, 30.0
 """So long a request waits until its group begins, and until it ends: each call of a backend has a time-out of its
 own."""
-APART_MS = 10_000
-"""So long after a failed publish no groups are made."""
+APART_MS, APART_BRIEFLY_MS = 10_000, 1_000
+"""No groups are made for so long after a failed publish, and after another failure."""
 log = structlog.get_logger("coupon.grouped")
 
 
@@ -47,7 +52,7 @@ class Accepted(NamedTuple):
 
 class Attempt:
     """One request on its way. ``bound`` is the binding of its key, once there is one. It reserves nothing after the
-    ``deadline``. At the end either ``accepted`` or ``error`` is set, or none of them: then nothing was published."""
+    ``deadline``. At the end ``accepted`` or ``error`` is set; if none is, nothing was published."""
 
     __slots__ = ("accepted", "bound", "command", "deadline", "error", "request", "step")
 
@@ -69,12 +74,6 @@ class Attempt:
         return self.accepted
 
 
-class Group(Protocol):
-    """What ``GroupCommit`` does with the ``serve`` that it was made with."""
-
-    def do(self, work: Attempt, deadline: float, begin_by: float | None = None) -> None: ...
-
-
 class GroupedCommands:
     """Thread-safe. ``decide`` returns the command of a request on a snapshot, and the coupon after it, or raises
     Refused."""
@@ -86,7 +85,7 @@ class GroupedCommands:
         decide: Callable[[ChangeRequest, Snapshot], tuple[ChangeCoupon, Coupon]],
         publish: Callable[..., None],
         timer: Clock,
-        make_group: Callable[[Callable[[Sequence[Attempt], float], None]], Group],
+        make_group: MakeGroup,
     ) -> None:
         self._reservations, self._keys, self._decide, self._publish = reservations, keys, decide, publish
         self._timer, self._group = timer, make_group(self._serve)
@@ -111,7 +110,11 @@ class GroupedCommands:
         After a publish without acknowledgement the reservations stay, and a retry goes on with them."""
         attempts = [attempt for attempt in attempts if self._timer() < attempt.deadline]
         reservations = self._reservations.reserve([attempt.step for attempt in attempts]) if attempts else []
-        reserved = [each for each in zip(attempts, reservations, strict=True) if each[1] is not None]
+        reserved = [
+            (attempt, reservation)
+            for attempt, reservation in zip(attempts, reservations, strict=True)
+            if reservation is not None
+        ]
         if not reserved:
             return
         try:
@@ -130,18 +133,17 @@ class GroupedCommands:
                 ref = ChangeRef(command.operation, command.number, command.code)
                 attempt.accepted = Accepted(ref, command, snapshot.coupon if snapshot.fresh else None)
             else:
-                attempt.error = BackendUnavailable(
-                    "the queue has the command, but its reservation was lost meanwhile"
-                )
+                attempt.error = BackendUnavailable("the queue has the command, but its reservation was lost meanwhile")
 
     def _serve(self, group: Sequence[Attempt], _deadline: float) -> None:
-        attempts = {attempt.request.code: attempt for attempt in reversed(group)}
+        attempts = {attempt.request.code: attempt for attempt in reversed(group)}  # the earlier one wins
         try:
             snapshots = self._reservations.read_many(list(attempts))
             decided = [attempt for code, attempt in attempts.items() if self._is_decided(attempt, snapshots.get(code))]
             self.settle(self._bound(decided))
         except (BackendError, CacheAway) as error:
-            log.warning("each is accepted alone", error=str(error), commands=len(group))
+            self._apart_until = self._timer() + APART_BRIEFLY_MS
+            log.warning("no groups for a moment", error=str(error), commands=len(group))
 
     def _is_decided(self, attempt: Attempt, snapshot: Snapshot | None) -> bool:
         if snapshot is None:
@@ -157,8 +159,12 @@ class GroupedCommands:
 
     def _bound(self, attempts: Sequence[Attempt]) -> list[Attempt]:
         """Those that have no key, or one that belongs to them alone."""
-        keyed = [attempt for attempt in attempts if attempt.request.caller.idempotency_key is not None]
-        keys = [(*attempt.request.caller, attempt.request.operation) for attempt in keyed]
-        for attempt, binding in zip(keyed, self._keys.bind_new(keys), strict=True):
+        keyed = [
+            (attempt, caller.name, caller.idempotency_key)
+            for attempt in attempts
+            if (caller := attempt.request.caller).idempotency_key is not None
+        ]
+        bindings = self._keys.bind_new([(name, key, attempt.request.operation) for attempt, name, key in keyed])
+        for (attempt, _, _), binding in zip(keyed, bindings, strict=True):
             attempt.bound = binding
         return [attempt for attempt in attempts if attempt.bound or attempt.request.caller.idempotency_key is None]

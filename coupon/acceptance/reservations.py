@@ -9,7 +9,7 @@ store is believed once the workers have passed that fence.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from coupon.acceptance.cache_losses import Known, Losses
 from coupon.acceptance.fences import Fences
 from coupon.domain.clock import Clock, monotonic_ms
 from coupon.domain.codes import CodeDeriver
-from coupon.domain.errors import BackendRejected, CacheAway, CouponBusy, Malformed
+from coupon.domain.errors import BackendRejected, CacheAway, CouponBusy, Malformed, Unreadable
 from coupon.domain.lineage import extends
 from coupon.domain.model import Coupon, begins_a_chain
 from coupon.domain.serialization import Fence
@@ -122,7 +122,10 @@ class Reservations:
                     epochs[code] = epoch
             elif isinstance(known := self._decoded(code, entry), Confirmed):
                 found[code] = Snapshot(known.coupon, entry.token)
-        coupons = self._store.get_many(list(epochs)) if epochs else {}
+        try:
+            coupons: Mapping[str, Coupon] = self._store.get_many(list(epochs)) if epochs else {}
+        except Unreadable as error:
+            coupons = error.found
         return found | {code: Snapshot(coupon, None, True, epochs[code]) for code, coupon in coupons.items()}
 
     def _look(self, code: str, operation: str) -> "Snapshot | Again | None":

@@ -4,11 +4,10 @@
 import time
 from collections.abc import Sequence
 from itertools import islice
-from typing import NamedTuple
 
 import structlog
 
-from coupon.acceptance.awaited import AwaitedCommands, MakeGroup
+from coupon.acceptance.awaited import AwaitedCommands
 from coupon.acceptance.creation_progress import CreationProgress
 from coupon.acceptance.creations import Creations, ImportChunk
 from coupon.acceptance.fences import Fences
@@ -20,11 +19,11 @@ from coupon.acceptance.reservations import Reservations, Sleep, Snapshot
 from coupon.acceptance.uncached import UncachedCommands
 from coupon.domain.clock import Clock, day_of, monotonic_ms, now_ms
 from coupon.domain.codes import CodeDeriver
-from coupon.domain.errors import BackendRejected, BackendUnavailable, CacheAway, CouponBusy, Refused
+from coupon.domain.errors import CacheAway, CouponBusy, Refused
 from coupon.domain.model import ChangeCoupon, Coupon, Day, Kind, Reason, transition
 from coupon.domain.serialization import encode_command
 from coupon.domain.topics import LAYOUTS
-from coupon.ports.group_commit import ForkedGroupCommit
+from coupon.ports.group_commit import ForkedGroupCommit, MakeGroup
 from coupon.ports.queue import Message
 from coupon.runtime.cache_entries import CacheOrAway
 from coupon.runtime.settings import Settings
@@ -65,9 +64,7 @@ class CommandService:
         self._reservations = Reservations(
             cache, backends.store, fences, self.code_deriver, settings, sleep=sleep, timer=timer
         )
-        self._grouped = GroupedCommands(
-            self._reservations, self._keys, self._decide, self.publish, timer, make_group
-        )
+        self._grouped = GroupedCommands(self._reservations, self._keys, self._decide, self.publish, timer, make_group)
         self._uncached = UncachedCommands(backends.store, fences, self.publish, sleep, timer)
         self._awaited = AwaitedCommands(backends.store, make_group)
 

@@ -10,9 +10,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 Work = TypeVar("Work")
+AnyWork = TypeVar("AnyWork", contravariant=True)
 CROWD = 4
 """Calls in one of the last two groups that make a crowd. Two, because callers of a large group come back while a small
 one is served."""
@@ -88,6 +89,19 @@ class GroupCommit(Generic[Work]):
             for call in calls:
                 call.served = True
                 call.awake.release()
+
+
+class Group(Protocol[AnyWork]):
+    """What those know of a group commit who wait in it."""
+
+    def do(self, work: AnyWork, deadline: float, begin_by: float | None = None) -> None:
+        """As ``GroupCommit.do``."""
+
+
+class MakeGroup(Protocol):
+    """Makes a group commit of its ``serve``. The simulation has one of its own."""
+
+    def __call__(self, serve: Callable[[Sequence[Work], float], None]) -> Group[Work]: ...
 
 
 class ForkedGroupCommit(Generic[Work]):

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from backends.testing.timing import until
-from coupon.ports.group_commit import CROWD, PAUSE_S, GroupCommit
+from coupon.ports.group_commit import CROWD, PAUSE_S, GroupCommit, NotServed
 
 SOON = 10.0
 
@@ -83,6 +83,41 @@ def test_who_waited_in_vain_is_not_served_later(group, slow):
     slow.go.release()
     group.do(2, time.monotonic() + SOON)
     assert slow.groups == [[0], [2]]
+
+
+def test_who_waits_too_long_for_the_beginning_is_not_served(group, slow):
+    first = call(group, 0)
+    assert slow.busy.wait(SOON)
+    with pytest.raises(NotServed):
+        group.do(1, time.monotonic() + SOON, time.monotonic() + 0.01)
+    slow.go.release()
+    first.join(SOON)
+    assert slow.groups == [[0]]
+
+
+def test_whose_group_has_begun_waits_for_its_end(group, slow, group_clock):
+    first = call(group, 0)
+    assert slow.busy.wait(SOON)
+    slow.busy.clear()
+    ended = []
+
+    def impatient():
+        group.do(1, time.monotonic() + SOON, time.monotonic() + 0.3)
+        ended.append(1)
+
+    leader = call(group, 2)  # no thread of a group waits for its beginning but the one that came last
+    until(lambda: group_clock.waiting == 1)
+    second = threading.Thread(target=impatient)
+    second.start()
+    until(lambda: group_clock.waiting == 2)
+    slow.go.release()
+    assert slow.busy.wait(SOON)
+    time.sleep(0.4)
+    assert ended == []
+    slow.go.release()
+    for thread in (first, leader, second):
+        thread.join(SOON)
+    assert (ended, slow.groups) == ([1], [[0], [2, 1]])
 
 
 def test_an_error_of_the_one_who_serves_stops_nobody_else(slow, group_clock):

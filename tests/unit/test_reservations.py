@@ -9,7 +9,7 @@ from backends.cache.memory import MemoryCache
 from backends.queue.memory import MemoryQueue
 from backends.store.memory import MemoryStore
 from coupon.acceptance.fences import Fences
-from coupon.acceptance.reservations import Reservations, extends
+from coupon.acceptance.reservations import Reservation, Reservations, Snapshot, Step, extends
 from coupon.domain.codes import CodeDeriver
 from coupon.domain.errors import CouponBusy, Malformed
 from coupon.domain.model import Coupon, Kind, transition
@@ -118,12 +118,22 @@ def reservations(room):
     return reservations
 
 
+def reserve(reservations: Reservations, snapshot: Snapshot, after: Coupon) -> Reservation | None:
+    (reservation,) = reservations.reserve([Step(snapshot, after)])
+    return reservation
+
+
+def confirm(reservations: Reservations, reservation: Reservation) -> bool:
+    (is_confirmed,) = reservations.confirm([reservation])
+    return is_confirmed
+
+
 def accept(reservations: Reservations, after: Coupon) -> bool:
     while True:
         snapshot = reservations.read(CODE, after.last_operation)
-        reservation = reservations.reserve(snapshot, after)
+        reservation = reserve(reservations, snapshot, after)
         if reservation is not None:
-            return reservations.confirm(reservation)
+            return confirm(reservations, reservation)
 
 
 def test_a_miss_is_believed_while_the_cache_has_lost_nothing_whatever_waits(room, reservations):
@@ -152,7 +162,7 @@ def test_a_wipe_between_the_read_and_the_reservation_is_seen(room, reservations)
     snapshot = reservations.read(CODE, "i")
     room.publish()
     room.wipe()
-    assert reservations.reserve(snapshot, ISSUED) is None
+    assert reserve(reservations, snapshot, ISSUED) is None
     assert isinstance(room.entry(), Claim)
     with pytest.raises(CouponBusy):
         reservations.read(CODE, "i")
@@ -209,8 +219,8 @@ def test_a_claim_of_another_process_is_shared_and_replaced_by_one(room):
     one, other = room.process(), room.process()
     first, second = one.read(CODE, "i"), other.read(CODE, "j")
     assert first.token == second.token
-    assert one.reserve(first, ISSUED) is not None
-    assert other.reserve(second, ISSUED_BY_ANOTHER) is None
+    assert reserve(one, first, ISSUED) is not None
+    assert reserve(other, second, ISSUED_BY_ANOTHER) is None
 
 
 def test_a_fence_that_can_never_be_passed_is_set_anew(room, reservations):
@@ -237,7 +247,7 @@ def test_what_the_workers_had_committed_is_not_believed_for_long(room, reservati
 
 
 def test_nobody_builds_on_what_is_not_acknowledged(room, reservations):
-    assert reservations.reserve(reservations.read(CODE, "i"), ISSUED)
+    assert reserve(reservations, reservations.read(CODE, "i"), ISSUED)
     with pytest.raises(CouponBusy):
         reservations.read(CODE, "x")
     own = room.process().read(CODE, "i")
@@ -246,7 +256,7 @@ def test_nobody_builds_on_what_is_not_acknowledged(room, reservations):
 
 def test_a_provisional_entry_that_ran_out_becomes_a_claim(room, reservations):
     """Its command may be in the queue: the store is believed only behind it."""
-    reservation = reservations.reserve(reservations.read(CODE, "i"), ISSUED)
+    reservation = reserve(reservations, reservations.read(CODE, "i"), ISSUED)
     room.publish()
     with pytest.raises(CouponBusy):
         reservations.read(CODE, "x")
@@ -254,14 +264,14 @@ def test_a_provisional_entry_that_ran_out_becomes_a_claim(room, reservations):
     with pytest.raises(CouponBusy):
         reservations.read(CODE, "x")
     assert isinstance(room.entry(), Claim)
-    assert not reservations.confirm(reservation)
+    assert not confirm(reservations, reservation)
     room.apply()
     room.ms += 100
     assert reservations.read(CODE, "x").fresh
 
 
 def test_no_clock_tells_how_long_a_provisional_entry_is_good_but_the_own_of_who_waits(room, reservations):
-    reservations.reserve(reservations.read(CODE, "i"), ISSUED)
+    reserve(reservations, reservations.read(CODE, "i"), ISSUED)
     room.ms += 50_000
     late = room.process()
     with pytest.raises(CouponBusy):
@@ -270,10 +280,10 @@ def test_no_clock_tells_how_long_a_provisional_entry_is_good_but_the_own_of_who_
 
 
 def test_the_entry_of_another_is_left_alone(room, reservations):
-    reservation = reservations.reserve(reservations.read(CODE, "i"), ISSUED)
+    reservation = reserve(reservations, reservations.read(CODE, "i"), ISSUED)
     theirs = Entries(room.code_deriver).encode(CODE, Confirmed(ISSUED_BY_ANOTHER))
     room.cache.put(cache_key(CODE), theirs, 60)
-    assert not reservations.confirm(reservation)
+    assert not confirm(reservations, reservation)
     reservations.give_back(reservation)
     assert room.cache.get(cache_key(CODE)).value == theirs
 
@@ -281,7 +291,7 @@ def test_the_entry_of_another_is_left_alone(room, reservations):
 def test_what_the_queue_has_certainly_not_got_leaves_a_claim(room, reservations):
     """It took the place of an entry whose commands may still wait."""
     assert accept(reservations, ISSUED)
-    reservation = reservations.reserve(reservations.read(CODE, "c"), CANCELLED)
+    reservation = reserve(reservations, reservations.read(CODE, "c"), CANCELLED)
     reservations.give_back(reservation)
     assert room.entry() == UNFENCED
 

@@ -11,6 +11,7 @@ from coupon.acceptance.service import CommandService
 from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import Coupon, Day, Kind
 from coupon.domain.topics import OUTBOX, all_topics, command_topics, work_topics
+from coupon.ports.group_commit import ForkedGroupCommit, MakeGroup
 from coupon.ports.queue import Consumer
 from coupon.ports.search import Query
 from coupon.runtime import settings
@@ -42,9 +43,14 @@ class World:
         self.service = self.a_service()
         self.worker = self.a_worker()
 
-    def a_service(self) -> CommandService:
+    def a_service(self, make_group: MakeGroup = ForkedGroupCommit) -> CommandService:
         return CommandService(
-            self.backends, self.settings, clock=lambda: self.now, sleep=self._wait, timer=lambda: self.waited_ms
+            self.backends,
+            self.settings,
+            clock=lambda: self.now,
+            sleep=self._wait,
+            timer=lambda: self.waited_ms,
+            make_group=make_group,
         )
 
     def _wait(self, seconds: float) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from coupon.domain.errors import BackendUnavailable
 from coupon.domain.topics import OUTBOX
+from coupon.ports.group_commit import NotServed
 from coupon.ports.queue import Consumer, Delivery, Message, Position
 
 
@@ -37,6 +38,16 @@ class Faulty:
             return answer
 
         return call
+
+
+class NeverServed:
+    """A group that never begins, so that each command is accepted alone."""
+
+    def __init__(self, _serve: Callable[[Sequence[Any], float], None]) -> None:
+        pass
+
+    def do(self, _work: Any, _deadline: float, _begin_by: float | None = None) -> None:
+        raise NotServed
 
 
 class WatchedConsumer(Faulty):

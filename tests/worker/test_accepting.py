@@ -57,7 +57,7 @@ def test_a_key_is_free_again_when_its_request_is_refused_without_the_cache(world
     cache = Faulty(world.backends.cache)
     shaken = world.but(cache=cache)
     shaken.backends.cache.delete_many([cache_key(codes[0])])
-    cache.before["replace"] = [away()] * 4
+    cache.before["write_many"] = [None, away(), away()]
     stale = transition(shaken.stored(codes[0]), a_command(Kind.CANCEL, "c", shaken.stored(codes[0]).last_operation, 2))
     entry = Entries(shaken.service.code_deriver).encode(codes[0], Confirmed(stale))
     shaken.backends.cache.put(cache_key(codes[0]), entry, 100)

@@ -30,7 +30,7 @@ def test_the_cache_away_costs_no_command(on_faulty_cache):
 
 def test_a_cache_that_refuses_a_coupon_costs_no_command(on_faulty_cache):
     shaken, cache, code = on_faulty_cache
-    cache.before["add"] = [BackendRejected("too large")]
+    cache.before["write_many"] = [BackendRejected("too large")] * 2  # in a group, and alone
     shaken.change(Kind.ISSUE, code, "ann")
     shaken.drain()
     assert shaken.stored(code).user_id == "ann"

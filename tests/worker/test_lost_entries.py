@@ -9,7 +9,7 @@ from coupon.domain.model import Kind
 from coupon.runtime.cache_entries import cache_key
 from tests.proof.simulation.witnesses import WitnessCache
 from tests.worker.conftest import World
-from tests.worker.faults import Between
+from tests.worker.faults import Between, NeverServed
 
 
 @pytest.fixture
@@ -56,6 +56,7 @@ def test_a_claim_knows_of_all_that_was_accepted_before_it_was_there(stalled):
         wipe(stalled.backends.cache)
 
     late = stalled.but(queue=Between(stalled.backends.queue, after_ends=meanwhile))
+    late.service = late.a_service(NeverServed)
     stalled.consumers.clear()
     with suppress(CouponBusy, Refused):
         late.change(Kind.CANCEL, code)

@@ -6,10 +6,15 @@ MUTANTS = [
     Mutant(
         "add-only cache fill",
         "coupon/acceptance/reservations.py",
-        "token, cached = self._cache.add_and_get(cache_key(code), value, self._ttl_s, epoch.name)",
-        "self._cache._cache.put(cache_key(code), value, self._ttl_s)\n"
-        '        token = getattr(self._cache.get(cache_key(code)), "token", None)\n'
-        "        cached = self._cache.get(epoch.name)",
+        "tokens, entries = self._cache.write_many(writes, [epoch.name for epoch in epochs])",
+        "for write in writes:\n"
+        "            if write.token is None:\n"
+        "                self._cache._cache.put(write.key, write.value, write.ttl_s)\n"
+        "        tokens, entries = self._cache.write_many(writes, [epoch.name for epoch in epochs])\n"
+        "        tokens = [\n"
+        '            getattr(self._cache.get(write.key), "token", None) if write.token is None else token\n'
+        "            for write, token in zip(writes, tokens)\n"
+        "        ]",
     ),
     Mutant(
         "operation from the key",
@@ -26,8 +31,15 @@ MUTANTS = [
     Mutant(
         "compare and set in the cache",
         "coupon/acceptance/reservations.py",
-        "return self._cache.replace(key, value, token, self._ttl_s)",
-        'return self._cache._cache.put(key, value, self._ttl_s) or getattr(self._cache.get(key), "token", None)',
+        "tokens, entries = self._cache.write_many(writes, [epoch.name for epoch in epochs])",
+        "tokens, entries = self._cache.write_many(writes, [epoch.name for epoch in epochs])\n"
+        "        for write in writes:\n"
+        "            if write.token is not None:\n"
+        "                self._cache._cache.put(write.key, write.value, write.ttl_s)\n"
+        "        tokens = [\n"
+        '            token if write.token is None else getattr(self._cache.get(write.key), "token", None)\n'
+        "            for write, token in zip(writes, tokens)\n"
+        "        ]",
     ),
     Mutant(
         "a refusal is checked against the store",
@@ -39,8 +51,8 @@ MUTANTS = [
     Mutant(
         "a confirmation is of one's own reservation",
         "coupon/acceptance/reservations.py",
-        "reservation.token, confirmed)",
-        'getattr(self._cache.get(cache_key(reservation.code)), "token", None), confirmed)',
+        "self._entries.confirmed(code, value), self._ttl_s, token)",
+        'self._entries.confirmed(code, value), self._ttl_s, getattr(self._cache.get(cache_key(code)), "token", None))',
         "tests/unit/test_reservations.py::test_the_entry_of_another_is_left_alone",
     ),
     Mutant(
@@ -79,8 +91,8 @@ MUTANTS = [
     Mutant(
         "a loss is seen when something was reserved",
         "coupon/acceptance/reservations.py",
-        "if token is None or self._losses.was_excluded(epoch, cached):",
-        "if True:",
+        "if token is not None and snapshot.epoch in lost:",
+        "if False:",
     ),
     Mutant(
         "an epoch has a fence",
@@ -104,9 +116,9 @@ MUTANTS = [
     ),
     Mutant(
         "yes is told when the confirmation took place",
-        "coupon/acceptance/service.py",
-        "if not self._reservations.confirm(reservation):",
-        "if not self._reservations.confirm(reservation) and False:",
+        "coupon/acceptance/grouped.py",
+        "            if is_confirmed:\n",
+        "            if True:\n",
         "tests/worker/test_lost_entries.py::test_nobody_is_told_yes_whose_reservation_another_command_replaced",
     ),
     Mutant(
@@ -124,8 +136,36 @@ MUTANTS = [
     Mutant(
         "a key is bound to a request",
         "coupon/acceptance/service.py",
-        "            self._bind(request, bound)\n",
+        "            self._bind(attempt)\n",
         "            pass\n",
+    ),
+    Mutant(
+        "a group binds keys",
+        "coupon/acceptance/grouped.py",
+        "return [attempt for attempt in attempts if attempt.bound or",
+        "return [attempt for attempt in attempts if True or",
+        "tests/unit/test_grouped.py::test_a_key_of_another_request_is_looked_at_alone",
+    ),
+    Mutant(
+        "a group builds on what is acknowledged",
+        "coupon/acceptance/reservations.py",
+        "elif isinstance(known := self._decoded(code, entry), Confirmed):",
+        "elif isinstance(known := self._decoded(code, entry), Confirmed | Provisional):",
+    ),
+    Mutant(
+        "a group asks whether the cache has lost something",
+        "coupon/acceptance/reservations.py",
+        "if (epoch := self._losses.excluded(cache_key(code))) is not None:",
+        'if (epoch := self._losses.excluded(cache_key(code)) or Known("epoch:0", b"", None)) is not None:',
+    ),
+    Mutant(
+        "a group has one command on a coupon",
+        "coupon/acceptance/grouped.py",
+        "            decided = [attempt for code, attempt in attempts.items() if"
+        " self._is_decided(attempt, snapshots.get(code))]\n",
+        "            decided = [attempt for attempt in group if"
+        " self._is_decided(attempt, snapshots.get(attempt.request.code))]\n",
+        "tests/unit/test_grouped.py::test_the_second_command_on_a_coupon_is_accepted_alone",
     ),
     Mutant(
         "a key is bound to a creation",
@@ -136,7 +176,7 @@ MUTANTS = [
     Mutant(
         "a request that was refused binds no key",
         "coupon/acceptance/service.py",
-        "                self._unbind(request, bound)\n                raise Refused(refused.reason, snapshot",
+        "                self._unbind(attempt)\n                raise Refused(refused.reason, snapshot",
         "                raise Refused(refused.reason, snapshot",
         "tests/web/test_idempotency.py::test_a_request_that_lost_the_race_and_is_refused_then_binds_no_key",
     ),
