@@ -8,7 +8,7 @@ from coupon.applying.safe_reads import Reading, read
 from coupon.domain.chunks import codes_of, is_marked
 from coupon.domain.codes import CodeDeriver
 from coupon.domain.errors import BackendUnavailable, fault
-from coupon.domain.model import ChangeCoupon, Coupon, CreateCoupons, create
+from coupon.domain.model import ChangeCoupon, Coupon, CreateCoupons, create_all
 from coupon.domain.protocol import Verdict, decide, decide_ahead
 from coupon.ports.store import Store
 
@@ -102,8 +102,8 @@ def apply_creations(store: Store, chunks: Sequence[CreateCoupons], code_deriver:
         codes = codes_of(chunk, code_deriver)
         if is_marked(chunk):
             marked.setdefault(codes[-1], chunk)  # a chunk may be there twice
-        for code in codes:
-            coupons.setdefault(code, create(chunk, code))
+        for coupon in create_all(chunk, codes):
+            coupons.setdefault(coupon.code, coupon)
     markers = {code: coupons.pop(code) for code in marked}
     coupons = _saved(store, coupons)
     for code, chunk in marked.items():

@@ -4,6 +4,7 @@ Pure: no I/O and no clock. Instants are milliseconds since the epoch in UTC; day
 (``2026-11-22``) in the configured time zone, which compare as they read.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple, NewType
 
@@ -226,6 +227,12 @@ class CreateCoupons(NamedTuple):
     expire_at: Day
     accepted_at: int
     actor: str
+
+
+def create_all(command: CreateCoupons, codes: Sequence[str]) -> list[Coupon]:
+    """The new coupons with these codes. They differ in nothing else, which is made once."""
+    _, *others = create(command, "")
+    return [Coupon(code, *others) for code in codes]
 
 
 def create(command: CreateCoupons, code: str) -> Coupon:

@@ -214,6 +214,14 @@ def test_an_entry_whose_life_is_over_is_no_proof_while_the_workers_are_as_far_be
     assert reservations.read(CODE, "x").coupon == BORN
 
 
+def test_of_two_that_missed_the_same_entry_one_reserves(room, reservations):
+    first, second = reservations.read(CODE, "i"), reservations.read(CODE, "j")
+    assert first.token is second.token is None
+    assert reserve(reservations, first, ISSUED) is not None
+    assert reserve(reservations, second, ISSUED_BY_ANOTHER) is None
+    assert room.entry() == Provisional(ISSUED)
+
+
 def test_a_claim_of_another_process_is_shared_and_replaced_by_one(room):
     """Both wait for the same fence; only one of them goes on."""
     one, other = room.process(), room.process()

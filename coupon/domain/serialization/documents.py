@@ -29,8 +29,10 @@ _EPOCH = date(1970, 1, 1)
 _MINUTES = [f"{minute // 60:02d}:{minute % 60:02d}" for minute in range(1_440)]
 
 
+@lru_cache(4096)
 def instant(milliseconds: int | None) -> str | None:
-    """``2026-11-22T15:40:43.123Z`` of the milliseconds since the epoch; None of None."""
+    """``2026-11-22T15:40:43.123Z`` of the milliseconds since the epoch; None of None. It is cached: all coupons of a
+    creation have the same ones."""
     if milliseconds is None:
         return None
     minutes, rest = divmod(milliseconds, 60_000)

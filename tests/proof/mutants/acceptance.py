@@ -15,6 +15,7 @@ MUTANTS = [
         '            getattr(self._cache.get(write.key), "token", None) if write.token is None else token\n'
         "            for write, token in zip(writes, tokens)\n"
         "        ]",
+        "tests/unit/test_reservations.py::test_of_two_that_missed_the_same_entry_one_reserves",
     ),
     Mutant(
         "operation from the key",
@@ -151,12 +152,6 @@ MUTANTS = [
         "coupon/acceptance/reservations.py",
         "elif isinstance(known := self._decoded(code, entry), Confirmed):",
         "elif isinstance(known := self._decoded(code, entry), Confirmed | Provisional):",
-    ),
-    Mutant(
-        "a group asks whether the cache has lost something",
-        "coupon/acceptance/reservations.py",
-        "if (epoch := self._losses.excluded(cache_key(code))) is not None:",
-        'if (epoch := self._losses.excluded(cache_key(code)) or Known("epoch:0", b"", None)) is not None:',
     ),
     Mutant(
         "a group has one command on a coupon",

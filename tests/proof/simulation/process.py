@@ -20,8 +20,8 @@ LATE_MS = (1, 100, 3_000, 20_000)
 FREEZE_MS = (50, 1_000, 9_000, 40_000)
 GATHER_S = (0, 0.002, 0.05)
 """How long a group waits for more."""
-IMPATIENT = 0.02
-"""How often a millisecond is the last one for which somebody waits until his group begins."""
+IMPATIENT = (0.02, 0.3, 1)
+"""How often somebody does not wait any longer for the beginning of his group. 1: each is accepted alone."""
 CUT_OFF_MS = (0, 10, 100, 500)
 AWAY_MS = (100, 2_000, 15_000)
 MANY = {"publish", "save_many", "index_many", "delete_many", "write_many"}
@@ -123,6 +123,7 @@ class Group:
 
     def __init__(self, process: Process, serve: Callable[[Sequence[Any], float], None]) -> None:
         self._process, self._serve = process, serve
+        self._impatience = process.scheduler.random.choice(IMPATIENT)
         self._waiting: list[Any] = []
         self._served: list[Any] = []
         """What is being served."""
@@ -130,12 +131,12 @@ class Group:
     def do(self, work: Any, deadline: float, begin_by: float | None = None) -> None:
         self._waiting.append(work)
         while work in self._waiting:
+            if begin_by is not None and self._process.scheduler.random.random() < self._impatience:
+                self._waiting.remove(work)
+                raise NotServed
             if not self._served:
                 self._lead(work, deadline)
                 return
-            if begin_by is not None and self._process.scheduler.random.random() < IMPATIENT:
-                self._waiting.remove(work)
-                raise NotServed
             self._process.sleep(0.001)
         while work in self._served:
             self._process.sleep(0.001)
