@@ -232,7 +232,7 @@ class CreateCoupons(NamedTuple):
 def create_all(command: CreateCoupons, codes: Sequence[str]) -> list[Coupon]:
     """The new coupons with these codes. They differ in nothing else, which is made once."""
     _, *others = create(command, "")
-    return [Coupon(code, *others) for code in codes]
+    return [Coupon._make((code, *others)) for code in codes]
 
 
 def create(command: CreateCoupons, code: str) -> Coupon:
