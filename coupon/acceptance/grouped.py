@@ -164,6 +164,8 @@ class GroupedCommands:
             for attempt in attempts
             if (caller := attempt.request.caller).idempotency_key is not None
         ]
+        if not keyed:
+            return list(attempts)
         bindings = self._keys.bind_new([(name, key, attempt.request.operation) for attempt, name, key in keyed])
         for (attempt, _, _), binding in zip(keyed, bindings, strict=True):
             attempt.bound = binding

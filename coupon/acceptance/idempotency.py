@@ -66,7 +66,7 @@ class IdempotencyKeys:
             Write(name, self._encode(name, Bound(operation, 1, accepted=False)), self._ttl_s)
             for name, (_, _, operation) in zip(names, keys, strict=True)
         ]
-        tokens = self._cache.write_many(writes).tokens if writes else []
+        tokens = self._cache.write_many(writes).tokens
         return [
             None if token is None else Binding(name, operation, accepted=False)
             for name, (_, _, operation), token in zip(names, keys, tokens, strict=True)

@@ -188,20 +188,20 @@ class Reservations:
 
         A coupon was read from the store because the cache had lost nothing. When it has lost something meanwhile, the
         entry is taken back."""
-        values = [self._entries.encode(after.code, Provisional(after)) for _, after in steps]
-        writes = [
-            Write(cache_key(after.code), value, self._ttl_s, snapshot.token)
-            for (snapshot, after), value in zip(steps, values, strict=True)
-        ]
-        epochs = {snapshot.epoch for snapshot, _ in steps if snapshot.epoch is not None}
+        writes, epochs = [], set()
+        for snapshot, after in steps:
+            value = self._entries.encode(after.code, Provisional(after))
+            writes.append(Write(cache_key(after.code), value, self._ttl_s, snapshot.token))
+            if snapshot.epoch is not None:
+                epochs.add(snapshot.epoch)
         tokens, entries = self._cache.write_many(writes, [epoch.name for epoch in epochs])
         lost = {epoch for epoch in epochs if not self._losses.was_excluded(epoch, entries.get(epoch.name))}
         reservations: list[Reservation | None] = []
-        for (snapshot, after), value, token in zip(steps, values, tokens, strict=True):
+        for (snapshot, after), write, token in zip(steps, writes, tokens, strict=True):
             if token is not None and snapshot.epoch in lost:
                 self._replace(after.code, token, UNFENCED)
                 token = None
-            reservations.append(None if token is None else Reservation(after.code, value, token))
+            reservations.append(None if token is None else Reservation(after.code, write.value, token))
         return reservations
 
     def confirm(self, reservations: Sequence[Reservation]) -> list[bool]:

@@ -34,7 +34,7 @@ from tests.bench.report import machine, markdown, worsened
 from tests.e2e.deployment import ROOT
 
 GROUPS: dict[str, list[Callable[[Place], list[Figure]]]] = {
-    "cpu": [web_cpu.figures, worker_cpu.figures],
+    "cpu": [web_cpu.figures, web_cpu.crowd_figures, worker_cpu.figures],
     "taking": [taking.figures],
     "applying": [applying.figures],
     "latency": [latency.figures],

@@ -4,7 +4,9 @@ import io
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
@@ -21,6 +23,8 @@ from tests.bench.figure import ROUNDS, Figure, cpu_us
 from tests.bench.place import Place, opened, quiet
 
 REQUESTS = 400
+CROWD, REQUESTS_OF_EACH = 16, 100
+BARE: "Asked" = ("PUT", "/v1/coupons/issue", {"couponCode": "A" * 19, "userId": "ann"})
 FIRST, LAST = Day("2020-01-01"), Day("2099-12-31")
 Asked = tuple[str, str, dict[str, Any]]
 
@@ -45,6 +49,32 @@ def figures(place: Place) -> list[Figure]:
             issue.ours.append(cpu_us(ours, map(wsgi_environ, issues)))
             create.ours.append(cpu_us(ours, map(wsgi_environ, creations)))
     return [issue, create]
+
+
+def crowd_figures(place: Place) -> list[Figure]:
+    """An issue on SQLite, accepted and with its outcome, when sixteen threads send as many as they can."""
+    yardstick = "bare Flask JSON view, sixteen threads"
+    accepted = Figure("CPU of an accepted issue on SQLite, sixteen at a time", "µs", yardstick)
+    awaited = Figure("CPU of an issue on SQLite until its outcome, sixteen at a time", "µs", yardstick)
+    with quiet(), opened(place.embedded()) as (loaded, backends), ThreadPoolExecutor(CROWD) as crowd:
+        ours = create_app(loaded, backends)
+        bare, accept, apply = through(bare_app()), through(ours), through(ours, "200")
+        codes = coupons(loaded, backends, 2 * ROUNDS * CROWD * REQUESTS_OF_EACH)
+        for _ in range(ROUNDS):
+            for send, figure, headers in ((accept, accepted, {}), (apply, awaited, {"HTTP_PREFER": "wait=10"})):
+                environs = [
+                    wsgi_environ(("PUT", "/v1/coupons/issue", {"couponCode": code, "userId": "ann"})) | headers
+                    for code in islice(codes, CROWD * REQUESTS_OF_EACH)
+                ]
+                figure.ours.append(_cpu_us_of(crowd, send, environs))
+                figure.against.append(_cpu_us_of(crowd, bare, [wsgi_environ(BARE) for _ in environs]))
+    return [accepted, awaited]
+
+
+def _cpu_us_of(crowd: ThreadPoolExecutor, send: Callable[[dict[str, Any]], None], environs: list[Any]) -> float:
+    began = time.process_time()
+    list(crowd.map(send, environs))
+    return (time.process_time() - began) / len(environs) * 1e6
 
 
 def bare_app() -> Flask:
@@ -99,11 +129,11 @@ def wsgi_environ(asked: Asked) -> dict[str, Any]:
     }
 
 
-def through(app: Flask) -> Callable[[dict[str, Any]], None]:
-    """Send a request through the application; anything but a 202 is an error."""
+def through(app: Flask, expected: str = "202") -> Callable[[dict[str, Any]], None]:
+    """Send a request through the application; any other status is an error."""
 
     def start(status: str, _headers: object, _error: object = None) -> Any:
-        if not status.startswith("202"):
+        if not status.startswith(expected):
             raise AssertionError(status)
 
     def send(environ: dict[str, Any]) -> None:

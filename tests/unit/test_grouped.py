@@ -67,6 +67,8 @@ class House:
         def call(*arguments):
             if not self.inside:
                 self.calls.append(name)
+                keys = [each.key for each in arguments[0]] if name.endswith("write_many") else []
+                assert len(set(keys)) == len(keys), "the contract wants keys that differ"
             self.inside += 1
             try:
                 return method(*arguments)
