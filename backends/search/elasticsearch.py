@@ -17,21 +17,25 @@ generation, which searches may use until then, and ``<index>-next``, to which pr
 
 import secrets
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Self
+from urllib.parse import quote, urlencode
 
-from elastic_transport import NodeConfig, ObjectApiResponse, TransportError
+from elastic_transport import NodeConfig, TransportError
 from elasticsearch import ApiError, Elasticsearch, NotFoundError
 
 from backends.search import elasticsearch_bulk as bulk
 from backends.search.elasticsearch_node import SocketNode
 from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable
 from coupon.domain.model import Coupon
-from coupon.domain.serialization import Document, completed
+from coupon.domain.serialization import Document, completed, dump
 from coupon.ports.search import Query, Rebuild, Search
 from coupon.ports.url import Url
 
+JSON = "application/vnd.elasticsearch+json; compatible-with=8"
+SEARCH_OPTIONS: dict[str, Any] = {"allow_partial_search_results": "false", "filter_path": "hits.hits._source"}
 LOOK_S = 1.0
 """How long a process relies on its last look for a rebuild."""
 BULK_MAX = 1_000
@@ -56,11 +60,16 @@ class ElasticsearchSearch(Search):
         self._present, self._next, self._past = index, f"{index}-next", f"{index}-past"
         self._shards, self._replicas, self._timeout_s = shards, replicas, timeout_s
         scheme = "https" if tls else "http"
+        self._retries = len(addresses)
+        self._search_target = f"/{quote(index)}/_search?{urlencode(SEARCH_OPTIONS)}"
+        self._headers = {"accept": JSON, "content-type": JSON}
+        if credentials is not None:
+            self._headers["authorization"] = f"Basic {b64encode(':'.join(credentials).encode()).decode()}"
         self._client = Elasticsearch(
             [NodeConfig(scheme, host, port, request_timeout=timeout_s) for host, port in addresses],
             node_class=SocketNode,
             basic_auth=credentials,
-            max_retries=len(addresses),  # for refused and broken connections: after a timeout there is no second try
+            max_retries=self._retries,  # for refused and broken connections: after a timeout there is no second try
             retry_on_status=(),
             max_dead_node_backoff=5.0,
             meta_header=False,
@@ -104,40 +113,48 @@ class ElasticsearchSearch(Search):
             answer = self._client.bulk(
                 operations=bulk.operations(some, aliases), require_alias=True, filter_path=bulk.FILTER
             )
-            if _object(answer).get("errors") is not False:
+            if _object(answer.body).get("errors") is not False:
                 try:
                     bulk.check(some, [item["index"] for item in answer["items"]])
                 except (AttributeError, LookupError, TypeError) as error:
                     raise _no_answer(answer.body) from error
 
     def find(self, query: Query, limit: int, after: str = "") -> list[Document]:
-        with self._errors():
-            try:
-                return self._find(query, limit, after)
-            except ApiError as error:
-                if error.status_code not in (404, 503):
-                    raise
-                return self._find(query, limit, after)  # a rebuild may have ended and deleted the index meanwhile
-
-    def _find(self, query: Query, limit: int, after: str) -> list[Document]:
         terms: dict[str, str | bool | None] = {"userId": query.user_id, "expireAt": query.unused_until}
         if query.unused_until is not None:
             terms["used"] = False
-        response = self._client.search(
-            index=self._present,
-            query={"bool": {"filter": [{"term": {name: value}} for name, value in terms.items() if value is not None]}},
-            sort=["couponCode"],
-            search_after=[after],
-            size=limit,
-            track_total_hits=False,
-            allow_partial_search_results=False,
-            filter_path="hits.hits._source",
-        )
-        hits = _object(response).get("hits", {"hits": []})
+        filters = [{"term": {name: value}} for name, value in terms.items() if value is not None]
+        body: dict[str, Any] = {
+            "query": {"bool": {"filter": filters}},
+            "sort": ["couponCode"],
+            "search_after": [after],
+            "size": limit,
+            "track_total_hits": False,
+        }
+        with self._errors():
+            found = self._search(body)
+        hits = found.get("hits", {"hits": []})
         try:
             return [completed(hit.get("_source")) for hit in hits["hits"]]
         except (AttributeError, LookupError, TypeError) as error:
             raise _no_answer(hits) from error
+
+    def _search(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The response to a search, through the client's transport: its own ``search`` takes 1.6 times as much CPU.
+
+        When that fails, it is asked again by the client, which knows all errors. A rebuild may have ended and deleted
+        the index meanwhile."""
+        meta, found = self._client.transport.perform_request(
+            "POST",
+            self._search_target,
+            body=dump(body),
+            headers=self._headers,
+            max_retries=self._retries,
+            retry_on_status=(),
+        )
+        if meta.status != 200:
+            return _object(self._client.search(index=self._present, **SEARCH_OPTIONS, **body).body)
+        return _object(found)
 
     @contextmanager
     def rebuild(self) -> Iterator[Rebuild]:
@@ -245,11 +262,11 @@ class _ElasticsearchRebuild(Rebuild):
             self._search.write(coupons, [self._alias])
 
 
-def _object(answer: ObjectApiResponse[Any]) -> dict[str, Any]:
-    """The body of the response. Raises BackendUnavailable for one that is not Elasticsearch's, but a proxy's."""
-    if not isinstance(answer.body, dict):
-        raise _no_answer(answer.body)
-    return answer.body
+def _object(body: Any) -> dict[str, Any]:
+    """The body of a response. Raises BackendUnavailable for one that is not Elasticsearch's, but a proxy's."""
+    if not isinstance(body, dict):
+        raise _no_answer(body)
+    return body
 
 
 def _no_answer(body: Any) -> BackendUnavailable:
