@@ -82,7 +82,7 @@ def accepted(
 
 def lists(url: str, place: Place, backends: Backends) -> list[Figure]:
     """A user's five coupons of forty thousand."""
-    held = list(held_coupons())
+    held = list(held_coupons(HELD))
     for first in range(0, len(held), 1_000):
         backends.search.index_many(held[first : first + 1_000])
     time.sleep(2)  # until they are found
@@ -154,8 +154,9 @@ def issue_and_cancel(service: CommandService, codes: Sequence[str]) -> None:
         list(pool.map(both, codes))
 
 
-def held_coupons() -> Iterator[Coupon]:
-    for number in range(HELD):
+def held_coupons(amount: int) -> Iterator[Coupon]:
+    """Each user holds ``HELD_BY_EACH``."""
+    for number in range(amount):
         coupon = create(a_creation(), f"{number:019d}")
         issued = a_command(Kind.ISSUE, "i", user_id=f"user{number // HELD_BY_EACH}", code=coupon.code)
         yield transition(coupon, issued)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import requests
@@ -15,14 +16,16 @@ from coupon.acceptance.service import CommandService
 from coupon.runtime.wiring import Backends
 from tests.bench.figure import Figure, cpu_s
 from tests.bench.peers.outcomes import FAILED_MAX, Outcomes, outcomes
-from tests.bench.peers.servers import OURS, STOCK, missing, postgres, redis, web
+from tests.bench.peers.servers import OURS, STOCK, hold_in_postgres, missing, postgres, redis, web
 from tests.bench.place import Place, opened
 from tests.bench.running import stored
+from tests.bench.taking import HELD_BY_EACH, held_coupons
 from tests.bench.web_cpu import FIRST, LAST
+from tests.bench.wrk import load, paths
 from tests.e2e.deployment import Deployment, children
 
 ROUNDS, SECONDS, WARM_UP_S = 3, 4, 4
-MOST_A_SECOND = {"embedded": 3_000, "real servers": 1_500}
+MOST_A_SECOND = {"embedded": 4_500, "real servers": 2_000}
 """More than these issues are not expected of us."""
 PEERS_MOST_A_SECOND = 3_500
 WORKS = 3
@@ -31,6 +34,7 @@ PEERS = {"embedded": 3, "real servers": 2}
 WORKERS = {"embedded": 1, "real servers": 1}
 WAIT = {"Prefer": "wait=10"}
 CREATED = 100_000
+HELD, INDEXED_AT_ONCE, USERS_ASKED = 1_000_000, 5_000, 50_000
 P, P_STAR, R_STAR = "P: PostgreSQL, stock gunicorn", "P*: PostgreSQL, our gunicorn", "R*: Redis, our gunicorn"
 
 
@@ -47,6 +51,9 @@ class Subject(NamedTuple):
     web: Callable[[], Sequence[int]]
     is_settled: Callable[[], bool]
     """Whether all that was accepted is applied."""
+    hold: Callable[[], None]
+    """Makes ``HELD`` coupons, of which each user holds five."""
+    lists: str = "/v1/users"
 
 
 class Ran(NamedTuple):
@@ -99,7 +106,41 @@ def _beside(name: str, ours: Subject, peers: Sequence[Subject], place: Place) ->
         share = Figure(f"{name}: {what}: answers 202", "%")
         share.ours = rows[0].share
         taken.append(share)
-    return [*taken, *_created(name, ours, peers)]
+    for peer in peers:
+        memory = Figure(f"{name}: memory of its processes", "MB", peer.name)
+        memory.ours, memory.against = [_memory_mb(ours)], [_memory_mb(peer)]
+        taken.append(memory)
+    taken += _created(name, ours, peers)
+    return [*taken, *_lists(name, ours, [peer for peer in peers if peer.name != R_STAR], place)]
+
+
+def _lists(name: str, ours: Subject, peers: Sequence[Subject], place: Place) -> list[Figure]:
+    """Lists of a user's five coupons of a million."""
+    figures = [Figure(f"{name}: lists of a user's 5 of {HELD:,}", "1/s", peer.name) for peer in peers]
+    for subject in {subject.hold: subject for subject in (ours, *peers)}.values():
+        subject.hold()
+
+    def rate(subject: Subject) -> float:
+        users = [f"user{number}" for number in range(0, HELD // HELD_BY_EACH, HELD // HELD_BY_EACH // USERS_ASKED)]
+        script = paths([f"{subject.lists}/{user}/coupons" for user in users], place.new_folder())
+        return load(subject.url, script, SECONDS, place.new_folder()).rate
+
+    rate(ours)
+    for _ in range(ROUNDS):
+        mine = rate(ours)
+        for peer, figure in zip(peers, figures, strict=True):
+            figure.ours.append(mine)
+            figure.against.append(rate(peer))
+    return figures
+
+
+def _memory_mb(subject: Subject) -> float:
+    """Of all its processes, what they share counted once (PSS)."""
+    files = [Path(f"/proc/{pid}/smaps_rollup") for pid in subject.processes()]
+    return (
+        sum(int(line.split()[1]) for file in files for line in file.read_text().splitlines() if line[:4] == "Pss:")
+        / 1024
+    )
 
 
 def _created(name: str, ours: Subject, peers: Sequence[Subject]) -> list[Figure]:
@@ -180,6 +221,10 @@ def _run(
 
 def _peers(name: str, place: Place, stack: ExitStack) -> list[Subject]:
     dsn, server = stack.enter_context(postgres())
+
+    def hold() -> None:
+        hold_in_postgres(dsn, HELD, HELD_BY_EACH)
+
     port, redis_server = stack.enter_context(redis())
     found = []
     all_peers = (
@@ -193,7 +238,9 @@ def _peers(name: str, place: Place, stack: ExitStack) -> list[Subject]:
         codes = iter(_created_by(peer.url, amount, list_codes=app == "postgres_app"))
         processes, of_web = (lambda p=peer: p.processes), (lambda p=peer: p.web)
         most = PEERS_MOST_A_SECOND
-        found.append(Subject(peer_name, peer.url, "/coupons", codes, most, processes, of_web, lambda: True))
+        found.append(
+            Subject(peer_name, peer.url, "/coupons", codes, most, processes, of_web, lambda: True, hold, "/users")
+        )
     return found
 
 
@@ -226,8 +273,16 @@ def _ours(name: str, environ: dict[str, str], stack: ExitStack) -> Subject:
     def of_web() -> list[int]:
         return [running.process.pid, *children(running.process.pid)]
 
+    def hold() -> None:
+        held = held_coupons(HELD)
+        while some := list(islice(held, INDEXED_AT_ONCE)):
+            backends.search.index_many(some)
+        time.sleep(2)  # until they are found
+
     most = MOST_A_SECOND[name]
-    return Subject(name, running.url, "/v1/coupons", codes, most, processes, of_web, lambda: _is_drained(backends))
+    return Subject(
+        name, running.url, "/v1/coupons", codes, most, processes, of_web, lambda: _is_drained(backends), hold
+    )
 
 
 def _is_drained(backends: Backends) -> bool:

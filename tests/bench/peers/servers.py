@@ -65,6 +65,17 @@ def postgres() -> Iterator[tuple[str, int]]:
             _run(["pg_ctl", "-D", str(data), "-m", "fast", "-w", "stop"], user)
 
 
+def hold_in_postgres(dsn: str, amount: int, of_each: int) -> None:
+    """So many coupons more, of which each user holds some."""
+    sql = f"""
+        INSERT INTO coupon (code, batch, user_id, issued_at, valid_from, expire_at)
+        SELECT lpad(n::text, 19, '0'), 'held', 'user' || n / {of_each}, now(), '2020-01-01', '2099-12-31'
+        FROM generate_series(0, {amount - 1}) AS n;
+        ANALYZE coupon;
+        """
+    _run(["psql", "-q", "-d", dsn, "-c", sql], None)
+
+
 @contextmanager
 def redis() -> Iterator[tuple[int, int]]:
     """The port of a new server that syncs its log every second, and its process."""
