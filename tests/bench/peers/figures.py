@@ -136,11 +136,8 @@ def _lists(name: str, ours: Subject, peers: Sequence[Subject], place: Place) -> 
 
 def _memory_mb(subject: Subject) -> float:
     """Of all its processes, what they share counted once (PSS)."""
-    files = [Path(f"/proc/{pid}/smaps_rollup") for pid in subject.processes()]
-    return (
-        sum(int(line.split()[1]) for file in files for line in file.read_text().splitlines() if line[:4] == "Pss:")
-        / 1024
-    )
+    texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in subject.processes()]
+    return sum(int(text.partition("\nPss:")[2].split()[0]) for text in texts) / 1024
 
 
 def _created(name: str, ours: Subject, peers: Sequence[Subject]) -> list[Figure]:
