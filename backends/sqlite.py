@@ -87,8 +87,8 @@ class SqliteFile:
     def write_together(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """The result of ``work``, once it is committed. Threads whose work waits at the same time share a transaction.
 
-        Work that raises is rolled back alone, and the others' work is done once more. Raises its error, or
-        BackendUnavailable for all work of the transaction.
+        When some work raises, all of it is rolled back and done again, where what raises is left out. So ``work`` may
+        be called twice, and changes nothing but the file. Raises the error of its own work, or BackendUnavailable.
         """
         job = _Job(work, time.monotonic() + self._timeout_s)
         try:
@@ -104,18 +104,22 @@ class SqliteFile:
         return result
 
     def _serve(self, jobs: Sequence["_Job"], deadline: float) -> None:
-        """Do all work in one transaction. Nearly always none fails; if one does, each gets a savepoint."""
+        """Do all work in one transaction. Nearly always none raises; if one does, all is done again with savepoints."""
         try:
             self._commit(jobs, deadline, _Job.run)
         except Exception as error:
             if len(jobs) == 1:
                 jobs[0].error = error
-                return
-            try:
-                self._commit(jobs, deadline, _Job.run_whole)
-            except Exception as error:
-                for job in jobs:
-                    job.error = job.error or BackendUnavailable(str(error))
+            elif any(job.has_raised for job in jobs):
+                self._serve_each(jobs, deadline)
+            else:
+                _fail(jobs, error)
+
+    def _serve_each(self, jobs: Sequence["_Job"], deadline: float) -> None:
+        try:
+            self._commit(jobs, deadline, _Job.run_whole)
+        except Exception as error:
+            _fail(jobs, error)
 
     def _commit(
         self, jobs: Sequence["_Job"], deadline: float, run: Callable[["_Job", sqlite3.Connection], None]
@@ -263,16 +267,20 @@ class SqliteFile:
 class _Job:
     """The work of one caller, and what came of it."""
 
-    __slots__ = ("deadline", "error", "is_committed", "result", "work")
+    __slots__ = ("deadline", "error", "has_raised", "is_committed", "result", "work")
 
     def __init__(self, work: Callable[[sqlite3.Connection], Any], deadline: float) -> None:
         self.work, self.deadline = work, deadline
-        self.is_committed = False
+        self.is_committed = self.has_raised = False
         self.result: Any = None
         self.error: Exception | None = None
 
     def run(self, connection: sqlite3.Connection) -> None:
-        self.result = self.work(connection)
+        try:
+            self.result = self.work(connection)
+        except Exception:
+            self.has_raised = True
+            raise
 
     def run_whole(self, connection: sqlite3.Connection) -> None:
         """Do the work. When it raises, it is rolled back to where it began, and the others' goes on."""
@@ -287,6 +295,12 @@ class _Job:
             if not connection.in_transaction:  # SQLite itself gave up the transaction: the disk is full
                 raise
             self.error = error
+
+
+def _fail(jobs: Sequence[_Job], error: Exception) -> None:
+    """Nothing was written. Work that raised keeps its own error."""
+    for job in jobs:
+        job.error = job.error or BackendUnavailable(str(error))
 
 
 class _LockFile(NamedTuple):

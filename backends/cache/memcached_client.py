@@ -48,8 +48,9 @@ NO_SUCH_TOKEN = 0
 HOOKS = ("send_cmd", "recv", "close_socket")
 """The methods of the driver's connection that several commands in one round trip use."""
 TRIP_MAX = 32
-"""The most writes, or others, in a round trip: neither side sends more than the other's buffers take."""
-ANSWER_MAX = (TRIP_MAX + 1) * VALUE_MAX
+"""The most writes in a round trip, and the most others. Entries are a few hundred bytes: what is sent before a reply is
+read fits into the buffers of both sides."""
+ANSWER_MAX = (2 * TRIP_MAX + 1) * VALUE_MAX
 """The most bytes of the replies of a round trip."""
 TOO_LARGE = b"SERVER_ERROR object too large"
 FAILURES = (memcache._Error, OSError)
@@ -83,9 +84,7 @@ class NamedWrite(NamedTuple):
         return b"add " + head if self.token is None else b"cas %s %d" % (head, self.token)
 
 
-def _trips(
-    writes: Sequence[NamedWrite], others: Sequence[bytes]
-) -> Iterator[tuple[Sequence[NamedWrite], Sequence[bytes]]]:
+def _trips(writes: Sequence[int], others: Sequence[bytes]) -> Iterator[tuple[Sequence[int], Sequence[bytes]]]:
     """The round trips to one server. The first of the others go with the last writes."""
     last = max(len(writes) - 1, 0) // TRIP_MAX * TRIP_MAX
     for first in range(0, last, TRIP_MAX):
@@ -129,15 +128,15 @@ class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached h
         ``NO_SUCH_TOKEN`` for what was stored, when the entry is another one already."""
         if not self._pipelines:
             return [self._store_then_get(write) for write in writes], self._get_each(others)
-        ids: dict[bytes, int | None] = {}
+        ids: dict[int, int | None] = {}
         found: dict[bytes, Cached] = {}
         for server in dict.fromkeys(map(self.server_of, [*(write.name for write in writes), *others])):
-            mine = [write for write in writes if self.server_of(write.name) is server]
+            mine = [index for index, write in enumerate(writes) if self.server_of(write.name) is server]
             for part, asked in _trips(mine, [name for name in others if self.server_of(name) is server]):
-                new_ids, entries = self._trip(server, part, asked)
-                ids |= new_ids
+                new_ids, entries = self._trip(server, [writes[index] for index in part], asked)
+                ids |= zip(part, new_ids, strict=True)
                 found |= entries
-        return [ids[write.name] for write in writes], {name: found[name] for name in others if name in found}
+        return [ids[index] for index in range(len(writes))], {name: found[name] for name in others if name in found}
 
     def get_many(self, names: Sequence[bytes]) -> dict[bytes, Cached]:
         """The entries with their ids, by name. A value is ``FOREIGN`` when somebody else wrote it."""
@@ -145,19 +144,22 @@ class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached h
 
     def _trip(
         self, server: "_Server", writes: Sequence[NamedWrite], others: Sequence[bytes]
-    ) -> tuple[dict[bytes, int | None], dict[bytes, Cached]]:
+    ) -> tuple[list[int | None], dict[bytes, Cached]]:
         """One round trip. memcached returns the id of a new entry to ``gets`` only."""
         names = [*(write.name for write in writes), *others]
         lines = [line for write in writes for line in (write.command(), write.value)]
         try:
             server.connect()
             server.send_cmd(b"\r\n".join([*lines, b"gets " + b" ".join(names)]))
-            stored = [write for write in writes if server.expect(b"STORED") == b"STORED"]
+            are_stored = [server.expect(b"STORED") == b"STORED" for _ in writes]
             found = self._found(server, names)
         except FAILURES as error:
             server.mark_dead(error)
-        ids: dict[bytes, int | None] = {write.name: None for write in writes}
-        return ids | {write.name: _token_of(write.value, found.get(write.name)) for write in stored}, found
+        ids = [
+            _token_of(write.value, found.get(write.name)) if is_stored else None
+            for write, is_stored in zip(writes, are_stored, strict=True)
+        ]
+        return ids, found
 
     def _store_then_get(self, write: NamedWrite) -> int | None:
         """The same with a round trip for each, by the driver's documented methods."""

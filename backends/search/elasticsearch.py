@@ -142,8 +142,8 @@ class ElasticsearchSearch(Search):
     def _search(self, body: dict[str, Any]) -> dict[str, Any]:
         """The response to a search, through the client's transport: its own ``search`` takes 1.6 times as much CPU.
 
-        When that fails, it is asked again by the client, which knows all errors. A rebuild may have ended and deleted
-        the index meanwhile."""
+        The client asks again when a rebuild may have ended and deleted the index meanwhile. It also asks again when the
+        response is not Elasticsearch's, and raises its own error."""
         meta, found = self._client.transport.perform_request(
             "POST",
             self._search_target,
@@ -152,8 +152,10 @@ class ElasticsearchSearch(Search):
             max_retries=self._retries,
             retry_on_status=(),
         )
-        if meta.status != 200:
+        if meta.status in (404, 503) or meta.headers.get("x-elastic-product") != "Elasticsearch":
             return _object(self._client.search(index=self._present, **SEARCH_OPTIONS, **body).body)
+        if meta.status != 200:
+            raise ApiError(_error_type(found), meta, found)
         return _object(found)
 
     @contextmanager
@@ -267,6 +269,12 @@ def _object(body: Any) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise _no_answer(body)
     return body
+
+
+def _error_type(body: Any) -> str:
+    """As the client tells it of a response that is an error."""
+    error = body.get("error") if isinstance(body, dict) else None
+    return str(error.get("type", body) if isinstance(error, dict) else error or body)
 
 
 def _no_answer(body: Any) -> BackendUnavailable:

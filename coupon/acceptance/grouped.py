@@ -4,22 +4,23 @@ Requests that come while others are being accepted wait together. Then each step
 them (decision 27). A group takes only what can go on at once. These requests are accepted alone:
 
 - one that has to wait, is refused, or has a key that was bound before;
-- one whose coupon is that of an earlier request of the group;
+- one whose coupon or key is that of an earlier request of the group;
 - all of a group when a backend fails before the publish.
 
-After a publish that failed, all are accepted alone for a while. So a partition without a leader fails few commands of
-others.
+After a publish that failed, all requests of the process are accepted alone for a while. So a partition without a leader
+fails few commands of others.
 """
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import structlog
 
 from coupon.acceptance.idempotency import Binding, IdempotencyKeys
 from coupon.acceptance.operations import ChangeRef
-from coupon.acceptance.requests import ChangeRequest, accepted_before
+from coupon.acceptance.requests import Caller, ChangeRequest, accepted_before
 from coupon.acceptance.reservations import Reservations, Snapshot, Step
 from coupon.domain.clock import Clock
 from coupon.domain.errors import (
@@ -27,15 +28,13 @@ from coupon.domain.errors import (
     BackendRejected,
     BackendUnavailable,
     CacheAway,
-    IdempotencyKeyReused,
-    Refused,
 )
 from coupon.domain.model import ChangeCoupon, Coupon
-from coupon.ports.group_commit import MakeGroup, NotServed
+from coupon.ports.group_commit import MakeGroup, NotServed, Patience
 
 BEGIN_S, TIMEOUT_S = 0.25, 30.0
-"""So long a request waits until its group begins, and until it ends: each call of a backend has a time-out of its
-own."""
+"""A request waits for so long until its group begins, and until it ends. The second one is never reached as long as
+each call of a backend ends in its own time-out."""
 APART_MS, APART_BRIEFLY_MS = 10_000, 1_000
 """No groups are made for so long after a failed publish, and after another failure."""
 log = structlog.get_logger("coupon.grouped")
@@ -86,23 +85,27 @@ class GroupedCommands:
         publish: Callable[..., None],
         timer: Clock,
         make_group: MakeGroup,
+        patience: Patience = nullcontext,
     ) -> None:
         self._reservations, self._keys, self._decide, self._publish = reservations, keys, decide, publish
-        self._timer, self._group = timer, make_group(self._serve)
+        self._timer, self._group, self._patience = timer, make_group(self._serve), patience
         self._apart_until = timer()
 
-    def accept(self, attempt: Attempt) -> Accepted | None:
-        """Accept it in a group. None when it has to be accepted alone; raises BackendError after a failed publish."""
+    def accept(self, attempt: Attempt, alone: Callable[[Attempt], Accepted]) -> Accepted:
+        """Accept it in a group, or ``alone``. Raises BackendError after a failed publish.
+
+        Who has waited for ``BEGIN_S`` goes on waiting in the context of ``patience``: a backend hangs."""
         if self._timer() < self._apart_until:
-            return None
+            return alone(attempt)
         now = time.monotonic()
         try:
-            self._group.do(attempt, now + TIMEOUT_S, now + BEGIN_S)
+            self._group.do(attempt, now + TIMEOUT_S, now + BEGIN_S, self._patience)
         except NotServed:
-            return None
+            with self._patience():
+                return alone(attempt)
         except TimeoutError as error:
             raise BackendUnavailable("the command is being accepted, and nobody knows whether it was") from error
-        return attempt.result()
+        return attempt.result() or alone(attempt)
 
     def settle(self, attempts: Sequence[Attempt]) -> None:
         """Reserve, publish and confirm what was decided. Raises CacheAway before the publish.
@@ -120,7 +123,7 @@ class GroupedCommands:
         try:
             self._publish(*(attempt.command for attempt, _ in reserved))
         except BackendError as error:
-            self._apart_until = self._timer() + APART_MS
+            self._apart(APART_MS, error)
             for attempt, reservation in reserved:
                 attempt.error = error
                 if isinstance(error, BackendRejected):
@@ -136,14 +139,22 @@ class GroupedCommands:
                 attempt.error = BackendUnavailable("the queue has the command, but its reservation was lost meanwhile")
 
     def _serve(self, group: Sequence[Attempt], _deadline: float) -> None:
-        attempts = {attempt.request.code: attempt for attempt in reversed(group)}  # the earlier one wins
+        attempts: dict[str, Attempt] = {}
+        for attempt in group:
+            attempts.setdefault(attempt.request.code, attempt)
         try:
             snapshots = self._reservations.read_many(list(attempts))
             decided = [attempt for code, attempt in attempts.items() if self._is_decided(attempt, snapshots.get(code))]
             self.settle(self._bound(decided))
         except (BackendError, CacheAway) as error:
-            self._apart_until = self._timer() + APART_BRIEFLY_MS
-            log.warning("no groups for a moment", error=str(error), commands=len(group))
+            self._apart(APART_BRIEFLY_MS, error)
+
+    def _apart(self, for_ms: int, error: Exception) -> None:
+        """Let requests be accepted alone for so long."""
+        now = self._timer()
+        if now >= self._apart_until:
+            log.warning("no groups for a moment", error=str(error), seconds=for_ms // 1000)
+        self._apart_until = max(self._apart_until, now + for_ms)
 
     def _is_decided(self, attempt: Attempt, snapshot: Snapshot | None) -> bool:
         if snapshot is None:
@@ -153,20 +164,19 @@ class GroupedCommands:
                 attempt.accepted = Accepted(known)
                 return False
             attempt.decided(snapshot, *self._decide(attempt.request, snapshot))
-        except (Refused, IdempotencyKeyReused):
+        except Exception:  # Refused, or what nobody expects: it raises again where the request is accepted alone
             return False
         return True
 
     def _bound(self, attempts: Sequence[Attempt]) -> list[Attempt]:
-        """Those that have no key, or one that belongs to them alone."""
-        keyed = [
-            (attempt, caller.name, caller.idempotency_key)
-            for attempt in attempts
-            if (caller := attempt.request.caller).idempotency_key is not None
-        ]
+        """Those without a key, and those whose key is bound to them now. Of two with one key, the earlier one."""
+        keyed: dict[Caller, Attempt] = {}
+        for attempt in attempts:
+            if attempt.request.caller.idempotency_key is not None:
+                keyed.setdefault(attempt.request.caller, attempt)
         if not keyed:
             return list(attempts)
-        bindings = self._keys.bind_new([(name, key, attempt.request.operation) for attempt, name, key in keyed])
-        for (attempt, _, _), binding in zip(keyed, bindings, strict=True):
+        keys = [(name, key or "", attempt.request.operation) for (name, key), attempt in keyed.items()]
+        for attempt, binding in zip(keyed.values(), self._keys.bind_new(keys), strict=True):
             attempt.bound = binding
         return [attempt for attempt in attempts if attempt.bound or attempt.request.caller.idempotency_key is None]

@@ -3,6 +3,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import islice
 
 import structlog
@@ -23,7 +24,7 @@ from coupon.domain.errors import CacheAway, CouponBusy, Refused
 from coupon.domain.model import ChangeCoupon, Coupon, Day, Kind, Reason, transition
 from coupon.domain.serialization import encode_command
 from coupon.domain.topics import LAYOUTS
-from coupon.ports.group_commit import ForkedGroupCommit, MakeGroup
+from coupon.ports.group_commit import ForkedGroupCommit, MakeGroup, Patience
 from coupon.ports.queue import Message
 from coupon.runtime.cache_entries import CacheOrAway
 from coupon.runtime.settings import Settings
@@ -51,7 +52,9 @@ class CommandService:
         sleep: Sleep = time.sleep,
         timer: Clock = monotonic_ms,
         make_group: MakeGroup = ForkedGroupCommit,
+        patience: Patience = nullcontext,
     ) -> None:
+        """``patience`` makes the context in which a request waits whose group hangs."""
         self._queue, self._topics = backends.queue, LAYOUTS[settings.topics]
         self._timezone, self._clock, self._timer = settings.timezone, clock, timer
         self.code_deriver = CodeDeriver(settings.secret)
@@ -64,7 +67,9 @@ class CommandService:
         self._reservations = Reservations(
             cache, backends.store, fences, self.code_deriver, settings, sleep=sleep, timer=timer
         )
-        self._grouped = GroupedCommands(self._reservations, self._keys, self._decide, self.publish, timer, make_group)
+        self._grouped = GroupedCommands(
+            self._reservations, self._keys, self._decide, self.publish, timer, make_group, patience
+        )
         self._uncached = UncachedCommands(backends.store, fences, self.publish, sleep, timer)
         self._awaited = AwaitedCommands(backends.store, make_group)
 
@@ -102,7 +107,7 @@ class CommandService:
         request = change_request(kind, code, user_id, caller, self.code_deriver)
         attempt = Attempt(request, self._timer() + REQUEST_MAX_MS)
         try:
-            accepted = self._grouped.accept(attempt) or self._accept_alone(attempt)
+            accepted = self._grouped.accept(attempt, self._accept_alone)
         except CacheAway as error:
             log.warning("cache unavailable", error=str(error))
             try:

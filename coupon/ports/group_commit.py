@@ -10,9 +10,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, Protocol, TypeVar
 
 Work = TypeVar("Work")
+Patience = Callable[[], AbstractContextManager[object]]
+"""Makes a context in which a thread waits for long."""
 AnyWork = TypeVar("AnyWork", contravariant=True)
 CROWD = 4
 """Calls in one of the last two groups that make a crowd. Two, because callers of a large group come back while a small
@@ -49,28 +52,37 @@ class GroupCommit(Generic[Work]):
         self._sizes = deque([0, 0], maxlen=2)
         self._is_led = False
 
-    def do(self, work: Work, deadline: float, begin_by: float | None = None) -> None:
+    def do(self, work: Work, deadline: float, begin_by: float | None = None, patience: Patience = nullcontext) -> None:
         """Return when the work was served. Raises NotServed when it still waits at ``begin_by``, which is the deadline
-        unless given. Raises TimeoutError at the deadline: then it may yet be served."""
+        unless given. Raises TimeoutError at the deadline: then it may yet be served.
+
+        A caller whose group takes longer than ``begin_by`` waits for its end in the context of ``patience``."""
         call = _Call(work)
         with self._gate:
             self._waiting.append(call)
             leads, self._is_led = not self._is_led, True
-        if leads or self._is_to_lead(call, deadline, begin_by):
+        if leads or self._is_to_lead(call, deadline if begin_by is None else begin_by, deadline, patience):
             self._lead(deadline)
 
-    def _is_to_lead(self, call: _Call[Work], deadline: float, begin_by: float | None) -> bool:
+    def _is_to_lead(self, call: _Call[Work], begin_by: float, deadline: float, patience: Patience) -> bool:
         """Wait until the call was served, or is the one to serve all that wait."""
-        for until in (deadline if begin_by is None else begin_by, deadline):
-            if call.awake.acquire(timeout=max(0.0, until - time.monotonic())):
-                return not call.served
-            with self._gate:
-                if call.awake.acquire(blocking=False):
-                    return not call.served
-                if call in self._waiting:
-                    self._waiting.remove(call)
-                    raise NotServed
-        raise TimeoutError
+        if not self._is_awake(call, begin_by):
+            with patience():
+                if not self._is_awake(call, deadline):
+                    raise TimeoutError
+        return not call.served
+
+    def _is_awake(self, call: _Call[Work], until: float) -> bool:
+        """Whether the call is awake by then. Raises NotServed when it still waits then, and takes it back."""
+        if call.awake.acquire(timeout=max(0.0, until - time.monotonic())):
+            return True
+        with self._gate:
+            if call.awake.acquire(blocking=False):
+                return True
+            if call in self._waiting:
+                self._waiting.remove(call)
+                raise NotServed
+        return False
 
     def _lead(self, deadline: float) -> None:
         if max(self._sizes) >= CROWD:
@@ -94,7 +106,9 @@ class GroupCommit(Generic[Work]):
 class Group(Protocol[AnyWork]):
     """What those know of a group commit who wait in it."""
 
-    def do(self, work: AnyWork, deadline: float, begin_by: float | None = None) -> None:
+    def do(
+        self, work: AnyWork, deadline: float, begin_by: float | None = None, patience: Patience = nullcontext
+    ) -> None:
         """As ``GroupCommit.do``."""
 
 
@@ -111,7 +125,7 @@ class ForkedGroupCommit(Generic[Work]):
         self._serve = serve
         self._by_process: dict[int, GroupCommit[Work]] = {}
 
-    def do(self, work: Work, deadline: float, begin_by: float | None = None) -> None:
+    def do(self, work: Work, deadline: float, begin_by: float | None = None, patience: Patience = nullcontext) -> None:
         """As ``GroupCommit.do``."""
         group = self._by_process.get(os.getpid()) or self._by_process.setdefault(os.getpid(), GroupCommit(self._serve))
-        group.do(work, deadline, begin_by)
+        group.do(work, deadline, begin_by, patience)

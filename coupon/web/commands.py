@@ -64,17 +64,17 @@ def _change_coupon(services: Services, kind: Kind, schema: Schema) -> Response:
     fields = request_io.load_body(environ, schema, settings.max_body_bytes)
     user_id, wait_s = fields.get("user_id"), request_io.wait_s(environ)
     outcome = OPEN
-    with services.waiting.shortly():
-        try:
-            accepted = services.commands.accept(kind, fields["coupon_code"], user_id, caller)
-        except Refused as refused:
-            raise refusal(refused.reason, refused.coupon, kind, user_id) from refused
-        if wait_s is not None:
-            outcome = services.commands.apply_now(accepted)
+    try:
+        accepted = services.commands.accept(kind, fields["coupon_code"], user_id, caller)
+    except Refused as refused:
+        raise refusal(refused.reason, refused.coupon, kind, user_id) from refused
     body: dict[str, object] = {
         "operationId": services.commands.operations.address(accepted.ref),
         "couponCode": show(accepted.ref.code),
     }
+    if wait_s is not None:
+        with services.waiting.shortly():
+            outcome = services.commands.apply_now(accepted)
     return _accepted(services, accepted.ref, body, wait_s, kind, user_id, outcome)
 
 

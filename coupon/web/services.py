@@ -33,13 +33,14 @@ class Services:
 
 def open_services(settings: Settings, backends: Backends, guarded: Backends, clock: Clock, timer: Clock) -> Services:
     """The services on the ``guarded`` backends. Only the readiness check calls the ``backends`` themselves."""
-    commands = CommandService(guarded, settings, clock, timer=timer)
+    waiting = Waiting(server_settings.load().threads)
+    commands = CommandService(guarded, settings, clock, timer=timer, patience=waiting.begin)
     return Services(
         settings=settings,
         commands=commands,
         queries=Queries(guarded.search, guarded.store, commands.code_deriver, settings.timezone, clock),
         cursors=Cursors(commands.code_deriver),
-        waiting=Waiting(server_settings.load().threads),
+        waiting=waiting,
         readiness=SingleFlight(Readiness(backends, settings).check, int(PATIENCE_S * 1000), timer),
         creation=schemas.creation(settings.max_amount),
     )

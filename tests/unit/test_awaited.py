@@ -27,7 +27,7 @@ class Gathered:
     def __init__(self, serve, *others):
         self._serve, self._others = serve, others
 
-    def do(self, work, deadline, begin_by=None):
+    def do(self, work, deadline, begin_by=None, patience=None):
         self._serve([work, *self._others], deadline)
 
 

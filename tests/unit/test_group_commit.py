@@ -1,5 +1,6 @@
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -118,6 +119,32 @@ def test_whose_group_has_begun_waits_for_its_end(group, slow, group_clock):
     for thread in (first, leader, second):
         thread.join(SOON)
     assert (ended, slow.groups) == ([1], [[0], [2, 1]])
+
+
+def test_whose_group_takes_long_waits_for_its_end_in_the_context_of_patience(group, slow, group_clock):
+    inside = threading.Event()
+
+    @contextmanager
+    def patience():
+        inside.set()
+        yield
+
+    first = call(group, 0)
+    assert slow.busy.wait(SOON)
+    slow.busy.clear()
+    now = time.monotonic()
+    patient = threading.Thread(target=group.do, args=(1, now + SOON, now + 0.3, patience))
+    patient.start()
+    until(lambda: group_clock.waiting == 1)
+    leader = call(group, 2)
+    until(lambda: group_clock.waiting == 2)
+    slow.go.release()
+    assert slow.busy.wait(SOON)
+    assert inside.wait(SOON)
+    slow.go.release()
+    for thread in (first, patient, leader):
+        thread.join(SOON)
+    assert slow.groups == [[0], [1, 2]]
 
 
 def test_an_error_of_the_one_who_serves_stops_nobody_else(slow, group_clock):

@@ -1,5 +1,7 @@
 """Commands of several requests that are accepted together, and those that are left to be accepted alone."""
 
+from contextlib import contextmanager
+
 import pytest
 
 from backends.cache.memory import MemoryCache
@@ -33,7 +35,7 @@ class Gathered:
         self._serve = serve
         self.others, self.failure = [], None
 
-    def do(self, work, deadline, begin_by=None):
+    def do(self, work, deadline, begin_by=None, patience=None):
         if self.failure:
             raise self.failure
         self._serve([*self.others, work], deadline)
@@ -99,7 +101,7 @@ class House:
     def accept(self, *attempts):
         """What the last of the group was told."""
         *self.group.others, last = attempts
-        return self.grouped.accept(last)
+        return self.grouped.accept(last, lambda _attempt: None)
 
     def entry(self, code):
         cached = self.cache.get(cache_key(code))
@@ -195,6 +197,45 @@ def test_a_key_of_another_request_is_looked_at_alone(house):
     assert house.published == 1
     with pytest.raises(IdempotencyKeyReused):
         house.keys.bind("shop", "k", other.request.operation)
+
+
+def test_of_two_with_one_key_the_first_has_it(house):
+    first, second = house.attempt(ONE, key="k"), house.attempt(TWO, key="k")
+    other = house.attempt(THREE, key="l")
+    assert house.accept(first, second, other)
+    assert (first.accepted is None, second.result(), second.bound) == (False, None, None)
+    assert house.published == 2
+
+
+def test_an_error_that_nobody_expects_is_its_own_requests(house):
+    def poisoned(request, snapshot):
+        if request.code == ONE:
+            raise RuntimeError("poison")
+        return house.decide(request, snapshot)
+
+    house.grouped = GroupedCommands(
+        house.reservations, house.keys, poisoned, house.publish, house.timer, house.make_group
+    )
+    bad, good = house.attempt(ONE), house.attempt(TWO)
+    assert house.accept(bad, good) == good.accepted is not None
+    assert bad.result() is None
+
+
+def test_who_is_not_served_is_accepted_alone_in_the_context_of_patience(house):
+    inside = []
+
+    @contextmanager
+    def patience():
+        inside.append(True)
+        yield
+        inside.clear()
+
+    grouped = GroupedCommands(
+        house.reservations, house.keys, house.decide, house.publish, house.timer, house.make_group, patience
+    )
+    house.group.failure = NotServed()
+    assert grouped.accept(house.attempt(ONE), lambda _attempt: list(inside)) == [True]
+    assert inside == []
 
 
 def test_a_request_that_was_too_slow_reserves_nothing(house):

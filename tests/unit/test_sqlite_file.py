@@ -99,6 +99,22 @@ def test_work_that_fails_is_rolled_back_alone(file, group_clock):
     assert numbers(file) == [1, 2]
 
 
+def test_a_file_that_cannot_be_locked_is_tried_once(file, group_clock, monkeypatch):
+    assert numbers(file) == []
+    began, write = [], file.write
+
+    def locked(deadline):
+        began.append(1)
+        if len(began) > 1:
+            raise BackendUnavailable("locked")
+        return write(deadline)
+
+    monkeypatch.setattr(file, "write", locked)
+    outcomes = together(file, group_clock, [add(1), add(2)])
+    assert [type(outcome) for outcome in outcomes] == [BackendUnavailable] * 2
+    assert len(began) == 2  # the one that they waited for, and theirs
+
+
 def test_work_that_fails_alone_is_rolled_back(file):
     with pytest.raises(BackendUnavailable, match="UNIQUE"):
         file.write_together(lambda db: add(1)(db) and add(1)(db))

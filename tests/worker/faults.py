@@ -46,7 +46,7 @@ class NeverServed:
     def __init__(self, _serve: Callable[[Sequence[Any], float], None]) -> None:
         pass
 
-    def do(self, _work: Any, _deadline: float, _begin_by: float | None = None) -> None:
+    def do(self, _work: Any, _deadline: float, _begin_by: float | None = None, _patience: Any = None) -> None:
         raise NotServed
 
 

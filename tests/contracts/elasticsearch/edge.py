@@ -37,14 +37,14 @@ class Edge:
         self.instead(self._perform)
 
 
-def answers(status, body):
+def answers(status, body, product="Elasticsearch"):
     """What a server, or whatever stands before it, says."""
 
     def change(ask):
         kind = "application/json" if isinstance(body, dict) else "text/html"
         meta = ask().meta
         object.__setattr__(meta, "status", status)
-        object.__setattr__(meta, "headers", HttpHeaders({"content-type": kind, "x-elastic-product": "Elasticsearch"}))
+        object.__setattr__(meta, "headers", HttpHeaders({"content-type": kind, "x-elastic-product": product}))
         return NodeApiResponse(meta, json.dumps(body).encode() if isinstance(body, dict) else body.encode())
 
     return change

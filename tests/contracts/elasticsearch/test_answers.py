@@ -1,6 +1,6 @@
 """Whatever Elasticsearch answers: no document is passed over, and an error is one of two."""
 
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 
 import pytest
 
@@ -97,6 +97,23 @@ def test_whatever_is_answered_becomes_one_of_two_errors(search, edge, index, pat
         CALLS["find" if path == "search" else "index_many"](search)
 
 
+@pytest.mark.parametrize("body", [{}, {"status": "ok"}])
+def test_what_somebody_else_answers_is_no_empty_list(services, index, edge, body):
+    with closing(opened(f"elasticsearch://{services.elasticsearch}?index={index}")) as search:
+        edge.put(f"/{index}/_search", answers(200, body, product="Proxy"))
+        with pytest.raises((BackendRejected, BackendUnavailable)):
+            CALLS["find"](search)
+
+
+@pytest.mark.parametrize(("status", "asked"), [(200, 1), (429, 1), (404, 2), (503, 2)])
+def test_only_what_may_pass_at_once_is_asked_for_again(search, edge, index, status, asked):
+    requests, answer = [], answers(status, {"error": {"type": "some_exception"}})
+    edge.put(f"/{index}/_search", lambda ask: requests.append(1) or answer(ask))
+    with suppress(BackendRejected, BackendUnavailable):
+        CALLS["find"](search)
+    assert len(requests) == asked
+
+
 def test_a_document_that_it_cannot_read_is_rejected_and_hinders_nobody_else(search):
     good, bad = some_coupons(2)
     with pytest.raises(BackendRejected, match=bad.code):
@@ -114,4 +131,5 @@ def test_name_and_password_are_sent(services, index, edge):
     edge.instead(perform)
     with closing(opened(f"elasticsearch://ann:p%40ss@{services.elasticsearch}?index={index}")) as search:
         search.create()
+        holds(search, [])
     assert set(seen) == {"Basic YW5uOnBAc3M="}

@@ -128,7 +128,7 @@ class Group:
         self._served: list[Any] = []
         """What is being served."""
 
-    def do(self, work: Any, deadline: float, begin_by: float | None = None) -> None:
+    def do(self, work: Any, deadline: float, begin_by: float | None = None, _patience: Any = None) -> None:
         self._waiting.append(work)
         while work in self._waiting:
             if begin_by is not None and self._process.scheduler.random.random() < self._impatience:
