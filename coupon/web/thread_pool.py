@@ -1,7 +1,7 @@
 """The threads of a web process: as many as the setting says work, and more of them wait for outcomes.
 
-A request with ``Prefer: wait`` that only a worker can settle holds its thread for seconds. Another thread works in its
-place meanwhile. So those who wait hold up nobody else.
+A request with ``Prefer: wait`` that only a worker can settle holds its thread for seconds, and so does a command whose
+group hangs. Another thread works in its place meanwhile. So those who wait hold up nobody else.
 """
 
 import threading

@@ -4,6 +4,7 @@ import gc
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -75,9 +76,14 @@ def spread(values: Sequence[float]) -> dict[str, float] | None:
 
 
 def cpu_s(pids: Iterable[int]) -> float:
-    """CPU time that these processes have had so far, theirs and the kernel's for them, in seconds."""
-    times = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for pid in pids]
-    return sum(int(user) + int(system) for user, system in times) / os.sysconf("SC_CLK_TCK")
+    """CPU time that these processes have had so far, theirs and the kernel's for them, in seconds. Those that have
+    ended count as nothing: PostgreSQL starts some for a moment."""
+    ticks = 0
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+            ticks += int(user) + int(system)
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def cpu_us(work: Callable[[Any], object], items: Iterable[Any]) -> float:

@@ -5,7 +5,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -25,9 +25,9 @@ from tests.bench.wrk import load, paths
 from tests.e2e.deployment import Deployment, children
 
 ROUNDS, SECONDS, WARM_UP_S = 3, 4, 4
-MOST_A_SECOND = {"embedded": 4_500, "real servers": 2_000}
+MOST_A_SECOND = {"embedded": 5_000, "real servers": 2_000}
 """More than these issues are not expected of us."""
-PEERS_MOST_A_SECOND = 3_500
+PEERS_MOST_A_SECOND = 6_000
 WORKS = 3
 PEERS = {"embedded": 3, "real servers": 2}
 """So many of them are measured: the real servers leave Redis little of the machine."""
@@ -35,6 +35,8 @@ WORKERS = {"embedded": 1, "real servers": 1}
 WAIT = {"Prefer": "wait=10"}
 CREATED = 100_000
 HELD, INDEXED_AT_ONCE, USERS_ASKED = 1_000_000, 5_000, 50_000
+WARM_UPS = 4
+"""Rounds of lists before the first that counts."""
 P, P_STAR, R_STAR = "P: PostgreSQL, stock gunicorn", "P*: PostgreSQL, our gunicorn", "R*: Redis, our gunicorn"
 
 
@@ -125,7 +127,9 @@ def _lists(name: str, ours: Subject, peers: Sequence[Subject], place: Place) -> 
         script = paths([f"{subject.lists}/{user}/coupons" for user in users], place.new_folder())
         return load(subject.url, script, SECONDS, place.new_folder()).rate
 
-    rate(ours)
+    for _ in range(WARM_UPS):
+        with suppress(AssertionError):  # Elasticsearch merges what was indexed just now, and some lists take too long
+            rate(ours)
     for _ in range(ROUNDS):
         mine = rate(ours)
         for peer, figure in zip(peers, figures, strict=True):
