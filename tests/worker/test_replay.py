@@ -121,6 +121,12 @@ def test_what_was_dead_lettered_stays_aside_and_what_was_replayed_is_applied(hou
     dead_letters.replay(house.queue, list(dead_letters.browse(house.queue)))
     house.drain()
     assert (world.stored(one).user_id, world.stored(other).user_id) == ("bob", "ann")
+    world.change(Kind.CANCEL, other)
+    store.before["save_many"] = [BackendRejected("no")] * 3
+    world.worker.run_once(poll_s=0)
+    store.before["save_many"] = []
+    house.drain()
+    assert world.stored(other).issued, "its cancel is a dead letter that nobody replayed"
     counts, differ = house.restored()
     assert (counts.left, differ) == (0, {})
 
