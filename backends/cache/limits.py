@@ -2,6 +2,7 @@
 on a laptop is not refused at scale."""
 
 import re
+from collections.abc import Iterable
 
 from coupon.domain.errors import BackendRejected
 
@@ -14,6 +15,14 @@ def check_key(key: str) -> None:
     """Raise BackendRejected unless it is 1 to 200 printable ASCII characters without spaces."""
     if not _is_key(key):
         raise BackendRejected(f"a cache key is 1 to 200 printable ASCII characters without spaces, not {key!r}")
+
+
+def checked_keys(keys: Iterable[str]) -> list[str]:
+    """The keys. Raises BackendRejected unless all are allowed."""
+    names = list(keys)
+    for key in names:
+        check_key(key)
+    return names
 
 
 def check_entry(key: str, value: bytes, ttl_s: int) -> None:

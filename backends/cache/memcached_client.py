@@ -15,6 +15,7 @@ import re
 import select
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn, Self
 
@@ -130,9 +131,13 @@ class StrictClient(memcache.Client):  # type: ignore[misc]  # python-memcached h
             return [self._store_then_get(write) for write in writes], self._get_each(others)
         ids: dict[int, int | None] = {}
         found: dict[bytes, Cached] = {}
-        for server in dict.fromkeys(map(self.server_of, [*(write.name for write in writes), *others])):
-            mine = [index for index, write in enumerate(writes) if self.server_of(write.name) is server]
-            for part, asked in _trips(mine, [name for name in others if self.server_of(name) is server]):
+        by_server: dict[_Server, tuple[list[int], list[bytes]]] = defaultdict(lambda: ([], []))
+        for index, write in enumerate(writes):
+            by_server[self.server_of(write.name)][0].append(index)
+        for name in others:
+            by_server[self.server_of(name)][1].append(name)
+        for server, its in by_server.items():
+            for part, asked in _trips(*its):
                 new_ids, entries = self._trip(server, [writes[index] for index in part], asked)
                 ids |= zip(part, new_ids, strict=True)
                 found |= entries

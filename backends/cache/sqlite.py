@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, Self
 
-from backends.cache.limits import check_entry, check_key
+from backends.cache.limits import check_entry, check_key, checked_keys
 from backends.sqlite import SqliteFile, fetch
 from coupon.ports.cache import Cache, Cached, Write, Written
 from coupon.ports.url import Url
@@ -93,16 +93,12 @@ class SqliteCache(Cache):
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Cached]:
         """In one query."""
-        names = list(keys)
-        for key in names:
-            check_key(key)
+        names = checked_keys(keys)
         return _by_key(self._file.select(GET_MANY, (json.dumps(names), self._boot, self._timer())))
 
     def write_many(self, writes: Sequence[Write], others: Iterable[str] = ()) -> Written:
         """In one transaction."""
-        asked = list(others)
-        for key in asked:
-            check_key(key)
+        asked = checked_keys(others)
         work = [self._writing(write) for write in writes]
 
         def write_all(connection: Connection) -> Written:
@@ -125,9 +121,7 @@ class SqliteCache(Cache):
         return bool(self._file.write_together(remove))
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        names = list(keys)
-        for key in names:
-            check_key(key)
+        names = checked_keys(keys)
         for first in range(0, len(names), DELETED_AT_ONCE):
             with self._file.write() as connection:
                 connection.executemany(DELETE, [(key,) for key in names[first : first + DELETED_AT_ONCE]])
