@@ -108,10 +108,8 @@ def _beside(name: str, ours: Subject, peers: Sequence[Subject], place: Place) ->
         share = Figure(f"{name}: {what}: answers 202", "%")
         share.ours = rows[0].share
         taken.append(share)
-    for peer in peers:
-        memory = Figure(f"{name}: memory of its processes", "MB", peer.name)
-        memory.ours, memory.against = [_memory_mb(ours)], [_memory_mb(peer)]
-        taken.append(memory)
+    memory = [Figure(f"{name}: memory of its processes", "MB", peer.name) for peer in peers]
+    taken += _in_turns(memory, ours, peers, _memory_mb, rounds=1)
     taken += _created(name, ours, peers)
     return [*taken, *_lists(name, ours, [peer for peer in peers if peer.name != R_STAR], place)]
 
@@ -130,12 +128,7 @@ def _lists(name: str, ours: Subject, peers: Sequence[Subject], place: Place) -> 
     for _ in range(WARM_UPS):
         with suppress(AssertionError):  # Elasticsearch merges what was indexed just now, and some lists take too long
             rate(ours)
-    for _ in range(ROUNDS):
-        mine = rate(ours)
-        for peer, figure in zip(peers, figures, strict=True):
-            figure.ours.append(mine)
-            figure.against.append(rate(peer))
-    return figures
+    return _in_turns(figures, ours, peers, rate)
 
 
 def _memory_mb(subject: Subject) -> float:
@@ -147,11 +140,22 @@ def _memory_mb(subject: Subject) -> float:
 def _created(name: str, ours: Subject, peers: Sequence[Subject]) -> list[Figure]:
     """A creation, until the last of its coupons can be issued."""
     figures = [Figure(f"{name}: {CREATED:,} coupons created, until usable", "s", peer.name) for peer in peers]
-    for _ in range(ROUNDS):
-        mine = _seconds_to_create(ours)
+    return _in_turns(figures, ours, peers, _seconds_to_create)
+
+
+def _in_turns(
+    figures: list[Figure],
+    ours: Subject,
+    peers: Sequence[Subject],
+    take: Callable[[Subject], float],
+    rounds: int = ROUNDS,
+) -> list[Figure]:
+    """The figures, one for each peer, with what was taken of it and of ours in each round."""
+    for _ in range(rounds):
+        mine = take(ours)
         for peer, figure in zip(peers, figures, strict=True):
             figure.ours.append(mine)
-            figure.against.append(_seconds_to_create(peer))
+            figure.against.append(take(peer))
     return figures
 
 
