@@ -4,7 +4,7 @@ on a laptop is not refused at scale."""
 import re
 from collections.abc import Iterable
 
-from coupon.domain.errors import BackendRejected
+from coupon.domain.errors import BackendRejected, ConfigurationError
 
 VALUE_MAX = 512 * 1024
 TTL_MAX_S = 30 * 86_400
@@ -32,3 +32,9 @@ def check_entry(key: str, value: bytes, ttl_s: int) -> None:
         raise BackendRejected(f"{key!r}: {len(value)} bytes are more than the {VALUE_MAX} that a cache takes")
     if not 1 <= ttl_s <= TTL_MAX_S:
         raise BackendRejected(f"{key!r}: a lifetime is 1 to {TTL_MAX_S} seconds, not {ttl_s}")
+
+
+def check_prefix(prefix: str) -> None:
+    """Raise ConfigurationError unless it may precede every key."""
+    if not re.fullmatch(r"[!-~]{0,50}", prefix):
+        raise ConfigurationError(f"prefix={prefix!r} is not up to 50 printable ASCII characters without spaces")

@@ -1,10 +1,9 @@
 """The cache in memcached."""
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-from backends.cache.limits import check_entry, check_key
+from backends.cache.limits import check_entry, check_key, check_prefix
 from backends.cache.memcached_client import NamedWrite, StrictClient, can_pipeline
 from backends.cache.memcached_evictions import Evictions
 from coupon.domain.errors import BackendUnavailable, ConfigurationError
@@ -28,8 +27,7 @@ class MemcachedCache(Cache):
     """
 
     def __init__(self, servers: Sequence[str], timeout_s: float = 0.2, prefix: str = "coupon:") -> None:
-        if not re.fullmatch(r"[!-~]{0,50}", prefix):
-            raise ConfigurationError(f"prefix={prefix!r} is not up to 50 printable ASCII characters without spaces")
+        check_prefix(prefix)
         self._prefix = prefix
         try:
             client = StrictClient(servers, timeout_s, silent_until={}, pipelines=can_pipeline())

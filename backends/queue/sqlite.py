@@ -8,9 +8,10 @@ from typing import Self
 from uuid import uuid4
 
 from backends.queue import sqlite_time
+from backends.queue.leased_consumer import LeasedConsumer
+from backends.queue.membership import Renewer
 from backends.queue.partitions import POLL_BYTES_MAX, partition_of, refuse_oversized
-from backends.queue.sqlite_consumer import SqliteConsumer, page
-from backends.queue.sqlite_group import Membership, Renewer
+from backends.queue.sqlite_member import SqliteMember, page
 from backends.sqlite import SqliteFile
 from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Delivery, Message, Position, Queue
@@ -56,7 +57,7 @@ class SqliteQueue(Queue):
         self._partitions, self._retention_s, self._lease_s, self._timer = partitions, retention_s, lease_s, timer
         self._new_file = partial(SqliteFile, path, SCHEMA + sqlite_time.SCHEMA, timeout_s, synchronous)
         self._file = self._new_file()
-        self._consumers: list[SqliteConsumer] = []
+        self._consumers: list[LeasedConsumer] = []
         self._closed = False
 
     @classmethod
@@ -99,12 +100,14 @@ class SqliteQueue(Queue):
 
         self._file.write_together(append)
 
-    def consumer(self, topics: Sequence[str], group: str) -> SqliteConsumer:
+    def consumer(self, topics: Sequence[str], group: str) -> LeasedConsumer:
         if self._closed:
             raise BackendUnavailable("the queue was closed")
-        membership = Membership(group, uuid4().hex, sorted(set(topics)), self._lease_s)
-        renewer = Renewer(self._new_file(), membership)
-        consumer = SqliteConsumer(self._file, membership, renewer, self._retention_s, self._timer)
+        renewing, name = self._new_file(), uuid4().hex
+        member = SqliteMember(
+            self._file, renewing, group, name, sorted(set(topics)), self._lease_s, self._retention_s, self._timer
+        )
+        consumer = LeasedConsumer(member, Renewer(self._lease_s / 3, member.renew, renewing.close), self._timer)
         self._consumers = [*(other for other in self._consumers if not other.closed), consumer]
         return consumer
 

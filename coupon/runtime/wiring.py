@@ -22,11 +22,13 @@ BUILT_IN = {
         "memory": "backends.cache.memory:MemoryCache",
         "sqlite": "backends.cache.sqlite:SqliteCache",
         "memcached": "backends.cache.memcached:MemcachedCache",
+        "redis": "backends.cache.redis:RedisCache",
     },
     "queue": {
         "memory": "backends.queue.memory:MemoryQueue",
         "sqlite": "backends.queue.sqlite:SqliteQueue",
         "kafka": "backends.queue.kafka:KafkaQueue",
+        "redis": "backends.queue.redis:RedisQueue",
     },
     "store": {
         "memory": "backends.store.memory:MemoryStore",

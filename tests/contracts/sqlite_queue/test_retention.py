@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from backends.queue.sqlite import SqliteQueue
-from backends.queue.sqlite_consumer import PRUNE_MAX
+from backends.queue.sqlite_member import PRUNE_MAX
 from backends.testing.queue_driving import drain, ends, messages, poll, values
 from coupon.ports.queue import Message
 

@@ -1,0 +1,173 @@
+"""The queue in Redis: a stream for each partition, and groups as on SQLite (decision 28).
+
+Redis's own consumer groups deal out single messages of a stream. Here one member has a partition, in order, and
+commits an offset. So a group's state is a hash: the beats of its members, and the owner of each partition.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Self
+from uuid import uuid4
+
+import structlog
+
+from backends.queue import redis_scripts as scripts
+from backends.queue.leased_consumer import LeasedConsumer
+from backends.queue.membership import Renewer
+from backends.queue.partitions import POLL_BYTES_MAX, partition_of, refuse_oversized
+from backends.queue.redis_durability import Durability, durability
+from backends.queue.redis_member import RedisMember
+from backends.queue.redis_topics import Topics, deliveries
+from backends.redis_connections import OPTIONS, RedisConnection, RedisConnections
+from coupon.domain.errors import BackendRejected, BackendUnavailable
+from coupon.ports.queue import Delivery, Message, Position, Queue
+from coupon.ports.url import Url
+
+log = structlog.get_logger("coupon.queue")
+PING_S = 1.0
+PUBLISHED_AT_ONCE = 500
+"""The most messages of a script."""
+
+
+class RedisQueue(Queue):
+    """Messages that all groups have committed are deleted when they are older than ``retention_s``; in a topic without
+    a group none is. A member without a heartbeat for ``lease_s`` loses its partitions. Both times are measured by the
+    ``timer`` of living members, which returns seconds and is never set."""
+
+    def __init__(
+        self,
+        connections: RedisConnections,
+        prefix: str = "coupon:",
+        partitions: int = 8,
+        retention_s: float = 86_400.0,
+        lease_s: float = 6.0,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connections, self._partitions, self._retention_s = connections, partitions, retention_s
+        self._lease_s, self._timer = lease_s, timer
+        self._topics = Topics(connections, prefix)
+        self._durability: dict[str, Durability] = {}
+        """Of the run of the server that was asked last."""
+        self._consumers: list[LeasedConsumer] = []
+        self._closed = False
+
+    @classmethod
+    def from_url(cls, url: Url) -> Self:
+        options = url.options(timeout_s=5.0, partitions=8, retention_s=86_400.0, lease_s=6.0, **OPTIONS)
+        connections = RedisConnections(url, options.pop("timeout_s"), options.pop("tls"))
+        return cls(connections, **options)
+
+    def ping(self) -> None:
+        within_s = min(PING_S, self._connections.timeout_s)
+        with self._connections.connection(within_s) as connection:
+            connection.must([("PING",)], within_s)
+            self._durability_of(connection, within_s)
+
+    def close(self) -> None:
+        self._closed = True
+        for consumer in self._consumers:
+            consumer.close()
+        self._connections.close()
+
+    def create(self, topics: Iterable[str]) -> None:
+        self._topics.create(topics, self._partitions)
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        refuse_oversized(messages)
+        for first in range(0, len(messages), PUBLISHED_AT_ONCE):
+            some = messages[first : first + PUBLISHED_AT_ONCE]
+            self._topics.known(lambda some=some: self._publish(some))  # type: ignore[misc]
+
+    def consumer(self, topics: Sequence[str], group: str) -> LeasedConsumer:
+        if self._closed:
+            raise BackendUnavailable("the queue was closed")
+        member = RedisMember(
+            self._connections,
+            self._topics,
+            group,
+            uuid4().hex,
+            sorted(set(topics)),
+            self._lease_s,
+            self._retention_s,
+            self._timer,
+        )
+        consumer = LeasedConsumer(member, Renewer(self._lease_s / 3, member.renew), self._timer)
+        self._consumers = [*(other for other in self._consumers if not other.closed), consumer]
+        return consumer
+
+    def ends(self, topics: Sequence[str], key: str | None = None) -> dict[Position, int]:
+        return {position: end for position, (_, end) in self._ends(topics, key).items()}
+
+    def begins(self, topics: Sequence[str]) -> dict[Position, int]:
+        return {position: begin for position, (begin, _) in self._ends(topics).items()}
+
+    def committed(self, positions: Collection[Position], group: str) -> dict[Position, int]:
+        def ask() -> dict[Position, int]:
+            topics = self._check(positions)
+            ends = self._topics.script(scripts.ENDS, topics, [self._topics.stream(position) for position in positions])
+            offsets = [("HGET", self._topics.offsets(position), group) for position in positions]
+            with self._connections.connection() as connection:
+                found, *stored = self._topics.evaluate(connection, [ends, *offsets])
+            return {
+                position: max(begin, int(offset or 0))
+                for position, begin, offset in zip(positions, found[::2], stored, strict=True)
+            }
+
+        return self._topics.known(ask)
+
+    def read(self, position: Position, offset: int, limit: int) -> list[Delivery]:
+        def ask() -> list[Delivery]:
+            topics, streams = self._check([position]), [self._topics.stream(position)]
+            take = self._topics.script(scripts.TAKE, topics, streams, limit, POLL_BYTES_MAX, offset)
+            with self._connections.connection() as connection:
+                ((entries,),) = self._topics.evaluate(connection, [take])
+            return deliveries(position, entries)
+
+        return self._topics.known(ask)
+
+    def _publish(self, messages: Sequence[Message]) -> None:
+        places = self._topics.positions({message.topic for message in messages})
+        streams, arguments = [self._topics.time], list[Any]()
+        for message in messages:
+            partitions = places[message.topic]
+            streams.append(self._topics.stream(partitions[partition_of(message.key, len(partitions))]))
+            arguments += [message.key, message.value]
+        publish = self._topics.script(scripts.PUBLISH, list(places), streams, *arguments)
+        timeout_s = self._connections.timeout_s
+        with self._connections.connection() as connection:
+            then = self._durability_of(connection, timeout_s).then(timeout_s)
+            _, *synced = self._topics.evaluate(connection, [publish, *then])
+        if synced and synced[0][0] < 1:
+            raise BackendUnavailable(f"Redis did not write to its disk within {timeout_s} s")
+
+    def _durability_of(self, connection: RedisConnection, timeout_s: float) -> Durability:
+        found = self._durability.get(connection.run)
+        if found is None:
+            found = durability(connection, timeout_s)
+            self._durability = {connection.run: found}
+            for sentence in found.lost:
+                log.warning("acknowledged commands may be lost", server=self._connections.address, reason=sentence)
+        return found
+
+    def _ends(self, topics: Sequence[str], key: str | None = None) -> dict[Position, tuple[int, int]]:
+        def ask() -> dict[Position, tuple[int, int]]:
+            positions = [
+                position
+                for places in self._topics.positions(topics).values()
+                for position in (places if key is None else [places[partition_of(key, len(places))]])
+            ]
+            streams = [self._topics.stream(position) for position in positions]
+            with self._connections.connection() as connection:
+                (found,) = self._topics.evaluate(connection, [self._topics.script(scripts.ENDS, topics, streams)])
+            return dict(zip(positions, zip(found[::2], found[1::2], strict=True), strict=True))
+
+        return self._topics.known(ask)
+
+    def _check(self, positions: Collection[Position]) -> list[str]:
+        """Their topics. Raises BackendRejected for one that does not exist."""
+        topics = sorted({position.topic for position in positions})
+        known = {place for places in self._topics.positions(topics).values() for place in places}
+        for position in positions:
+            if position not in known:
+                raise BackendRejected(f"there is no partition {position.topic}/{position.partition}")
+        return topics

@@ -1,0 +1,196 @@
+"""One member of a group of a Redis queue."""
+
+import itertools
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from backends.queue import redis_scripts as scripts
+from backends.queue.leased_consumer import Member, Restarted, Share
+from backends.queue.membership import Heartbeats, share_out
+from backends.queue.partitions import POLL_BYTES_MAX
+from backends.queue.queue_time import QueueTime
+from backends.queue.redis_topics import Topics, deliveries
+from backends.redis_connections import RedisConnection, RedisConnections
+from coupon.domain.errors import BackendUnavailable
+from coupon.ports.queue import Delivery, Position
+
+PRUNE_MAX = 1_000
+"""The most messages of a partition that a commit deletes."""
+SHARE_TRIES = 3
+"""How often a member tries to share before it goes on with what it has: another one changed the group each time."""
+
+
+class _Group(NamedTuple):
+    """A group's hash: the beat of each member in each of its topics, and the owner of each partition."""
+
+    beats: dict[tuple[str, str], int]
+    owners: dict[Position, str]
+
+
+class RedisMember(Member):
+    def __init__(
+        self,
+        connections: RedisConnections,
+        topics: Topics,
+        group: str,
+        name: str,
+        subscribed: Sequence[str],
+        lease_s: float,
+        retention_s: float,
+        timer: Callable[[], float],
+    ) -> None:
+        self._connections, self._topics, self._group, self._name = connections, topics, group, name
+        self._subscribed, self._retention_s = subscribed, retention_s
+        self._key = topics.group(group)
+        self._beats, self._others, self._time = itertools.count(), Heartbeats(lease_s), QueueTime(timer)
+        self._begins: Sequence[tuple[Position, int]] = ()
+        self._run = ""
+
+    def share(self, now: float, assigned: Collection[Position]) -> Share:
+        topics = self._topics.positions(self._subscribed)
+        with self._connections.connection() as connection:
+            if assigned and connection.run != self._run:
+                raise self._restarted()
+            self._run = connection.run
+            before, after, complete = self._share(connection, now, topics)
+            kept = before & after & set(assigned)
+            new = sorted(after - kept)
+            keys = [key for place in new for key in (self._topics.offsets(place), self._topics.stream(place))]
+            join = self._topics.script(scripts.JOIN, self._subscribed, keys, self._group)
+            stored, offsets = self._topics.evaluate(connection, [("GET", self._topics.time), join])
+            advance = ("EVAL", scripts.ADVANCE, 1, self._topics.time, self._time.after(float(stored or 0)))
+            connection.must([advance], self._connections.timeout_s)
+        return Share(kept, dict(zip(new, offsets, strict=True)), complete)
+
+    def take(self, begins: Sequence[tuple[Position, int]], max_messages: int) -> list[Delivery]:
+        self._begins = begins
+        streams = [self._topics.stream(position) for position, _ in begins]
+        arguments = [max_messages, POLL_BYTES_MAX, *(begin for _, begin in begins)]
+        with self._here() as connection:
+            take = self._topics.script(scripts.TAKE, self._subscribed, streams, *arguments)
+            (found,) = self._topics.evaluate(connection, [take])
+        by_position = zip(begins, found, strict=True)
+        return [delivery for (position, _), entries in by_position for delivery in deliveries(position, entries)]
+
+    def wait(self, until: float) -> None:
+        if (left_s := until - time.monotonic()) <= 0:
+            return
+        if not self._begins:
+            time.sleep(left_s)
+            return
+        streams = [self._topics.stream(position) for position, _ in self._begins]
+        ids = [f"0-{begin}" for _, begin in self._begins]
+        read = ("XREAD", "COUNT", 1, "BLOCK", max(1, int(left_s * 1000)), "STREAMS", *streams, *ids)
+        with self._here() as connection:
+            connection.must([read], left_s + self._connections.timeout_s)
+
+    def commit(self, positions: Mapping[Position, int]) -> None:
+        if not positions:
+            return
+        keys = [self._key, self._topics.time]
+        arguments = [self._group, self._name, self._retention_s, PRUNE_MAX]
+        for position, offset in positions.items():
+            keys += [self._topics.offsets(position), self._topics.stream(position)]
+            arguments += [_owner(position), offset]
+        with self._here() as connection:
+            commit = self._topics.script(scripts.COMMIT, self._subscribed, keys, *arguments)
+            (refused,) = self._topics.evaluate(connection, [commit])
+        if refused:
+            raise BackendUnavailable(f"{refused.decode()} is another member's by now")
+
+    def renew(self) -> None:
+        """Stay in the group. It does nothing when the member is expelled already."""
+        self._connections.ask([("EVAL", scripts.RENEW, 1, self._key, next(self._beats), *self._fields())])
+
+    def leave(self) -> None:
+        within_s = min(1.0, self._connections.timeout_s)
+        with self._connections.connection(within_s) as connection:
+            connection.must([("EVAL", scripts.LEAVE, 1, self._key, self._name, *self._fields())], within_s)
+
+    @contextmanager
+    def _here(self) -> Iterator[RedisConnection]:
+        """A connection to the run of the server in which this member joined."""
+        with self._connections.connection() as connection:
+            if connection.run != self._run:
+                raise self._restarted()
+            yield connection
+
+    def _restarted(self) -> Restarted:
+        return Restarted(f"Redis at {self._connections.address} was restarted")
+
+    def _share(
+        self, connection: RedisConnection, now: float, topics: Mapping[str, Sequence[Position]]
+    ) -> tuple[set[Position], set[Position], bool]:
+        """The partitions that this member owned and owns, and whether its share is complete."""
+        timeout_s = self._connections.timeout_s
+        for _ in range(SHARE_TRIES):
+            watched = [("WATCH", self._key), ("HGETALL", self._key)]
+            group = _parsed(connection.must(watched, timeout_s)[1])
+            before = self._owned(group)
+            complete = self._change(group, now, topics)
+            steps = [("MULTI",), ("DEL", self._key), ("HSET", self._key, *_written(group)), ("EXEC",)]
+            if connection.must(steps, timeout_s)[-1] is not None:
+                return before, self._owned(group), complete
+        return before, before, False
+
+    def _change(self, group: _Group, now: float, topics: Mapping[str, Sequence[Position]]) -> bool:
+        """Expel the dead, and share each topic out. True when this member has all of its share."""
+        beats: dict[str, int] = {}
+        for (member, _), beat in group.beats.items():
+            if member != self._name:
+                beats[member] = max(beat, beats.get(member, 0))
+        living = beats.keys() - self._others.dead(beats, now) | {self._name}
+        for key in [key for key in group.beats if key[0] not in living]:
+            del group.beats[key]
+        for position in [position for position, owner in group.owners.items() if owner not in living]:
+            del group.owners[position]
+        beat = next(self._beats)
+        group.beats.update({(self._name, topic): beat for topic in self._subscribed})
+        complete = [self._share_topic(group, topic, places) for topic, places in topics.items()]
+        return all(complete)
+
+    def _share_topic(self, group: _Group, topic: str, places: Sequence[Position]) -> bool:
+        owners = {place.partition: group.owners.get(place) for place in places}
+        members = [member for member, theirs in group.beats if theirs == topic]
+        changes, complete = share_out(topic, owners, self._name, members)
+        for partition, owner in changes.items():
+            if owner is None:
+                del group.owners[Position(topic, partition)]
+            else:
+                group.owners[Position(topic, partition)] = owner
+        return complete
+
+    def _owned(self, group: _Group) -> set[Position]:
+        return {
+            place for place, owner in group.owners.items() if owner == self._name and place.topic in self._subscribed
+        }
+
+    def _fields(self) -> list[str]:
+        return [_beat(self._name, topic) for topic in self._subscribed]
+
+
+def _beat(member: str, topic: str) -> str:
+    return f"beat/{member}/{topic}"
+
+
+def _owner(position: Position) -> str:
+    return f"owner/{position.partition}/{position.topic}"
+
+
+def _parsed(pairs: Sequence[bytes]) -> _Group:
+    group = _Group({}, {})
+    for field, value in zip(pairs[::2], pairs[1::2], strict=True):
+        kind, name, topic = field.decode().split("/", 2)
+        if kind == "beat":
+            group.beats[name, topic] = int(value)
+        else:
+            group.owners[Position(topic, int(name))] = value.decode()
+    return group
+
+
+def _written(group: _Group) -> list[str | int]:
+    beats = [each for (member, topic), beat in group.beats.items() for each in (_beat(member, topic), beat)]
+    owners = [each for position, owner in group.owners.items() for each in (_owner(position), owner)]
+    return [*beats, *owners]

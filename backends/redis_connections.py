@@ -1,0 +1,183 @@
+"""Connections to one Redis server, and what a reply that is an error means.
+
+redis-py's own pool and client take 60 µs more a command than its connections, and connect again without a word. Here a
+caller learns which run of the server replies: after a restart a server may have less than it had acknowledged.
+"""
+
+import os
+import ssl
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from redis.backoff import NoBackoff
+from redis.connection import Connection
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as DriverTimeout
+from redis.retry import Retry
+
+from backends.deadline_socket import PromptTlsSocket, prompt
+from coupon.domain.errors import BackendUnavailable, ConfigurationError
+from coupon.ports.url import Url
+
+PORT = 6379
+IDLE_MAX = 64
+"""Idle connections that are kept: more threads than that open one for each call."""
+Command = tuple[Any, ...]
+OPTIONS: dict[str, Any] = {"tls": False, "prefix": "coupon:"}
+"""What every backend on Redis takes in its URL, beside its ``timeout_s``."""
+
+
+class RedisConnection(Connection):  # type: ignore[misc]
+    """A connection to one run of a server. Each round trip has the whole timeout for itself."""
+
+    run = ""
+    """The server's ``run_id``: another one after each start."""
+    info: dict[str, str]
+    """The reply to INFO server, as it was when the connection was made."""
+
+    def __init__(self, tls: ssl.SSLContext | None, **options: Any) -> None:
+        super().__init__(**options)
+        self._tls = tls
+
+    def _connect(self) -> Any:
+        connected = super()._connect()
+        wrapped = (
+            prompt(connected) if self._tls is None else self._tls.wrap_socket(connected, server_hostname=self.host)
+        )
+        self._begin_reply = wrapped.settimeout
+        return wrapped
+
+    def ask(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
+        """The reply to each command, of one round trip. A reply that is an error is a ResponseError."""
+        if not commands:
+            return []
+        self._begin_reply(timeout_s)
+        self.send_packed_command(self.pack_commands(commands), check_health=False)
+        return [self._reply() for _ in commands]
+
+    def must(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
+        """As ``ask``. Raises the first error."""
+        replies = self.ask(commands, timeout_s)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise reply
+        return replies
+
+    def _reply(self) -> Any:
+        try:
+            return self.read_response()
+        except ResponseError as error:
+            return error
+
+
+class RedisConnections:
+    """Has as many connections as it ever had calls at once. Thread-safe; a forked process opens its own.
+
+    For ``silence_s`` after a timeout no thread asks the server: each question would cost another timeout.
+    """
+
+    def __init__(self, url: Url, timeout_s: float, tls: bool, silence_s: float = 0.0) -> None:
+        addresses = url.addresses(PORT)
+        if len(addresses) > 1:
+            raise ConfigurationError(f"{url} names {len(addresses)} servers: a backend on Redis has one")
+        if url.path and not url.path.isdecimal():
+            raise ConfigurationError(f"the path of {url} is not the number of a database, such as redis://127.0.0.1/0")
+        ((host, port),) = addresses
+        self.address, self.timeout_s, self._silence_s = f"{host}:{port}", timeout_s, silence_s
+        self._context = _trust() if tls else None
+        self._options: dict[str, Any] = {
+            "host": host.strip("[]"),
+            "port": port,
+            "db": int(url.path or 0),
+            "username": url.user or None,
+            "password": url.password or None,
+            "protocol": 2,
+            "driver_info": None,
+        }
+        self._idle: list[RedisConnection] = []
+        """A stack. ``pop`` and ``append`` are atomic."""
+        self._process, self._silent_until, self._closed = os.getpid(), float("-inf"), False
+        self._finalizer = weakref.finalize(self, _close_all, self._idle)
+
+    @contextmanager
+    def connection(self, within_s: float | None = None) -> Iterator[RedisConnection]:
+        """A connection of the caller's own, made within the timeout. Raises BackendUnavailable, also for what the
+        server refuses in the block."""
+        self._check_open()
+        connection = None
+        try:
+            connection = self._idle_connection() or self._open(within_s or self.timeout_s)
+            yield connection
+        except (RedisError, OSError) as error:
+            if isinstance(error, TimeoutError | DriverTimeout):
+                self._silent_until = time.monotonic() + self._silence_s
+            _close_all([connection] if connection else [])
+            raise BackendUnavailable(f"Redis at {self.address}: {error}") from error
+        except BaseException:
+            _close_all([connection] if connection else [])
+            raise
+        if self._closed or len(self._idle) >= IDLE_MAX:
+            connection.disconnect()
+        else:
+            self._idle.append(connection)
+
+    def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies, of one round trip. Raises BackendUnavailable when one is an error."""
+        with self.connection() as connection:
+            return connection.must(commands, self.timeout_s)
+
+    def close(self) -> None:
+        self._closed = True
+        _close_all(self._idle)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendUnavailable("Redis: the backend was closed")
+        if time.monotonic() < self._silent_until:
+            raise BackendUnavailable(f"Redis at {self.address} did not answer a moment ago")
+
+    def _idle_connection(self) -> RedisConnection | None:
+        if self._process != os.getpid():
+            self._idle, self._process = [], os.getpid()  # the parent's go on in the parent
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread was faster
+                return None
+            if not connection.can_read(0):  # else it has ended, or says what nobody asked for
+                return connection
+            connection.disconnect()
+        return None
+
+    def _open(self, within_s: float) -> RedisConnection:
+        times = {"socket_timeout": within_s, "socket_connect_timeout": within_s, "retry": Retry(NoBackoff(), 0)}
+        connection = RedisConnection(self._context, **times, **self._options)
+        connection.connect()
+        try:
+            (info,) = connection.must([("INFO", "server")], within_s)
+            connection.info = fields_of(info)
+            connection.run = connection.info["run_id"]
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+
+def fields_of(info: bytes) -> dict[str, str]:
+    """The fields of a reply to INFO."""
+    lines = info.decode(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _trust() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.sslsocket_class = PromptTlsSocket
+    return context
+
+
+def _close_all(connections: list[RedisConnection]) -> None:
+    while connections:
+        connections.pop().disconnect()

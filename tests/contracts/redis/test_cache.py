@@ -1,0 +1,46 @@
+"""Redis stands what every cache has to stand."""
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from backends.testing.cache import CacheContract
+from backends.testing.cache_rivals import CacheAcrossProcesses, value_of
+from coupon.ports.cache import Cache
+from tests.contracts.memcached.server import free_port
+from tests.services import Services
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def url(services: Services, prefix: str, client: redis.Redis) -> Iterator[str]:
+    yield f"redis://{services.redis}?timeout_s=1&prefix={prefix}"
+    for name in client.scan_iter(f"{prefix}*", 1_000):
+        client.unlink(name)
+
+
+class TestRedisCache(CacheAcrossProcesses, CacheContract):
+    @pytest.fixture
+    def gone_url(self) -> str:
+        return f"redis://127.0.0.1:{free_port()}"
+
+    @pytest.mark.parametrize("planted", ["a list", "half a token", "nothing"])
+    def test_what_others_wrote_is_an_empty_value_that_can_be_replaced(
+        self, cache: Cache, client: redis.Redis, prefix: str, planted: str
+    ) -> None:
+        name = f"{prefix}{client.info('server')['run_id'][:12]}:k"
+        if planted == "a list":
+            client.lpush(name, b"v")
+        else:
+            client.set(name, b"four" if planted == "half a token" else b"")
+        cached = cache.get("k")
+        assert cached is not None
+        assert (cached.value, cached.token is None) == (b"", False)
+        assert cache.get_many(["k", "missing"]) == {"k": cached}
+        assert cache.replace("k", b"w", cached.token, 60)
+        assert value_of(cache, "k") == b"w"
+        assert not cache.remove("k", cached.token)
+        client.delete(name)
+        assert not cache.replace("k", b"x", cached.token, 60)
