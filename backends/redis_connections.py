@@ -66,6 +66,13 @@ class RedisConnection(Connection):  # type: ignore[misc]
                 raise reply
         return replies
 
+    def is_open(self) -> bool:
+        """False when it has ended, or says what nobody asked for."""
+        try:
+            return not self.can_read(0)
+        except RedisError:
+            return False
+
     def _reply(self) -> Any:
         try:
             return self.read_response()
@@ -147,7 +154,7 @@ class RedisConnections:
                 connection = self._idle.pop()
             except IndexError:  # another thread was faster
                 return None
-            if not connection.can_read(0):  # else it has ended, or says what nobody asked for
+            if connection.is_open():
                 return connection
             connection.disconnect()
         return None

@@ -15,6 +15,8 @@ POLL_GAP_MAX_S = 90.0
 at least.)"""
 POLL_BYTES_MAX = 4_000_000
 """The most bytes of a poll, or a single message that is larger."""
+PRUNE_MAX = 1_000
+"""The most messages of a partition that a commit deletes."""
 
 
 def partition_of(key: str, partitions: int) -> int:

@@ -9,15 +9,13 @@ from typing import NamedTuple
 from backends.queue import redis_scripts as scripts
 from backends.queue.leased_consumer import Member, Restarted, Share
 from backends.queue.membership import Heartbeats, share_out
-from backends.queue.partitions import POLL_BYTES_MAX
+from backends.queue.partitions import POLL_BYTES_MAX, PRUNE_MAX
 from backends.queue.queue_time import QueueTime
 from backends.queue.redis_topics import Topics, deliveries
 from backends.redis_connections import RedisConnection, RedisConnections
 from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Delivery, Position
 
-PRUNE_MAX = 1_000
-"""The most messages of a partition that a commit deletes."""
 SHARE_TRIES = 3
 """How often a member tries to share before it goes on with what it has: another one changed the group each time."""
 

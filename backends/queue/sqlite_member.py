@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from backends.queue.leased_consumer import Member, Share
 from backends.queue.membership import Heartbeats, share_out
-from backends.queue.partitions import POLL_BYTES_MAX
+from backends.queue.partitions import POLL_BYTES_MAX, PRUNE_MAX
 from backends.queue.queue_time import QueueTime
 from backends.queue.sqlite_time import advance, file_time
 from backends.sqlite import SqliteFile
@@ -17,8 +17,6 @@ from coupon.ports.queue import Delivery, Position
 
 LOOK_MIN_S, LOOK_MAX_S = 0.002, 0.02
 """The pause between two looks of a waiting poll grows from the first to the second."""
-PRUNE_MAX = 1_000
-"""The most messages of a partition that a commit deletes."""
 
 
 class _Place(NamedTuple):

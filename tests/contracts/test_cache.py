@@ -11,7 +11,7 @@ from backends.cache.sqlite import PRUNE_EVERY, PRUNED_AT_ONCE, SqliteCache
 from backends.testing.cache import CacheContract, CacheOnAClock
 from backends.testing.cache_rivals import CacheAcrossProcesses, open_cache, token_of, value_of
 from coupon.domain.errors import BackendUnavailable, ConfigurationError
-from tests.contracts.memcached.server import free_port
+from tests.contracts.private_server import free_port
 
 
 class TestMemoryCache(CacheOnAClock, CacheContract):

@@ -2,10 +2,12 @@
 
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
 
+from tests.contracts.redis.server import PrivateRedis
 from tests.services import Services
 
 
@@ -20,3 +22,12 @@ def client(services: Services) -> Iterator[redis.Redis]:
     host, _, port = services.redis.partition(":")
     with redis.Redis(host=host, port=int(port)) as client:
         yield client
+
+
+@pytest.fixture
+def server(services: Services, tmp_path: Path) -> Iterator[PrivateRedis]:
+    """Not started yet."""
+    assert services.redis, "skips, or fails in CI, where there is none to run"
+    server = PrivateRedis(tmp_path)
+    yield server
+    server.kill()

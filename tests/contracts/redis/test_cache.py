@@ -8,7 +8,7 @@ import redis
 from backends.testing.cache import CacheContract
 from backends.testing.cache_rivals import CacheAcrossProcesses, value_of
 from coupon.ports.cache import Cache
-from tests.contracts.memcached.server import free_port
+from tests.contracts.private_server import free_port
 from tests.services import Services
 
 pytestmark = pytest.mark.services

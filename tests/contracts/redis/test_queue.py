@@ -10,7 +10,7 @@ from backends.testing.queue_offsets import Trim
 from backends.testing.queue_planted import Plant, QueuePlanted
 from backends.testing.queue_processes import QueueAcrossProcesses
 from coupon.ports.queue import Position, Queue
-from tests.contracts.memcached.server import free_port
+from tests.contracts.private_server import free_port
 from tests.services import Services
 
 

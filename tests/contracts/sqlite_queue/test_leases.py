@@ -4,28 +4,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
 from backends.queue.sqlite import SqliteQueue
 from backends.testing.queue_driving import ends, messages
 from backends.testing.timing import Clock
-from coupon.domain.errors import BackendUnavailable
-
-
-def test_a_member_that_is_abandoned_loses_its_partitions(ageing: SqliteQueue, clock: Clock) -> None:
-    """Counted from when the heir saw it first: 3,000 s by its own timer."""
-    ageing.publish(messages(20))
-    abandoned, heir = ageing.consumer(["t"], "g"), ageing.consumer(["t"], "g")
-    in_flight = abandoned.poll(100, 0)
-    clock.now += 100_000
-    assert heir.poll(100, 0) == []
-    clock.now += 2_999
-    assert heir.poll(100, 0) == []
-    clock.now += 1.1
-    assert len(heir.poll(100, 0)) == len(in_flight) == 20
-    with pytest.raises(BackendUnavailable):
-        abandoned.commit(ends(in_flight))
-    assert ageing.lag(["t"], "g") == 20
 
 
 def test_a_member_that_is_there_keeps_its_partitions_however_seldom_others_look(
