@@ -18,6 +18,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as DriverTimeout
 from redis.retry import Retry
 
+from backends.cache.limits import check_prefix
 from backends.deadline_socket import PromptTlsSocket, prompt
 from coupon.domain.errors import BackendUnavailable, ConfigurationError
 from coupon.ports.url import Url
@@ -83,16 +84,21 @@ class RedisConnection(Connection):  # type: ignore[misc]
 class RedisConnections:
     """Has as many connections as it ever had calls at once. Thread-safe; a forked process opens its own.
 
+    ``prefix`` precedes the names of all keys, so that several services can share a database.
     For ``silence_s`` after a timeout no thread asks the server: each question would cost another timeout.
     """
 
-    def __init__(self, url: Url, timeout_s: float, tls: bool, silence_s: float = 0.0) -> None:
+    def __init__(
+        self, url: Url, timeout_s: float, tls: bool = False, prefix: str = "coupon:", silence_s: float = 0.0
+    ) -> None:
+        check_prefix(prefix)
         addresses = url.addresses(PORT)
         if len(addresses) > 1:
             raise ConfigurationError(f"{url} names {len(addresses)} servers: a backend on Redis has one")
         if url.path and not url.path.isdecimal():
             raise ConfigurationError(f"the path of {url} is not the number of a database, such as redis://127.0.0.1/0")
         ((host, port),) = addresses
+        self.prefix = prefix
         self.address, self.timeout_s, self._silence_s = f"{host}:{port}", timeout_s, silence_s
         self._context = _trust() if tls else None
         self._options: dict[str, Any] = {

@@ -1,6 +1,9 @@
 """What all tests share: the real servers (``tests/services.py``), and a plain word about those that were not there."""
 
+import ssl
+import subprocess
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -33,6 +36,19 @@ def group_clock(monkeypatch: pytest.MonkeyPatch) -> GroupClock:
     clock = GroupClock()
     monkeypatch.setattr(group_commit, "time", clock)
     return clock
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
+    """The file of a certificate for 127.0.0.1, beside its key.pem, and a server's TLS with it."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, *subject]
+    subprocess.run(command, check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    return certificate, tls
 
 
 @pytest.fixture(autouse=True, scope="session")

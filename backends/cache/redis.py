@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from redis.exceptions import ResponseError
 
-from backends.cache.limits import VALUE_MAX, check_entry, check_key, check_prefix, checked_keys
+from backends.cache.limits import VALUE_MAX, check_entry, check_key, checked_keys
 from backends.redis_connections import OPTIONS, Command, RedisConnection, RedisConnections, fields_of
 from coupon.domain.errors import BackendUnavailable
 from coupon.ports.cache import Cache, Cached, Write, Written
@@ -35,14 +35,12 @@ REMOVE = f"{IS_STILL} return redis.call('DEL', KEYS[1])"
 class RedisCache(Cache):
     """``timeout_s`` is for each round trip."""
 
-    def __init__(self, connections: RedisConnections, prefix: str) -> None:
-        check_prefix(prefix)
-        self._connections, self._prefix = connections, prefix
+    def __init__(self, connections: RedisConnections) -> None:
+        self._connections = connections
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
-        options = url.options(timeout_s=0.2, **OPTIONS)
-        return cls(RedisConnections(url, options["timeout_s"], options["tls"], SILENCE_S), options["prefix"])
+        return cls(RedisConnections(url, **url.options(timeout_s=0.2, **OPTIONS), silence_s=SILENCE_S))
 
     def ping(self) -> None:
         self._connections.ask([("PING",)])
@@ -134,7 +132,7 @@ class RedisCache(Cache):
         return connection.must(commands, self._connections.timeout_s)
 
     def _name(self, connection: RedisConnection, key: str) -> str:
-        return f"{self._prefix}{connection.run[:12]}:{key}"
+        return f"{self._connections.prefix}{connection.run[:12]}:{key}"
 
 
 def _sent(token: Any) -> bytes:

@@ -37,7 +37,6 @@ class RedisQueue(Queue):
     def __init__(
         self,
         connections: RedisConnections,
-        prefix: str = "coupon:",
         partitions: int = 8,
         retention_s: float = 86_400.0,
         lease_s: float = 6.0,
@@ -45,7 +44,7 @@ class RedisQueue(Queue):
     ) -> None:
         self._connections, self._partitions, self._retention_s = connections, partitions, retention_s
         self._lease_s, self._timer = lease_s, timer
-        self._topics = Topics(connections, prefix)
+        self._topics = Topics(connections)
         self._durability: dict[str, Durability] = {}
         """Of the run of the server that was asked last."""
         self._consumers: list[LeasedConsumer] = []
@@ -54,8 +53,8 @@ class RedisQueue(Queue):
     @classmethod
     def from_url(cls, url: Url) -> Self:
         options = url.options(timeout_s=5.0, partitions=8, retention_s=86_400.0, lease_s=6.0, **OPTIONS)
-        connections = RedisConnections(url, options.pop("timeout_s"), options.pop("tls"))
-        return cls(connections, **options)
+        connection = {name: options.pop(name) for name in ("timeout_s", *OPTIONS)}
+        return cls(RedisConnections(url, **connection), **options)
 
     def ping(self) -> None:
         within_s = min(PING_S, self._connections.timeout_s)

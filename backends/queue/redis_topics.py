@@ -21,10 +21,10 @@ Answer = TypeVar("Answer")
 class Topics:
     """Thread-safe."""
 
-    def __init__(self, connections: RedisConnections, prefix: str) -> None:
-        self._connections, self._prefix = connections, prefix
+    def __init__(self, connections: RedisConnections) -> None:
+        self._connections, self._prefix = connections, connections.prefix
         self._known: dict[str, bytes] = {}
-        self.time = f"{prefix}time"
+        self.time = f"{self._prefix}time"
 
     def create(self, topics: Iterable[str], partitions: int) -> None:
         new = {topic: f"{partitions}:{secrets.token_hex(8)}" for topic in topics}

@@ -17,8 +17,8 @@ from tests.services import Services
 class TestAgeingRedisQueue(AgeingQueue):
     @pytest.fixture
     def ageing(self, services: Services, prefix: str, client: redis.Redis, clock: Clock) -> Iterator[RedisQueue]:
-        connections = RedisConnections(Url(f"redis://{services.redis}"), timeout_s=5.0, tls=False)
-        queue = RedisQueue(connections, prefix, partitions=1, retention_s=100, lease_s=3_000, timer=clock)
+        connections = RedisConnections(Url(f"redis://{services.redis}"), timeout_s=5.0, prefix=prefix)
+        queue = RedisQueue(connections, partitions=1, retention_s=100, lease_s=3_000, timer=clock)
         queue.create(TOPICS)
         yield queue
         queue.close()
