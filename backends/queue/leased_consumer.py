@@ -27,7 +27,7 @@ class Share(NamedTuple):
 
 
 class Restarted(BackendUnavailable):
-    """The server began anew, and may have lost what it had not made durable: offsets that it gave out, too."""
+    """The server was started again, and may have lost what it had not made durable: offsets that it gave out, too."""
 
 
 class Member(ABC):

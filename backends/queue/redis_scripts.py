@@ -1,7 +1,7 @@
 """The scripts of the Redis queue: each is atomic, and refuses a topic that is no longer the one that the caller knows.
 
-Every partition is a stream whose ids are ``0-1``, ``0-2`` and so on: Redis counts them (``0-*``), and goes on counting
-when the oldest are deleted. The offset of a message is its number minus one. Its fields are ``k`` (key), ``v`` (value)
+Every partition is a stream whose ids are ``0-1``, ``0-2`` and so on. Redis counts them (``0-*``), and goes on when the
+oldest are deleted. The offset of a message is its number minus one. Its fields are ``k`` (key), ``v`` (value)
 and ``t`` (the queue's time when it was published).
 
 Keys come in an order that each script tells; the first is always the hash of topics. The first arguments are always the

@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-DRIVERS = ("kafka", "memcache", "botocore", "pynamodb", "urllib3", "elastic_transport", "elasticsearch", "gunicorn")
+DRIVERS = (
+    "kafka",
+    "memcache",
+    "botocore",
+    "pynamodb",
+    "urllib3",
+    "elastic_transport",
+    "elasticsearch",
+    "gunicorn",
+    "redis",
+)
 UNDOCUMENTED = (
     "kafka.consumer.",
     "kafka.coordinator.",

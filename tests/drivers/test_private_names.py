@@ -19,6 +19,7 @@ COMMITS = "docs/decisions/0009-group-commit-to-kafka.md"
 POSITIONS = "docs/decisions/0015-what-waits-waits-by-positions.md"
 CACHE = "backends/cache/memcached_client.py"
 STORE = "backends/store/dynamodb_connection.py"
+REDIS = "backends/redis_connections.py"
 PARKED = "coupon/web/parked_connections.py"
 CONNECTION = "coupon/web/connection.py"
 CHUNKED = "coupon/web/chunked_body.py"
@@ -55,6 +56,7 @@ NAMES = {
     "mark_dead": ("memcache:_Host.mark_dead", CACHE),
     "readline": ("memcache:_Host.readline", CACHE),
     "_get_connection": ("pynamodb.models:Model._get_connection", STORE),
+    "_connect": ("redis.connection:Connection._connect", REDIS),
     "CHUNK_EXT_RE": ("gunicorn.http.body:CHUNK_EXT_RE", CHUNKED),
     "ChunkedReader": ("gunicorn.http.body:ChunkedReader", CONNECTION),
     "InvalidHeader": ("gunicorn.http.errors:InvalidHeader", CONNECTION),
