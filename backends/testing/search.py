@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backends.testing.backend import BackendContract
 from backends.testing.coupons import NOW, changed, some_coupons
 from backends.testing.timing import unavailable_within
-from coupon.domain.errors import BackendUnavailable, ConfigurationError
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import Coupon, Day
 from coupon.domain.serialization import Document, document
 from coupon.ports.search import Query, Search
@@ -27,7 +28,7 @@ CALLS: dict[str, Callable[[Search], Any]] = {
     "ping": lambda search: search.ping(),
     "create": lambda search: search.create(),
     "index_many": lambda search: search.index_many([NOBODY]),
-    "find": lambda search: search.find(Query(user_id="ann"), 10),
+    "find": lambda search: search.find(Query(user_id="ann"), 50),
     "rebuild": lambda search: search.rebuild().__enter__(),
 }
 """A call of each method that asks the server."""
@@ -84,14 +85,12 @@ def on(day: str, coupons: Sequence[Coupon]) -> list[Coupon]:
     return [coupon._replace(expire_at=Day(day)) for coupon in coupons]
 
 
-class SearchContract:
+class SearchContract(BackendContract):
+    role = Search
+
     @pytest.fixture
     def url(self) -> str:
         raise NotImplementedError("the address of a fresh, empty search")
-
-    @pytest.fixture
-    def gone_url(self) -> str:
-        raise NotImplementedError("the address of a search whose server is away")
 
     @pytest.fixture
     def search(self, url: str) -> Iterator[Search]:
@@ -312,7 +311,3 @@ class SearchContract:
         search.close()
         with pytest.raises(BackendUnavailable):
             CALLS[method](search)
-
-    def test_an_unknown_option_is_an_error_of_configuration(self, url: str) -> None:
-        with pytest.raises(ConfigurationError, match="no_such_option"):
-            opened(f"{url}{'&' if '?' in url else '?'}no_such_option=1")
