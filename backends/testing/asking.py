@@ -32,6 +32,6 @@ def _ask(name: str, call: Callable[[], Any], found: dict[str, str]) -> None:
     except BackendRejected:
         found[name] = REJECTED
     except BaseException as error:
-        found[name] = f"the driver's own {error!r}"
+        found[name] = f"raised {error!r}"
     else:
         found[name] = ANSWERED

@@ -52,11 +52,13 @@ def _serving(answer: Callable[[socket.socket], None]) -> Iterator[tuple[str, lis
     with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
         serving = threading.Thread(target=serve, args=[listener], daemon=True)
         serving.start()
-        yield _address(listener), connections
-        listener.shutdown(socket.SHUT_RDWR)
-        serving.join()
-    for connection in connections:
-        connection.close()
+        try:
+            yield _address(listener), connections
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            serving.join()
+            for connection in connections:
+                connection.close()
 
 
 def _address(listener: socket.socket) -> str:

@@ -144,7 +144,7 @@ def _run(arena: Callable[[], tuple[Cache, Barrier]], pair: tuple[str, str], me: 
         if method in ("replace", "remove"):
             token = token_of(cache, key)
         barrier.wait()
-        won = _do(cache, method, key, value, token)
+        won = act(cache, method, key, value, token)
         barrier.wait()
         cached = cache.get(key)
         if method == "put":
@@ -155,7 +155,7 @@ def _run(arena: Callable[[], tuple[Cache, Barrier]], pair: tuple[str, str], me: 
     return wins
 
 
-def _do(cache: Cache, method: str, key: str, value: bytes, token: Any) -> bool:
+def act(cache: Cache, method: str, key: str, value: bytes, token: Any) -> bool:
     """Whether it was stored, or removed."""
     match method:
         case "add":

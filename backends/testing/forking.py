@@ -3,19 +3,23 @@
 import os
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 CHILD_MAX_S = 30
+OTHERS_MAX_S = 0.3
+"""How long threads of other tests may take to end. They may be at work where the child would meet their locks."""
 
 
 @contextmanager
 def forked(work: Callable[[], Any]) -> Iterator[None]:
     """A child does the work, beside the block. At its end AssertionError, when the child failed or took too long."""
+    deadline = time.monotonic() + OTHERS_MAX_S
     for thread in set(threading.enumerate()) - {threading.current_thread()}:
-        thread.join(0.2)  # of other tests, and at work where the child would meet its locks
+        thread.join(max(0.0, deadline - time.monotonic()))
     reading, writing = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: that is what is tested

@@ -17,9 +17,11 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
+from backends.testing.interleaving import meet, moments
 from backends.testing.queue_driving import PATIENCE_S, by_key, drain, ends, messages, opened, poll, values
 from backends.testing.queue_failures import QueueFailures
 from backends.testing.queue_groups import PARTITIONS, QueueGroups
@@ -177,6 +179,17 @@ class QueueContract(QueueGroups, QueueOffsets, QueueFailures):
         queue.create([])
         queue.publish([Message("new", "k", b"v")])
         assert len(list(queue.browse("t"))) == 10
+
+    def test_a_publisher_that_comes_in_at_any_moment_takes_no_place_of_another(self, queue: Queue) -> None:
+        queue.publish([Message("t", "k", b"first")])
+        (place,), sent = queue.ends(["t"], "k"), [b"first", b"alone"]
+        for moment in moments(lambda: queue.publish([Message("t", "k", b"alone")])):
+            values_ = [b"%d a" % moment, b"%d b" % moment]
+            meet(*(partial(queue.publish, [Message("t", "k", value)]) for value in values_), moment)
+            sent += values_
+        found = [each for each in queue.browse("t") if each.partition == place.partition]
+        assert [each.offset for each in found] == list(range(len(sent)))
+        assert sorted(values(found)) == sorted(sent)
 
     def test_many_threads_publish_at_once(self, queue: Queue) -> None:
         def publish(thread: int) -> None:

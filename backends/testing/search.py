@@ -7,6 +7,7 @@ is away, with ``timeout_s=1``. A search that other processes see adds ``search_p
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from backends.testing.backend import BackendContract
 from backends.testing.coupons import NOW, changed, some_coupons
+from backends.testing.interleaving import meet, moments
 from backends.testing.timing import unavailable_within
 from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import Coupon, Day
@@ -268,6 +270,18 @@ class SearchContract(BackendContract):
     def test_nothing_to_index_is_done(self, search: Search) -> None:
         search.index_many([])
         assert search.find(Query(), 10) == []
+
+    @pytest.mark.parametrize(("first", "second"), [(2, 3), (3, 2)])
+    def test_a_rival_that_comes_in_at_any_moment_does_not_bring_an_older_document_back(
+        self, search: Search, first: int, second: int
+    ) -> None:
+        [alone], coupons = some_coupons(1), list[Coupon]()
+        for moment in moments(lambda: search.index_many([alone])):
+            coupons += some_coupons(1)
+            search.index_many(coupons[-1:])
+            rivals = [held(coupons[-1:], f"user{version}", version) for version in (first, second)]
+            meet(*(partial(search.index_many, each) for each in rivals), moment)
+        holds(search, [alone, *held(coupons, "user3", 3)])
 
     def test_many_threads_share_it(self, search: Search) -> None:
         coupons, failures = some_coupons(50), []

@@ -21,8 +21,9 @@ from backends.testing import outages
 from backends.testing.cache import CacheContract
 from backends.testing.outages import CacheOutages, QueueOutages, SearchOutages, StoreOutages
 from backends.testing.queue import QueueContract
-from backends.testing.search import SearchContract
+from backends.testing.search import SearchContract, settles
 from backends.testing.store import StoreContract
+from backends.testing.store_records import StoreRecordsContract
 from coupon.ports.backend import Backend
 from coupon.ports.url import Url
 from tests.contracts import backend_mutants as mutants
@@ -60,7 +61,7 @@ def test_a_backend_whose_timeouts_do_not_hold_or_are_the_drivers_is_found(
 ) -> None:
     suite, backend = ON_SERVERS[scheme]
     opens(fault(backend))
-    expected = outages.LATE if fault is mutants.without_timeouts else "the driver's own"
+    expected = outages.LATE if fault is mutants.without_timeouts else "raised"
     with pytest.raises(AssertionError, match=expected):
         suite().test_a_server_that_never_says_anything_costs_a_timeout(
             lambda address: f"{scheme}://{address}?timeout_s=0.3"
@@ -95,7 +96,7 @@ def test_a_backend_that_connects_when_it_is_opened_is_found(
 )
 def test_a_cache_that_compares_and_then_writes_is_found(mutant: Any, pair: tuple[str, str]) -> None:
     with pytest.raises(AssertionError):
-        CacheContract().test_of_two_threads_one_wins(mutant(), pair)
+        CacheContract().test_a_rival_that_comes_in_at_any_moment_is_before_or_after(mutant(), pair)
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def queue(request: pytest.FixtureRequest) -> Iterator[Any]:
 @pytest.mark.parametrize("queue", [mutants.TwoStepPublish], indirect=True)
 def test_a_queue_that_reads_the_end_and_then_appends_is_found(queue: Any) -> None:
     with pytest.raises(AssertionError):
-        QueueContract().test_many_threads_publish_at_once(queue)
+        QueueContract().test_a_publisher_that_comes_in_at_any_moment_takes_no_place_of_another(queue)
 
 
 @pytest.mark.parametrize("queue", [mutants.TwoStepCommit], indirect=True)
@@ -118,15 +119,21 @@ def test_a_queue_that_commits_partition_by_partition_is_found(queue: Any) -> Non
         QueueContract().test_a_commit_is_refused_as_a_whole(queue)
 
 
-def test_a_store_that_compares_and_then_writes_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("second", ["save_many", "save_groups"])
+def test_a_store_that_compares_and_then_writes_is_found(tmp_path: Path, second: str) -> None:
     with closing(mutants.TwoStepSave(str(tmp_path / "store.db"))) as store:
         store.create()
         with pytest.raises(AssertionError):
-            StoreContract().test_of_many_threads_one_wins_each_round(store)
+            StoreRecordsContract().test_a_rival_that_comes_in_at_any_moment_is_before_or_after(
+                store, "save_many", second
+            )
 
 
-def test_a_search_that_compares_and_then_writes_is_found(tmp_path: Path) -> None:
+def test_a_search_that_compares_and_then_writes_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settles, "__defaults__", (0.5,))
     with closing(mutants.TwoStepIndex(str(tmp_path / "search.db"))) as search:
         search.create()
         with pytest.raises(AssertionError):
-            SearchContract().test_many_threads_share_it(search)
+            SearchContract().test_a_rival_that_comes_in_at_any_moment_does_not_bring_an_older_document_back(
+                search, 2, 3
+            )
