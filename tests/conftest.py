@@ -16,7 +16,6 @@ from tests.swallowed import ErrorLog
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # no test fails because another program runs
 hypothesis.settings.load_profile("any machine")
-pytest.register_assert_rewrite("backends.testing")
 
 SERVICES = pytest.StashKey[Services]()
 ERRORS = ErrorLog()

@@ -21,6 +21,8 @@ OFFSETS = {"memcached": 0, "dynamodb": 1, "kafka": 2, "elasticsearch": 4, "redis
 """From the first of the ports; Kafka takes the next one too, Elasticsearch the one 100 above."""
 KAFKA_LINKS, KAFKA_LINKS_MAX = 5, 4
 """The offset of Kafka's links, two ports each, and how many there may be."""
+PROXIED = "proxied"
+"""The name of the link that Kafka has for all tests."""
 TAKEN = (*range(KAFKA_LINKS + 2 * KAFKA_LINKS_MAX), OFFSETS["redis"], 104)
 FIRST_PORTS = range(20_000, 30_000)
 """Below those that the kernel hands out, so that a server that was killed finds its port free again."""
@@ -59,6 +61,14 @@ class Services:
     @property
     def redis(self) -> str:
         return self._address("redis")
+
+    @property
+    def kafka_link(self) -> tuple[int, int]:
+        """As ``PrivateServers.kafka_link``, of the one link that Kafka has here."""
+        if "kafka" in self._given:
+            pytest.skip("KAFKA_PORT names a server that knows of no proxy")
+        self._address("kafka")
+        return self._servers().kafka_link(PROXIED)
 
     def kill(self, name: str) -> None:
         """SIGKILL; its data stays (memcached has none)."""
@@ -151,7 +161,7 @@ class Services:
 
     def _servers(self) -> "PrivateServers":
         if self._private is None:
-            self._private = PrivateServers()
+            self._private = PrivateServers(kafka_links=[PROXIED])
         return self._private
 
 

@@ -11,6 +11,7 @@ from coupon.ports.cache import Cache, Cached, Write, Written
 from coupon.ports.url import Url
 
 PORT = 11211
+PING_S = 1.0
 DELETED_AT_ONCE = 500
 EVICTIONS_STEPS = 4
 """Steps of a call of ``evicted``: two of another thread's question, and then two of its own."""
@@ -46,9 +47,7 @@ class MemcachedCache(Cache):
     def ping(self) -> None:
         with self._client() as client:
             for server in client.servers:
-                server.connect()
-                server.send_cmd(b"version")
-                server.expect(b"VERSION")
+                server.ping(PING_S)
 
     def close(self) -> None:
         # Each thread's connection closes with the client, as soon as no call uses it.

@@ -252,6 +252,17 @@ class _Server(memcache._Host):  # type: ignore[misc]  # python-memcached has no 
         cause = reason if isinstance(reason, BaseException) else None
         raise BackendUnavailable(f"memcached at {self}: {reason}") from cause
 
+    def ping(self, longest_s: float) -> None:
+        """Each step takes no longer than that, whatever the timeout."""
+        timeout_s = self.socket_timeout
+        self.socket_timeout = min(timeout_s, longest_s)
+        try:
+            self.connect()
+            self.send_cmd(b"version")
+            self.expect(b"VERSION")
+        finally:
+            self.socket_timeout = timeout_s
+
     def expect(self, text: bytes, raise_exception: bool = False) -> bytes:
         line: bytes = super().readline(raise_exception)
         if line.partition(b" ")[0] in ANSWERS[text]:

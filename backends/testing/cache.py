@@ -13,14 +13,16 @@ whose clock a test may set.
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Barrier
 
 import pytest
 
 from backends.testing.cache_failures import CacheFailures
-from backends.testing.cache_rivals import ROUNDS, open_cache, race, token_of, value_of
+from backends.testing.cache_rivals import RIVALS, act, open_cache, race, token_of, value_of
+from backends.testing.interleaving import meet, moments
 from backends.testing.timing import Clock
 from coupon.ports.cache import Cache, Write
 
@@ -29,6 +31,10 @@ MANY = 100
 
 
 class CacheContract(CacheFailures):
+    @pytest.fixture
+    def url(self) -> str:
+        raise NotImplementedError("the address of a fresh, empty cache")
+
     @pytest.fixture
     def cache(self, url: str) -> Iterator[Cache]:
         cache = open_cache(url)
@@ -222,16 +228,36 @@ class CacheContract(CacheFailures):
         assert not cache.remove("k", stale)
         assert cache.remove("k", token)
 
-    @pytest.mark.parametrize("method", ["add", "replace", "remove"])
-    def test_of_two_threads_one_wins(self, cache: Cache, method: str) -> None:
+    @pytest.mark.parametrize("pair", RIVALS + [pair[::-1] for pair in RIVALS if pair[0] != pair[1]], ids="-".join)
+    def test_a_rival_that_comes_in_at_any_moment_is_before_or_after(self, cache: Cache, pair: tuple[str, str]) -> None:
+        def laid_out(key: str) -> list[Callable[[], bool]]:
+            token = None
+            if "add" not in pair:
+                cache.put(key, b"start", 60)
+                token = token_of(cache, key)
+            return [partial(act, cache, method, key, b"%d" % me, token) for me, method in enumerate(pair)]
+
+        for moment in moments(laid_out("alone")[0]):
+            won = meet(*laid_out(f"k{moment}"), moment)
+            cached = cache.get(f"k{moment}")
+            if "put" in pair:
+                assert cached is not None
+                assert cached.value == b"%d" % pair.index("put"), f"the put is undone, at moment {moment}"
+            else:
+                assert sum(won) == 1, f"{won} won, at moment {moment}"
+                winner = won.index(True)
+                assert (cached and cached.value) == (None if pair[winner] == "remove" else b"%d" % winner)
+
+    @pytest.mark.parametrize("pair", [("add", "add"), ("replace", "replace"), ("remove", "remove")], ids="-".join)
+    def test_of_two_threads_one_wins(self, cache: Cache, pair: tuple[str, str]) -> None:
         barrier, interval = Barrier(2, timeout=30), sys.getswitchinterval()
         sys.setswitchinterval(1e-6)  # let them meet in the middle of a method
         try:
             with ThreadPoolExecutor(2) as threads:
-                wins = race(threads, lambda: (cache, barrier), method)
+                wrong = race(threads, lambda: (cache, barrier), pair)
         finally:
             sys.setswitchinterval(interval)
-        assert wins == [1] * ROUNDS
+        assert wrong == []
 
     def test_threads_read_nothing_but_their_own_answers(self, cache: Cache) -> None:
         def ask(thread: int) -> None:

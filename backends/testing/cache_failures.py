@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from backends.testing.backend import BackendContract
 from backends.testing.cache_rivals import open_cache, token_of
 from backends.testing.timing import unavailable_within
 from coupon.domain.errors import BackendRejected, BackendUnavailable
@@ -31,8 +32,10 @@ METHODS: dict[str, Callable[[Cache, Any], object]] = {
 """Every method that asks the server, by name: called with a cache and a token."""
 
 
-class CacheFailures:
+class CacheFailures(BackendContract):
     """Part of every ``CacheContract``."""
+
+    role = Cache
 
     @pytest.fixture
     def gone(self, gone_url: str) -> Iterator[Cache]:
@@ -105,6 +108,9 @@ class CacheFailures:
         cache.close()
         with pytest.raises(BackendUnavailable):
             METHODS[method](cache, token)
+
+    def test_the_place_of_a_key_is_known_without_its_server(self, gone: Cache) -> None:
+        assert gone.place("k") == gone.place("k")
 
     def test_no_method_is_left_out(self) -> None:
         asking = Cache.__abstractmethods__ | {"get_many", "write_many"}

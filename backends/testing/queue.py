@@ -17,19 +17,25 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
+from backends.testing.interleaving import meet, moments
 from backends.testing.queue_driving import PATIENCE_S, by_key, drain, ends, messages, opened, poll, values
 from backends.testing.queue_failures import QueueFailures
 from backends.testing.queue_groups import PARTITIONS, QueueGroups
 from backends.testing.queue_offsets import QueueOffsets
 from backends.testing.timing import takes_less_than
-from coupon.domain.errors import BackendRejected
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.queue import MESSAGE_MAX, Consumer, Delivery, Message, Queue
 
 
 class QueueContract(QueueGroups, QueueOffsets, QueueFailures):
+    @pytest.fixture
+    def url(self) -> str:
+        raise NotImplementedError("the address of a fresh, empty queue, with four partitions a topic")
+
     @pytest.fixture
     def queue(self, url: str) -> Iterator[Queue]:
         queue = opened(url)
@@ -45,10 +51,11 @@ class QueueContract(QueueGroups, QueueOffsets, QueueFailures):
             Message("t", "", b""),
             Message("t", "쿠폰-ü-🎟", b"\x00\xff\n"),
             Message("t", "k" * 200, "값".encode()),
+            Message("t", "a\x00b", b"\x00"),
             Message("other", "k", b"v"),
         ]
         queue.publish(sent)
-        deliveries = poll(queue.consumer(["t", "other"], "g"), 4)
+        deliveries = poll(queue.consumer(["t", "other"], "g"), len(sent))
         assert sorted((d.topic, d.key, d.value) for d in deliveries) == sorted(map(tuple, sent))
 
     def test_publishing_nothing_is_fine(self, queue: Queue) -> None:
@@ -131,6 +138,14 @@ class QueueContract(QueueGroups, QueueOffsets, QueueFailures):
         del browsing
         assert len(list(queue.browse("t"))) == 300
 
+    def test_browsing_that_cannot_go_on_says_so(self, queue: Queue) -> None:
+        queue.publish(messages(300))
+        browsing = queue.browse("t")
+        next(browsing)
+        queue.close()
+        with pytest.raises(BackendUnavailable):
+            list(browsing)
+
     def test_lag_is_what_was_not_committed(self, queue: Queue) -> None:
         assert queue.lag(["t", "other"], "g") == 0
         queue.publish(messages(30) + messages(5, "other"))
@@ -165,6 +180,17 @@ class QueueContract(QueueGroups, QueueOffsets, QueueFailures):
         queue.publish([Message("new", "k", b"v")])
         assert len(list(queue.browse("t"))) == 10
 
+    def test_a_publisher_that_comes_in_at_any_moment_takes_no_place_of_another(self, queue: Queue) -> None:
+        queue.publish([Message("t", "k", b"first")])
+        (place,), sent = queue.ends(["t"], "k"), [b"first", b"alone"]
+        for moment in moments(lambda: queue.publish([Message("t", "k", b"alone")])):
+            values_ = [b"%d a" % moment, b"%d b" % moment]
+            meet(*(partial(queue.publish, [Message("t", "k", value)]) for value in values_), moment)
+            sent += values_
+        found = [each for each in queue.browse("t") if each.partition == place.partition]
+        assert [each.offset for each in found] == list(range(len(sent)))
+        assert sorted(values(found)) == sorted(sent)
+
     def test_many_threads_publish_at_once(self, queue: Queue) -> None:
         def publish(thread: int) -> None:
             for n in range(50):
@@ -173,7 +199,10 @@ class QueueContract(QueueGroups, QueueOffsets, QueueFailures):
         threads = [threading.Thread(target=publish, args=[n]) for n in range(16)]
         for thread in threads:
             thread.start()
-        found = by_key(poll(queue.consumer(["t"], "g"), 16 * 50))
+        polled = poll(queue.consumer(["t"], "g"), 16 * 50)
         for thread in threads:
             thread.join()
-        assert found == {f"thread-{n}": [b"%d" % i for i in range(50)] for n in range(16)}
+        assert by_key(polled) == {f"thread-{n}": [b"%d" % i for i in range(50)] for n in range(16)}
+        ends = queue.ends(["t"])
+        places = {(position.partition, offset) for position, end in ends.items() for offset in range(end)}
+        assert sorted((each.partition, each.offset) for each in polled) == sorted(places)

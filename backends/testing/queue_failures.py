@@ -2,10 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
 
+from backends.testing.asking import ANSWERED, REJECTED, UNAVAILABLE, at_once
+from backends.testing.backend import BackendContract
 from backends.testing.queue_driving import ends, opened, poll
 from backends.testing.timing import unavailable_within
 from coupon.domain.errors import BackendUnavailable
@@ -27,7 +31,9 @@ WHEN_GONE: dict[str, Callable[[Queue], Any]] = {
 }
 
 
-class QueueFailures:
+class QueueFailures(BackendContract):
+    role = Queue
+
     @pytest.fixture
     def gone(self, gone_url: str) -> Iterator[Queue]:
         queue = opened(gone_url)
@@ -40,6 +46,11 @@ class QueueFailures:
     @pytest.mark.parametrize("method", WHEN_GONE)
     def test_without_its_server_every_method_says_so_in_time(self, gone: Queue, method: str) -> None:
         unavailable_within(2 if method == "ping" else GONE_MAX_S, lambda: WHEN_GONE[method](gone))
+
+    def test_what_nobody_has_made_is_no_error_of_the_drivers(self, url: str) -> None:
+        with closing(opened(url)) as queue:
+            found = at_once({name: partial(call, queue) for name, call in WHEN_GONE.items() if name != "create"}, 30)
+        assert {name: how for name, how in found.items() if how not in (ANSWERED, UNAVAILABLE, REJECTED)} == {}
 
     def test_without_its_server_a_consumer_does_what_needs_none_and_closes_at_once(self, gone: Queue) -> None:
         consumer = gone.consumer(["t"], "g")

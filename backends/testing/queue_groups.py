@@ -1,5 +1,6 @@
 """What every queue promises to the members of a group: shares, commits, rewinds, pauses."""
 
+import threading
 import time
 from collections import Counter
 
@@ -106,6 +107,33 @@ class QueueGroups:
         mine, others = drain([one, two], 200)
         assert len({d.partition for d in mine}) == len({d.partition for d in others}) == PARTITIONS / 2
         assert by_key(mine + others) == by_key(messages(200))
+
+    def test_of_members_that_join_at_once_one_commits_each_message(self, queue: Queue) -> None:
+        """What a member could not commit is left to whoever has the partition then."""
+        queue.publish(messages(400))
+        barrier, committed = threading.Barrier(4), list[tuple[int, int]]()
+
+        def work() -> None:
+            consumer = queue.consumer(["t"], "g")
+            barrier.wait(30)
+            deadline = time.monotonic() + PATIENCE_S
+            while queue.lag(["t"], "g") and time.monotonic() < deadline:
+                try:
+                    polled = consumer.poll(20, 0.1)
+                    consumer.commit(ends(polled))
+                except BackendUnavailable:
+                    consumer.rewind()
+                else:
+                    committed.extend((each.partition, each.offset) for each in polled)
+            consumer.close()
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert queue.lag(["t"], "g") == 0
+        assert [place for place, times in Counter(committed).items() if times > 1] == []
 
     def test_each_topic_is_shared_out_by_itself(self, queue: Queue) -> None:
         """Whoever has all of one topic and nothing of another does all the work there is, or none."""

@@ -4,14 +4,13 @@ import multiprocessing
 import os
 import re
 import signal
-import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from backends.testing.forking import in_a_fork
 from backends.testing.queue_driving import PATIENCE_S, by_key, drain, ends, messages, opened, poll, values
 from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import MESSAGE_MAX, Message, Queue
@@ -77,20 +76,8 @@ class QueueAcrossProcesses:
             assert by_key(poll(consumer, 100)) == by_key(messages(100))
 
     def test_a_queue_that_was_used_before_a_fork_works_on_both_sides(self, queue: Queue) -> None:
-        for thread in set(threading.enumerate()) - {threading.current_thread()}:
-            thread.join(1.0)  # of other tests, and at work where the child would meet its locks
         queue.publish([Message("t", "k", b"parent")])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: that is what is tested
-            child = os.fork()
-        if not child:
-            try:
-                signal.alarm(30)  # fails, and does not wait indefinitely
-                queue.publish([Message("t", "k", b"child")])
-                os._exit(0)
-            finally:
-                os._exit(1)
-        assert os.waitpid(child, 0)[1] == 0
+        in_a_fork(lambda: queue.publish([Message("t", "k", b"child")]))
         queue.publish([Message("t", "k", b"parent")])
         assert values(queue.browse("t")) == [b"parent", b"child", b"parent"]
 

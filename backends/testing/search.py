@@ -7,15 +7,18 @@ is away, with ``timeout_s=1``. A search that other processes see adds ``search_p
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backends.testing.backend import BackendContract
 from backends.testing.coupons import NOW, changed, some_coupons
+from backends.testing.interleaving import meet, moments
 from backends.testing.timing import unavailable_within
-from coupon.domain.errors import BackendUnavailable, ConfigurationError
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import Coupon, Day
 from coupon.domain.serialization import Document, document
 from coupon.ports.search import Query, Search
@@ -27,7 +30,7 @@ CALLS: dict[str, Callable[[Search], Any]] = {
     "ping": lambda search: search.ping(),
     "create": lambda search: search.create(),
     "index_many": lambda search: search.index_many([NOBODY]),
-    "find": lambda search: search.find(Query(user_id="ann"), 10),
+    "find": lambda search: search.find(Query(user_id="ann"), 50),
     "rebuild": lambda search: search.rebuild().__enter__(),
 }
 """A call of each method that asks the server."""
@@ -84,14 +87,12 @@ def on(day: str, coupons: Sequence[Coupon]) -> list[Coupon]:
     return [coupon._replace(expire_at=Day(day)) for coupon in coupons]
 
 
-class SearchContract:
+class SearchContract(BackendContract):
+    role = Search
+
     @pytest.fixture
     def url(self) -> str:
         raise NotImplementedError("the address of a fresh, empty search")
-
-    @pytest.fixture
-    def gone_url(self) -> str:
-        raise NotImplementedError("the address of a search whose server is away")
 
     @pytest.fixture
     def search(self, url: str) -> Iterator[Search]:
@@ -270,6 +271,18 @@ class SearchContract:
         search.index_many([])
         assert search.find(Query(), 10) == []
 
+    @pytest.mark.parametrize(("first", "second"), [(2, 3), (3, 2)])
+    def test_a_rival_that_comes_in_at_any_moment_does_not_bring_an_older_document_back(
+        self, search: Search, first: int, second: int
+    ) -> None:
+        [alone], coupons = some_coupons(1), list[Coupon]()
+        for moment in moments(lambda: search.index_many([alone])):
+            coupons += some_coupons(1)
+            search.index_many(coupons[-1:])
+            rivals = [held(coupons[-1:], f"user{version}", version) for version in (first, second)]
+            meet(*(partial(search.index_many, each) for each in rivals), moment)
+        holds(search, [alone, *held(coupons, "user3", 3)])
+
     def test_many_threads_share_it(self, search: Search) -> None:
         coupons, failures = some_coupons(50), []
 
@@ -312,7 +325,3 @@ class SearchContract:
         search.close()
         with pytest.raises(BackendUnavailable):
             CALLS[method](search)
-
-    def test_an_unknown_option_is_an_error_of_configuration(self, url: str) -> None:
-        with pytest.raises(ConfigurationError, match="no_such_option"):
-            opened(f"{url}{'&' if '?' in url else '?'}no_such_option=1")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.testing.coupons import some_coupons
+from backends.testing.forking import forked
 from backends.testing.search import code_of, held, holds, opened, settles, walk
 from coupon.domain.errors import BackendUnavailable
 from coupon.ports.search import Query, Search
@@ -100,11 +101,8 @@ class SearchAcrossProcesses:
         coupons = some_coupons(60)
         search.index_many(coupons[:30])
         holds(search, coupons[:30])
-        child = multiprocessing.get_context("fork").Process(target=one_by_one, args=(search, coupons[30:]))
-        child.start()
-        one_by_one(search, held(coupons[:30], "ann"))
-        child.join(30)
-        assert child.exitcode == 0
+        with forked(lambda: one_by_one(search, coupons[30:])):
+            one_by_one(search, held(coupons[:30], "ann"))
         holds(search, [*held(coupons[:30], "ann"), *coupons[30:]])
 
 

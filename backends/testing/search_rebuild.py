@@ -116,7 +116,7 @@ class SearchRebuildContract:
         with search.rebuild() as rebuild:
             rebuild.add_many(coupons[:5])
         holds(search, coupons[:5])
-        with pytest.raises(BackendRejected, match="another rebuild"):
+        with pytest.raises(BackendRejected):
             interrupted.__exit__(None, None, None)
         holds(search, coupons[:5])
 
@@ -124,11 +124,13 @@ class SearchRebuildContract:
         coupons = some_coupons(10)
         search.index_many(coupons)
         overtaken, overtaking = search.rebuild(), search.rebuild()
-        overtaken.__enter__()
+        late = overtaken.__enter__()
         rebuild = overtaking.__enter__()
-        with pytest.raises(BackendRejected, match="another rebuild"):
-            overtaken.__exit__(None, None, None)
         rebuild.add_many(coupons[:3])
+        with pytest.raises(BackendRejected):
+            late.add_many(coupons[5:])
+        with pytest.raises(BackendRejected):
+            overtaken.__exit__(None, None, None)
         overtaking.__exit__(None, None, None)
         holds(search, coupons[:3])
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from backends.testing.coupons import after, changed, some_coupons
+from backends.testing.forking import forked
 from backends.testing.store import opened
 from coupon.domain.model import Coupon
 from coupon.ports.store import Record, Store
@@ -62,12 +63,9 @@ class StoreAcrossProcesses:
     def test_a_store_that_was_used_before_a_fork_works_on_both_sides_of_it(self, store: Store) -> None:
         coupons = some_coupons(120)
         store.save_many(coupons[:60])
-        child = multiprocessing.get_context("fork").Process(target=store.save_many, args=(coupons[60:],))
-        child.start()
-        for coupon in coupons[:60]:
-            assert store.get_many([coupon.code]) == {coupon.code: coupon}
-        child.join(30)
-        assert child.exitcode == 0
+        with forked(lambda: store.save_many(coupons[60:])):
+            for coupon in coupons[:60]:
+                assert store.get_many([coupon.code]) == {coupon.code: coupon}
         assert len(store.get_many(coupon.code for coupon in coupons)) == 120
 
 

@@ -4,11 +4,14 @@ A subclass is one of ``store.StoreContract`` too, which gives the fixtures.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import pytest
 
 from backends.testing.coupons import a_full_coupon, after, changed, some_coupons
+from backends.testing.interleaving import meet, moments
 from backends.testing.store import run_all
 from coupon.domain.errors import BackendRejected
 from coupon.domain.model import Coupon
@@ -83,7 +86,8 @@ class StoreRecordsContract:
     def test_keys_may_come_as_any_iterable_more_than_once_and_be_none(self, store: Store) -> None:
         store.save_groups(alone(records(250)))
         keys = [each.key for each in records(250)] * 2
-        assert store.get_records("campaign", (key for key in [*keys, "", "x" * 3_000])) == by_key(records(250))
+        none = ["", "\ud800", "00001\0", "x" * 3_000]
+        assert store.get_records("campaign", (key for key in [*keys, *none])) == by_key(records(250))
 
     @pytest.mark.parametrize("revision", [1, 2, 3, 5])
     def test_only_the_next_revision_is_written(self, store: Store, revision: int) -> None:
@@ -145,12 +149,14 @@ class StoreRecordsContract:
             [record(key="")],
             [record(key="x" * (KEY_BYTES + 1))],
             [record(key="\ud800")],
+            [record(key="a\0b")],
             [record(kind="coupon")],
             [record(kind="Campaign")],
             [record(kind="")],
             [record(revision=0)],
             [record(body="x" * (BODY_BYTES + 1))],
             [record(body="\ud800")],
+            [record(body="a\0b")],
             [record(str(n), body="x" * BODY_BYTES) for n in range(9)],
         ],
         ids=lambda group: f"{len(group)}",
@@ -201,6 +207,26 @@ class StoreRecordsContract:
         store.save_groups([[record()]])
         store.create()
         assert store.get_records("campaign", ["spring"]) == {"spring": record()}
+
+    @pytest.mark.parametrize("first", ["save_many", "save_groups"])
+    @pytest.mark.parametrize("second", ["save_many", "save_groups"])
+    def test_a_rival_that_comes_in_at_any_moment_is_before_or_after(
+        self, store: Store, first: str, second: str
+    ) -> None:
+        def laid_out() -> tuple[str, list[Callable[[], Any]]]:
+            coupon = after("created")
+            store.save_many([coupon])
+            save = {"save_many": store.save_many, "save_groups": lambda group: store.save_groups([group])}
+            return coupon.code, [
+                partial(save[how], [changed(coupon, user=how_many)])
+                for how, how_many in ((first, "first"), (second, "second"))
+            ]
+
+        for moment in moments(laid_out()[1][0]):
+            code, rivals = laid_out()
+            failed = [bool(each) for each in meet(*rivals, moment)]
+            assert sorted(failed) == [False, True], f"at moment {moment}"
+            assert store.get_many([code])[code].user_id == ("second" if failed[0] else "first")
 
     def test_of_many_threads_one_wins_each_round_of_a_group(self, store: Store) -> None:
         coupon, barrier, wins = after("created"), threading.Barrier(8), list[int]()

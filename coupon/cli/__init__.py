@@ -26,6 +26,8 @@ class CommandPerFile(click.Group):
 
     files = {  # noqa: RUF012 - constant
         "init": "init",
+        "web": "web",
+        "worker": "worker",
         "import": "import_file",
         "export": "export",
         "reindex": "reindex",
@@ -49,7 +51,8 @@ class CommandPerFile(click.Group):
 @click.group(cls=CommandPerFile, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="coupon")
 def coupon() -> None:
-    """The coupon service, for its operators. Settings are read from the file that COUPON_CONF names."""
+    """The coupon service, for its operators. Settings are read from the file that COUPON_CONF names; without it, from
+    conf/embedded.env, or from the same file in the package."""
 
 
 def main() -> None:

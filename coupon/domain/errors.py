@@ -8,6 +8,7 @@
 |            | └── BackendRejected       | the request itself is refused: retrying never helps                       |
 | backends   |      └── Unreadable       | stored rows are no coupons, until an operator repairs them                |
 | runtime    | ConfigurationError        | the configuration cannot work: the process ends                           |
+|            | └── NotInitialized        | ``coupon init`` has not been run here                                     |
 |            | CacheAway                 | the cache does not answer: the way without a cache is taken               |
 |            | StillUnavailable          | search or the cache is not asked again yet: its work stays in the outbox  |
 | domain     | Refused                   | a rule forbids the command                                                |
@@ -75,6 +76,10 @@ def fault(code: str, reason: str) -> str:
 
 class ConfigurationError(Exception):
     """The configuration cannot work: the message names the setting, the value and what is accepted."""
+
+
+class NotInitialized(ConfigurationError):
+    """What ``coupon init`` makes is missing: it was not run, or not in this directory."""
 
 
 class CacheAway(Exception):

@@ -11,9 +11,10 @@ from coupon.ports.url import Url
 class Backend(ABC):
     """A backend of any role.
 
-    It opens lazily: neither ``from_url`` nor ``__init__`` does any I/O, so it may be made before a fork. Its
-    connections are made after the fork. Every method is thread-safe. It returns or raises BackendUnavailable within its
-    ``timeout_s`` (plus a little), and works again by itself when the server is back."""
+    It opens lazily: neither ``from_url`` nor ``__init__`` does any I/O, or starts a thread. It may be made and used
+    before a fork: a child makes connections of its own, and both sides go on. Every method is thread-safe. It returns
+    or raises BackendUnavailable within its ``timeout_s`` (plus a little), and works again by itself when the server is
+    back. What takes several requests, as ``create`` may, has that time for each."""
 
     @classmethod
     @abstractmethod
@@ -26,4 +27,5 @@ class Backend(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close all connections. Idempotent, never raises. Afterwards every method raises BackendUnavailable."""
+        """Close all connections. Idempotent, never raises. Afterwards every method that asks the server raises
+        BackendUnavailable."""

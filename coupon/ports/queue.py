@@ -54,8 +54,8 @@ class Consumer(ABC):
     def commit(self, positions: Mapping[Position, int]) -> None:
         """Record durably, for each partition, the next offset to be delivered. Idempotent.
 
-        Raises BackendUnavailable when that may not have happened, or a partition is no longer this member's. Treat it
-        as not committed, and rewind."""
+        Raises BackendUnavailable when that may not have happened. Treat it as not committed, and rewind. When a
+        partition is no longer this member's, or an offset was not delivered to it, nothing is committed."""
 
     @abstractmethod
     def rewind(self) -> None:

@@ -56,4 +56,5 @@ class Search(Backend):
         """Begin the next generation of the index, empty. A clean exit makes it the present one, atomically; an error
         deletes it. Documents that workers index meanwhile are in both.
 
-        There is one rebuild at a time: another one deletes what an interrupted one left."""
+        There is one rebuild at a time: another one deletes what an earlier one left. That one then raises
+        BackendRejected, at ``add_many`` and at its end, and changes nothing."""

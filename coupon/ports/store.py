@@ -34,7 +34,8 @@ class Record(NamedTuple):
     """A record of any other kind than coupons, such as a campaign or a block of its tickets.
 
     ``kind`` is 1 to 31 lower-case letters and dashes, and not ``coupon``. ``key`` is any text of 1 to ``KEY_BYTES``
-    bytes, ``body`` any text of up to ``BODY_BYTES``. ``revision`` counts the writes, from 1 on.
+    bytes, ``body`` any text of up to ``BODY_BYTES``, both without NUL characters. ``revision`` counts the writes, from
+    1 on.
     """
 
     kind: str
@@ -150,8 +151,8 @@ def _size_bytes(member: Coupon | Record) -> int:
 
 
 def _utf8_bytes(text: str) -> int:
-    """-1 for half a character (a lone surrogate), which nobody can store."""
+    """-1 for what not every database can store: half a character (a lone surrogate), and NUL."""
     try:
-        return len(text.encode())
+        return -1 if "\0" in text else len(text.encode())
     except UnicodeEncodeError:
         return -1

@@ -19,11 +19,13 @@ from dotenv import dotenv_values
 from msgspec import Meta
 from msgspec.inspect import IntType, LiteralType, Metadata, StrType, type_info
 
-from coupon.domain.errors import ConfigurationError
+from coupon.domain.errors import ConfigurationError, NotInitialized
 from coupon.ports.url import Url
 
 PREFIX = "COUPON_"
 DEFAULT_CONF = "conf/embedded.env"
+PACKAGED_CONF = Path(__file__).with_name("embedded.env")
+"""The same file, for who has no checkout: in one it is a link."""
 SECRET_MIN = 16
 UTC = ZoneInfo("UTC")
 TimeZone = Annotated[ZoneInfo, Meta(description="a time zone of the IANA database, such as UTC or Asia/Seoul")]
@@ -119,7 +121,7 @@ def accepted(kind: Any) -> str:
 
 def _texts(environ: Mapping[str, str]) -> dict[str, str]:
     """The texts of the environment, and of the file for variables that it lacks, by the names of the fields."""
-    conf = environ.get("COUPON_CONF", DEFAULT_CONF)
+    conf = environ.get("COUPON_CONF") or (DEFAULT_CONF if Path(DEFAULT_CONF).is_file() else str(PACKAGED_CONF))
     if not Path(conf).is_file():
         raise ConfigurationError(f"COUPON_CONF={conf!r} is not a file (from {Path.cwd()})")
     both = {**dotenv_values(conf, interpolate=False), **environ}
@@ -193,7 +195,7 @@ def _read_secret(path: Path, missing: IfMissing) -> str:
         if isinstance(error, FileNotFoundError) and missing == "ignore":
             return ""
         if isinstance(error, FileNotFoundError) and missing == "refuse":
-            raise ConfigurationError(
+            raise NotInitialized(
                 f"{setting} is missing (from {Path.cwd()}): run coupon init, or go to the service's directory"
             ) from error
         reason = getattr(error, "strerror", None) or "it is no text"

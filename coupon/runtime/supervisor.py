@@ -34,7 +34,7 @@ def main() -> int:
     """Returns the exit status."""
     try:
         settings, workers = server_settings.load(), server_settings.whole_number(os.environ, "WORKERS", 1, 0, 64)
-        _ensure_nobody_listens(settings.host, settings.port)
+        ensure_nobody_listens(settings.host, settings.port, "PORT=8081 make run")
     except ConfigurationError as error:
         say(str(error))
         return 2
@@ -97,7 +97,8 @@ def say(sentence: str) -> None:
         sys.stderr.flush()
 
 
-def _ensure_nobody_listens(host: str, port: int) -> None:
+def ensure_nobody_listens(host: str, port: int, elsewhere: str) -> None:
+    """Raise ConfigurationError when the address is in use, with the command that takes another one."""
     try:  # gunicorn takes addresses of IPv6 in brackets
         family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
@@ -105,8 +106,7 @@ def _ensure_nobody_listens(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         raise ConfigurationError(
-            f"cannot listen on {host}:{port} ({error.strerror}): is it running already? "
-            "Another port: PORT=8081 make run"
+            f"cannot listen on {host}:{port} ({error.strerror}): is it running already? Another port: {elsewhere}"
         ) from error
 
 

@@ -41,6 +41,8 @@ BUILT_IN = {
         "elasticsearch": "backends.search.elasticsearch:ElasticsearchSearch",
     },
 }
+EXTRAS = {"redis": "redis", "mongodb": "mongodb"}
+"""The extra of ``setup.cfg`` that brings the driver, by scheme. Drivers of the others are always installed."""
 AnyBackend = TypeVar("AnyBackend", bound=Backend)
 
 
@@ -99,9 +101,16 @@ def _backend_class(role: str, scheme: str, setting: str) -> type[Backend]:
     point = built_in or _plugin(role, scheme, setting)
     try:
         return cast(type[Backend], point.load())
+    except ModuleNotFoundError as error:
+        remedy = _remedy(scheme) if built_in else f"{point.value} needs it; install it with that plugin"
+        raise ConfigurationError(f"{setting}: the module {error.name!r} is missing; {remedy}") from error
     except (ImportError, AttributeError) as error:
-        remedy = "its driver is missing; run: make install" if built_in else f"{point.value} cannot be loaded"
-        raise ConfigurationError(f"{setting}: {remedy} ({error})") from error
+        raise ConfigurationError(f"{setting}: {point.value} cannot be loaded ({error})") from error
+
+
+def _remedy(scheme: str) -> str:
+    """For a driver of ours that is missing."""
+    return f"run: pip install 'coupon[{EXTRAS[scheme]}]'" if scheme in EXTRAS else "run: make install"
 
 
 def _built_in(role: str, scheme: str) -> EntryPoint | None:

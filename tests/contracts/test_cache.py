@@ -20,6 +20,10 @@ class TestMemoryCache(CacheOnAClock, CacheContract):
         return "memory://"
 
     @pytest.fixture
+    def gone_url(self):
+        return "memory://"
+
+    @pytest.fixture
     def gone(self):
         cache = open_cache("memory://")
         cache.close()

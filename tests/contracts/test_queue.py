@@ -34,6 +34,10 @@ class TestMemoryQueue(QueueContract):
         return "memory://?partitions=4"
 
     @pytest.fixture
+    def gone_url(self) -> str:
+        return "memory://"
+
+    @pytest.fixture
     def gone(self) -> Queue:
         """There is no server that could be away: the same as after ``close``."""
         queue = MemoryQueue()

@@ -32,6 +32,10 @@ class TestMemorySearch(SearchContract, SearchRebuildContract):
         return "memory://"
 
     @pytest.fixture
+    def gone_url(self) -> str:
+        return "memory://"
+
+    @pytest.fixture
     def gone(self) -> Search:
         """It has no server: it is gone when it was closed."""
         search = opened("memory://")

@@ -26,6 +26,10 @@ class TestMemoryStore(StoreContract, StoreRecordsContract):
         return "memory://"
 
     @pytest.fixture
+    def gone_url(self) -> str:
+        return "memory://"
+
+    @pytest.fixture
     def gone(self) -> Store:
         """It has no server: it is gone when it was closed."""
         store = opened("memory://")

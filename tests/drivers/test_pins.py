@@ -26,7 +26,11 @@ def required(extras: list[str]) -> list[Requirement]:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     texts = [setup["options"]["install_requires"], *(setup["options.extras_require"][extra] for extra in extras)]
-    return [Requirement(line) for text in texts for line in text.split("\n") if line.strip()]
+    direct = [Requirement(line) for text in texts for line in text.split("\n") if line.strip()]
+    ours = [each for each in direct if each.name == "coupon"]
+    return [each for each in direct if each not in ours] + [
+        each for own in ours for each in required(sorted(own.extras))
+    ]
 
 
 def pinned(constraints: str) -> dict[str, str]:

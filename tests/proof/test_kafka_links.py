@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import pytest
 
+from backends.testing.links import Link, Links
 from backends.testing.queue_driving import drain, messages, opened, values
 from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Consumer, Message, Queue
-from tests.proof.chaos.links import Link, Links
 from tests.services import CANNOT_RUN_HERE, PrivateServers
 
 pytestmark = pytest.mark.services

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import pytest
 
+from backends.testing.links import Link, Links
 from backends.testing.timing import takes_less_than
-from tests.proof.chaos.links import Link, Links
 
 BIG = bytes(range(256)) * 40_000  # 10 MB
 

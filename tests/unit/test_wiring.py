@@ -36,14 +36,31 @@ def test_a_wrong_option_names_the_setting():
 
 def test_a_missing_driver_names_what_to_install(monkeypatch):
     monkeypatch.setitem(wiring.BUILT_IN["store"], "cassandra", "backends.store.cassandra:CassandraStore")
-    with pytest.raises(ConfigurationError, match="driver is missing"):
+    with pytest.raises(ConfigurationError, match=r"'backends\.store\.cassandra' is missing; run: make install"):
+        wiring.open_backend(Store, "cassandra://h")
+
+
+@pytest.mark.parametrize("scheme", wiring.EXTRAS)
+def test_a_missing_driver_of_an_extra_names_the_extra(monkeypatch, scheme):
+    monkeypatch.setitem(wiring.BUILT_IN["store"], scheme, "no_such_driver:Store")
+    sentence = rf"'no_such_driver' is missing; run: pip install 'coupon\[{scheme}\]'"
+    with pytest.raises(ConfigurationError, match=sentence):
+        wiring.open_backend(Store, f"{scheme}://h")
+
+
+def test_a_missing_driver_of_a_plugin_is_named_with_the_plugin(monkeypatch, tmp_path):
+    (tmp_path / "a_plugin.py").write_text("import no_such_driver")
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint("cassandra", "a_plugin:CassandraStore", "coupon.store")
+    monkeypatch.setattr(wiring, "entry_points", lambda group: [point])
+    with pytest.raises(ConfigurationError, match="'no_such_driver' is missing; a_plugin:CassandraStore needs it"):
         wiring.open_backend(Store, "cassandra://h")
 
 
 def test_a_plugin_that_cannot_be_loaded_is_named(monkeypatch):
-    point = EntryPoint("cassandra", "my_plugin.cassandra:CassandraStore", "coupon.store")
+    point = EntryPoint("cassandra", "coupon.ports.store:CassandraStore", "coupon.store")
     monkeypatch.setattr(wiring, "entry_points", lambda group: [point])
-    with pytest.raises(ConfigurationError, match=r"my_plugin\.cassandra:CassandraStore cannot be loaded"):
+    with pytest.raises(ConfigurationError, match=r"coupon\.ports\.store:CassandraStore cannot be loaded"):
         wiring.open_backend(Store, "cassandra://h")
 
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from backends.testing.links import Link
 from tests.e2e.deployment import eventually
-from tests.proof.chaos.links import Link
 from tests.proof.chaos.plan import FORGET, LANES, MASTER, SERVERS, WORKER, Planned, plan
 from tests.proof.chaos.processes import Cluster, Master, Program, send
 from tests.proof.chaos.records import Injected, Records, clock

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from backends.testing.links import Link, Links
 from tests.e2e.deployment import ROOT, on_services
-from tests.proof.chaos.links import Link, Links
 from tests.proof.chaos.plan import SERVERS
 from tests.services import CANNOT_RUN_HERE, PrivateServers
 

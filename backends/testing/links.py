@@ -1,4 +1,4 @@
-"""Loopback TCP proxies, one between each kind of client and each server, that do to bytes what networks do to them."""
+"""TCP proxies on loopback, between clients and a server, that do to bytes what networks do to them."""
 
 import asyncio
 import threading
@@ -6,13 +6,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Self
 
-from tests.proof.chaos.connection import Connection, Counts, Weather
+from backends.testing.link_connection import Connection, Counts, Weather
 
 
 class Link:
     """A way to a server. Faults add up until ``heal``. From any thread; each method has its effect when it returns."""
 
-    def __init__(self, name: str, upstream: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, name: str, upstream: tuple[str, int], loop: asyncio.AbstractEventLoop) -> None:
         self.name = name
         self.port = 0
         """Where clients connect, on 127.0.0.1."""
@@ -21,6 +21,11 @@ class Link:
         self._weather = Weather()
         self._connections: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
+
+    @property
+    def address(self) -> str:
+        """``host:port`` where clients connect."""
+        return f"127.0.0.1:{self.port}"
 
     def delay(self, ms: float) -> None:
         """Everything takes so much longer, each way."""
@@ -79,7 +84,7 @@ class Link:
             connection.reset()
             return
         try:
-            await self._loop.create_connection(lambda: connection.server, "127.0.0.1", self._upstream)
+            await self._loop.create_connection(lambda: connection.server, *self._upstream)
         except OSError as error:
             connection.server.connection_lost(error)
 
@@ -130,9 +135,9 @@ class Links:
         self._thread.join()
         self._loop.close()
 
-    def open(self, name: str, upstream: int, port: int = 0) -> Link:
-        """To the server at ``upstream``; clients connect to ``port``, or, if it is 0, to any free one."""
-        link = Link(name, upstream, self._loop)
+    def open(self, name: str, upstream: int, port: int = 0, host: str = "127.0.0.1") -> Link:
+        """To the server at ``host:upstream``; clients connect to ``port``, or, if it is 0, to any free one."""
+        link = Link(name, (host, upstream), self._loop)
         asyncio.run_coroutine_threadsafe(link.listen(port), self._loop).result()
         self._links.append(link)
         return link
