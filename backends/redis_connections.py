@@ -24,6 +24,7 @@ from coupon.domain.errors import BackendUnavailable, ConfigurationError
 from coupon.ports.url import Url
 
 PORT = 6379
+PING_S = 1.0
 IDLE_MAX = 64
 """Idle connections that are kept: more threads than that open one for each call."""
 Command = tuple[Any, ...]
@@ -141,6 +142,14 @@ class RedisConnections:
         """The replies, of one round trip. Raises BackendUnavailable when one is an error."""
         with self.connection() as connection:
             return connection.must(commands, self.timeout_s)
+
+    @contextmanager
+    def pinged(self) -> Iterator[tuple[RedisConnection, float]]:
+        """A connection whose server has replied, and the timeout for what else is asked by a ping."""
+        within_s = min(PING_S, self.timeout_s)
+        with self.connection(within_s) as connection:
+            connection.must([("PING",)], within_s)
+            yield connection, within_s
 
     def close(self) -> None:
         self._closed = True

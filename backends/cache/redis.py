@@ -43,7 +43,8 @@ class RedisCache(Cache):
         return cls(RedisConnections(url, **url.options(timeout_s=0.2, **OPTIONS), silence_s=SILENCE_S))
 
     def ping(self) -> None:
-        self._connections.ask([("PING",)])
+        with self._connections.pinged():
+            pass
 
     def close(self) -> None:
         self._connections.close()

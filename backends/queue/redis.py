@@ -24,7 +24,6 @@ from coupon.ports.queue import Delivery, Message, Position, Queue
 from coupon.ports.url import Url
 
 log = structlog.get_logger("coupon.queue")
-PING_S = 1.0
 PUBLISHED_AT_ONCE = 500
 """The most messages of a script."""
 
@@ -57,9 +56,7 @@ class RedisQueue(Queue):
         return cls(RedisConnections(url, **connection), **options)
 
     def ping(self) -> None:
-        within_s = min(PING_S, self._connections.timeout_s)
-        with self._connections.connection(within_s) as connection:
-            connection.must([("PING",)], within_s)
+        with self._connections.pinged() as (connection, within_s):
             self._durability_of(connection, within_s)
 
     def close(self) -> None:

@@ -12,16 +12,20 @@ from tests.services import Services
 
 
 @pytest.fixture
-def prefix() -> str:
-    return f"test-{secrets.token_hex(6)}:"
-
-
-@pytest.fixture
 def client(services: Services) -> Iterator[redis.Redis]:
     """The driver's own client of the tests' Redis."""
     host, _, port = services.redis.partition(":")
     with redis.Redis(host=host, port=int(port)) as client:
         yield client
+
+
+@pytest.fixture
+def prefix(client: redis.Redis) -> Iterator[str]:
+    """Of keys that nobody has; what was made under it is deleted."""
+    prefix = f"test-{secrets.token_hex(6)}:"
+    yield prefix
+    for name in client.scan_iter(f"{prefix}*", 1_000):
+        client.unlink(name)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Redis stands what every cache has to stand."""
 
-from collections.abc import Iterator
-
 import pytest
 import redis
 
@@ -14,14 +12,11 @@ from tests.services import Services
 pytestmark = pytest.mark.services
 
 
-@pytest.fixture
-def url(services: Services, prefix: str, client: redis.Redis) -> Iterator[str]:
-    yield f"redis://{services.redis}?timeout_s=1&prefix={prefix}"
-    for name in client.scan_iter(f"{prefix}*", 1_000):
-        client.unlink(name)
-
-
 class TestRedisCache(CacheAcrossProcesses, CacheContract):
+    @pytest.fixture
+    def url(self, services: Services, prefix: str) -> str:
+        return f"redis://{services.redis}?timeout_s=1&prefix={prefix}"
+
     @pytest.fixture
     def gone_url(self) -> str:
         return f"redis://127.0.0.1:{free_port()}"

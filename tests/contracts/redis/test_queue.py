@@ -1,7 +1,5 @@
 """Redis stands what every queue has to stand, also across processes."""
 
-from collections.abc import Iterator
-
 import pytest
 import redis
 
@@ -19,9 +17,8 @@ class TestRedisQueue(QueueContract, QueueAcrossProcesses, QueuePlanted):
     lease_s = 2.0
 
     @pytest.fixture
-    def url(self, services: Services, prefix: str, client: redis.Redis) -> Iterator[str]:
-        yield f"redis://{services.redis}?prefix={prefix}&partitions=4&lease_s={self.lease_s}"
-        client.delete(*client.scan_iter(f"{prefix}*", 1_000))
+    def url(self, services: Services, prefix: str) -> str:
+        return f"redis://{services.redis}?prefix={prefix}&partitions=4&lease_s={self.lease_s}"
 
     @pytest.fixture
     def gone_url(self) -> str:

@@ -137,30 +137,3 @@ def test_a_topic_that_was_made_again_is_read_from_its_begin(server: PrivateRedis
             found += len(consumer.poll(500, 0.1))
         except BackendUnavailable:
             consumer.rewind()
-
-
-@pytest.mark.parametrize(
-    ("configuration", "sentences"),
-    [
-        (DURABLE, []),
-        (MEMORY_ONLY, ["a restart loses everything"]),
-        (("--appendonly", "no", "--save", "60 1"), ["after the last snapshot"]),
-        (("--appendonly", "yes", "--appendfsync", "no"), ["half a minute or more"]),
-        ((*DURABLE, "--maxmemory-policy", "allkeys-lru"), ["a full memory loses messages"]),
-        ((*DURABLE, "--rename-command", "CONFIG", ""), ["is not known"]),
-    ],
-)
-def test_a_ping_says_once_what_the_configuration_may_lose(
-    server: PrivateRedis, configuration: tuple[str, ...], sentences: list[str]
-) -> None:
-    from structlog.testing import capture_logs
-
-    server.start(*configuration)
-    queue = opened(server.url)
-    with capture_logs() as logs:
-        for _ in range(3):
-            queue.ping()
-    assert [log["event"] for log in logs] == ["acknowledged commands may be lost"] * len(sentences)
-    for log, sentence in zip(logs, sentences, strict=True):
-        assert sentence in log["reason"]
-    queue.close()

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import pytest
-import redis
 
 from backends.queue.redis import RedisQueue
 from backends.redis_connections import RedisConnections
@@ -16,10 +15,9 @@ from tests.services import Services
 @pytest.mark.services
 class TestAgeingRedisQueue(AgeingQueue):
     @pytest.fixture
-    def ageing(self, services: Services, prefix: str, client: redis.Redis, clock: Clock) -> Iterator[RedisQueue]:
+    def ageing(self, services: Services, prefix: str, clock: Clock) -> Iterator[RedisQueue]:
         connections = RedisConnections(Url(f"redis://{services.redis}"), timeout_s=5.0, prefix=prefix)
         queue = RedisQueue(connections, partitions=1, retention_s=100, lease_s=3_000, timer=clock)
         queue.create(TOPICS)
         yield queue
         queue.close()
-        client.delete(*client.scan_iter(f"{prefix}*", 1_000))
