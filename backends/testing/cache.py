@@ -32,10 +32,6 @@ MANY = 100
 
 class CacheContract(CacheFailures):
     @pytest.fixture
-    def url(self) -> str:
-        raise NotImplementedError("the address of a fresh, empty cache")
-
-    @pytest.fixture
     def cache(self, url: str) -> Iterator[Cache]:
         cache = open_cache(url)
         yield cache

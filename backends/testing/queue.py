@@ -33,10 +33,6 @@ from coupon.ports.queue import MESSAGE_MAX, Consumer, Delivery, Message, Queue
 
 class QueueContract(QueueGroups, QueueOffsets, QueueFailures):
     @pytest.fixture
-    def url(self) -> str:
-        raise NotImplementedError("the address of a fresh, empty queue, with four partitions a topic")
-
-    @pytest.fixture
     def queue(self, url: str) -> Iterator[Queue]:
         queue = opened(url)
         queue.create(["t", "other"])
