@@ -234,6 +234,7 @@ class _Server(memcache._Host):  # type: ignore[misc]  # python-memcached has no 
     """One thread's connection to one server."""
 
     socket: Any = None
+    socket_timeout: float
     settings: dict[str, str] | None = None
 
     def __init__(self, address: str, timeout_s: float, silent_until: dict[Any, float]) -> None:

@@ -32,10 +32,6 @@ MANY = 100
 
 class CacheContract(CacheFailures):
     @pytest.fixture
-    def url(self) -> str:
-        raise NotImplementedError("the address of a fresh, empty cache")
-
-    @pytest.fixture
     def cache(self, url: str) -> Iterator[Cache]:
         cache = open_cache(url)
         yield cache
@@ -238,7 +234,7 @@ class CacheContract(CacheFailures):
             return [partial(act, cache, method, key, b"%d" % me, token) for me, method in enumerate(pair)]
 
         for moment in moments(laid_out("alone")[0]):
-            won = meet(*laid_out(f"k{moment}"), moment)
+            won = meet(moment, *laid_out(f"k{moment}"))
             cached = cache.get(f"k{moment}")
             if "put" in pair:
                 assert cached is not None

@@ -30,7 +30,7 @@ def moments(call: Callable[[], Any]) -> Iterator[int]:
     yield from range(0, stops.count, stops.count // MOMENTS_MAX + 1)
 
 
-def meet(first: Callable[[], Any], second: Callable[[], Any], moment: int) -> Met:
+def meet(moment: int, first: Callable[[], Any], second: Callable[[], Any]) -> Met:
     """Both are called: the second one as a whole at that moment of the first, or as soon after it as it can."""
     found: list[Any] = []
     rival = threading.Thread(target=lambda: found.append(second()))

@@ -49,8 +49,8 @@ class Outages(Generic[AnyBackend]):
     role: ClassVar[type[Backend]]
     large: ClassVar[str]
     """The call whose answer has some kilobytes."""
-    little_s: ClassVar[float] = 0.6
-    """What a call may take beyond one and a half of its timeouts."""
+    little_s: ClassVar[float] = 0.25
+    """What a call may take beyond one and a half of its timeouts: one is allowed, and not two."""
 
     @pytest.fixture
     def server(self) -> str:

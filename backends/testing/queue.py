@@ -33,10 +33,6 @@ from coupon.ports.queue import MESSAGE_MAX, Consumer, Delivery, Message, Queue
 
 class QueueContract(QueueGroups, QueueOffsets, QueueFailures):
     @pytest.fixture
-    def url(self) -> str:
-        raise NotImplementedError("the address of a fresh, empty queue, with four partitions a topic")
-
-    @pytest.fixture
     def queue(self, url: str) -> Iterator[Queue]:
         queue = opened(url)
         queue.create(["t", "other"])
@@ -185,7 +181,7 @@ class QueueContract(QueueGroups, QueueOffsets, QueueFailures):
         (place,), sent = queue.ends(["t"], "k"), [b"first", b"alone"]
         for moment in moments(lambda: queue.publish([Message("t", "k", b"alone")])):
             values_ = [b"%d a" % moment, b"%d b" % moment]
-            meet(*(partial(queue.publish, [Message("t", "k", value)]) for value in values_), moment)
+            meet(moment, *(partial(queue.publish, [Message("t", "k", value)]) for value in values_))
             sent += values_
         found = [each for each in queue.browse("t") if each.partition == place.partition]
         assert [each.offset for each in found] == list(range(len(sent)))

@@ -280,7 +280,7 @@ class SearchContract(BackendContract):
             coupons += some_coupons(1)
             search.index_many(coupons[-1:])
             rivals = [held(coupons[-1:], f"user{version}", version) for version in (first, second)]
-            meet(*(partial(search.index_many, each) for each in rivals), moment)
+            meet(moment, *(partial(search.index_many, each) for each in rivals))
         holds(search, [alone, *held(coupons, "user3", 3)])
 
     def test_many_threads_share_it(self, search: Search) -> None:

@@ -224,7 +224,7 @@ class StoreRecordsContract:
 
         for moment in moments(laid_out()[1][0]):
             code, rivals = laid_out()
-            failed = [bool(each) for each in meet(*rivals, moment)]
+            failed = [bool(each) for each in meet(moment, *rivals)]
             assert sorted(failed) == [False, True], f"at moment {moment}"
             assert store.get_many([code])[code].user_id == ("second" if failed[0] else "first")
 

@@ -48,7 +48,8 @@ def session(*, initialize: bool = False) -> Iterator[tuple[Settings, Backends]]:
 
 def settings_once_initialized(wait_s: float) -> Settings:
     """The settings, as soon as ``coupon init`` has made what it makes. Raises NotInitialized when it has not made it
-    in time, and ConfigurationError."""
+    in time, and at once ConfigurationError for what waiting does not help."""
+    open_backends(load(if_missing="ignore")).close()
     deadline, told = time.monotonic() + wait_s, False
     while True:
         try:

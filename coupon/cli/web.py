@@ -9,7 +9,6 @@ from coupon.cli.context import settings_once_initialized, wait_option
 from coupon.cli.output import say
 from coupon.runtime import server_settings
 from coupon.runtime.supervisor import ensure_nobody_listens
-from coupon.runtime.wiring import open_backends
 
 GUNICORN = ("-m", "gunicorn", "-c", "python:coupon.web.gunicorn_conf", "coupon.web.wsgi:app")
 
@@ -21,7 +20,7 @@ def command(wait_s: float) -> None:
     settings say: under data/ of this directory, unless COUPON_CONF names others."""
     server = server_settings.load()
     ensure_nobody_listens(server.host, server.port, "PORT=8081 coupon web")
-    open_backends(settings_once_initialized(wait_s)).close()  # says in a sentence what gunicorn says in a traceback
+    settings_once_initialized(wait_s)  # says in a sentence what gunicorn says in a traceback
     url = f"http://{server.host}:{server.port}"
     say(f"coupon: web will be at {url} and explained at {url}/docs; `coupon worker` applies what it accepts")
     os.environ["WEB_CONCURRENCY"] = str(server.processes)  # gunicorn reads it before our file, and takes no empty one

@@ -32,7 +32,7 @@ class TestDynamoOutages(StoreOutages):
 
     @pytest.fixture
     def url_at(self, dynamodb_table: str) -> Callable[[str], str]:
-        return lambda address: f"dynamodb://{address}?table={dynamodb_table}&timeout_s=0.8"
+        return lambda address: f"dynamodb://{address}?table={dynamodb_table}&timeout_s=1"
 
 
 @pytest.mark.usefixtures("elasticsearch_refreshes_soon", "rebuilds_begin_soon")
@@ -44,7 +44,7 @@ class TestElasticsearchOutages(SearchOutages):
     @pytest.fixture
     def url_at(self, services: Services) -> Iterator[Callable[[str], str]]:
         index = f"test-{secrets.token_hex(6)}"
-        yield lambda address: f"elasticsearch://{address}?index={index}&timeout_s=0.8"
+        yield lambda address: f"elasticsearch://{address}?index={index}&timeout_s=1"
         drop(services.elasticsearch, index)
 
 
@@ -62,7 +62,7 @@ class TestKafkaOutages(QueueOutages):
     @pytest.fixture
     def url_at(self, services: Services) -> Iterator[Callable[[str], str]]:
         prefix = f"test-{secrets.token_hex(4)}."
-        yield lambda address: f"kafka://{address}?prefix={prefix}&partitions=4&timeout_s=0.8"
+        yield lambda address: f"kafka://{address}?prefix={prefix}&partitions=4&timeout_s=1"
         admin = KafkaAdminClient(bootstrap_servers=services.kafka)
         admin.delete_topics([name for name in admin.list_topics() if name.startswith(prefix)])
         admin.close()

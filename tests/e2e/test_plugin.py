@@ -1,47 +1,70 @@
-"""A third party's backend, installed as a wheel, is chosen by its URL alone."""
+"""The plugin of docs/backends.md is installed in a folder of its own, chosen by its URL, and passes the suites."""
 
 import os
+import re
 import subprocess
 import sys
-import zipfile
+import textwrap
+from pathlib import Path
 
-PLUGIN = """
-from backends.cache.memory import MemoryCache
+import pytest
 
-class LoudCache(MemoryCache):
-    def get(self, key):
-        print("loud", key)
-        return super().get(key)
-"""
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^( *)```\w+\n(?P<code> *# (?P<file>\S+\.\w+)\n.*?)^\1```$", re.MULTILINE | re.DOTALL)
+PYPROJECT = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
 PROGRAM = """
 from coupon.ports.cache import Cache
 from coupon.runtime.wiring import open_backend
 
-cache = open_backend(Cache, "loud://")
+cache = open_backend(Cache, "filecache:///cache.db")
 assert cache.add("k", b"v", 10)
-assert cache.get("k").value == b"v"
+print(type(cache).__module__, cache.get("k").value)
+"""
+A_FAILURE = """
+from backends.testing.cache_rivals import value_of
+from my_plugin.filecache import FileCache
+
+def test_that_fails(tmp_path):
+    value_of(FileCache(str(tmp_path / "cache.db"), 1.0), "missing")
 """
 
 
-def test_an_installed_plugin_is_chosen_by_its_scheme(tmp_path):
-    wheel = tmp_path / "loud_cache-1.0-py3-none-any.whl"
-    info = "loud_cache-1.0.dist-info"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("loud_cache.py", PLUGIN)
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: loud-cache\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/entry_points.txt", "[coupon.cache]\nloud = loud_cache:LoudCache\n")
-        archive.writestr(f"{info}/RECORD", "")
-    site = tmp_path / "site"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", site, wheel]
-    subprocess.run(pip, check=True, timeout=60)
-    path = os.pathsep.join([str(site), os.getcwd()])
-    ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env={**os.environ, "PYTHONPATH": path},
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As the page describes it, and with the plugin installed under ``site``."""
+    folder = tmp_path_factory.mktemp("plugin")
+    for found in BLOCK.finditer((ROOT / "docs" / "backends.md").read_text()):
+        file = folder / found["file"]
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(textwrap.dedent(found["code"]))
+    (folder / "my_plugin" / "__init__.py").touch()
+    (folder / "pyproject.toml").write_text(PYPROJECT)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", "site", "."], cwd=folder, check=True, timeout=120)
+    return folder
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(folder / "site"), str(ROOT)])
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
+        check=False,
     )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout == "loud k\n"
+
+
+def test_an_installed_plugin_is_chosen_by_its_scheme(folder):
+    ran = run(folder, "-c", PROGRAM)
+    assert ran.stdout == "my_plugin.filecache b'v'\n", ran.stderr
+
+
+def test_it_passes_the_suites_and_a_failed_assertion_of_theirs_shows_its_values(folder):
+    (folder / "tests" / "test_fails.py").write_text(A_FAILURE)
+    ran = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests")
+    assert re.search(r"^1 failed, 1\d\d passed", ran.stdout, re.MULTILINE), ran.stdout
+    assert "assert None is not None" in ran.stdout

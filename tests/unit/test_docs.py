@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import MISSING, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_a_backend_takes_the_defaults_that_are_told(role, scheme):
 
 
 def test_every_event_that_is_logged_is_told_to_the_operator():
-    files = [*ROOT.glob("coupon/**/*.py"), ROOT / "worker.py"]
+    files = ROOT.glob("coupon/**/*.py")
     logged = {event for file in files for event in EVENT.findall(file.read_text())}
     assert {"accepted", "not taken", "dead letter"} <= logged  # so the pattern finds them
     assert [event for event in sorted(logged) if f"`{event}`" not in OPERATIONS] == []
@@ -113,3 +114,17 @@ def test_no_page_holds_both_sides_of_a_conflict():
         page.name for page in pages if page.is_file() and re.search(r"^(<{7}|>{7}) ", page.read_text(), re.MULTILINE)
     ]
     assert torn == []
+
+
+def test_every_suite_for_backends_is_named_on_their_page():
+    page = (ROOT / "docs" / "backends.md").read_text()
+    modules = [import_module(f"backends.testing.{file.stem}") for file in (ROOT / "backends/testing").glob("[a-z]*.py")]
+    classes = {each for module in modules for each in vars(module).values() if isinstance(each, type)}
+    suites = {each for each in classes if any(name.startswith("test_") for name in dir(each))}
+    whole = {f"{each.__module__.removeprefix('backends.testing.')}.{each.__name__}" for each in suites - _bases(suites)}
+    assert {"cache.CacheContract", "outages.StoreOutages"} <= whole  # so they are found
+    assert [name for name in sorted(whole) if f"`{name}`" not in page] == []
+
+
+def _bases(classes: set[type]) -> set[type]:
+    return {base for each in classes for base in each.__mro__[1:]}

@@ -66,15 +66,6 @@ def test_a_restart_between_two_calls_is_not_noticed(server, cache, thread):
     assert thread.submit(value_of, cache, "k").result() == b"w"
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_frozen_server_is_given_up_on_within_the_timeout(server, cache, method, monkeypatch):
-    monkeypatch.setattr(memcached_client, "SILENCE_S", 0)
-    cache.put("k", b"v", 60)
-    token = token_of(cache, "k")
-    server.freeze()
-    assert unavailable_within(TIMEOUT_S * 2, lambda: METHODS[method](cache, token)) > TIMEOUT_S * 0.9
-
-
 def test_a_server_that_answers_again_is_asked_again(server, cache):
     cache.put("k", b"v", 60)
     server.freeze()
