@@ -18,6 +18,7 @@ from tests.bench import (
     hanging,
     importing,
     latency,
+    other_servers,
     rebuilding,
     restoring,
     scale,
@@ -47,6 +48,7 @@ GROUPS: dict[str, list[Callable[[Place], list[Figure]]]] = {
     "growth": [growth.figures],
     "growth-long": [growth.long_figures],
     "slow": [slow.figures],
+    "other-servers": [other_servers.figures],
     "peers": [peers.embedded, peers.on_services],
     "scale": [scale.figures],
 }

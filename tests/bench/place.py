@@ -9,7 +9,7 @@ from coupon.domain.topics import all_topics
 from coupon.runtime import logs, settings
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends, open_backends
-from tests.e2e.deployment import embedded, on_services
+from tests.e2e.deployment import USUAL, Servers, embedded, on_services
 from tests.services import Services
 
 PARTITIONS = 12
@@ -40,9 +40,9 @@ class Place:
         """The environment of a service on SQLite files of its own."""
         return self._quick(embedded(self.new_folder()))
 
-    def on_services(self) -> dict[str, str]:
+    def on_services(self, servers: Servers = USUAL) -> dict[str, str]:
         """The environment of a service on the real servers, with names of its own there."""
-        return self._quick(on_services(self.new_folder(), self.services, cache_timeout_s=1.0, partitions=PARTITIONS))
+        return self._quick(on_services(self.new_folder(), self.services, 1.0, PARTITIONS, servers))
 
     def new_folder(self) -> Path:
         self._names += 1

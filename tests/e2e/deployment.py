@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 
@@ -28,17 +28,42 @@ def embedded(folder: Path) -> dict[str, str]:
     }
 
 
-def on_services(folder: Path, services: Any, cache_timeout_s: float = 0.2, partitions: int = 4) -> dict[str, str]:
+class Servers(NamedTuple):
+    """The real servers that a service runs on."""
+
+    queue: str = "kafka"
+    store: str = "dynamodb"
+    search: str = "elasticsearch"
+    cache: str = "memcached"
+
+    @property
+    def names(self) -> list[str]:
+        """Each once: one server may have two roles."""
+        return list(dict.fromkeys(self))
+
+
+USUAL = Servers()
+ON_REDIS = Servers(queue="redis", cache="redis")
+URLS = {
+    ("cache", "memcached"): "memcached://{at}?prefix={name}:&timeout_s={cache_timeout_s}",
+    ("cache", "redis"): "redis://{at}?prefix={name}:&timeout_s={cache_timeout_s}",
+    ("queue", "kafka"): "kafka://{at}?prefix={name}.&partitions={partitions}",
+    ("queue", "redis"): "redis://{at}?prefix={name}.&partitions={partitions}",
+    ("store", "dynamodb"): "dynamodb://{at}?region=local&table={name}",
+    ("search", "elasticsearch"): "elasticsearch://{at}?index={name}",
+    ("search", "mongodb"): "mongodb://{at}/{name}?index={name}",
+}
+
+
+def on_services(
+    folder: Path, services: Any, cache_timeout_s: float = 0.2, partitions: int = 4, servers: Servers = USUAL
+) -> dict[str, str]:
     """The environment of a service on the real servers, apart from all others by a name of its own. With a longer
     timeout a busy machine is no outage of the cache, in which rivals are told 202 both."""
-    name = f"t{uuid.uuid4().hex[:10]}"
-    return {
-        **_common(folder),
-        "COUPON_CACHE_URL": f"memcached://{services.memcached}?prefix={name}:&timeout_s={cache_timeout_s}",
-        "COUPON_QUEUE_URL": f"kafka://{services.kafka}?prefix={name}.&partitions={partitions}",
-        "COUPON_STORE_URL": f"dynamodb://{services.dynamodb}?region=local&table={name}",
-        "COUPON_SEARCH_URL": f"elasticsearch://{services.elasticsearch}?index={name}",
-    }
+    options = {"name": f"t{uuid.uuid4().hex[:10]}", "cache_timeout_s": cache_timeout_s, "partitions": partitions}
+    roles = servers._asdict().items()
+    urls = {role: URLS[role, server].format(at=getattr(services, server), **options) for role, server in roles}
+    return {**_common(folder), **{f"COUPON_{role.upper()}_URL": url for role, url in urls.items()}}
 
 
 def _common(folder: Path) -> dict[str, str]:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.proof.chaos.plan import LANES, MASTER, SERVERS, WEB, WORKER, plan
+from tests.proof.chaos.plan import LANES, MASTER, WEB, WORKER, plan
 from tests.proof.chaos.report import markdown
 from tests.proof.chaos.result import Options
 from tests.proof.chaos.run import Run
@@ -23,7 +23,7 @@ def test_no_promise_is_broken_by_twenty_kills_over_5_000_commands(tmp_path):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
     assert not result.violations, markdown(result)
     assert result.commands >= options.commands
-    for target in (WORKER, MASTER, WEB, *SERVERS):
+    for target in (WORKER, MASTER, WEB, *options.servers.names):
         assert result.faults[f"kill {target}"] >= 1
 
 

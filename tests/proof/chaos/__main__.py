@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from coupon.domain.topics import LAYOUTS
-from tests.e2e.deployment import ROOT
+from tests.e2e.deployment import ROOT, URLS, USUAL, Servers
 from tests.proof.chaos.evidence import load
 from tests.proof.chaos.report import markdown
 from tests.proof.chaos.result import Options, Result
@@ -30,6 +30,7 @@ def main() -> int:
         topics=chosen.topics,
         links=not chosen.no_links,
         edge=0 if chosen.no_edge else chosen.edge,
+        servers=Servers(queue=chosen.queue, search=chosen.search, cache=chosen.cache),
     )
     folder = ROOT / "build" / "chaos" / f"{datetime.now():%Y%m%d-%H%M%S}-{seed}"
     folder.mkdir(parents=True)
@@ -65,6 +66,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=16, help="how many at once (16)")
     parser.add_argument("--rate", type=float, help="at most so many commands a second")
     parser.add_argument("--topics", choices=LAYOUTS, default="single", help="the layout of topics (single)")
+    for role in ("queue", "search", "cache"):
+        usual, choices = getattr(USUAL, role), [server for each, server in URLS if each == role]
+        parser.add_argument(f"--{role}", choices=choices, default=usual, help=f"the server of this role ({usual})")
     parser.add_argument("--edge", type=float, default=0.02, help="probability of a fault at a driver's edge (0.02)")
     parser.add_argument("--no-links", action="store_true", help="without the faults of links")
     parser.add_argument("--no-edge", action="store_true", help="without the faults at the drivers' edge")

@@ -23,6 +23,7 @@ def _head(result: Result) -> Iterable[str]:
         ("what", "how much"),
         [
             ("faults were injected for", f"{result.seconds / 60:.1f} min"),
+            ("servers", ", ".join(options.servers.names)),
             ("clients", f"{options.clients}" + (f", at most {options.rate} commands/s" if options.rate else "")),
             ("commands accepted", f"{result.commands:,} ({result.commands / max(result.seconds, 1):.0f}/s)"),
             ("faults", f"{sum(result.faults.values()):,}"),

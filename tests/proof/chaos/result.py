@@ -5,6 +5,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from tests.e2e.deployment import USUAL, Servers
+
 LONG_S = 600
 """From here on a run has had the time to meet every kind of fault that it was asked for."""
 
@@ -23,11 +25,12 @@ class Options:
     links: bool = True
     edge: float = 0.02
     rest_s: float = 120
+    servers: Servers = USUAL
 
     @property
-    def place(self) -> tuple[str, bool, float]:
+    def place(self) -> tuple[str, bool, float, Servers]:
         """What the surroundings have to be."""
-        return self.topics, self.links, self.edge
+        return self.topics, self.links, self.edge, self.servers
 
     @property
     def haste(self) -> float:
@@ -87,4 +90,5 @@ class Result:
     @classmethod
     def load(cls, folder: Path) -> "Result":
         saved = json.loads((folder / "run.json").read_text())
-        return cls(**{**saved, "options": Options(**saved["options"])})
+        servers = Servers(*saved["options"].pop("servers", USUAL))
+        return cls(**{**saved, "options": Options(**saved["options"], servers=servers)})

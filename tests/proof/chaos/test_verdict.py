@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from tests.proof.chaos.plan import LANES, LINK_FAULTS, LINKS
+from tests.e2e.deployment import USUAL
+from tests.proof.chaos.plan import LANES, LINK_FAULTS, links_to
 from tests.proof.chaos.records import AFTERWARDS, Injected, Probed, Records, Unexpected
 from tests.proof.chaos.result import Options, Result
 from tests.proof.chaos.verdict import excuse, judge
@@ -66,7 +67,7 @@ def proving():
         accepted={"issue": 1},
         answers={"409 NOT_ISSUED": 1},
         edge={"dynamodb-lost-reply": 1, "elasticsearch-429": 1},
-        links=dict.fromkeys(LINKS, 1),
+        links=dict.fromkeys(links_to(USUAL), 1),
         lag=0,
     )
 
@@ -132,7 +133,7 @@ def test_what_was_not_asked_for_is_not_missed(proving, tmp_path):
         ({"accepted": {"issue": 0}}, "nothing was accepted"),
         ({"answers": {"202": 5}}, "nothing was rejected or refused"),
         ({"edge": {"dynamodb-lost-reply": 5}}, "no fault at the edge of elasticsearch struck"),
-        ({"links": {**dict.fromkeys(LINKS, 1), "web-kafka": 0}}, "nothing came through the link web-kafka"),
+        ({"links": {**dict.fromkeys(links_to(USUAL), 1), "web-kafka": 0}}, "nothing came through the link web-kafka"),
         ({"lag": 3}, "3 messages were left after 0 s: nobody knows of what"),
         (
             {"lag": 3, "left": {"reindex": 1, "invalidate": 2}},
