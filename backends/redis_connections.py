@@ -24,6 +24,8 @@ from coupon.domain.errors import BackendUnavailable, ConfigurationError
 from coupon.ports.url import Url
 
 PORT = 6379
+OLDEST = 7
+"""The version whose streams count their own ids."""
 PING_S = 1.0
 IDLE_MAX = 64
 """Idle connections that are kept: more threads than that open one for each call."""
@@ -181,7 +183,9 @@ class RedisConnections:
         try:
             (info,) = connection.must([("INFO", "server")], within_s)
             connection.info = fields_of(info)
-            connection.run = connection.info["run_id"]
+            connection.run, version = connection.info["run_id"], connection.info["redis_version"]
+            if int(version.partition(".")[0]) < OLDEST:
+                raise BackendUnavailable(f"Redis at {self.address} has version {version}: {OLDEST} is the oldest")
         except BaseException:
             connection.disconnect()
             raise

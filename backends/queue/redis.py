@@ -5,7 +5,8 @@ commits an offset. So a group's state is a hash: the beats of its members, and t
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Self
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ from backends.queue.membership import Renewer
 from backends.queue.partitions import POLL_BYTES_MAX, partition_of, refuse_oversized
 from backends.queue.redis_durability import Durability, durability
 from backends.queue.redis_member import RedisMember
-from backends.queue.redis_topics import Topics, deliveries
+from backends.queue.redis_topics import Topics, deliveries, positions_of
 from backends.redis_connections import OPTIONS, RedisConnection, RedisConnections
 from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Delivery, Message, Position, Queue
@@ -70,9 +71,8 @@ class RedisQueue(Queue):
 
     def publish(self, messages: Sequence[Message]) -> None:
         refuse_oversized(messages)
-        for first in range(0, len(messages), PUBLISHED_AT_ONCE):
-            some = messages[first : first + PUBLISHED_AT_ONCE]
-            self._topics.known(lambda some=some: self._publish(some))  # type: ignore[misc]
+        for batch in _batches(messages):
+            self._topics.known(partial(self._publish, batch))
 
     def consumer(self, topics: Sequence[str], group: str) -> LeasedConsumer:
         if self._closed:
@@ -99,7 +99,7 @@ class RedisQueue(Queue):
 
     def committed(self, positions: Collection[Position], group: str) -> dict[Position, int]:
         def ask() -> dict[Position, int]:
-            topics = self._check(positions)
+            topics = self._topics_of(positions)
             ends = self._topics.script(scripts.ENDS, topics, [self._topics.stream(position) for position in positions])
             offsets = [("HGET", self._topics.offsets(position), group) for position in positions]
             with self._connections.connection() as connection:
@@ -113,7 +113,7 @@ class RedisQueue(Queue):
 
     def read(self, position: Position, offset: int, limit: int) -> list[Delivery]:
         def ask() -> list[Delivery]:
-            topics, streams = self._check([position]), [self._topics.stream(position)]
+            topics, streams = self._topics_of([position]), [self._topics.stream(position)]
             take = self._topics.script(scripts.TAKE, topics, streams, limit, POLL_BYTES_MAX, offset)
             with self._connections.connection() as connection:
                 ((entries,),) = self._topics.evaluate(connection, [take])
@@ -122,13 +122,14 @@ class RedisQueue(Queue):
         return self._topics.known(ask)
 
     def _publish(self, messages: Sequence[Message]) -> None:
-        places = self._topics.positions({message.topic for message in messages})
+        topics = self._topics.identities({message.topic for message in messages})
+        places = {topic: positions_of(topic, identity) for topic, identity in topics.items()}
         streams, arguments = [self._topics.time], list[Any]()
         for message in messages:
             partitions = places[message.topic]
             streams.append(self._topics.stream(partitions[partition_of(message.key, len(partitions))]))
             arguments += [message.key, message.value]
-        publish = self._topics.script(scripts.PUBLISH, list(places), streams, *arguments)
+        publish = self._topics.script(scripts.PUBLISH, topics, streams, *arguments)
         timeout_s = self._connections.timeout_s
         with self._connections.connection() as connection:
             then = self._durability_of(connection, timeout_s).then(timeout_s)
@@ -147,23 +148,38 @@ class RedisQueue(Queue):
 
     def _ends(self, topics: Sequence[str], key: str | None = None) -> dict[Position, tuple[int, int]]:
         def ask() -> dict[Position, tuple[int, int]]:
-            positions = [
-                position
-                for places in self._topics.positions(topics).values()
-                for position in (places if key is None else [places[partition_of(key, len(places))]])
-            ]
+            identities = self._topics.identities(topics)
+            positions = [place for topic in identities.items() for place in _places(*topic, key)]
             streams = [self._topics.stream(position) for position in positions]
             with self._connections.connection() as connection:
-                (found,) = self._topics.evaluate(connection, [self._topics.script(scripts.ENDS, topics, streams)])
+                (found,) = self._topics.evaluate(connection, [self._topics.script(scripts.ENDS, identities, streams)])
             return dict(zip(positions, zip(found[::2], found[1::2], strict=True), strict=True))
 
         return self._topics.known(ask)
 
-    def _check(self, positions: Collection[Position]) -> list[str]:
-        """Their topics. Raises BackendRejected for one that does not exist."""
-        topics = sorted({position.topic for position in positions})
-        known = {place for places in self._topics.positions(topics).values() for place in places}
+    def _topics_of(self, positions: Collection[Position]) -> dict[str, bytes]:
+        """Raises BackendRejected for a position that does not exist."""
+        topics = self._topics.identities(sorted({position.topic for position in positions}))
+        known = {place for topic in topics.items() for place in positions_of(*topic)}
         for position in positions:
             if position not in known:
                 raise BackendRejected(f"there is no partition {position.topic}/{position.partition}")
         return topics
+
+
+def _places(topic: str, identity: bytes, key: str | None) -> list[Position]:
+    """The topic's partitions, or that of the key."""
+    places = positions_of(topic, identity)
+    return places if key is None else [places[partition_of(key, len(places))]]
+
+
+def _batches(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+    """In order; each is what a script takes."""
+    begin = size = 0
+    for index, message in enumerate(messages):
+        if index - begin == PUBLISHED_AT_ONCE or (index > begin and size + len(message.value) > POLL_BYTES_MAX):
+            yield messages[begin:index]
+            begin, size = index, 0
+        size += len(message.value)
+    if messages:
+        yield messages[begin:]

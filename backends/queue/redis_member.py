@@ -11,7 +11,7 @@ from backends.queue.leased_consumer import Member, Restarted, Share
 from backends.queue.membership import Heartbeats, share_out
 from backends.queue.partitions import POLL_BYTES_MAX, PRUNE_MAX
 from backends.queue.queue_time import QueueTime
-from backends.queue.redis_topics import Topics, deliveries
+from backends.queue.redis_topics import Topics, deliveries, positions_of
 from backends.redis_connections import RedisConnection, RedisConnections
 from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Delivery, Position
@@ -44,19 +44,21 @@ class RedisMember(Member):
         self._key = topics.group(group)
         self._beats, self._others, self._time = itertools.count(), Heartbeats(lease_s), QueueTime(timer)
         self._begins: Sequence[tuple[Position, int]] = ()
+        self._identities: dict[str, bytes] = {}
+        """Of the topics, when the member last shared: at an offset of another topic it does not go on."""
         self._run = ""
 
     def share(self, now: float, assigned: Collection[Position]) -> Share:
-        topics = self._topics.positions(self._subscribed)
+        self._identities = self._topics.identities(self._subscribed)
         with self._connections.connection() as connection:
             if assigned and connection.run != self._run:
                 raise self._restarted()
             self._run = connection.run
-            before, after, complete = self._share(connection, now, topics)
+            before, after, complete = self._share(connection, now)
             kept = before & after & set(assigned)
             new = sorted(after - kept)
             keys = [key for place in new for key in (self._topics.offsets(place), self._topics.stream(place))]
-            join = self._topics.script(scripts.JOIN, self._subscribed, keys, self._group)
+            join = self._topics.script(scripts.JOIN, self._identities, keys, self._group)
             stored, offsets = self._topics.evaluate(connection, [("GET", self._topics.time), join])
             advance = ("EVAL", scripts.ADVANCE, 1, self._topics.time, self._time.after(float(stored or 0)))
             connection.must([advance], self._connections.timeout_s)
@@ -67,7 +69,7 @@ class RedisMember(Member):
         streams = [self._topics.stream(position) for position, _ in begins]
         arguments = [max_messages, POLL_BYTES_MAX, *(begin for _, begin in begins)]
         with self._here() as connection:
-            take = self._topics.script(scripts.TAKE, self._subscribed, streams, *arguments)
+            take = self._topics.script(scripts.TAKE, self._identities, streams, *arguments)
             (found,) = self._topics.evaluate(connection, [take])
         by_position = zip(begins, found, strict=True)
         return [delivery for (position, _), entries in by_position for delivery in deliveries(position, entries)]
@@ -93,7 +95,7 @@ class RedisMember(Member):
             keys += [self._topics.offsets(position), self._topics.stream(position)]
             arguments += [_owner(position), offset]
         with self._here() as connection:
-            commit = self._topics.script(scripts.COMMIT, self._subscribed, keys, *arguments)
+            commit = self._topics.script(scripts.COMMIT, self._identities, keys, *arguments)
             (refused,) = self._topics.evaluate(connection, [commit])
         if refused:
             raise BackendUnavailable(f"{refused.decode()} is another member's by now")
@@ -118,22 +120,20 @@ class RedisMember(Member):
     def _restarted(self) -> Restarted:
         return Restarted(f"Redis at {self._connections.address} was restarted")
 
-    def _share(
-        self, connection: RedisConnection, now: float, topics: Mapping[str, Sequence[Position]]
-    ) -> tuple[set[Position], set[Position], bool]:
+    def _share(self, connection: RedisConnection, now: float) -> tuple[set[Position], set[Position], bool]:
         """The partitions that this member owned and owns, and whether its share is complete."""
         timeout_s = self._connections.timeout_s
         for _ in range(SHARE_TRIES):
             watched = [("WATCH", self._key), ("HGETALL", self._key)]
             group = _parsed(connection.must(watched, timeout_s)[1])
             before = self._owned(group)
-            complete = self._change(group, now, topics)
+            complete = self._change(group, now)
             steps = [("MULTI",), ("DEL", self._key), ("HSET", self._key, *_written(group)), ("EXEC",)]
             if connection.must(steps, timeout_s)[-1] is not None:
                 return before, self._owned(group), complete
         return before, before, False
 
-    def _change(self, group: _Group, now: float, topics: Mapping[str, Sequence[Position]]) -> bool:
+    def _change(self, group: _Group, now: float) -> bool:
         """Expel the dead, and share each topic out. True when this member has all of its share."""
         beats: dict[str, int] = {}
         for (member, _), beat in group.beats.items():
@@ -146,11 +146,11 @@ class RedisMember(Member):
             del group.owners[position]
         beat = next(self._beats)
         group.beats.update({(self._name, topic): beat for topic in self._subscribed})
-        complete = [self._share_topic(group, topic, places) for topic, places in topics.items()]
+        complete = [self._share_topic(group, *topic) for topic in self._identities.items()]
         return all(complete)
 
-    def _share_topic(self, group: _Group, topic: str, places: Sequence[Position]) -> bool:
-        owners = {place.partition: group.owners.get(place) for place in places}
+    def _share_topic(self, group: _Group, topic: str, identity: bytes) -> bool:
+        owners = {place.partition: group.owners.get(place) for place in positions_of(topic, identity)}
         members = [member for member, theirs in group.beats if theirs == topic]
         changes, complete = share_out(topic, owners, self._name, members)
         for partition, owner in changes.items():

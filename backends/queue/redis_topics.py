@@ -5,7 +5,8 @@ of a topic that was lost and made again.
 """
 
 import secrets
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 from redis.exceptions import ResponseError
@@ -40,8 +41,8 @@ class Topics:
     def group(self, name: str) -> str:
         return f"{self._prefix}group:{name}"
 
-    def positions(self, topics: Iterable[str]) -> dict[str, list[Position]]:
-        """The partitions of each topic. Raises BackendRejected when there is no such topic."""
+    def identities(self, topics: Iterable[str]) -> dict[str, bytes]:
+        """Each topic's partitions and identity. Raises BackendRejected when there is no such topic."""
         names = list(topics)
         if not self._known.keys() >= set(names):
             (pairs,) = self._connections.ask([("HGETALL", f"{self._prefix}topics")])
@@ -50,15 +51,12 @@ class Topics:
         for topic in names:
             if topic not in known:
                 raise BackendRejected(f"there is no topic {topic!r}; run: coupon init")
-        counts = {topic: int(known[topic].partition(b":")[0]) for topic in names}
-        return {topic: [Position(topic, partition) for partition in range(count)] for topic, count in counts.items()}
+        return {topic: known[topic] for topic in names}
 
-    def script(self, script: str, topics: Collection[str], keys: Sequence[str], *arguments: Any) -> Command:
-        """A command that evaluates one of ``redis_scripts.py``."""
-        known = self._known
-        identities = [each for topic in topics for each in (topic, known.get(topic, b""))]
-        keys = [f"{self._prefix}topics", *keys]
-        return ("EVAL", script, len(keys), *keys, len(topics), *identities, *arguments)
+    def script(self, script: str, topics: Mapping[str, bytes], keys: Sequence[str], *arguments: Any) -> Command:
+        """A command that evaluates one of ``redis_scripts.py``, if the topics are still these."""
+        names = [f"{self._prefix}topics", *keys]
+        return ("EVAL", script, len(names), *names, len(topics), *chain.from_iterable(topics.items()), *arguments)
 
     def evaluate(self, connection: RedisConnection, commands: Sequence[Command]) -> list[Any]:
         """The replies to scripts, of one round trip. Raises Restarted when a topic was lost, and perhaps made again."""
@@ -76,6 +74,10 @@ class Topics:
             return work()
         except Restarted:
             return work()
+
+
+def positions_of(topic: str, identity: bytes) -> list[Position]:
+    return [Position(topic, partition) for partition in range(int(identity.partition(b":")[0]))]
 
 
 def deliveries(position: Position, entries: Iterable[Any]) -> list[Delivery]:

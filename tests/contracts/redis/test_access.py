@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from backends import redis_connections
 from backends.testing.cache_rivals import open_cache, value_of
 from backends.testing.queue_driving import messages, opened
 from coupon.domain.errors import BackendUnavailable, ConfigurationError
@@ -50,6 +51,14 @@ def test_over_tls_it_trusts_the_authorities_that_the_operator_names_and_nobody_e
     with closing(open_cache(url.partition("?")[0] + "?tls=true&timeout_s=2")) as cache:
         cache.put("k", b"v" * 100_000, 60)
         assert value_of(cache, "k") == b"v" * 100_000
+
+
+@pytest.mark.services
+def test_a_server_that_is_too_old_says_so(server: PrivateRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.start(*DURABLE)
+    monkeypatch.setattr(redis_connections, "OLDEST", 1_000)
+    with closing(opened(server.url)) as queue, pytest.raises(BackendUnavailable, match="1000 is the oldest"):
+        queue.ping()
 
 
 @pytest.mark.parametrize(
