@@ -40,6 +40,7 @@ LOOK_S = 1.0
 """How long a process relies on its last look for a rebuild."""
 BULK_MAX = 1_000
 """The most documents of a request: each request has the whole timeout for itself."""
+OVERTAKEN = "another rebuild was begun, which discarded this one"
 PATIENCE_S = 60.0
 """The timeout of the last refresh of a rebuild, which may have taken hours."""
 
@@ -119,6 +120,13 @@ class ElasticsearchSearch(Search):
                 except (AttributeError, LookupError, TypeError) as error:
                     raise _no_answer(answer.body) from error
 
+    def write_next(self, coupons: Sequence[Coupon], generation: str) -> None:
+        """Into the next generation, if it is still that one. Another rebuild that begins just then gets documents that
+        are no newer than its own."""
+        if self._index_behind(self._next) != generation:
+            raise BackendRejected(OVERTAKEN)
+        self.write(coupons, [self._next])
+
     def find(self, query: Query, limit: int, after: str = "") -> list[Document]:
         terms: dict[str, str | bool | None] = {"userId": query.user_id, "expireAt": query.unused_until}
         if query.unused_until is not None:
@@ -167,7 +175,7 @@ class ElasticsearchSearch(Search):
             generation = self._make(self._next)
         try:
             time.sleep(LOOK_S * 1.2)
-            yield _ElasticsearchRebuild(self, self._next)
+            yield _ElasticsearchRebuild(self, generation)
             with self.errors_of_rebuild():
                 self._promote(generation)
         except BaseException:
@@ -238,7 +246,7 @@ class ElasticsearchSearch(Search):
             try:
                 yield
             except (NotFoundError, bulk.NoIndex) as error:
-                raise BackendRejected("another rebuild was begun, which discarded this one") from error
+                raise BackendRejected(OVERTAKEN) from error
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -256,12 +264,12 @@ class ElasticsearchSearch(Search):
 
 
 class _ElasticsearchRebuild(Rebuild):
-    def __init__(self, search: ElasticsearchSearch, alias: str) -> None:
-        self._search, self._alias = search, alias
+    def __init__(self, search: ElasticsearchSearch, generation: str) -> None:
+        self._search, self._generation = search, generation
 
     def add_many(self, coupons: Sequence[Coupon]) -> None:
         with self._search.errors_of_rebuild():
-            self._search.write(coupons, [self._alias])
+            self._search.write_next(coupons, self._generation)
 
 
 def _object(body: Any) -> dict[str, Any]:

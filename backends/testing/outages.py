@@ -41,6 +41,17 @@ SEVERAL_REQUESTS = {"create", "rebuild"}
 """The methods that may take several requests, of which each has a timeout for itself."""
 PING_MAX_S = 2.0
 """About a second."""
+TRICKLES = "says 64 bytes at a time, 50 times a second"
+"""A timeout for each wait would never be over."""
+Fault = tuple[Callable[[Link], None], Collection[str], Collection[str]]
+FAULTS: dict[str, Fault] = {
+    "falls silent": (Link.black_hole, [UNAVAILABLE], []),
+    "is cut off": (Link.refuse, [UNAVAILABLE], []),
+    "breaks its connections": (Link.reset, [UNAVAILABLE, ANSWERED], []),
+    "does what it is asked, and its reply is lost": (Link.lose_replies, [UNAVAILABLE], []),
+    TRICKLES: (lambda link: link.slice(64, 20), [UNAVAILABLE, ANSWERED], SEVERAL_REQUESTS),
+}
+"""How it begins, how a call may end then, and which methods are left out."""
 
 
 class Outages(Generic[AnyBackend]):
@@ -123,54 +134,23 @@ class Outages(Generic[AnyBackend]):
             with self.opened(url) as backend:
                 assert at_once({"ping": backend.ping}, PING_MAX_S) == {"ping": UNAVAILABLE}
 
-    def test_one_that_falls_silent_costs_a_timeout_and_is_used_again_when_it_speaks(
+    def test_whatever_the_network_does_a_call_ends_in_time_and_works_when_it_is_well_again(
         self, behind: AnyBackend, link: Link, url_at: Callable[[str], str]
     ) -> None:
-        link.black_hole()
-        assert self.each(behind, url_at(link.address)) == dict.fromkeys(self.calls(behind), UNAVAILABLE)
-        link.heal()
-        self.works_again(behind)
-
-    def test_one_that_is_cut_off_is_unavailable_and_used_again_when_it_is_back(
-        self, behind: AnyBackend, link: Link, url_at: Callable[[str], str]
-    ) -> None:
-        link.refuse()
-        assert self.each(behind, url_at(link.address)) == dict.fromkeys(self.calls(behind), UNAVAILABLE)
-        link.heal()
-        self.works_again(behind)
-
-    def test_a_connection_that_breaks_is_no_error_of_the_drivers(
-        self, behind: AnyBackend, link: Link, url_at: Callable[[str], str]
-    ) -> None:
-        link.reset()
-        found = self.each(behind, url_at(link.address))
-        assert {name: how for name, how in found.items() if how not in (ANSWERED, UNAVAILABLE)} == {}
-        self.works_again(behind)
-
-    def test_a_reply_that_is_lost_is_never_taken_for_an_answer(
-        self, behind: AnyBackend, link: Link, url_at: Callable[[str], str]
-    ) -> None:
-        """The server did what it was asked, and the connection broke before it could say so."""
-        link.lose_replies()
-        assert self.each(behind, url_at(link.address)) == dict.fromkeys(self.calls(behind), UNAVAILABLE)
-        link.heal()
-        self.works_again(behind)
+        for fault, (begin, ends_as, leave_out) in FAULTS.items():
+            begin(link)
+            found = self.each(behind, url_at(link.address), leave_out)
+            wrong = {name: how for name, how in found.items() if how not in ends_as}
+            assert wrong == {}, f"the server {fault}"
+            if fault == TRICKLES:
+                assert found[self.large] == UNAVAILABLE, f"the server {fault}"
+            link.heal()
+            self.works_again(behind)
 
     def test_an_answer_that_nobody_can_read_is_no_error_of_the_drivers(self, url_at: Callable[[str], str]) -> None:
         with nonsense_server() as (address, _), self.opened(url_at(address)) as backend:
             found = self.each(backend, url_at(address))
         assert {name: how for name, how in found.items() if how not in (UNAVAILABLE, REJECTED)} == {}
-
-    def test_an_answer_that_trickles_in_is_none(
-        self, behind: AnyBackend, link: Link, url_at: Callable[[str], str]
-    ) -> None:
-        """64 bytes come at a time, 50 a second. A timeout for each wait would never be over."""
-        link.slice(64, 20)
-        found = self.each(behind, url_at(link.address), leave_out=SEVERAL_REQUESTS)
-        assert {name: how for name, how in found.items() if how not in (ANSWERED, UNAVAILABLE)} == {}
-        assert found[self.large] == UNAVAILABLE
-        link.heal()
-        self.works_again(behind)
 
     def works_again(self, backend: AnyBackend) -> None:
         until_available(backend.ping)

@@ -41,6 +41,12 @@ def _comment_above(name):
     return next(part for part in text.split("\n\n") if f"{settings.PREFIX}{name.upper()}=" in part)
 
 
+def test_the_default_of_the_package_is_the_same_file(tmp_path, monkeypatch):
+    assert settings.PACKAGED_CONF.samefile(CONF / "embedded.env")
+    monkeypatch.chdir(tmp_path)
+    assert settings.load({}, if_missing="ignore").store_url == "sqlite:///data/store.db"
+
+
 @pytest.mark.parametrize("name", ["embedded.env", "services.env", "test.env"])
 def test_each_file_is_a_configuration(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the secret is made under data/
