@@ -17,9 +17,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "services" / "services"
-OFFSETS = {"memcached": 0, "dynamodb": 1, "kafka": 2, "elasticsearch": 4}
+OFFSETS = {"memcached": 0, "dynamodb": 1, "kafka": 2, "elasticsearch": 4, "mongodb": 5}
 """From the first of the ports; Kafka takes the next one too, Elasticsearch the one 100 above."""
-KAFKA_LINKS, KAFKA_LINKS_MAX = 5, 4
+KAFKA_LINKS, KAFKA_LINKS_MAX = 6, 4
 """The offset of Kafka's links, two ports each, and how many there may be."""
 TAKEN = (*range(KAFKA_LINKS + 2 * KAFKA_LINKS_MAX), 104)
 FIRST_PORTS = range(20_000, 30_000)
@@ -55,6 +55,10 @@ class Services:
     @property
     def memcached(self) -> str:
         return self._address("memcached")
+
+    @property
+    def mongodb(self) -> str:
+        return self._address("mongodb")
 
     def kill(self, name: str) -> None:
         """SIGKILL; its data stays (memcached has none)."""

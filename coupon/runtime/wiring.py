@@ -37,6 +37,7 @@ BUILT_IN = {
         "memory": "backends.search.memory:MemorySearch",
         "sqlite": "backends.search.sqlite:SqliteSearch",
         "elasticsearch": "backends.search.elasticsearch:ElasticsearchSearch",
+        "mongodb": "backends.search.mongodb:MongoSearch",
     },
 }
 AnyBackend = TypeVar("AnyBackend", bound=Backend)
