@@ -50,16 +50,17 @@ class Rows:
             self._write(_newest(map(document, coupons[first : first + BULK_MAX])))
 
     def find(self, query: Query, limit: int, after: str) -> list[Document]:
-        conditions, found = _conditions(query), dict[str, Document]()
+        conditions, found, others = _conditions(query), dict[str, Document](), 0
         while len(found) < limit:
-            asked = limit - len(found)
+            asked = limit - len(found) + others
             page = self._page(conditions | {"couponCode": {"$gt": after}}, asked)
             rows = [row for row in page if isinstance(row.get("couponCode"), str)]
             found |= {row["couponCode"]: _document(row) for row in rows}
-            if len(page) < asked or not rows:
+            if len(page) < asked:
                 break
-            after = rows[-1]["couponCode"]
-        return list(found.values())
+            others = len(page) - len(rows)  # a list of codes is not ours, and is on each page
+            after = rows[-1]["couponCode"] if rows else after
+        return list(found.values())[:limit]
 
     def _page(self, conditions: Row, limit: int) -> list[Row]:
         """In one response: a negative limit asks for one, and the size of a batch for all of it."""

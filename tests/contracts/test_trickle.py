@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from pymongo import MongoClient
 
 from backends.testing import search as searches
 from backends.testing import store as stores
@@ -73,6 +74,19 @@ def test_the_search(services: Services, links: Links) -> None:
     with closing(searches.opened(f"elasticsearch://127.0.0.1:{link.port}?index={index}&timeout_s=1")) as search:
         takes_no_longer_than(1.5, link, lambda: search.find(Query(user_id="ann"), 50))
     drop(services.elasticsearch, index)
+
+
+def test_the_search_in_mongodb(services: Services, links: Links) -> None:
+    link = link_to(links, services.mongodb)
+    database = f"test-{uuid4().hex[:12]}"
+    coupons = searches.held(searches.some_coupons(50), "ann")
+    with closing(searches.opened(f"mongodb://{services.mongodb}/{database}?timeout_s=10")) as search:
+        search.create()
+        search.index_many(coupons)
+    with closing(searches.opened(f"mongodb://127.0.0.1:{link.port}/{database}?timeout_s=1")) as search:
+        takes_no_longer_than(1.5, link, lambda: search.find(Query(user_id="ann"), 50))
+    with MongoClient(f"mongodb://{services.mongodb}") as client:
+        client.drop_database(database)
 
 
 def test_the_cache(services: Services, links: Links) -> None:
