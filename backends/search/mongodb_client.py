@@ -24,8 +24,8 @@ READS_ANYTHING = CodecOptions[Row](
 """What others wrote must not spoil the page that it is on."""
 NEVER = frozenset({2, 9, 14, 22, 121, 10334})
 """Codes of a document that MongoDB refuses as it is: BadValue, FailedToParse, TypeMismatch, InvalidBSON,
-DocumentValidationFailure, BSONObjectTooLarge. A retry may help with all others, also with wrong credentials: an operator
-repairs them while documents wait."""
+DocumentValidationFailure, BSONObjectTooLarge. A retry may help with all others, also with wrong credentials: an
+operator repairs them while documents wait."""
 
 
 class MongoConnection:

@@ -28,16 +28,19 @@ def embedded(folder: Path) -> dict[str, str]:
     }
 
 
-def on_services(folder: Path, services: Any, cache_timeout_s: float = 0.2, partitions: int = 4) -> dict[str, str]:
+def on_services(
+    folder: Path, services: Any, cache_timeout_s: float = 0.2, partitions: int = 4, search: str = "elasticsearch"
+) -> dict[str, str]:
     """The environment of a service on the real servers, apart from all others by a name of its own. With a longer
     timeout a busy machine is no outage of the cache, in which rivals are told 202 both."""
     name = f"t{uuid.uuid4().hex[:10]}"
+    searches = {"elasticsearch": f"?index={name}", "mongodb": f"/{name}?index=coupon"}
     return {
         **_common(folder),
         "COUPON_CACHE_URL": f"memcached://{services.memcached}?prefix={name}:&timeout_s={cache_timeout_s}",
         "COUPON_QUEUE_URL": f"kafka://{services.kafka}?prefix={name}.&partitions={partitions}",
         "COUPON_STORE_URL": f"dynamodb://{services.dynamodb}?region=local&table={name}",
-        "COUPON_SEARCH_URL": f"elasticsearch://{services.elasticsearch}?index={name}",
+        "COUPON_SEARCH_URL": f"{search}://{getattr(services, search)}{searches[search]}",
     }
 
 

@@ -14,17 +14,32 @@ SEED = 20
 """The faults of every run are the same; when they meet what, is not. ``make chaos`` takes another each time."""
 
 
+SEED_ON_MONGODB = 26
+"""With it MongoDB is killed after eight seconds."""
+
+
 @pytest.mark.services
 def test_no_promise_is_broken_by_twenty_kills_over_5_000_commands(tmp_path):
     options = Options(seed=SEED)
-    try:
-        result = Run(options, tmp_path).go()
-    except CannotRunHere as error:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
-    assert not result.violations, markdown(result)
+    result = went_well(options, tmp_path)
     assert result.commands >= options.commands
     for target in (WORKER, MASTER, WEB, *SERVERS):
         assert result.faults[f"kill {target}"] >= 1
+
+
+@pytest.mark.services
+def test_no_promise_is_broken_where_search_is_on_mongodb(tmp_path):
+    result = went_well(Options(seed=SEED_ON_MONGODB, search="mongodb", commands=500, kills=6), tmp_path)
+    assert result.faults["kill mongodb"] >= 1
+
+
+def went_well(options, folder):
+    try:
+        result = Run(options, folder).go()
+    except CannotRunHere as error:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
+    assert not result.violations, markdown(result)
+    return result
 
 
 @pytest.mark.parametrize("lane", LANES)

@@ -9,6 +9,7 @@ from pathlib import Path
 from coupon.domain.topics import LAYOUTS
 from tests.e2e.deployment import ROOT
 from tests.proof.chaos.evidence import load
+from tests.proof.chaos.plan import SEARCHES
 from tests.proof.chaos.report import markdown
 from tests.proof.chaos.result import Options, Result
 from tests.proof.chaos.run import Run
@@ -28,6 +29,7 @@ def main() -> int:
         clients=chosen.clients,
         rate=chosen.rate,
         topics=chosen.topics,
+        search=chosen.search,
         links=not chosen.no_links,
         edge=0 if chosen.no_edge else chosen.edge,
     )
@@ -65,6 +67,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=16, help="how many at once (16)")
     parser.add_argument("--rate", type=float, help="at most so many commands a second")
     parser.add_argument("--topics", choices=LAYOUTS, default="single", help="the layout of topics (single)")
+    parser.add_argument("--search", choices=SEARCHES, default=SEARCHES[0], help="the server of search (elasticsearch)")
     parser.add_argument("--edge", type=float, default=0.02, help="probability of a fault at a driver's edge (0.02)")
     parser.add_argument("--no-links", action="store_true", help="without the faults of links")
     parser.add_argument("--no-edge", action="store_true", help="without the faults at the drivers' edge")

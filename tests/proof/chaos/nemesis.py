@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from tests.e2e.deployment import eventually
 from tests.proof.chaos.links import Link
-from tests.proof.chaos.plan import FORGET, LANES, MASTER, SERVERS, WORKER, Planned, plan
+from tests.proof.chaos.plan import FORGET, LANES, MASTER, SERVERS, WORKER, Planned, Servers, plan
 from tests.proof.chaos.processes import Cluster, Master, Program, send
 from tests.proof.chaos.records import Injected, Records, clock
 
@@ -33,8 +33,9 @@ class Nemesis:
         links: Mapping[str, Link],
         records: Records,
         haste: float = 1.0,
+        servers: Servers = SERVERS,
     ) -> None:
-        self._seed, self._haste = seed, haste
+        self._seed, self._haste, self._servers = seed, haste, servers
         self._cluster, self._tell, self._links, self._records = cluster, tell, links, records
         self._stop = threading.Event()
         self.failures: list[Exception] = []
@@ -53,7 +54,7 @@ class Nemesis:
 
     def _run(self, lane: str) -> None:
         try:
-            for planned in plan(self._seed, lane):
+            for planned in plan(self._seed, lane, self._servers):
                 if self._stop.wait(planned.pause_s / self._haste):
                     return
                 self._inject(lane, planned)
@@ -76,7 +77,7 @@ class Nemesis:
         """What was hurt, and what mends it; None when there was nothing to hurt."""
         if planned.kind == FORGET:
             return planned.target, self._forget(planned)
-        if planned.target in SERVERS:
+        if planned.target in self._servers:
             return planned.target, self._hurt_server(planned)
         if planned.kind in ("kill", "stop"):
             return self._hurt_process(planned)

@@ -5,6 +5,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from tests.proof.chaos.plan import Servers
+
 LONG_S = 600
 """From here on a run has had the time to meet every kind of fault that it was asked for."""
 
@@ -20,14 +22,19 @@ class Options:
     clients: int = 16
     rate: float | None = None
     topics: str = "single"
+    search: str = Servers().search
     links: bool = True
     edge: float = 0.02
     rest_s: float = 120
 
     @property
-    def place(self) -> tuple[str, bool, float]:
+    def servers(self) -> Servers:
+        return Servers(search=self.search)
+
+    @property
+    def place(self) -> tuple[Servers, str, bool, float]:
         """What the surroundings have to be."""
-        return self.topics, self.links, self.edge
+        return self.servers, self.topics, self.links, self.edge
 
     @property
     def haste(self) -> float:

@@ -10,7 +10,6 @@ from coupon.runtime.wiring import Backends, open_backends
 from tests.proof.chaos import evidence as proof
 from tests.proof.chaos.interface import Interface
 from tests.proof.chaos.nemesis import Nemesis
-from tests.proof.chaos.plan import SERVERS
 from tests.proof.chaos.probe import Probe, recovery
 from tests.proof.chaos.processes import Cluster
 from tests.proof.chaos.records import AFTERWARDS, Records, clock
@@ -49,7 +48,13 @@ class Run:
                 Traffic(ports, self._records, self._options.seed, self._options.clients, self._options.rate) as traffic,
             ):
                 nemesis = Nemesis(
-                    self._options.seed, cluster, here.tell, here.links, self._records, self._options.haste
+                    self._options.seed,
+                    cluster,
+                    here.tell,
+                    here.links,
+                    self._records,
+                    self._options.haste,
+                    self._options.servers,
                 )
                 with nemesis:
                     self._until_it_is_enough(backends, [traffic.failures, nemesis.failures, probe.failures])
@@ -112,8 +117,8 @@ class Run:
         """Nothing to do, unless a lane broke."""
         for link in here.links.values():
             link.heal()
-        here.tell("resume", *SERVERS)
-        here.tell("up", *SERVERS)
+        here.tell("resume", *self._options.servers)
+        here.tell("up", *self._options.servers)
         cluster.restart_missing()
 
     def _come_to_rest(self, backends: Backends, ports: list[int], secret: str) -> Evidence:

@@ -6,11 +6,12 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 from tests.e2e.deployment import ROOT, on_services
 from tests.proof.chaos.links import Link, Links
-from tests.proof.chaos.plan import SERVERS
+from tests.proof.chaos.plan import Servers
 from tests.services import CANNOT_RUN_HERE, PrivateServers
 
 SIDES = "web", "worker"
@@ -19,15 +20,6 @@ EDGE = ROOT / "tests" / "proof" / "chaos" / "edge"
 
 class CannotRunHere(Exception):
     """This machine lacks what a server needs."""
-
-
-class Ways(NamedTuple):
-    """``host:port`` of each server, as ``on_services`` wants it."""
-
-    kafka: str
-    dynamodb: str
-    elasticsearch: str
-    memcached: str
 
 
 class Surroundings(NamedTuple):
@@ -55,37 +47,39 @@ class Surroundings(NamedTuple):
 
 
 @contextmanager
-def surroundings(folder: Path, topics: str, with_links: bool, edge: float) -> Iterator[Surroundings]:
+def surroundings(folder: Path, used: Servers, topics: str, with_links: bool, edge: float) -> Iterator[Surroundings]:
     """Up inside the block, and gone after it; their logs stay in the folder."""
     servers = PrivateServers(SIDES if with_links else ())
     try:
         with Links() as links:
-            opened = _open(links, servers) if with_links else {}
-            direct = Ways(*(f"127.0.0.1:{servers.port(name)}" for name in SERVERS))
-            environ = {**on_services(folder, direct), "COUPON_TOPICS": topics}
+            opened = _open(links, servers, used) if with_links else {}
+            direct = {name: f"127.0.0.1:{servers.port(name)}" for name in used}
+            environ = on_services(folder, SimpleNamespace(**direct), search=used.search) | {"COUPON_TOPICS": topics}
             sides = {side: _edged(_through(environ, direct, side, opened), edge, folder) for side in SIDES}
             here = Surroundings(servers, opened, environ, sides)
-            here.tell("up", *SERVERS)
+            here.tell("up", *used)
             yield here
     finally:
         shutil.copytree(servers.logs, folder / "servers", ignore=lambda _, names: [n for n in names if "log" not in n])
         servers.close()
 
 
-def _open(links: Links, servers: PrivateServers) -> dict[str, Link]:
+def _open(links: Links, servers: PrivateServers, used: Servers) -> dict[str, Link]:
     """Kafka tells its clients where to come, so it has a door for each link."""
     opened = {}
     for side in SIDES:
-        for server in SERVERS:
+        for server in used:
             upstream, port = servers.kafka_link(side) if server == "kafka" else (servers.port(server), 0)
             opened[f"{side}-{server}"] = links.open(f"{side}-{server}", upstream, port)
     return opened
 
 
-def _through(environ: dict[str, str], direct: Ways, side: str, links: Mapping[str, Link]) -> dict[str, str]:
+def _through(
+    environ: dict[str, str], direct: Mapping[str, str], side: str, links: Mapping[str, Link]
+) -> dict[str, str]:
     """The environment with each server at the side's link to it."""
     environ = dict(environ)
-    for server, address in zip(SERVERS, direct, strict=True):
+    for server, address in direct.items():
         if link := links.get(f"{side}-{server}"):
             environ |= {name: url.replace(address, f"127.0.0.1:{link.port}") for name, url in _urls(environ).items()}
     return environ

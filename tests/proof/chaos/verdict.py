@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.proof.chaos.plan import LANES, LINK_FAULTS, LINKS
+from tests.proof.chaos.plan import LANES, LINK_FAULTS
 from tests.proof.chaos.probe import recovery
 from tests.proof.chaos.records import AFTERWARDS, Injected, Saved, Unexpected
 from tests.proof.chaos.result import Result
@@ -19,7 +19,8 @@ AFTER_THE_LAST_S = 30
 """So long the probe may go on after the last fault, until it has recovered from it."""
 LATEST_S = 20.0
 """Slow links, whatever they do, make no answer later than this."""
-EDGE_GROUPS = "dynamodb-", "elasticsearch-"
+EDGES = "dynamodb", "elasticsearch"
+"""The servers whose drivers have faults at their edge."""
 
 
 def judge(result: Result, found: Evidence, folder: Path) -> Result:
@@ -123,16 +124,16 @@ def _never_struck(result: Result, faults: Sequence[Injected]) -> Iterator[str]:
     of_links = {fault.kind for fault in faults if fault.lane == "links"}
     for kind in set(LINK_FAULTS if links else ()) - of_links:
         yield f"{kind} of a link never struck"
-    for group in EDGE_GROUPS if edge else ():
-        if not any(kind.startswith(group) for kind in result.edge):
-            yield f"no fault at the edge of {group.removesuffix('-')} struck"
+    for server in set(EDGES).intersection(result.options.servers) if edge else ():
+        if not any(kind.startswith(f"{server}-") for kind in result.edge):
+            yield f"no fault at the edge of {server} struck"
 
 
 def _bypassed(result: Result) -> Iterator[str]:
     if not result.ended:
         result.unjudged.append("whether all traffic went through the links")
         return
-    for name in LINKS:
+    for name in result.options.servers.links:
         if not result.links.get(name):
             yield f"nothing came through the link {name}"
 
