@@ -40,6 +40,8 @@ BUILT_IN = {
         "mongodb": "backends.search.mongodb:MongoSearch",
     },
 }
+EXTRAS = {"pymongo": "mongodb", "bson": "mongodb"}
+"""The extra that has a driver which not everybody needs, by the driver's module."""
 AnyBackend = TypeVar("AnyBackend", bound=Backend)
 
 
@@ -99,8 +101,14 @@ def _backend_class(role: str, scheme: str, setting: str) -> type[Backend]:
     try:
         return cast(type[Backend], point.load())
     except (ImportError, AttributeError) as error:
-        remedy = "its driver is missing; run: make install" if built_in else f"{point.value} cannot be loaded"
+        remedy = _remedy(error) if built_in else f"{point.value} cannot be loaded"
         raise ConfigurationError(f"{setting}: {remedy} ({error})") from error
+
+
+def _remedy(error: Exception) -> str:
+    extra = EXTRAS.get((getattr(error, "name", None) or "").partition(".")[0])
+    command = "make install" if extra is None else f"pip install 'coupon[{extra}]'"
+    return f"its driver is missing; run: {command}"
 
 
 def _built_in(role: str, scheme: str) -> EntryPoint | None:

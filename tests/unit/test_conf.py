@@ -41,7 +41,7 @@ def _comment_above(name):
     return next(part for part in text.split("\n\n") if f"{settings.PREFIX}{name.upper()}=" in part)
 
 
-@pytest.mark.parametrize("name", ["embedded.env", "services.env", "test.env"])
+@pytest.mark.parametrize("name", ["embedded.env", "services.env", "mongodb.env", "test.env"])
 def test_each_file_is_a_configuration(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the secret is made under data/
     loaded = settings.load({"COUPON_CONF": str(CONF / name)})

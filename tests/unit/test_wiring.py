@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 
@@ -38,6 +39,14 @@ def test_a_missing_driver_names_what_to_install(monkeypatch):
     monkeypatch.setitem(wiring.BUILT_IN["store"], "cassandra", "backends.store.cassandra:CassandraStore")
     with pytest.raises(ConfigurationError, match="driver is missing"):
         wiring.open_backend(Store, "cassandra://h")
+
+
+def test_a_missing_driver_of_an_extra_names_the_extra(monkeypatch):
+    for module in [name for name in sys.modules if name.startswith("backends.search.mongodb")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "pymongo", None)
+    with pytest.raises(ConfigurationError, match=r"run: pip install 'coupon\[mongodb\]'"):
+        wiring.open_backend(Search, "mongodb://h")
 
 
 def test_a_plugin_that_cannot_be_loaded_is_named(monkeypatch):
