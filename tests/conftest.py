@@ -23,7 +23,8 @@ ERRORS = ErrorLog()
 
 @pytest.fixture(scope="session")
 def services(pytestconfig: pytest.Config) -> Iterator[Services]:
-    """``services.kafka``, ``.dynamodb``, ``.elasticsearch``, ``.memcached``: ``host:port``, started when asked for."""
+    """``services.kafka``, ``.dynamodb``, ``.elasticsearch``, ``.memcached``, ``.mongodb``: ``host:port``, started at
+    first use."""
     services = pytestconfig.stash[SERVICES] = Services(lambda sentence: _say(pytestconfig, sentence))
     yield services
     services.close()

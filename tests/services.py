@@ -17,13 +17,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "services" / "services"
-OFFSETS = {"memcached": 0, "dynamodb": 1, "kafka": 2, "elasticsearch": 4, "redis": 13}
+OFFSETS = {"memcached": 0, "dynamodb": 1, "kafka": 2, "elasticsearch": 4, "redis": 5, "mongodb": 6}
 """From the first of the ports; Kafka takes the next one too, Elasticsearch the one 100 above."""
-KAFKA_LINKS, KAFKA_LINKS_MAX = 5, 4
+KAFKA_LINKS, KAFKA_LINKS_MAX = 7, 4
 """The offset of Kafka's links, two ports each, and how many there may be."""
 PROXIED = "proxied"
 """The name of the link that Kafka has for all tests."""
-TAKEN = (*range(KAFKA_LINKS + 2 * KAFKA_LINKS_MAX), OFFSETS["redis"], 104)
+TAKEN = (*range(KAFKA_LINKS + 2 * KAFKA_LINKS_MAX), 104)
 FIRST_PORTS = range(20_000, 30_000)
 """Below those that the kernel hands out, so that a server that was killed finds its port free again."""
 CANNOT_RUN_HERE = 3
@@ -61,6 +61,10 @@ class Services:
     @property
     def redis(self) -> str:
         return self._address("redis")
+
+    @property
+    def mongodb(self) -> str:
+        return self._address("mongodb")
 
     @property
     def kafka_link(self) -> tuple[int, int]:

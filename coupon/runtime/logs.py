@@ -13,7 +13,7 @@ import structlog
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request in progress. It is read by itself: structlog's own processor looks at the whole context, which
 takes a quarter of the time of a log line."""
-DRIVERS = ("kafka", "elastic_transport", "elasticsearch", "botocore", "pynamodb", "urllib3")
+DRIVERS = ("kafka", "elastic_transport", "elasticsearch", "botocore", "pynamodb", "pymongo", "urllib3")
 
 
 def configure(level: str, form: str) -> None:

@@ -39,6 +39,7 @@ BUILT_IN = {
         "memory": "backends.search.memory:MemorySearch",
         "sqlite": "backends.search.sqlite:SqliteSearch",
         "elasticsearch": "backends.search.elasticsearch:ElasticsearchSearch",
+        "mongodb": "backends.search.mongodb:MongoSearch",
     },
 }
 EXTRAS = {"redis": "redis", "mongodb": "mongodb"}

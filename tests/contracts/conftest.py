@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from elasticsearch import Elasticsearch
 
-from backends.search import elasticsearch
+from backends.search import elasticsearch, mongodb_generations
 from backends.store.dynamodb_model import bind
 from backends.store.dynamodb_records import SUFFIX
 from backends.testing.store import opened
@@ -68,6 +68,12 @@ def elasticsearch_refreshes_soon(services: Services) -> Iterator[None]:
 def rebuilds_begin_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fifth of the time that a rebuild gives to other processes to hear of it: for tests in which there are none."""
     monkeypatch.setattr(elasticsearch, "LOOK_S", elasticsearch.LOOK_S / 5)
+
+
+@pytest.fixture
+def rebuilds_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``rebuilds_begin_soon``, on MongoDB."""
+    monkeypatch.setattr(mongodb_generations, "LOOK_S", mongodb_generations.LOOK_S / 5)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_the_default_of_the_package_is_the_same_file(tmp_path, monkeypatch):
     assert settings.load({}, if_missing="ignore").store_url == "sqlite:///data/store.db"
 
 
-@pytest.mark.parametrize("name", ["embedded.env", "services.env", "test.env"])
+@pytest.mark.parametrize("name", ["embedded.env", "services.env", "redis.env", "mongodb.env", "test.env"])
 def test_each_file_is_a_configuration(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the secret is made under data/
     loaded = settings.load({"COUPON_CONF": str(CONF / name)})
