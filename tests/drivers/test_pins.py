@@ -17,7 +17,10 @@ def required(extras: list[str]) -> list[Requirement]:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     texts = [setup["options"]["install_requires"], *(setup["options.extras_require"][extra] for extra in extras)]
-    return [Requirement(line) for text in texts for line in text.split("\n") if line.strip()]
+    found = [Requirement(line) for text in texts for line in text.split("\n") if line.strip()]
+    own = [each for each in found if each.name == "coupon"]  # an extra that builds on another
+    others = [each for each in found if each not in own]
+    return others + [each for extra in own for each in required(sorted(extra.extras))]
 
 
 def pinned(constraints: str) -> dict[str, str]:
