@@ -41,17 +41,19 @@ SEVERAL_REQUESTS = {"create", "rebuild"}
 """The methods that may take several requests, of which each has a timeout for itself."""
 PING_MAX_S = 2.0
 """About a second."""
+OF_ANN = search.held(some_coupons(50), "ann")
 TRICKLES = "says 64 bytes at a time, 50 times a second"
 """A timeout for each wait would never be over."""
 Fault = tuple[Callable[[Link], None], Collection[str], Collection[str]]
 FAULTS: dict[str, Fault] = {
+    TRICKLES: (lambda link: link.slice(64, 20), [UNAVAILABLE, ANSWERED], SEVERAL_REQUESTS),
     "falls silent": (Link.black_hole, [UNAVAILABLE], []),
     "is cut off": (Link.refuse, [UNAVAILABLE], []),
     "breaks its connections": (Link.reset, [UNAVAILABLE, ANSWERED], []),
     "does what it is asked, and its reply is lost": (Link.lose_replies, [UNAVAILABLE], []),
-    TRICKLES: (lambda link: link.slice(64, 20), [UNAVAILABLE, ANSWERED], SEVERAL_REQUESTS),
 }
-"""How it begins, how a call may end then, and which methods are left out."""
+"""How it begins, how a call may end then, and which methods are left out. Trickling comes first, while what was filled
+in is still there."""
 
 
 class Outages(Generic[AnyBackend]):
@@ -104,13 +106,9 @@ class Outages(Generic[AnyBackend]):
             yield backend  # type: ignore[misc]
 
     def each(self, backend: AnyBackend, url: str, leave_out: Collection[str] = ()) -> dict[str, str]:
-        """What becomes of each call, all asked at once. One that is too late is asked again: machines are busy."""
-        within_s = self.within_s(url)
-        found = dict.fromkeys(self.calls(backend).keys() - set(leave_out), LATE)
-        for _ in range(TRIES):
-            late = {name: call for name, call in self.calls(backend).items() if found.get(name) == LATE}
-            found |= at_once(late, within_s)
-        return found
+        """What becomes of each call, all asked at once."""
+        calls = {name: call for name, call in self.calls(backend).items() if name not in leave_out}
+        return asked_again(calls, self.within_s(url))
 
     def within_s(self, url: str) -> float:
         return float(Url(url).query["timeout_s"]) * 1.5 + self.little_s
@@ -132,7 +130,7 @@ class Outages(Generic[AnyBackend]):
         with silent_server() as (address, _):
             url = re.sub(r"\btimeout_s=[0-9.]+", "timeout_s=5", url_at(address))
             with self.opened(url) as backend:
-                assert at_once({"ping": backend.ping}, PING_MAX_S) == {"ping": UNAVAILABLE}
+                assert asked_again({"ping": backend.ping}, PING_MAX_S) == {"ping": UNAVAILABLE}
 
     def test_whatever_the_network_does_a_call_ends_in_time_and_works_when_it_is_well_again(
         self, behind: AnyBackend, link: Link, url_at: Callable[[str], str]
@@ -239,6 +237,14 @@ class SearchOutages(Outages[Search]):
 
     def fill(self, backend: Search) -> None:
         backend.create()
-        coupons = search.held(some_coupons(50), "ann")
-        backend.index_many(coupons)
-        search.holds(backend, coupons)
+        backend.index_many(OF_ANN)
+        search.holds(backend, OF_ANN)
+
+
+def asked_again(calls: Calls, within_s: float) -> dict[str, str]:
+    """As ``at_once``. What is too late is asked again: machines are busy."""
+    found = dict.fromkeys(calls, LATE)
+    for _ in range(TRIES):
+        late = {name: call for name, call in calls.items() if found[name] == LATE}
+        found |= at_once(late, within_s)
+    return found
