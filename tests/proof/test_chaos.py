@@ -29,7 +29,7 @@ def test_no_promise_is_broken_by_twenty_kills_over_5_000_commands(tmp_path):
 
 @pytest.mark.services
 def test_no_promise_is_broken_where_search_is_on_mongodb(tmp_path):
-    result = went_well(Options(seed=SEED_ON_MONGODB, search="mongodb", commands=500, kills=6), tmp_path)
+    result = went_well(Options(seed=SEED_ON_MONGODB, search="mongodb", commands=200, kills=4), tmp_path)
     assert result.faults["kill mongodb"] >= 1
 
 
