@@ -18,6 +18,7 @@ from tests.bench import (
     hanging,
     importing,
     latency,
+    on_mongodb,
     rebuilding,
     restoring,
     scale,
@@ -47,10 +48,11 @@ GROUPS: dict[str, list[Callable[[Place], list[Figure]]]] = {
     "growth": [growth.figures],
     "growth-long": [growth.long_figures],
     "slow": [slow.figures],
+    "mongodb": [on_mongodb.figures],
     "peers": [peers.embedded, peers.on_services],
     "scale": [scale.figures],
 }
-LONG = {"growth-long", "scale", "peers"}
+LONG = {"growth-long", "scale", "peers", "mongodb"}
 """Taken only when they are named."""
 
 

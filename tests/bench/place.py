@@ -40,9 +40,12 @@ class Place:
         """The environment of a service on SQLite files of its own."""
         return self._quick(embedded(self.new_folder()))
 
-    def on_services(self) -> dict[str, str]:
+    def on_services(self, search: str = "elasticsearch") -> dict[str, str]:
         """The environment of a service on the real servers, with names of its own there."""
-        return self._quick(on_services(self.new_folder(), self.services, cache_timeout_s=1.0, partitions=PARTITIONS))
+        folder = self.new_folder()
+        return self._quick(
+            on_services(folder, self.services, cache_timeout_s=1.0, partitions=PARTITIONS, search=search)
+        )
 
     def new_folder(self) -> Path:
         self._names += 1

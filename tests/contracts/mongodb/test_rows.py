@@ -53,6 +53,20 @@ def test_the_row_that_a_killed_writer_left_goes_with_the_next_one(search, databa
     assert [row["version"] for row in collection(database).find()] == [3]
 
 
+def test_of_two_writers_at_once_the_newest_row_stays_alone(search, database, monkeypatch):
+    [coupon] = some_coupons(1)
+    insert = Rows.insert
+
+    def after_another(rows, documents):
+        monkeypatch.setattr(Rows, "insert", insert)
+        search.index_many(held([coupon], "bob", version=3))
+        rows.insert(documents)
+
+    monkeypatch.setattr(Rows, "insert", after_another)
+    search.index_many(held([coupon], "ann", version=2))
+    assert [row["version"] for row in collection(database).find()] == [3]
+
+
 def test_a_page_is_full_where_others_write_it_at_this_moment(search, database):
     """Several rows of a coupon count once."""
     coupons = held(some_coupons(6), "ann")
