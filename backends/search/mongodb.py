@@ -1,4 +1,5 @@
-"""Search in MongoDB, and in FerretDB, with what both know: no transaction, no conditional update, no rename.
+"""Search in MongoDB, and in FerretDB, with what both know: no transaction, no conditional update, no rename
+(decision 29).
 
 A generation is a collection (``mongodb_rows``). A log says which ones are in force (``mongodb_generations``).
 
@@ -8,10 +9,10 @@ store. So a coupon whose writer did not see the next generation was saved before
 
 Queries never see a generation that is half built, or half deleted. They read the present one, which becomes so by one
 row of the log. The one before it is deleted ``LOOK_S`` later. A query that took longer since its look at the log looks
-again, and is repeated when its generation is not the present one any more.
+again. It is repeated when its generation is not the present one any more.
 
-A writer that is late makes a deleted collection anew. It finds that at its look, and deletes the collection; what a
-killed one left behind is deleted by the next rebuild.
+A writer that is late makes a deleted collection once more. It finds that at its look, and deletes the collection. What
+a killed writer left behind is deleted by the next rebuild.
 """
 
 import re
@@ -47,7 +48,7 @@ class MongoSearch(Search):
         auth_source: str = "admin",
     ) -> None:
         self._connection = MongoConnection(addresses, database, timeout_s, tls, credentials, auth_source)
-        self._generations = Generations(lambda: self._connection.database, index)
+        self.generations = Generations(lambda: self._connection.database, index)
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
@@ -61,37 +62,37 @@ class MongoSearch(Search):
 
     def ping(self) -> None:
         with self._connection.errors(), self._connection.soon():
-            self._generation_of(self._generations.look())
+            self._generation_of(self.generations.look())
 
     def close(self) -> None:
         self._connection.close()
 
     def create(self) -> None:
         with self._connection.errors():
-            while (state := self._generations.look().state).present is None:
-                self._generations.change(state, self._generations.new_name(), state.next)
+            while (state := self.generations.look().state).present is None:
+                self.generations.change(state, self.generations.new_name(), state.next)
             for generation in state.generations:
                 self._rows(generation).make_indexes()
 
     def index_many(self, coupons: Sequence[Coupon]) -> None:
         with self._connection.errors():
-            written, generations = set[str](), self._generations.recent().state.generations
+            written, generations = set[str](), self.generations.recent().state.generations
             while missing := set(generations) - written:
                 for generation in missing:
                     self._rows(generation).write(coupons)
                 written |= missing
-                generations = self._generations.look().state.generations
+                generations = self.generations.look().state.generations
             if not generations:
                 raise _no_index()
             self._drop(written.difference(generations))
 
     def find(self, query: Query, limit: int, after: str = "") -> list[Document]:
         with self._connection.errors():
-            look = self._generations.recent()
+            look = self.generations.recent()
             while True:
                 generation = self._generation_of(look)
                 found = self._rows(generation).find(query, limit, after)
-                if look.is_recent or (look := self._generations.look()).state.present == generation:
+                if look.is_recent or (look := self.generations.look()).state.present == generation:
                     return found
 
     @contextmanager
@@ -111,23 +112,23 @@ class MongoSearch(Search):
         """Write to the next generation of a rebuild. Raises BackendRejected when it is that no more."""
         with self._connection.errors():
             self._rows(generation).write(coupons)
-            if self._generations.look().state.next != generation:
+            if self.generations.look().state.next != generation:
                 self._drop([generation])
                 raise _overtaken()
 
     def _begin(self) -> str:
         """Announce the next generation, make it, and delete what earlier rebuilds left."""
-        generation = self._generations.new_name()
-        while not self._generations.change(state := self._generations.look().state, state.present, generation):
+        generation = self.generations.new_name()
+        while not self.generations.change(state := self.generations.look().state, state.present, generation):
             pass
         self._rows(generation).make_indexes()
-        self._drop(self._generations.dead())
+        self._drop(self.generations.dead())
         return generation
 
     def _promote(self, generation: str) -> None:
-        while (state := self._generations.look().state).next == generation:
-            if self._generations.change(state, generation, None):
-                self._generations.look()
+        while (state := self.generations.look().state).next == generation:
+            if self.generations.change(state, generation, None):
+                self.generations.look()
                 time.sleep(log.LOOK_S * 1.1)  # processes whose last look was before the change may read the past one
                 self._drop([] if state.present is None else [state.present])
                 return
@@ -135,8 +136,8 @@ class MongoSearch(Search):
 
     def _discard(self, generation: str) -> None:
         """Delete the generation, unless it became the present one."""
-        while (state := self._generations.look().state).next == generation:
-            self._generations.change(state, state.present, None)
+        while (state := self.generations.look().state).next == generation:
+            self.generations.change(state, state.present, None)
         if state.present != generation:
             self._drop([generation])
 

@@ -4,7 +4,7 @@
 
 A new version is inserted, and then the rows of older ones are deleted. Whoever inserts a row looks after that at all
 rows of its coupon. So of several writers the last one sees all rows, and deletes all but the newest: a version never
-goes back, whatever the order, and it takes no more than a unique key. FerretDB 1.24 reads and writes in two
+goes back, whatever the order. It takes no more than a unique key. FerretDB 1.24 reads and writes in two
 transactions, so that its conditional updates overwrite each other.
 """
 
@@ -70,7 +70,7 @@ class Rows:
         versions = self._versions(documents)
         new = [doc for code, doc in documents.items() if doc["version"] > max(versions[code], default=0)]
         if new:
-            self._insert(new)
+            self.insert(new)
             versions = self._versions(documents)
         old = [row_id(code, each) for code, known in versions.items() for each in known if each < max(known)]
         if old:
@@ -85,7 +85,7 @@ class Rows:
                 found[row["couponCode"]].append(row["version"])
         return found
 
-    def _insert(self, documents: Iterable[Document]) -> None:
+    def insert(self, documents: Iterable[Document]) -> None:
         rows: list[Row] = [{"_id": row_id(doc["couponCode"], doc["version"]), **doc} for doc in documents]
         try:
             self._collection.insert_many(rows, ordered=False)

@@ -18,6 +18,7 @@ from tests.bench import (
     hanging,
     importing,
     latency,
+    on_mongodb,
     other_servers,
     rebuilding,
     restoring,
@@ -48,11 +49,11 @@ GROUPS: dict[str, list[Callable[[Place], list[Figure]]]] = {
     "growth": [growth.figures],
     "growth-long": [growth.long_figures],
     "slow": [slow.figures],
-    "other-servers": [other_servers.figures],
+    "other-servers": [other_servers.figures, on_mongodb.figures],
     "peers": [peers.embedded, peers.on_services],
     "scale": [scale.figures],
 }
-LONG = {"growth-long", "scale", "peers"}
+LONG = {"growth-long", "scale", "peers", "other-servers"}
 """Taken only when they are named."""
 
 

@@ -19,7 +19,11 @@ PATCHED = [
     "elastic-transport",
     "redis",
 ]
-EXTRAS = {"constraints.txt": ["redis", "mongodb"], "constraints-dev.txt": ["dev"], "constraints-load.txt": ["dev", "load"]}
+EXTRAS = {
+    "constraints.txt": ["redis", "mongodb"],
+    "constraints-dev.txt": ["dev"],
+    "constraints-load.txt": ["dev", "load"],
+}
 
 
 def required(extras: list[str]) -> list[Requirement]:

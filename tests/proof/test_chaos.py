@@ -31,7 +31,7 @@ def test_no_promise_is_broken_by_twenty_kills_over_5_000_commands(tmp_path):
 
 @pytest.mark.services
 def test_no_promise_is_broken_on_redis_and_mongodb(tmp_path):
-    result = went_well(Options(seed=SEED_ELSEWHERE, servers=ELSEWHERE, commands=500, kills=6), tmp_path)
+    result = went_well(Options(seed=SEED_ELSEWHERE, servers=ELSEWHERE, commands=300, kills=6), tmp_path)
     for server in ("redis", "mongodb"):
         assert result.faults[f"kill {server}"] >= 1
 

@@ -37,7 +37,7 @@ def test_an_older_document_is_never_there_not_even_for_a_moment(search, database
     coupons = held(some_coupons(3), "ann", version=5)
     search.index_many(coupons)
     inserted = []
-    monkeypatch.setattr(Rows, "_insert", lambda _, documents: inserted.extend(documents))
+    monkeypatch.setattr(Rows, "insert", lambda _, documents: inserted.extend(documents))
     search.index_many(held(coupons, "bob", version=4))
     assert inserted == []
 
@@ -50,6 +50,20 @@ def test_the_row_that_a_killed_writer_left_goes_with_the_next_one(search, databa
     assert [found["version"] for found in search.find(Query(), 10)] == [3]
     assert len(search.find(Query(), 1)) == 1
     search.index_many([coupon])
+    assert [row["version"] for row in collection(database).find()] == [3]
+
+
+def test_of_two_writers_at_once_the_newest_row_stays_alone(search, database, monkeypatch):
+    [coupon] = some_coupons(1)
+    insert = Rows.insert
+
+    def after_another(rows, documents):
+        monkeypatch.setattr(Rows, "insert", insert)
+        search.index_many(held([coupon], "bob", version=3))
+        rows.insert(documents)
+
+    monkeypatch.setattr(Rows, "insert", after_another)
+    search.index_many(held([coupon], "ann", version=2))
     assert [row["version"] for row in collection(database).find()] == [3]
 
 
@@ -154,11 +168,10 @@ def test_nothing_is_left_behind_by_rebuilds(search, database):
 def test_a_writer_who_saw_the_past_generation_only_writes_to_the_present_one_and_leaves_nothing(search, url, database):
     coupons, late = some_coupons(3), some_coupons(3)
     with closing(opened(url)) as other:
-        look = other._generations.look()
+        look = other.generations.look()
         with search.rebuild() as rebuild:
             rebuild.add_many(coupons)
-        other._generations._last = look._replace(at=float("inf"))  # it has been asleep
-        other._generations.recent = lambda: look
+        other.generations.recent = lambda: look  # it has been asleep since
         other.index_many(late)
     holds(search, [*coupons, *late])
     assert len(database.list_collection_names()) == 2
@@ -168,10 +181,10 @@ def test_a_reader_who_was_asleep_during_a_rebuild_reads_the_present_generation(s
     coupons = some_coupons(3)
     search.index_many(coupons)
     with closing(opened(url)) as other:
-        look = other._generations.look()
+        look = other.generations.look()
         with search.rebuild() as rebuild:
             rebuild.add_many(coupons)
-        other._generations.recent = lambda: look
+        other.generations.recent = lambda: look
         assert len(other.find(Query(), 10)) == 3
 
 
@@ -196,24 +209,24 @@ def test_of_several_that_change_the_log_at_once_one_does(url):
     with closing(opened(url)) as one, closing(opened(url)) as other:
         assert isinstance(one, MongoSearch)
         assert isinstance(other, MongoSearch)
-        old = one._generations.look().state
-        assert one._generations.change(old, "coupon.a", None)
-        assert not other._generations.change(old, "coupon.b", None)
-        assert one._generations.change(old, "coupon.a", None)  # the driver sent it twice
-        assert other._generations.look().state == mongodb_generations.State(1, "coupon.a", None)
+        old = one.generations.look().state
+        assert one.generations.change(old, "coupon.a", None)
+        assert not other.generations.change(old, "coupon.b", None)
+        assert one.generations.change(old, "coupon.a", None)  # the driver sent it twice
+        assert other.generations.look().state == mongodb_generations.State(1, "coupon.a", None)
 
 
 def test_a_rebuild_whose_end_was_not_answered_is_either_whole_or_not_there(search, monkeypatch):
     coupons, others = some_coupons(5), some_coupons(5)
     search.index_many(coupons)
-    rebuilding, change = search.rebuild(), search._generations.change
+    rebuilding, change = search.rebuild(), search.generations.change
     rebuilding.__enter__().add_many(others)
 
     def answer_is_lost(*arguments):
         change(*arguments)
         raise BackendUnavailable("the answer was lost")
 
-    monkeypatch.setattr(search._generations, "change", answer_is_lost)
+    monkeypatch.setattr(search.generations, "change", answer_is_lost)
     with pytest.raises(BackendUnavailable):
         rebuilding.__exit__(None, None, None)
     monkeypatch.undo()
