@@ -1,7 +1,7 @@
 """Redis as cache and queue beside memcached and Kafka, in turns: what is accepted, and what workers apply.
 
 Everything else is the same: DynamoDB Local and Elasticsearch, the web processes, the load. Redis acknowledges a command
-when it is on the disk (``appendfsync always``); Kafka, when it is in the memory of all of its replicas, here of one.
+when it is on the disk (``appendfsync always``). Kafka does when it is in the memory of all replicas, here of one.
 """
 
 from contextlib import ExitStack

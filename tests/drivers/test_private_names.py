@@ -10,7 +10,7 @@ from tests.drivers.private_names import ROOT, exists, uses
 
 LINES_MAX = 18
 """With a name that begins with an underscore."""
-UNDOCUMENTED_LINES_MAX = 80
+UNDOCUMENTED_LINES_MAX = 81
 """With such a name, or with one of a module that its driver does not document."""
 
 KAFKA_FIXES = "backends/queue/kafka_fixes.py"
