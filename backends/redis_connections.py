@@ -38,9 +38,9 @@ class RedisConnection(Connection):  # type: ignore[misc]
     """A connection to one run of a server. Each round trip has the whole timeout for itself."""
 
     run = ""
-    """The server's ``run_id``: another one after each start."""
+    """Names a start of the server, and its time as the master: what it has may be older in another one."""
     info: dict[str, str]
-    """The reply to INFO server, as it was when the connection was made."""
+    """Of the server and its replication, when the connection was made."""
 
     def __init__(self, tls: ssl.SSLContext | None, **options: Any) -> None:
         super().__init__(**options)
@@ -59,7 +59,8 @@ class RedisConnection(Connection):  # type: ignore[misc]
         if not commands:
             return []
         self._begin_reply(timeout_s)
-        self.send_packed_command(self.pack_commands(commands), check_health=False)
+        # In one piece: the timeout would be for each.
+        self.send_packed_command([b"".join(self.pack_commands(commands))], check_health=False)
         return [self._reply() for _ in commands]
 
     def must(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
@@ -181,15 +182,25 @@ class RedisConnections:
         connection = RedisConnection(self._context, **times, **self._options)
         connection.connect()
         try:
-            (info,) = connection.must([("INFO", "server")], within_s)
+            (info,) = connection.must([("INFO", "server", "replication")], within_s)
             connection.info = fields_of(info)
-            connection.run, version = connection.info["run_id"], connection.info["redis_version"]
-            if int(version.partition(".")[0]) < OLDEST:
-                raise BackendUnavailable(f"Redis at {self.address} has version {version}: {OLDEST} is the oldest")
+            connection.run = self._run_of(connection.info)
         except BaseException:
             connection.disconnect()
             raise
         return connection
+
+    def _run_of(self, info: dict[str, str]) -> str:
+        """Raises BackendUnavailable when the server is none that can be used."""
+        try:
+            version, role = info["redis_version"], info["role"]
+            if int(version.partition(".")[0]) < OLDEST:
+                raise BackendUnavailable(f"Redis at {self.address} has version {version}: {OLDEST} is the oldest")
+            if role != "master":
+                raise BackendUnavailable(f"Redis at {self.address} is a {role}, and not the master")
+            return f"{info['run_id'][:12]}{info['master_replid'][:12]}"
+        except (KeyError, ValueError) as error:
+            raise BackendUnavailable(f"Redis at {self.address} does not say what it is: {error}") from error
 
 
 def fields_of(info: bytes) -> dict[str, str]:

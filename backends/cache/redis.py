@@ -133,7 +133,7 @@ class RedisCache(Cache):
         return connection.must(commands, self._connections.timeout_s)
 
     def _name(self, connection: RedisConnection, key: str) -> str:
-        return f"{self._connections.prefix}{connection.run[:12]}:{key}"
+        return f"{self._connections.prefix}{connection.run}:{key}"
 
 
 def _sent(token: Any) -> bytes:

@@ -50,9 +50,15 @@ class Renewer(threading.Thread):
     The beats end with the process, also after ``kill -9``. ``close`` is called at the end.
     """
 
-    def __init__(self, every_s: float, renew: Callable[[], None], close: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        every_s: float,
+        renew: Callable[[], None],
+        close: Callable[[], None] = lambda: None,
+        join_s: float | None = None,
+    ) -> None:
         super().__init__(name="queue-lease", daemon=True)
-        self._every_s, self._renew, self._close = every_s, renew, close
+        self._every_s, self._renew, self._close, self._join_s = every_s, renew, close, join_s
         self._stopped = threading.Event()
         self._polled_at = time.monotonic()
 
@@ -67,7 +73,7 @@ class Renewer(threading.Thread):
         self._close()
 
     def stop(self) -> None:
-        """Return when the thread has ended. If the process forked while the thread is inside SQLite, the child would
-        wait indefinitely for a lock of SQLite's own."""
+        """Return when the thread has ended, or after ``join_s``. If the process forked while the thread is inside
+        SQLite, the child would wait indefinitely for a lock of SQLite's own."""
         self._stopped.set()
-        self.join()
+        self.join(self._join_s)

@@ -10,21 +10,20 @@ from functools import partial
 from typing import Any, Self
 from uuid import uuid4
 
-import structlog
-
 from backends.queue import redis_scripts as scripts
 from backends.queue.leased_consumer import LeasedConsumer
 from backends.queue.membership import Renewer
 from backends.queue.partitions import POLL_BYTES_MAX, partition_of, refuse_oversized
-from backends.queue.redis_durability import Durability, durability
+from backends.queue.redis_durability import Durability
 from backends.queue.redis_member import RedisMember
 from backends.queue.redis_topics import Topics, deliveries, positions_of
-from backends.redis_connections import OPTIONS, RedisConnection, RedisConnections
+from backends.redis_connections import OPTIONS, RedisConnections
 from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Delivery, Message, Position, Queue
 from coupon.ports.url import Url
 
-log = structlog.get_logger("coupon.queue")
+JOIN_S = 1.0
+"""How long a consumer that closes waits for its renewal, when Redis is silent."""
 PUBLISHED_AT_ONCE = 500
 """The most messages of a script."""
 
@@ -45,8 +44,7 @@ class RedisQueue(Queue):
         self._connections, self._partitions, self._retention_s = connections, partitions, retention_s
         self._lease_s, self._timer = lease_s, timer
         self._topics = Topics(connections)
-        self._durability: dict[str, Durability] = {}
-        """Of the run of the server that was asked last."""
+        self._durability = Durability(connections.address)
         self._consumers: list[LeasedConsumer] = []
         self._closed = False
 
@@ -58,7 +56,7 @@ class RedisQueue(Queue):
 
     def ping(self) -> None:
         with self._connections.pinged() as (connection, within_s):
-            self._durability_of(connection, within_s)
+            self._durability.look(connection, within_s)
 
     def close(self) -> None:
         self._closed = True
@@ -71,6 +69,7 @@ class RedisQueue(Queue):
 
     def publish(self, messages: Sequence[Message]) -> None:
         refuse_oversized(messages)
+        self._topics.identities({message.topic for message in messages})  # or nothing is published
         for batch in _batches(messages):
             self._topics.known(partial(self._publish, batch))
 
@@ -87,7 +86,8 @@ class RedisQueue(Queue):
             self._retention_s,
             self._timer,
         )
-        consumer = LeasedConsumer(member, Renewer(self._lease_s / 3, member.renew), self._timer)
+        renewer = Renewer(self._lease_s / 3, member.renew, join_s=JOIN_S)
+        consumer = LeasedConsumer(member, renewer, self._timer)
         self._consumers = [*(other for other in self._consumers if not other.closed), consumer]
         return consumer
 
@@ -105,8 +105,8 @@ class RedisQueue(Queue):
             with self._connections.connection() as connection:
                 found, *stored = self._topics.evaluate(connection, [ends, *offsets])
             return {
-                position: max(begin, int(offset or 0))
-                for position, begin, offset in zip(positions, found[::2], stored, strict=True)
+                position: int(offset) if begin <= int(offset or -1) <= end else begin  # beyond it: the stream was lost
+                for position, begin, end, offset in zip(positions, found[::2], found[1::2], stored, strict=True)
             }
 
         return self._topics.known(ask)
@@ -132,19 +132,8 @@ class RedisQueue(Queue):
         publish = self._topics.script(scripts.PUBLISH, topics, streams, *arguments)
         timeout_s = self._connections.timeout_s
         with self._connections.connection() as connection:
-            then = self._durability_of(connection, timeout_s).then(timeout_s)
-            _, *synced = self._topics.evaluate(connection, [publish, *then])
-        if synced and synced[0][0] < 1:
-            raise BackendUnavailable(f"Redis did not write to its disk within {timeout_s} s")
-
-    def _durability_of(self, connection: RedisConnection, timeout_s: float) -> Durability:
-        found = self._durability.get(connection.run)
-        if found is None:
-            found = durability(connection, timeout_s)
-            self._durability = {connection.run: found}
-            for sentence in found.lost:
-                log.warning("acknowledged commands may be lost", server=self._connections.address, reason=sentence)
-        return found
+            self._topics.evaluate(connection, [publish])
+            self._durability.wait(connection, timeout_s)
 
     def _ends(self, topics: Sequence[str], key: str | None = None) -> dict[Position, tuple[int, int]]:
         def ask() -> dict[Position, tuple[int, int]]:

@@ -12,8 +12,8 @@ from backends.queue.membership import Heartbeats, share_out
 from backends.queue.partitions import POLL_BYTES_MAX, PRUNE_MAX
 from backends.queue.queue_time import QueueTime
 from backends.queue.redis_topics import Topics, deliveries, positions_of
-from backends.redis_connections import RedisConnection, RedisConnections
-from coupon.domain.errors import BackendUnavailable
+from backends.redis_connections import Command, RedisConnection, RedisConnections
+from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Delivery, Position
 
 SHARE_TRIES = 3
@@ -23,6 +23,7 @@ SHARE_TRIES = 3
 class _Group(NamedTuple):
     """A group's hash: the beat of each member in each of its topics, and the owner of each partition."""
 
+    version: bytes
     beats: dict[tuple[str, str], int]
     owners: dict[Position, str]
 
@@ -46,22 +47,29 @@ class RedisMember(Member):
         self._begins: Sequence[tuple[Position, int]] = ()
         self._identities: dict[str, bytes] = {}
         """Of the topics, when the member last shared: at an offset of another topic it does not go on."""
+        self._shared: frozenset[Position] = frozenset()
+        """The partitions that the last share gave, whose offsets are known here."""
         self._run = ""
 
     def share(self, now: float, assigned: Collection[Position]) -> Share:
-        self._identities = self._topics.identities(self._subscribed)
+        try:
+            self._identities = self._topics.identities(self._subscribed)
+        except BackendRejected as error:  # an operator makes them: until then a worker waits
+            raise BackendUnavailable(str(error)) from error
         with self._connections.connection() as connection:
             if assigned and connection.run != self._run:
                 raise self._restarted()
             self._run = connection.run
+            shared, self._shared = self._shared, frozenset()  # until all steps are done: a reply may be lost
             before, after, complete = self._share(connection, now)
-            kept = before & after & set(assigned)
+            kept = before & after & shared & set(assigned)
             new = sorted(after - kept)
             keys = [key for place in new for key in (self._topics.offsets(place), self._topics.stream(place))]
             join = self._topics.script(scripts.JOIN, self._identities, keys, self._group)
             stored, offsets = self._topics.evaluate(connection, [("GET", self._topics.time), join])
             advance = ("EVAL", scripts.ADVANCE, 1, self._topics.time, self._time.after(float(stored or 0)))
             connection.must([advance], self._connections.timeout_s)
+        self._shared = frozenset(after)
         return Share(kept, dict(zip(new, offsets, strict=True)), complete)
 
     def take(self, begins: Sequence[tuple[Position, int]], max_messages: int) -> list[Delivery]:
@@ -122,16 +130,21 @@ class RedisMember(Member):
 
     def _share(self, connection: RedisConnection, now: float) -> tuple[set[Position], set[Position], bool]:
         """The partitions that this member owned and owns, and whether its share is complete."""
-        timeout_s = self._connections.timeout_s
         for _ in range(SHARE_TRIES):
-            watched = [("WATCH", self._key), ("HGETALL", self._key)]
-            group = _parsed(connection.must(watched, timeout_s)[1])
-            before = self._owned(group)
+            (pairs,) = connection.must([("HGETALL", self._key)], self._connections.timeout_s)
+            group, old = _parsed(pairs), _parsed(pairs)
             complete = self._change(group, now)
-            steps = [("MULTI",), ("DEL", self._key), ("HSET", self._key, *_written(group)), ("EXEC",)]
-            if connection.must(steps, timeout_s)[-1] is not None:
-                return before, self._owned(group), complete
-        return before, before, False
+            (shared,) = connection.must([self._sharing(old, group)], self._connections.timeout_s)
+            if shared:
+                return self._owned(old), self._owned(group), complete
+        return self._owned(old), self._owned(old), False
+
+    def _sharing(self, old: _Group, new: _Group) -> Command:
+        before, after = _fields_of(old), _fields_of(new)
+        changes = old.owners != new.owners or old.beats.keys() != new.beats.keys()
+        gone = sorted(before.keys() - after.keys())
+        fields = [each for field, value in after.items() if before.get(field) != value for each in (field, value)]
+        return ("EVAL", scripts.SHARE, 1, self._key, old.version, int(changes), len(gone), *gone, *fields)
 
     def _change(self, group: _Group, now: float) -> bool:
         """Expel the dead, and share each topic out. True when this member has all of its share."""
@@ -178,9 +191,10 @@ def _owner(position: Position) -> str:
 
 
 def _parsed(pairs: Sequence[bytes]) -> _Group:
-    group = _Group({}, {})
-    for field, value in zip(pairs[::2], pairs[1::2], strict=True):
-        kind, name, topic = field.decode().split("/", 2)
+    state = {field.decode(): value for field, value in zip(pairs[::2], pairs[1::2], strict=True)}
+    group = _Group(state.pop("version", b"0"), {}, {})
+    for field, value in state.items():
+        kind, name, topic = field.split("/", 2)
         if kind == "beat":
             group.beats[name, topic] = int(value)
         else:
@@ -188,7 +202,6 @@ def _parsed(pairs: Sequence[bytes]) -> _Group:
     return group
 
 
-def _written(group: _Group) -> list[str | int]:
-    beats = [each for (member, topic), beat in group.beats.items() for each in (_beat(member, topic), beat)]
-    owners = [each for position, owner in group.owners.items() for each in (_owner(position), owner)]
-    return [*beats, *owners]
+def _fields_of(group: _Group) -> dict[str, str | int]:
+    beats: dict[str, str | int] = {_beat(member, topic): beat for (member, topic), beat in group.beats.items()}
+    return beats | {_owner(position): owner for position, owner in group.owners.items()}

@@ -8,11 +8,14 @@ Keys come in an order that each script tells; the first is always the hash of to
 number of topics, and each topic with its identity (``redis.py``).
 """
 
+_ALLOWED = "#!lua flags=allow-oom"
+"""The first line of a script that runs while memory is full, too: else what is in the queue could not be applied."""
 _CHECK = """
 local at = 1 + 2 * tonumber(ARGV[1])
 for i = 2, at, 2 do
   if redis.call('HGET', KEYS[1], ARGV[i]) ~= ARGV[i + 1] then return redis.error_reply('NOTOPIC ' .. ARGV[i]) end
 end
+local LAST = '0-18446744073709551615'
 local function number(id) return tonumber(string.match(id, '%-(%d+)$')) end
 local function id(number) return '0-' .. string.format('%.0f', number) end
 local function field(entry, name)
@@ -20,8 +23,8 @@ local function field(entry, name)
   return ''
 end
 local function ends(stream)
-  local info, found = redis.pcall('XINFO', 'STREAM', stream), {}
-  if info.err then return 0, 0 end
+  if redis.call('EXISTS', stream) == 0 then return 0, 0 end
+  local info, found = redis.call('XINFO', 'STREAM', stream), {}
   for i = 1, #info, 2 do found[info[i]] = info[i + 1] end
   local last = number(found['last-generated-id'])
   if found['length'] == 0 then return last, last end
@@ -54,7 +57,8 @@ for i = 2, #KEYS do
   local fair, begin, step = math.ceil(left / (#KEYS - i + 1)), tonumber(ARGV[at + i + 1]), 1
   local mine = {{}}
   while fair > #mine and room > 0 do
-    local entries = redis.call('XRANGE', KEYS[i], id(begin + 1), '+', 'COUNT', math.min(fair - #mine, step))
+    local before, count = room, math.min(fair - #mine, step)
+    local entries = redis.call('XRANGE', KEYS[i], id(begin + 1), LAST, 'COUNT', count)
     if #entries == 0 then break end
     for _, entry in ipairs(entries) do
       if room <= 0 then break end
@@ -62,25 +66,28 @@ for i = 2, #KEYS do
       room = room - #field(entry, 'v')
       begin = number(entry[1])
     end
-    step = math.min(step * 2, 64)
+    -- no more than fit into what is left, if they are as large as these: what is read and not taken costs as much
+    step = math.max(1, math.min(step * 2, 64, math.floor(room * #entries / math.max(1, before - room))))
   end
   left = left - #mine
   found[i - 1] = mine
 end
 return found
 """
-JOIN = f"""{_CHECK}
+JOIN = f"""{_ALLOWED}{_CHECK}
 -- KEYS: topics, then the offsets and the stream of each partition; ARGV: the group
--- Returns the group's next offset of each partition. It holds up the retention from then on.
+-- Returns the group's next offset of each partition. It holds up the retention from then on. An offset beyond the end
+-- is of a stream that was lost.
 local found = {{}}
 for i = 2, #KEYS, 2 do
-  local first = ends(KEYS[i + 1])
+  local first, next = ends(KEYS[i + 1])
   redis.call('HSETNX', KEYS[i], ARGV[at + 1], id(first):sub(3))
-  found[#found + 1] = math.max(first, tonumber(redis.call('HGET', KEYS[i], ARGV[at + 1])))
+  local stored = tonumber(redis.call('HGET', KEYS[i], ARGV[at + 1]))
+  found[#found + 1] = (stored < first or stored > next) and first or stored
 end
 return found
 """
-COMMIT = f"""{_CHECK}
+COMMIT = f"""{_ALLOWED}{_CHECK}
 -- KEYS: topics, the group, time, then the offsets and the stream of each partition
 -- ARGV: the group, the member, the seconds that messages are kept, the most to delete, then for each partition the
 -- field of its owner and the next offset. Returns the partition that is another member's, and nothing is changed.
@@ -91,11 +98,17 @@ end
 local function prune(offsets, stream)
   local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
   if not oldest or (tonumber(field(oldest, 't')) or 0) >= before then return end
-  local least, keep = math.huge, nil
+  local least, keep, left, step = math.huge, nil, tonumber(ARGV[at + 4]), 1
   for _, offset in ipairs(redis.call('HVALS', offsets)) do least = math.min(least, tonumber(offset)) end
-  for _, entry in ipairs(redis.call('XRANGE', stream, '-', id(least), 'COUNT', ARGV[at + 4])) do
-    if (tonumber(field(entry, 't')) or 0) >= before then break end
-    keep = number(entry[1]) + 1
+  while left > 0 do -- in steps: what is read and kept costs as much as what is deleted
+    local count = math.min(left, step)
+    local entries = redis.call('XRANGE', stream, keep and id(keep) or '-', id(least), 'COUNT', count)
+    for _, entry in ipairs(entries) do
+      if (tonumber(field(entry, 't')) or 0) >= before then left = 0 break end
+      keep, left = number(entry[1]) + 1, left - 1
+    end
+    if #entries < count then break end
+    step = math.min(step * 2, 64)
   end
   if keep then redis.call('XTRIM', stream, 'MINID', '=', id(keep)) end
 end
@@ -106,21 +119,32 @@ for i = at + 5, #ARGV, 2 do
 end
 return ''
 """
-RENEW = """
+SHARE = f"""{_ALLOWED}
+-- KEYS: the group; ARGV: its version as it was read, whether its members or owners change (0, 1), how many fields to
+-- delete, these, then fields and values to set. Returns 0, and nothing is changed, when the version is another one.
+local last = 3 + tonumber(ARGV[3])
+if (redis.call('HGET', KEYS[1], 'version') or '0') ~= ARGV[1] then return 0 end
+for i = 4, last do redis.call('HDEL', KEYS[1], ARGV[i]) end
+for i = last + 1, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('HINCRBY', KEYS[1], 'version', ARGV[2])
+return 1
+"""
+RENEW = f"""{_ALLOWED}
 -- KEYS: the group; ARGV: the beat, then the member's fields. It does nothing when the member was expelled.
 for i = 2, #ARGV do
   if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 1 then redis.call('HSET', KEYS[1], ARGV[i], ARGV[1]) end
 end
 """
-LEAVE = """
+LEAVE = f"""{_ALLOWED}
 -- KEYS: the group; ARGV: the member, its fields
 for i = 2, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
 local state = redis.call('HGETALL', KEYS[1])
 for i = 1, #state, 2 do
   if state[i + 1] == ARGV[1] then redis.call('HDEL', KEYS[1], state[i]) end
 end
+redis.call('HINCRBY', KEYS[1], 'version', 1)
 """
-ADVANCE = """
+ADVANCE = f"""{_ALLOWED}
 -- KEYS: time; ARGV: the time that a member sees
 if tonumber(ARGV[1]) > tonumber(redis.call('GET', KEYS[1]) or '-1') then redis.call('SET', KEYS[1], ARGV[1]) end
 """

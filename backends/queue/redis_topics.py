@@ -43,11 +43,11 @@ class Topics:
 
     def identities(self, topics: Iterable[str]) -> dict[str, bytes]:
         """Each topic's partitions and identity. Raises BackendRejected when there is no such topic."""
-        names = list(topics)
-        if not self._known.keys() >= set(names):
+        names, known = list(topics), self._known
+        if not known.keys() >= set(names):
             (pairs,) = self._connections.ask([("HGETALL", f"{self._prefix}topics")])
-            self._known = {topic.decode(): value for topic, value in zip(pairs[::2], pairs[1::2], strict=True)}
-        known = self._known
+            known = {topic.decode(): value for topic, value in zip(pairs[::2], pairs[1::2], strict=True)}
+            self._known = known
         for topic in names:
             if topic not in known:
                 raise BackendRejected(f"there is no topic {topic!r}; run: coupon init")

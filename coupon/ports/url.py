@@ -20,6 +20,11 @@ class Url:
         if not parts.scheme or "://" not in text:
             shown = re.sub(r":[^:/]*@", ":***@", text)
             raise ConfigurationError(f"{shown!r} is not a URL: expected scheme://…, such as sqlite:///data/store.db")
+        if parts.netloc and "@" in f"{parts.path}{parts.query}{parts.fragment}":  # it may hold half of a password
+            raise ConfigurationError(
+                f"a {parts.scheme}:// URL has an @ behind its host."
+                " In a user or password, write %2F for /, %3F for ? and %23 for #; elsewhere, %40 for @"
+            )
         credentials, _, hosts = parts.netloc.rpartition("@")
         user, _, password = credentials.partition(":")
         self.scheme = parts.scheme

@@ -70,6 +70,9 @@ def test_a_server_that_is_too_old_says_so(server: PrivateRedis, monkeypatch: pyt
         ("redis://h?prefix=a+b", "prefix='a b'"),
         ("redis://h?cluster=true", "unknown option 'cluster'"),
         ("redis://me:s3cret@h?timeout_s=soon", "timeout_s='soon'"),
+        ("redis://me:s3cret/rest@h", "write %2F"),
+        ("redis://me:s3cret#rest@h", "write %2F"),
+        ("redis://me:s3cret?rest=1@h", "write %2F"),
     ],
 )
 def test_a_url_that_cannot_work_is_refused(url: str, sentence: str) -> None:
