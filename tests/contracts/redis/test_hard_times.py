@@ -1,19 +1,25 @@
 """A full memory, commands that are forbidden, a copy in place of the master, a lost stream, and a lost reply."""
 
+import shutil
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from backends.queue.redis import RedisQueue
+from backends.queue.redis_member import RedisMember
 from backends.queue.redis_topics import Topics
 from backends.redis_connections import RedisConnections
 from backends.testing.cache_rivals import open_cache
-from backends.testing.queue_driving import drain, ends, messages, opened, poll
+from backends.testing.queue_driving import drain, ends, messages, opened, poll, values
 from backends.testing.timing import Clock, until
 from coupon.domain.errors import BackendRejected, BackendUnavailable
-from coupon.ports.queue import Message, Position, Queue
+from coupon.ports.queue import Delivery, Message, Position, Queue
 from coupon.ports.url import Url
 from tests.contracts.redis.server import DURABLE, PrivateRedis
 from tests.services import Services
@@ -134,10 +140,51 @@ def _fails(*_: object) -> None:
     raise BackendUnavailable("a lost reply")
 
 
+def test_two_that_share_at_the_same_moment_own_no_partition_together(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.publish(messages(100))
+    one, two = queue.consumer(["t"], "g"), queue.consumer(["t"], "g")
+    change, found = RedisMember._change, list[Delivery]()
+
+    def while_another_shares(member: RedisMember, *arguments: Any) -> bool:
+        monkeypatch.setattr(RedisMember, "_change", change)
+        found.extend(two.poll(500, 0))
+        return change(member, *arguments)
+
+    monkeypatch.setattr(RedisMember, "_change", while_another_shares)
+    found += one.poll(500, 0)
+    assert max(Counter((delivery.partition, delivery.offset) for delivery in found).values()) == 1
+
+
+@pytest.mark.parametrize("pause_s", [0, 1.1], ids=["before it shares", "when it shares"])
+def test_a_server_that_lost_its_last_moments_skips_nothing(
+    server: PrivateRedis, queue: Queue, tmp_path: Path, pause_s: float
+) -> None:
+    """As after a loss of power: offsets that it gave out are given out again."""
+    queue.publish([Message("t", "k", b"before %d" % number) for number in range(50)])
+    consumer = queue.consumer(["t"], "g")
+    drain([consumer], 50)
+    shutil.copytree(tmp_path / "appendonlydir", tmp_path / "kept")
+    queue.publish([Message("t", "k", b"lost %d" % number) for number in range(50)])
+    poll(consumer, 50)
+    server.kill()
+    shutil.rmtree(tmp_path / "appendonlydir")
+    (tmp_path / "kept").rename(tmp_path / "appendonlydir")
+    server.start(*DURABLE)
+    after = [b"after %d" % number for number in range(60)]
+    queue.publish([Message("t", "k", value) for value in after])
+    time.sleep(pause_s)
+    with pytest.raises(BackendUnavailable, match="restarted"):
+        consumer.poll(500, 0)
+    assert values(poll(consumer, 60)) == after
+
+
 def test_a_consumer_closes_soon_while_redis_is_silent(server: PrivateRedis, queue: Queue) -> None:
     consumer = queue.consumer(["t"], "g")
     consumer.poll(1, 0)
     server.freeze()
+    time.sleep(1)  # its renewal waits for Redis
     closed: list[bool] = []
     closing = threading.Thread(target=lambda: (consumer.close(), closed.append(True)))
     closing.start()
