@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import ROOT, Services
+from tests.services import OFFSETS, ROOT, Services
 
 pytestmark = pytest.mark.services
 OWN_PORTS = {name: value for name, value in os.environ.items() if not name.endswith("_PORT")}
@@ -75,7 +75,7 @@ def test_what_a_test_left_hurt_is_mended_after_it(services, way):
 
 
 def test_every_server_listens_on_loopback_alone(services):
-    ports = [int(getattr(services, name).split(":")[1]) for name in ("kafka", "dynamodb", "elasticsearch", "memcached")]
+    ports = [int(getattr(services, name).split(":")[1]) for name in OFFSETS]
     listening = {int(port, 16): address for address, port in _listeners()}
     for port in ports:
         assert listening[port] in ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")

@@ -180,8 +180,9 @@ def test_a_server_that_lost_its_last_moments_skips_nothing(
     assert values(poll(consumer, 60)) == after
 
 
-def test_a_consumer_closes_soon_while_redis_is_silent(server: PrivateRedis, queue: Queue) -> None:
-    consumer = queue.consumer(["t"], "g")
+@pytest.mark.usefixtures("queue")
+def test_a_consumer_closes_soon_while_redis_is_silent(server: PrivateRedis) -> None:
+    consumer = opened(f"{server.url}?timeout_s=8&lease_s=2").consumer(["t"], "g")
     consumer.poll(1, 0)
     server.freeze()
     time.sleep(1)  # its renewal waits for Redis
