@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -88,6 +88,9 @@ def on(day: str, coupons: Sequence[Coupon]) -> list[Coupon]:
 
 
 class SearchContract(BackendContract):
+    many: ClassVar[int] = 12_000
+    """Documents for a walk through many pages: fewer where a server in tests is slow, but some thousand."""
+
     role = Search
 
     @pytest.fixture
@@ -243,12 +246,14 @@ class SearchContract(BackendContract):
             assert [code_of(found) for found in search.find(Query(user_id=user), 10)] == [coupon.code]
 
     def test_cursors_give_every_document_once_while_others_are_indexed(self, search: Search) -> None:
-        there, late = some_coupons(12_000), some_coupons(1_000)
+        there, late = some_coupons(self.many), some_coupons(self.many // 12)
         for first in range(0, len(there), 3_000):
             search.index_many(there[first : first + 3_000])
         query = Query(unused_until=there[0].expire_at)
         settles(lambda: sum(1 for _ in walk(search, query)), len(there))
-        indexing = threading.Thread(target=lambda: [search.index_many(late[n : n + 50]) for n in range(0, 1_000, 50)])
+        indexing = threading.Thread(
+            target=lambda: [search.index_many(late[n : n + 50]) for n in range(0, len(late), 50)]
+        )
         indexing.start()
         for limit in (700, 10_000):
             codes = [code_of(found) for found in walk(search, query, limit)]

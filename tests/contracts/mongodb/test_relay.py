@@ -8,9 +8,7 @@ from backends.testing.coupons import some_coupons
 from backends.testing.search import CALLS, held, holds, opened
 from coupon.domain.errors import BackendUnavailable
 from tests.contracts.mongodb.relay import relay_to
-from tests.unit.conftest import certificate
 
-__all__ = ["certificate"]
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("rebuilds_end_soon")]
 
 
