@@ -5,7 +5,6 @@ when it is on the disk (``appendfsync always``). Kafka does when it is in the me
 """
 
 from contextlib import ExitStack
-from itertools import islice
 from typing import NamedTuple
 
 from tests.bench.figure import Figure, cpu_s
@@ -21,7 +20,9 @@ YARDSTICK = "memcached and Kafka"
 
 
 class _Side(NamedTuple):
-    web: Deployment
+    """A service without workers, one that has some, and commands for each."""
+
+    web: Running
     workers: Running
 
 
@@ -33,13 +34,13 @@ def figures(place: Place) -> list[Figure]:
     with ExitStack() as stack:
         redis, usual = (_started(stack, place, servers) for servers in (ON_REDIS, USUAL))
         for side in (redis, usual):
-            load(f"{side.web.url}/v1/coupons", same("POST", CREATION), WARM_UP_S, place.folder)
+            load(_url(side), same("POST", CREATION), WARM_UP_S, place.folder)
             _applied(side)
         for _ in range(ROUNDS):
             for side, taken in ((redis, "ours"), (usual, "against")):
-                pids = children(side.web.process.pid)
+                pids = children(side.web.deployment.process.pid)
                 before = cpu_s(pids)
-                seen = load(f"{side.web.url}/v1/coupons", same("POST", CREATION), folder=place.folder)
+                seen = load(_url(side), same("POST", CREATION), folder=place.folder)
                 getattr(cost, taken).append((cpu_s(pids) - before) / seen.answers * 1e6)
                 getattr(creations, taken).append(seen.rate)
                 getattr(slowest, taken).append(seen.p99_ms)
@@ -49,20 +50,23 @@ def figures(place: Place) -> list[Figure]:
 
 
 def _started(stack: ExitStack, place: Place, servers: Servers) -> _Side:
-    """Web processes without workers, and a service of its own with workers."""
-    web = stack.enter_context(Deployment(place.on_services(servers), workers=0))
+    return _Side(_running(stack, place, servers, workers=0), _running(stack, place, servers, workers=WORKERS))
+
+
+def _running(stack: ExitStack, place: Place, servers: Servers, workers: int) -> Running:
     environ = place.on_services(servers)
     loaded, backends = stack.enter_context(opened(environ))
-    deployment = stack.enter_context(Deployment(environ, web=1, workers=WORKERS))
-    return _Side(web, Running(loaded, backends, deployment))
+    return Running(loaded, backends, stack.enter_context(Deployment(environ, workers=workers)))
 
 
 def _changed(side: _Side, place: Place) -> float:
-    with opened(side.web.environ) as (loaded, backends):
-        running = Running(loaded, backends, side.web)
-        cached = [coupon.code for coupon in islice(running.stored(CACHED_A_ROUND), CACHED_A_ROUND)]
-        issue_and_cancel(running.service, cached)
-    return load(f"{side.web.url}/v1/coupons", changes(cached, ["issue", "cancel"], place.new_folder())).rate
+    cached = [coupon.code for coupon in side.web.stored(CACHED_A_ROUND)]
+    issue_and_cancel(side.web.service, cached)
+    return load(_url(side), changes(cached, ["issue", "cancel"], place.new_folder())).rate
+
+
+def _url(side: _Side) -> str:
+    return f"{side.web.deployment.url}/v1/coupons"
 
 
 def _applied(side: _Side) -> float:
