@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import redis
 
+from backends.queue import redis_member
+from backends.queue.membership import share_out
 from backends.queue.redis import RedisQueue
-from backends.queue.redis_member import RedisMember
 from backends.queue.redis_topics import Topics
 from backends.redis_connections import RedisConnections
 from backends.testing.cache_rivals import open_cache
@@ -145,14 +146,14 @@ def test_two_that_share_at_the_same_moment_own_no_partition_together(
 ) -> None:
     queue.publish(messages(100))
     one, two = queue.consumer(["t"], "g"), queue.consumer(["t"], "g")
-    change, found = RedisMember._change, list[Delivery]()
+    found: list[Delivery] = []
 
-    def while_another_shares(member: RedisMember, *arguments: Any) -> bool:
-        monkeypatch.setattr(RedisMember, "_change", change)
+    def while_another_shares(*arguments: Any) -> Any:
+        monkeypatch.setattr(redis_member, "share_out", share_out)
         found.extend(two.poll(500, 0))
-        return change(member, *arguments)
+        return share_out(*arguments)
 
-    monkeypatch.setattr(RedisMember, "_change", while_another_shares)
+    monkeypatch.setattr(redis_member, "share_out", while_another_shares)
     found += one.poll(500, 0)
     assert max(Counter((delivery.partition, delivery.offset) for delivery in found).values()) == 1
 
