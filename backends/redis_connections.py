@@ -19,7 +19,7 @@ from redis.exceptions import TimeoutError as DriverTimeout
 from redis.retry import Retry
 
 from backends.cache.limits import check_prefix
-from backends.deadline_socket import PromptTlsSocket, prompt
+from backends.deadline_socket import SHORTEST_S, PromptTlsSocket, prompt
 from coupon.domain.errors import BackendUnavailable, ConfigurationError
 from coupon.ports.url import Url
 
@@ -35,7 +35,10 @@ OPTIONS: dict[str, Any] = {"tls": False, "prefix": "coupon:"}
 
 
 class RedisConnection(Connection):  # type: ignore[misc]
-    """A connection to one run of a server. Each round trip has the whole timeout for itself."""
+    """A connection to one run of a server. A timeout is for a whole round trip."""
+
+    until = float("inf")
+    """When the time of the present caller is over, of ``time.monotonic``."""
 
     run = ""
     """Names a start of the server, and its time as the master: what it has may be older in another one."""
@@ -58,7 +61,7 @@ class RedisConnection(Connection):  # type: ignore[misc]
         """The reply to each command, of one round trip. A reply that is an error is a ResponseError."""
         if not commands:
             return []
-        self._begin_reply(timeout_s)
+        self._begin_reply(max(SHORTEST_S, min(timeout_s, self.left_s)))
         # In one piece: the timeout would be for each.
         self.send_packed_command([b"".join(self.pack_commands(commands))], check_health=False)
         return [self._reply() for _ in commands]
@@ -70,6 +73,11 @@ class RedisConnection(Connection):  # type: ignore[misc]
             if isinstance(reply, ResponseError):
                 raise reply
         return replies
+
+    @property
+    def left_s(self) -> float:
+        """Of the time that a caller has for all that it asks."""
+        return self.until - time.monotonic()
 
     def is_open(self) -> bool:
         """False when it has ended, or says what nobody asked for."""
@@ -121,12 +129,13 @@ class RedisConnections:
 
     @contextmanager
     def connection(self, within_s: float | None = None) -> Iterator[RedisConnection]:
-        """A connection of the caller's own, made within the timeout. Raises BackendUnavailable, also for what the
-        server refuses in the block."""
+        """A connection of the caller's own. All in the block has the timeout together, connecting included. Raises
+        BackendUnavailable, also for what the server refuses in the block."""
         self._check_open()
-        connection = None
+        within_s, began, connection = within_s or self.timeout_s, time.monotonic(), None
         try:
-            connection = self._idle_connection() or self._open(within_s or self.timeout_s)
+            connection = self._idle_connection() or self._open(within_s)
+            connection.until = began + within_s
             yield connection
         except (RedisError, OSError) as error:
             if isinstance(error, TimeoutError | DriverTimeout):

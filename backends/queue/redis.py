@@ -97,6 +97,11 @@ class RedisQueue(Queue):
     def begins(self, topics: Sequence[str]) -> dict[Position, int]:
         return {position: begin for position, (begin, _) in self._ends(topics).items()}
 
+    def browse(self, topic: str) -> Iterator[Delivery]:
+        """Begins and ends in one round trip."""
+        spans = self._ends([topic])
+        return (message for position, span in spans.items() for message in self._between(position, *span))
+
     def committed(self, positions: Collection[Position], group: str) -> dict[Position, int]:
         def ask() -> dict[Position, int]:
             topics = self._topics_of(positions)

@@ -14,6 +14,8 @@ WAITS_SINCE = (7, 2)
 """The version that has WAITAOF."""
 LOOK_S = 60.0
 """How long a look at the configuration is relied on: an operator may change it while the server runs."""
+REPLY_S = 0.2
+"""For the reply, when the disk took all of the time."""
 SETTINGS = ("appendonly", "appendfsync", "save", "maxmemory-policy")
 ALL_IS_LOST = "neither appendonly nor save is set: a restart loses everything"
 SNAPSHOTS = "appendonly is off: a restart loses what came after the last snapshot"
@@ -42,7 +44,9 @@ class Durability:
         """Return when the disk has what was published on this connection, if the server can tell."""
         if not self.look(connection, timeout_s):
             return
-        (reply,) = connection.ask([("WAITAOF", 1, 0, int(timeout_s * 1000))], timeout_s + 1)
+        left_ms = max(1, int(connection.left_s * 1000))
+        connection.until += REPLY_S
+        (reply,) = connection.ask([("WAITAOF", 1, 0, left_ms)], timeout_s + REPLY_S)
         if isinstance(reply, ResponseError) or reply[0] < 1:
             self._seen = self._seen._replace(until=0.0)  # it may have been configured in another way
             raise BackendUnavailable(

@@ -92,6 +92,7 @@ class RedisMember(Member):
         ids = [f"0-{begin}" for _, begin in self._begins]
         read = ("XREAD", "COUNT", 1, "BLOCK", max(1, int(left_s * 1000)), "STREAMS", *streams, *ids)
         with self._here() as connection:
+            connection.until += left_s
             connection.must([read], left_s + self._connections.timeout_s)
 
     def commit(self, positions: Mapping[Position, int]) -> None:

@@ -46,11 +46,12 @@ def opened(url: str) -> Store:
 
 def walk(store: Store, limit: int) -> Iterator[Coupon]:
     page = store.scan(limit)
-    yield from page.coupons
-    while page.next is not None:
-        page = store.scan(limit, page.next)
+    while True:
         assert len(page.coupons) <= limit
         yield from page.coupons
+        if page.next is None:
+            return
+        page = store.scan(limit, page.next)
 
 
 class StoreContract(BackendContract):

@@ -2,7 +2,7 @@
 
 import multiprocessing
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from backends.testing.coupons import after, changed, some_coupons
 from backends.testing.forking import forked
@@ -78,11 +78,22 @@ def in_processes(work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]])
     by_place = dict(answers.get(timeout=60) for _ in processes)
     for process in processes:
         process.join(30)
+    failed = [result.error for result in by_place.values() if isinstance(result, _Failed)]
+    assert not failed, f"the work failed in {len(failed)} of the processes: {failed}"
     return [by_place[place] for place in range(len(processes))]
 
 
+class _Failed(NamedTuple):
+    """What a process raised, as text: an error of a driver may not be sent."""
+
+    error: str
+
+
 def answer(answers: Any, place: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    answers.put((place, work(*arguments)))
+    try:
+        answers.put((place, work(*arguments)))
+    except BaseException as error:
+        answers.put((place, _Failed(repr(error))))
 
 
 def save_next(url: str, code: str) -> bool:

@@ -49,13 +49,13 @@ def alone(some: Sequence[Coupon | Record]) -> list[Group]:
 
 
 def walk_records(store: Store, kind: str, limit: int) -> list[Record]:
-    page = store.scan_records(kind, limit)
-    found = list(page.records)
-    while page.next is not None:
-        page = store.scan_records(kind, limit, page.next)
+    page, found = store.scan_records(kind, limit), list[Record]()
+    while True:
         assert len(page.records) <= limit
         found += page.records
-    return found
+        if page.next is None:
+            return found
+        page = store.scan_records(kind, limit, page.next)
 
 
 class StoreRecordsContract:

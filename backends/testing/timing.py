@@ -53,6 +53,7 @@ def until_available(call: Callable[[], Any]) -> Any:
         except BackendUnavailable:
             if time.monotonic() > deadline:
                 raise
+            time.sleep(0.02)
 
 
 class Clock:

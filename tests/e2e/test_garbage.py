@@ -13,7 +13,8 @@ TOLD = "print(gc.get_freeze_count(), gc.get_threshold()[0])"
 WORKER = f"""
 import gc
 import worker
-worker.Worker.run = lambda *_: {TOLD}
+from coupon.worker.worker import Worker
+Worker.run = lambda *_: {TOLD}
 worker.main([])
 """
 CLI = f"""

@@ -11,7 +11,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^( *)```\w+\n(?P<code> *# (?P<file>\S+\.\w+)\n.*?)^\1```$", re.MULTILINE | re.DOTALL)
-PYPROJECT = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
 PROGRAM = """
 from coupon.ports.cache import Cache
 from coupon.runtime.wiring import open_backend
@@ -38,7 +37,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.parent.mkdir(exist_ok=True)
         file.write_text(textwrap.dedent(found["code"]))
     (folder / "my_plugin" / "__init__.py").touch()
-    (folder / "pyproject.toml").write_text(PYPROJECT)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--target", "site", "."], cwd=folder, check=True, timeout=120)
     return folder
