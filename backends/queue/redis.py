@@ -7,6 +7,7 @@ commits an offset. So a group's state is a hash: the beats of its members, and t
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, Self
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from backends.queue.redis_member import RedisMember
 from backends.queue.redis_topics import Topics, deliveries, positions_of
 from backends.redis_connections import OPTIONS, RedisConnections
 from coupon.domain.errors import BackendRejected, BackendUnavailable
-from coupon.ports.queue import Delivery, Message, Position, Queue
+from coupon.ports.queue import Delivery, Message, Position, Queue, messages_between
 from coupon.ports.url import Url
 
 JOIN_S = 1.0
@@ -100,7 +101,7 @@ class RedisQueue(Queue):
     def browse(self, topic: str) -> Iterator[Delivery]:
         """Begins and ends in one round trip."""
         spans = self._ends([topic])
-        return (message for position, span in spans.items() for message in self._between(position, *span))
+        return chain.from_iterable(messages_between(self, position, *span) for position, span in spans.items())
 
     def committed(self, positions: Collection[Position], group: str) -> dict[Position, int]:
         def ask() -> dict[Position, int]:

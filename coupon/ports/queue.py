@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from coupon.ports.backend import Backend
@@ -123,7 +124,9 @@ class Queue(Backend):
         It needs no group, and has no effect on any. Raises BackendRejected when the topic does not exist,
         BackendUnavailable also during the iteration."""
         begins, ends = self.begins([topic]), self.ends([topic])
-        return (message for position, end in ends.items() for message in self._between(position, begins[position], end))
+        return chain.from_iterable(
+            messages_between(self, position, begins[position], ends[position]) for position in ends
+        )
 
     def lag(self, topics: Sequence[str], group: str) -> int:
         """How many messages of the topics the group has not committed. 0: it has committed all that was published
@@ -132,8 +135,10 @@ class Queue(Backend):
         committed = self.committed(ends, group)
         return sum(max(0, end - committed[position]) for position, end in ends.items())
 
-    def _between(self, position: Position, begin: int, end: int) -> Iterator[Delivery]:
-        while begin < end:
-            messages = self.read(position, begin, min(end - begin, BROWSED_AT_ONCE))
-            yield from (message for message in messages if message.offset < end)
-            begin = messages[-1].offset + 1 if messages else end  # deleted meanwhile
+
+def messages_between(queue: Queue, position: Position, begin: int, end: int) -> Iterator[Delivery]:
+    """The messages of the partition from one offset to before another, in flat memory."""
+    while begin < end:
+        messages = queue.read(position, begin, min(end - begin, BROWSED_AT_ONCE))
+        yield from (message for message in messages if message.offset < end)
+        begin = messages[-1].offset + 1 if messages else end  # deleted meanwhile
