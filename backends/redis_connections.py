@@ -35,9 +35,9 @@ OPTIONS: dict[str, Any] = {"tls": False, "prefix": "coupon:"}
 
 
 class RedisConnection(Connection):  # type: ignore[misc]
-    """A connection to one run of a server. A timeout is for a whole round trip."""
+    """A connection to one run of a server."""
 
-    until = float("inf")
+    until = 0.0
     """When the time of the present caller is over, of ``time.monotonic``."""
 
     run = ""
@@ -57,18 +57,18 @@ class RedisConnection(Connection):  # type: ignore[misc]
         self._begin_reply = wrapped.settimeout
         return wrapped
 
-    def ask(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
+    def ask(self, commands: Sequence[Command]) -> list[Any]:
         """The reply to each command, of one round trip. A reply that is an error is a ResponseError."""
         if not commands:
             return []
-        self._begin_reply(max(SHORTEST_S, min(timeout_s, self.left_s)))
+        self._begin_reply(max(SHORTEST_S, self.left_s))
         # In one piece: the timeout would be for each.
         self.send_packed_command([b"".join(self.pack_commands(commands))], check_health=False)
         return [self._reply() for _ in commands]
 
-    def must(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
+    def must(self, commands: Sequence[Command]) -> list[Any]:
         """As ``ask``. Raises the first error."""
-        replies = self.ask(commands, timeout_s)
+        replies = self.ask(commands)
         for reply in replies:
             if isinstance(reply, ResponseError):
                 raise reply
@@ -153,15 +153,14 @@ class RedisConnections:
     def ask(self, commands: Sequence[Command]) -> list[Any]:
         """The replies, of one round trip. Raises BackendUnavailable when one is an error."""
         with self.connection() as connection:
-            return connection.must(commands, self.timeout_s)
+            return connection.must(commands)
 
     @contextmanager
-    def pinged(self) -> Iterator[tuple[RedisConnection, float]]:
-        """A connection whose server has replied, and the timeout for what else is asked by a ping."""
-        within_s = min(PING_S, self.timeout_s)
-        with self.connection(within_s) as connection:
-            connection.must([("PING",)], within_s)
-            yield connection, within_s
+    def pinged(self) -> Iterator[RedisConnection]:
+        """A connection whose server has replied, for what else is asked by a ping."""
+        with self.connection(min(PING_S, self.timeout_s)) as connection:
+            connection.must([("PING",)])
+            yield connection
 
     def close(self) -> None:
         self._closed = True
@@ -189,9 +188,10 @@ class RedisConnections:
     def _open(self, within_s: float) -> RedisConnection:
         times = {"socket_timeout": within_s, "socket_connect_timeout": within_s, "retry": Retry(NoBackoff(), 0)}
         connection = RedisConnection(self._context, **times, **self._options)
+        connection.until = time.monotonic() + within_s
         connection.connect()
         try:
-            (info,) = connection.must([("INFO", "server", "replication")], within_s)
+            (info,) = connection.must([("INFO", "server", "replication")])
             connection.info = fields_of(info)
             connection.run = self._run_of(connection.info)
         except BaseException:

@@ -33,7 +33,7 @@ REMOVE = f"{IS_STILL} return redis.call('DEL', KEYS[1])"
 
 
 class RedisCache(Cache):
-    """``timeout_s`` is for each round trip."""
+    """``timeout_s`` is for a whole call."""
 
     def __init__(self, connections: RedisConnections) -> None:
         self._connections = connections
@@ -77,14 +77,14 @@ class RedisCache(Cache):
                 some = writes[first : first + ASKED_AT_ONCE]
                 new = [secrets.token_bytes(TOKEN_BYTES) for _ in some]
                 commands = [self._write(connection, *pair) for pair in zip(some, new, strict=True)]
-                replies = self._ask(connection, commands)
+                replies = connection.must(commands)
                 tokens += [token if reply else None for token, reply in zip(new, replies, strict=True)]
             return Written(tokens, self._get(connection, asked))
 
     def remove(self, key: str, token: Any) -> bool:
         check_key(key)
         with self._connections.connection() as connection:
-            (removed,) = self._ask(connection, [("EVAL", REMOVE, 1, self._name(connection, key), _sent(token))])
+            (removed,) = connection.must([("EVAL", REMOVE, 1, self._name(connection, key), _sent(token))])
         return bool(removed)
 
     def delete_many(self, keys: Iterable[str]) -> None:
@@ -92,13 +92,13 @@ class RedisCache(Cache):
         with self._connections.connection() as connection:
             for first in range(0, len(names), DELETED_AT_ONCE):
                 some = names[first : first + DELETED_AT_ONCE]
-                self._ask(connection, [("DEL", *(self._name(connection, name) for name in some))])
+                connection.must([("DEL", *(self._name(connection, name) for name in some))])
 
     def put(self, key: str, value: bytes, ttl_s: int) -> None:
         check_entry(key, value, ttl_s)
         with self._connections.connection() as connection:
             entry = secrets.token_bytes(TOKEN_BYTES) + value
-            self._ask(connection, [("SET", self._name(connection, key), entry, "EX", ttl_s)])
+            connection.must([("SET", self._name(connection, key), entry, "EX", ttl_s)])
 
     def place(self, key: str) -> str:
         check_key(key)
@@ -116,9 +116,7 @@ class RedisCache(Cache):
         found: dict[str, Cached] = {}
         for first in range(0, len(keys), ASKED_AT_ONCE):
             some = keys[first : first + ASKED_AT_ONCE]
-            replies = connection.ask(
-                [("GET", self._name(connection, key)) for key in some], self._connections.timeout_s
-            )
+            replies = connection.ask([("GET", self._name(connection, key)) for key in some])
             entries = zip(some, map(_cached, replies), strict=True)
             found |= {key: cached for key, cached in entries if cached is not None}
         return found
@@ -128,9 +126,6 @@ class RedisCache(Cache):
         if write.token is None:
             return ("SET", name, entry, "NX", "EX", write.ttl_s)
         return ("EVAL", REPLACE, 1, name, _sent(write.token), entry, write.ttl_s)
-
-    def _ask(self, connection: RedisConnection, commands: Sequence[Command]) -> list[Any]:
-        return connection.must(commands, self._connections.timeout_s)
 
     def _name(self, connection: RedisConnection, key: str) -> str:
         return f"{self._connections.prefix}{connection.run}:{key}"

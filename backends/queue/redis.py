@@ -56,8 +56,8 @@ class RedisQueue(Queue):
         return cls(RedisConnections(url, **connection), **options)
 
     def ping(self) -> None:
-        with self._connections.pinged() as (connection, within_s):
-            self._durability.look(connection, within_s)
+        with self._connections.pinged() as connection:
+            self._durability.look(connection)
 
     def close(self) -> None:
         self._closed = True
@@ -136,10 +136,9 @@ class RedisQueue(Queue):
             streams.append(self._topics.stream(partitions[partition_of(message.key, len(partitions))]))
             arguments += [message.key, message.value]
         publish = self._topics.script(scripts.PUBLISH, topics, streams, *arguments)
-        timeout_s = self._connections.timeout_s
         with self._connections.connection() as connection:
             self._topics.evaluate(connection, [publish])
-            self._durability.wait(connection, timeout_s)
+            self._durability.wait(connection)
 
     def _ends(self, topics: Sequence[str], key: str | None = None) -> dict[Position, tuple[int, int]]:
         def ask() -> dict[Position, tuple[int, int]]:

@@ -40,33 +40,31 @@ class Durability:
         self._address = address
         self._seen = _Seen("", 0.0, waits=False, lost=[])
 
-    def wait(self, connection: RedisConnection, timeout_s: float) -> None:
+    def wait(self, connection: RedisConnection) -> None:
         """Return when the disk has what was published on this connection, if the server can tell."""
-        if not self.look(connection, timeout_s):
+        if not self.look(connection):
             return
         left_ms = max(1, int(connection.left_s * 1000))
         connection.until += REPLY_S
-        (reply,) = connection.ask([("WAITAOF", 1, 0, left_ms)], timeout_s + REPLY_S)
+        (reply,) = connection.ask([("WAITAOF", 1, 0, left_ms)])
         if isinstance(reply, ResponseError) or reply[0] < 1:
             self._seen = self._seen._replace(until=0.0)  # it may have been configured in another way
-            raise BackendUnavailable(
-                f"Redis at {self._address} did not write to its disk within {timeout_s} s: {reply}"
-            )
+            raise BackendUnavailable(f"Redis at {self._address} did not write to its disk in time: {reply}")
 
-    def look(self, connection: RedisConnection, timeout_s: float) -> bool:
+    def look(self, connection: RedisConnection) -> bool:
         """Whether a publish has to wait."""
         seen = self._seen
         if seen.run != connection.run or time.monotonic() > seen.until:
-            waits, lost = _durability(connection, timeout_s)
+            waits, lost = _durability(connection)
             self._seen = _Seen(connection.run, time.monotonic() + LOOK_S, waits, lost)
             for sentence in lost if (seen.run, seen.lost) != (connection.run, lost) else []:
                 log.warning("acknowledged commands may be lost", server=self._address, reason=sentence)
         return self._seen.waits
 
 
-def _durability(connection: RedisConnection, timeout_s: float) -> tuple[bool, list[str]]:
+def _durability(connection: RedisConnection) -> tuple[bool, list[str]]:
     """Whether a publish has to wait, and what may be lost all the same."""
-    answers = connection.ask([("CONFIG", "GET", name) for name in SETTINGS], timeout_s)
+    answers = connection.ask([("CONFIG", "GET", name) for name in SETTINGS])
     if any(isinstance(answer, ResponseError) for answer in answers):  # as an administrator may forbid
         return False, [UNKNOWN]
     appendonly, fsync, save, policy = (_value(answer) for answer in answers)

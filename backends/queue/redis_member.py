@@ -68,7 +68,7 @@ class RedisMember(Member):
             join = self._topics.script(scripts.JOIN, self._identities, keys, self._group)
             stored, offsets = self._topics.evaluate(connection, [("GET", self._topics.time), join])
             advance = ("EVAL", scripts.ADVANCE, 1, self._topics.time, self._time.after(float(stored or 0)))
-            connection.must([advance], self._connections.timeout_s)
+            connection.must([advance])
         self._shared = frozenset(after)
         return Share(kept, dict(zip(new, offsets, strict=True)), complete)
 
@@ -93,7 +93,7 @@ class RedisMember(Member):
         read = ("XREAD", "COUNT", 1, "BLOCK", max(1, int(left_s * 1000)), "STREAMS", *streams, *ids)
         with self._here() as connection:
             connection.until += left_s
-            connection.must([read], left_s + self._connections.timeout_s)
+            connection.must([read])
 
     def commit(self, positions: Mapping[Position, int]) -> None:
         if not positions:
@@ -114,9 +114,8 @@ class RedisMember(Member):
         self._connections.ask([("EVAL", scripts.RENEW, 1, self._key, next(self._beats), *self._fields())])
 
     def leave(self) -> None:
-        within_s = min(1.0, self._connections.timeout_s)
-        with self._connections.connection(within_s) as connection:
-            connection.must([("EVAL", scripts.LEAVE, 1, self._key, self._name, *self._fields())], within_s)
+        with self._connections.connection(min(1.0, self._connections.timeout_s)) as connection:
+            connection.must([("EVAL", scripts.LEAVE, 1, self._key, self._name, *self._fields())])
 
     @contextmanager
     def _here(self) -> Iterator[RedisConnection]:
@@ -132,10 +131,10 @@ class RedisMember(Member):
     def _share(self, connection: RedisConnection, now: float) -> tuple[set[Position], set[Position], bool]:
         """The partitions that this member owned and owns, and whether its share is complete."""
         for _ in range(SHARE_TRIES):
-            (pairs,) = connection.must([("HGETALL", self._key)], self._connections.timeout_s)
+            (pairs,) = connection.must([("HGETALL", self._key)])
             group, old = _parsed(pairs), _parsed(pairs)
             complete = self._change(group, now)
-            (shared,) = connection.must([self._sharing(old, group)], self._connections.timeout_s)
+            (shared,) = connection.must([self._sharing(old, group)])
             if shared:
                 return self._owned(old), self._owned(group), complete
         return self._owned(old), self._owned(old), False

@@ -61,7 +61,7 @@ class Topics:
     def evaluate(self, connection: RedisConnection, commands: Sequence[Command]) -> list[Any]:
         """The replies to scripts, of one round trip. Raises Restarted when a topic was lost, and perhaps made again."""
         try:
-            return connection.must(commands, self._connections.timeout_s)
+            return connection.must(commands)
         except ResponseError as error:
             if not str(error).startswith("NOTOPIC"):
                 raise

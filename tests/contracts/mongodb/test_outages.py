@@ -7,9 +7,8 @@ from contextlib import closing
 import pytest
 
 from backends.testing.coupons import some_coupons
-from backends.testing.search import CALLS, held, holds, opened, settles
-from backends.testing.timing import unavailable_within
-from coupon.domain.errors import BackendUnavailable
+from backends.testing.search import CALLS, held, holds, opened
+from backends.testing.timing import unavailable_within, until_available
 from coupon.ports.search import Query
 
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("rebuilds_end_soon")]
@@ -19,16 +18,8 @@ pytestmark = [pytest.mark.services, pytest.mark.usefixtures("rebuilds_end_soon")
 def hasty(services, database):
     """With a second for each request, and an index."""
     with closing(opened(f"mongodb://{services.mongodb}/{database.name}?timeout_s=1")) as search:
-        settles(lambda: can(search.create), True)
+        until_available(search.create)
         yield search
-
-
-def can(act):
-    try:
-        act()
-    except BackendUnavailable:
-        return False
-    return True
 
 
 def test_killed_and_started_again_the_same_object_goes_on(hasty, services):
@@ -42,7 +33,7 @@ def test_killed_and_started_again_the_same_object_goes_on(hasty, services):
     with services.away("mongodb"):
         for method in CALLS:
             unavailable_within(1.9, lambda method=method: CALLS[method](hasty))
-    settles(lambda: can(hasty.ping), True)
+    until_available(hasty.ping)
     assert len(hasty.find(Query("ann"), 100)) == 20
     hasty.index_many(held(coupons, "bob", version=3))
     holds(hasty, held(coupons, "bob", version=3))
@@ -52,7 +43,7 @@ def test_killed_and_started_again_the_same_object_goes_on(hasty, services):
 def test_silent_it_is_unavailable_in_time(services, hasty, method):
     with services.silent("mongodb"):
         unavailable_within(1.9, lambda: CALLS[method](hasty))  # one timeout, not two
-    settles(lambda: can(hasty.ping), True)
+    until_available(hasty.ping)
 
 
 def test_a_ping_takes_a_second_however_long_the_timeout(services, search):

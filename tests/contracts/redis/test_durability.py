@@ -55,12 +55,12 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> As72:
     """At the driver's edge."""
     server, ask = As72(), RedisConnection.ask
 
-    def as_7_2(self: RedisConnection, commands: Sequence[Command], timeout_s: float) -> list[Any]:
+    def as_7_2(self: RedisConnection, commands: Sequence[Command]) -> list[Any]:
         if hasattr(self, "info"):
             self.info["redis_version"] = ".".join(map(str, WAITS_SINCE))
         waits = [command for command in commands if command[0] == "WAITAOF"]
         server.calls += waits
-        replies = ask(self, [command for command in commands if command not in waits], timeout_s)
+        replies = ask(self, [command for command in commands if command not in waits])
         return [*replies, *([server.synced, 0] for _ in waits)]
 
     monkeypatch.setattr(RedisConnection, "ask", as_7_2)
