@@ -24,8 +24,9 @@ POLL_S = 0.5
 IDLE_S = 0.05
 """The checkpoint is flushed after so long without a message."""
 BUSY, GATHER_S = 4, 0.02
-"""After a batch of at least so many messages, and less than half of the most, a worker waits so long for more. A
-message of a small batch costs several times as much as one of a large batch."""
+"""After a batch of at least so many messages, and less than an eighth of the most, a worker waits so long for more. A
+message of a small batch costs several times as much as one of a large batch. A backlog gives larger ones: a poll takes
+a fair part of each partition, and most topics have none."""
 ROUND_MAX_MS = 5_000
 """The longest time for one batch; the rest of it is delivered again. A batch with creations may take long, and a group
 expels a member that does not poll."""
@@ -91,7 +92,7 @@ class Worker:
         self._consumer.pause(self._paused())
         polled = self._turns.hold_creations(self._consumer.poll(self._batch_max, self._poll_s(poll_s)))
         portion = self._turns.portion()
-        self._is_busy = BUSY <= len(polled) < self._batch_max // 2 and not portion
+        self._is_busy = BUSY <= len(polled) < self._batch_max // 8 and not portion
         if not self._apply_batch(polled, portion):
             self.flush()
             self.rewind()

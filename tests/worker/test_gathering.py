@@ -31,12 +31,14 @@ def test_after_a_batch_of_some_it_gathers_more(world, number, waited):
     assert stop.waited == waited
 
 
-def test_after_half_of_the_most_it_polls_at_once(world):
+@pytest.mark.parametrize(("size", "waited"), [(2 * BUSY - 1, [GATHER_S]), (2 * BUSY, [])])
+def test_after_an_eighth_of_the_most_it_polls_at_once(world, size, waited):
+    """A backlog gives no more at a poll, when most of the partitions are empty."""
     codes = world.coupons(2 * BUSY)
     world.consumers.pop(world.worker).close()
-    worker = world.a_worker(batch_max=2 * BUSY)
-    for code in codes:
+    worker = world.a_worker(batch_max=16 * BUSY)
+    for code in codes[:size]:
         world.change(Kind.ISSUE, code, "ann")
     stop = Stop(world)
     worker.run(stop)
-    assert stop.waited == []
+    assert stop.waited == waited
