@@ -10,6 +10,7 @@ Threads of a process that write at the same time share one transaction (decision
 import fcntl
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -303,8 +304,11 @@ def _fail(jobs: Sequence[_Job], error: Exception) -> None:
         job.error = job.error or BackendUnavailable(str(error))
 
 
+OWNER_ONLY = 0o600
+
+
 class _LockFile(NamedTuple):
-    """An open lock file, of one process."""
+    """An open lock file, of one process. Whoever can read it can hold the lock, and so stop all commands."""
 
     descriptor: int
     process: int
@@ -313,8 +317,10 @@ class _LockFile(NamedTuple):
 
     @classmethod
     def opened(cls, path: str) -> Self:
-        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, OWNER_ONLY)
         status = os.fstat(descriptor)
+        if stat.S_IMODE(status.st_mode) != OWNER_ONLY and status.st_uid == os.geteuid():  # of an earlier version
+            os.fchmod(descriptor, OWNER_ONLY)
         return cls(descriptor, os.getpid(), status.st_dev, status.st_ino)
 
     def is_of(self, status: os.stat_result) -> bool:

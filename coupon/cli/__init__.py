@@ -16,7 +16,14 @@ from importlib import import_module
 import click
 
 from coupon.cli.output import say
-from coupon.domain.errors import BackendRejected, BackendUnavailable, ConfigurationError, UnusableFile
+from coupon.domain.errors import (
+    BackendRejected,
+    BackendUnavailable,
+    ConfigurationError,
+    InvalidApiKey,
+    UnusableFile,
+)
+from coupon.runtime.umask import make_files_private
 
 DONE, PARTIAL, USAGE_ERROR, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -30,6 +37,7 @@ class CommandPerFile(click.Group):
         "worker": "worker",
         "import": "import_file",
         "export": "export",
+        "keys": "keys",
         "reindex": "reindex",
         "restore": "restore",
         "lag": "lag",
@@ -61,6 +69,7 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit status. An error is one sentence on standard error."""
+    make_files_private()
     try:
         return coupon.main(list(arguments), prog_name="coupon", standalone_mode=False) or DONE
     except click.ClickException as error:
@@ -70,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except BackendUnavailable as error:
         return _failed(str(error), UNAVAILABLE)
-    except (ConfigurationError, BackendRejected, UnusableFile) as error:
+    except (ConfigurationError, BackendRejected, InvalidApiKey, UnusableFile) as error:
         return _failed(str(error), USAGE_ERROR)
     except OSError as error:
         return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error), USAGE_ERROR)

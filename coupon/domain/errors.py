@@ -14,6 +14,7 @@
 | domain     | Refused                   | a rule forbids the command                                                |
 |            | ValueError                |                                                                           |
 |            | ├── InvalidCode           | the text is no coupon code                                                |
+|            | ├── InvalidApiKey         | the API key cannot be made, rotated or revoked                            |
 |            | └── Malformed             | the bytes are no message, entry or row of ours                            |
 |            |     └── OtherFormat       | a message of another version of Coupon                                    |
 | acceptance | CouponBusy                | another command on the coupon is being accepted: try again                |
@@ -102,6 +103,10 @@ class Refused(Exception):
 
 class InvalidCode(ValueError):
     """Not a coupon code; the message says what is wrong with it."""
+
+
+class InvalidApiKey(ValueError):
+    """An API key of that name cannot be made, rotated or revoked; the message says why."""
 
 
 class Malformed(ValueError):

@@ -32,6 +32,9 @@ TimeZone = Annotated[ZoneInfo, Meta(description="a time zone of the IANA databas
 HeaderName = Annotated[
     str, Meta(pattern=r"\A[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z", description="a header's name, such as X-Caller")
 ]
+HostNames = Annotated[
+    str, Meta(pattern=r"\A[0-9A-Za-z.:_,\[\]-]*\Z", description="names of hosts, separated by commas, without ports")
+]
 IfMissing = Literal["make", "refuse", "ignore"]
 BackendUrl = Annotated[str, Meta(description="a URL, such as sqlite:///data/store.db")]
 
@@ -60,7 +63,10 @@ class Settings:
     predecessor_wait_s: Annotated[int, Meta(ge=1, le=86_400)] = 600
     dead_letters_in_a_row: Annotated[int, Meta(ge=1, le=1_000_000)] = 20
     heartbeat_file: str = "data/worker.heartbeat"
+    auth: Literal["keys", "gateway"] = "keys"
     caller_header: HeaderName = "X-Caller"
+    role_header: HeaderName = "X-Role"
+    hosts: HostNames = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
 

@@ -11,8 +11,10 @@ from coupon.web.application import Application
 from coupon.web.body_limits import BodyLimits
 from coupon.web.bulkhead import guard_backends
 from coupon.web.exact_paths import ExactPaths
+from coupon.web.known_hosts import KnownHosts
 from coupon.web.reads import AnyText
 from coupon.web.request_id import RequestId
+from coupon.web.safe_headers import SafeHeaders
 from coupon.web.services import open_services
 
 
@@ -38,5 +40,6 @@ def create_app(
     app.extensions[body_limits.EXTENSION] = BodyLimits(settings.max_body_bytes)
     routes.register(app, open_services(settings, backends, guarded, clock, timer))
     problems.register(app)
-    app.wsgi_app = ExactPaths(RequestId(app.wsgi_app))  # type: ignore[method-assign]
+    known = KnownHosts(app.wsgi_app, filter(None, settings.hosts.split(",")))
+    app.wsgi_app = ExactPaths(RequestId(SafeHeaders(known)))  # type: ignore[method-assign]
     return app

@@ -26,7 +26,7 @@ ISSUE, USE, CANCEL = schemas.Issue(), schemas.Use(), schemas.Cancel()
 def create_coupons(services: Services) -> Response:
     """Create coupons"""
     environ, settings = request.environ, services.settings
-    caller = request_io.caller(environ, settings.caller_header)
+    caller = request_io.caller(environ)
     fields = request_io.load_body(environ, services.creation, settings.max_body_bytes)
     creation = services.commands.create(fields["amount"], fields["valid_from"], fields["expire_at"], caller)
     body: dict[str, object] = {
@@ -60,7 +60,7 @@ def cancel_coupon_use(services: Services) -> Response:
 
 def _change_coupon(services: Services, kind: Kind, schema: Schema) -> Response:
     environ, settings = request.environ, services.settings
-    caller = request_io.caller(environ, settings.caller_header)
+    caller = request_io.caller(environ)
     fields = request_io.load_body(environ, schema, settings.max_body_bytes)
     user_id, wait_s = fields.get("user_id"), request_io.wait_s(environ)
     outcome = OPEN

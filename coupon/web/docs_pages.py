@@ -18,7 +18,7 @@ from werkzeug.security import safe_join
 from coupon.web.problems import TITLES
 from coupon.web.request_io import JSON
 
-ONLY_FROM_HERE = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
+ONLY_FROM_HERE = "default-src 'self'; frame-ancestors 'none'; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
 DOCUMENT = "coupon.openapi"
 """The key of the OpenAPI document among the application's extensions."""
 

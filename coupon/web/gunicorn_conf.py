@@ -9,11 +9,15 @@ import sys
 from typing import Any
 
 from coupon.domain.errors import ConfigurationError
-from coupon.runtime import server_settings
+from coupon.runtime import logs, server_settings
+from coupon.runtime import settings as service_settings
 from coupon.runtime.gc_tuning import tune_gc
+from coupon.runtime.umask import make_files_private
+from coupon.web.exposure import check_start
 
 APP_LOAD_ERROR = 4  # as in coupon/web/wsgi.py
 
+make_files_private()
 try:
     settings = server_settings.load()
 except ConfigurationError as error:
@@ -45,6 +49,17 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 # With WEB_PIN_CPU=1 and a process for each CPU, each process keeps to its own. A Python process uses one CPU at a time
 # anyway, and threads that wake each other across CPUs cost twice as much (docs/performance-diary.md).
 cpus = sorted(os.sched_getaffinity(0)) if settings.pin_cpu and hasattr(os, "sched_getaffinity") else []
+
+
+def on_starting(server: Any) -> None:
+    """In the master, before it listens."""
+    try:
+        loaded = service_settings.load()
+        logs.configure(loaded.log_level, loaded.log_format)
+        check_start(loaded, server.cfg.address)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        sys.exit(APP_LOAD_ERROR)
 
 
 def pre_fork(server: Any, worker: Any) -> None:

@@ -1,12 +1,14 @@
 """Probes: whether the process is alive, and whether it can take commands."""
 
-from flask import Response
+from flask import Response, request
 
 from coupon.web import request_io
 from coupon.web.problems import Problem
 from coupon.web.services import Services
 
 NEEDED_FOR_COMMANDS = ("queue", "store")
+HIDDEN = {"problems"}
+"""What only identified callers are told: it names topics, partitions and the configuration."""
 
 
 def livez(_services: Services) -> Response:
@@ -19,7 +21,11 @@ def readyz(services: Services) -> Response:
     findings = services.readiness.get()
     if findings is None:
         raise Problem("UNAVAILABLE", "the dependencies have not answered yet")
-    dependencies = {name: finding._asdict() for name, finding in findings.items()}
+    hidden = set() if services.access.is_known(request.environ) else HIDDEN
+    dependencies = {
+        name: {word: value for word, value in finding._asdict().items() if word not in hidden}
+        for name, finding in findings.items()
+    }
     down = [name for name in NEEDED_FOR_COMMANDS if findings[name].status != "up"]
     if down:
         raise Problem("UNAVAILABLE", f"down: {', '.join(down)}", dependencies=dependencies)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import Schema
 
+from coupon.domain.api_keys import Role
 from coupon.web import problems, schemas
 from coupon.web.fields import CODE_PATTERN, USER_ID_MAX
 from coupon.web.request_io import JSON, KEY_HEADER, WAIT_MAX_S
@@ -39,6 +40,9 @@ PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "user_id": {"schema": {"type": "string", "minLength": 1, "maxLength": USER_ID_MAX}},
     "address": {"schema": {"type": "string", "minLength": 1}},
 }
+KEY_SCHEME = "apiKey"
+NEEDS_KEY = ("UNAUTHENTICATED", "FORBIDDEN", "UNKNOWN_HOST", "UNAVAILABLE")
+"""Problems of every address that wants a key."""
 _PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
 
 
@@ -62,6 +66,8 @@ class Route(NamedTuple):
     path: str
     view: Callable[..., Any]
     description: Description
+    roles: Set[Role]
+    """Who may call it. Without any, everybody may, and needs no key."""
 
 
 def document(routes: Sequence[Route], caller_header: str) -> str:
@@ -69,6 +75,7 @@ def document(routes: Sequence[Route], caller_header: str) -> str:
     info = {"description": DESCRIPTION}
     spec = APISpec("Coupon", version("coupon"), "3.1.0", [MarshmallowPlugin()], info=info)
     spec.components.schema("Problem", schema=schemas.Problem)
+    spec.components.security_scheme(KEY_SCHEME, {"type": "http", "scheme": "bearer", "bearerFormat": "ck_…"})
     for tag, description in TAGS.items():
         spec.tag({"name": tag, "description": description})
     for route in routes:
@@ -86,13 +93,21 @@ def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": str(route.view.__doc__).partition("\n")[0],
         "tags": [described.tag],
-        "responses": _answers(described.answers, headers) | _problems(described.problems),
+        "responses": _answers(described.answers, headers) | _problems(_codes(route)),
     }
+    if route.roles:
+        operation["security"] = [{KEY_SCHEME: []}]
+        operation["description"] = f"Roles: {', '.join(f'`{role}`' for role in Role if role in route.roles)}."
     if described.body is not None:
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": described.body}}}
     if described.query is not None:
         operation["parameters"] = [{"in": "query", "schema": described.query}]
     return operation
+
+
+def _codes(route: Route) -> Sequence[str]:
+    """The codes of the route's problems, each once."""
+    return list(dict.fromkeys((*route.description.problems, *(NEEDS_KEY if route.roles else ()))))
 
 
 def _answers(answers: Answers, headers: Mapping[str, Any]) -> dict[int, dict[str, Any]]:

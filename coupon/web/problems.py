@@ -36,6 +36,8 @@ _refusals = RefusalRate()
 TITLES: Mapping[str, tuple[int, str]] = {
     "INVALID_JSON": (400, "The body is not JSON, or not in UTF-8."),
     "BAD_REQUEST": (400, "The request cannot be understood."),
+    "UNAUTHENTICATED": (401, "This address wants an API key, and the request has none that is valid."),
+    "FORBIDDEN": (403, "The caller's role may not do this."),
     "NOT_FOUND": (404, "There is no such coupon, operation or address."),
     "OUTCOME_EXPIRED": (410, "The operation was settled so many commands ago that its coupon no longer remembers it."),
     "REQUEST_TIMEOUT": (408, "The request came too slowly, and nothing was done; send it again."),
@@ -52,6 +54,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "PREDECESSOR_LOST": (409, "After acceptance, the command that this one was built on was not applied."),
     "BODY_TOO_LARGE": (413, "The body is too large."),
     "UNSUPPORTED_MEDIA_TYPE": (415, "The body has to be application/json."),
+    "UNKNOWN_HOST": (421, "The service does not answer to the host that the request names."),
     "INVALID_FIELD": (422, "A field, header or parameter is wrong."),
     "INVALID_CURSOR": (422, "The cursor is not one that this list gave."),
     "IDEMPOTENCY_KEY_REUSED": (422, "The Idempotency-Key was used before, for another request."),

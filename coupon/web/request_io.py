@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 ANONYMOUS = "anonymous"
+IDENTITY = "coupon.identity"
+"""Where the WSGI environment has the caller's identity, once ``coupon/web/access.py`` has checked it."""
 KEY_HEADER = "Idempotency-Key"
 WAIT_MAX_S = 30
 LIMIT, LIMIT_MAX = 100, 1_000
@@ -86,18 +88,24 @@ def _read_body(environ: "WSGIEnvironment", max_bytes: int) -> bytes:
     return body
 
 
-def caller(environ: "WSGIEnvironment", header: str) -> Caller:
-    """The caller, with the request's ``Idempotency-Key``. The gateway names the caller in ``header``."""
-    name, key = environ.get(_environ_name(header)), environ.get("HTTP_IDEMPOTENCY_KEY")
-    if name is not None and not _CALLER.fullmatch(name):
-        raise InvalidField({header: ["Has to be 1 to 128 visible ASCII characters."]})
+def caller(environ: "WSGIEnvironment") -> Caller:
+    """The caller as it was identified, with the request's ``Idempotency-Key``."""
+    key = environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and not _KEY.fullmatch(key):
         raise InvalidField({KEY_HEADER: ["Has to be 1 to 255 visible ASCII characters."]})
-    return Caller(ANONYMOUS if name is None else name, key)
+    return Caller(environ[IDENTITY].name, key)
+
+
+def caller_name(environ: "WSGIEnvironment", header: str) -> str:
+    """The caller's name as a gateway writes it into that header."""
+    name: str | None = environ.get(environ_name(header))
+    if name is not None and not _CALLER.fullmatch(name):
+        raise InvalidField({header: ["Has to be 1 to 128 visible ASCII characters."]})
+    return ANONYMOUS if name is None else name
 
 
 @lru_cache
-def _environ_name(header: str) -> str:
+def environ_name(header: str) -> str:
     return f"HTTP_{header.upper().replace('-', '_')}"
 
 

@@ -6,6 +6,7 @@ from functools import partial, wraps
 from flask import Flask, Response, request
 from marshmallow import Schema
 
+from coupon.domain.api_keys import Role
 from coupon.web import descriptions, docs_pages
 from coupon.web.commands import cancel_coupon, cancel_coupon_use, create_coupons, issue_coupon, use_coupon
 from coupon.web.health import livez, readyz
@@ -15,21 +16,27 @@ from coupon.web.reads import get_coupon, list_coupons_expiring_today, list_coupo
 from coupon.web.request_io import check_parameters
 from coupon.web.services import Services
 
+OPERATORS = frozenset({Role.OPERATOR, Role.ADMIN})
+APPS = OPERATORS | {Role.APP}
+LISTERS = OPERATORS | {Role.VIEWER}
+READERS = APPS | LISTERS
+EVERYBODY: frozenset[Role] = frozenset()
+
 
 def routes(creation: Schema) -> list[Route]:
     """The addresses for programs. ``creation`` is the body of a creation."""
     return [
-        Route("POST", "/v1/coupons", create_coupons, descriptions.creation(creation)),
-        Route("PUT", "/v1/coupons/issue", issue_coupon, descriptions.ISSUE),
-        Route("PUT", "/v1/coupons/use", use_coupon, descriptions.USE),
-        Route("PUT", "/v1/coupons/cancel", cancel_coupon, descriptions.CANCEL),
-        Route("PUT", "/v1/coupons/cancel-use", cancel_coupon_use, descriptions.CANCEL_USE),
-        Route("GET", "/v1/coupons/<code>", get_coupon, descriptions.COUPON),
-        Route("GET", "/v1/coupons/expired/today", list_coupons_expiring_today, descriptions.LIST),
-        Route("GET", "/v1/users/<text:user_id>/coupons", list_coupons_of_user, descriptions.LIST),
-        Route("GET", "/v1/operations/<address>", get_operation, descriptions.OPERATION),
-        Route("GET", "/livez", livez, descriptions.LIVEZ),
-        Route("GET", "/readyz", readyz, descriptions.READYZ),
+        Route("POST", "/v1/coupons", create_coupons, descriptions.creation(creation), OPERATORS),
+        Route("PUT", "/v1/coupons/issue", issue_coupon, descriptions.ISSUE, APPS),
+        Route("PUT", "/v1/coupons/use", use_coupon, descriptions.USE, APPS),
+        Route("PUT", "/v1/coupons/cancel", cancel_coupon, descriptions.CANCEL, OPERATORS),
+        Route("PUT", "/v1/coupons/cancel-use", cancel_coupon_use, descriptions.CANCEL_USE, APPS),
+        Route("GET", "/v1/coupons/<code>", get_coupon, descriptions.COUPON, READERS),
+        Route("GET", "/v1/coupons/expired/today", list_coupons_expiring_today, descriptions.LIST, LISTERS),
+        Route("GET", "/v1/users/<text:user_id>/coupons", list_coupons_of_user, descriptions.LIST, READERS),
+        Route("GET", "/v1/operations/<address>", get_operation, descriptions.OPERATION, READERS),
+        Route("GET", "/livez", livez, descriptions.LIVEZ, EVERYBODY),
+        Route("GET", "/readyz", readyz, descriptions.READYZ, EVERYBODY),
     ]
 
 
@@ -57,17 +64,21 @@ def register(app: Flask, services: Services) -> None:
 
 
 def _bound(route: Route, services: Services) -> Callable[..., Response]:
-    """The view with its services. Query parameters that its description does not name are refused first."""
+    """The view with its services. A caller without one of its roles is refused first, then query parameters that its
+    description does not name."""
     view, query = route.view, route.description.query
-    if route.description.any_query:
+    if route.description.any_query and not route.roles:
         return partial(view, services)
     names = frozenset(str(field.data_key) for field in query().fields.values()) if query else frozenset[str]()
 
     @wraps(view)
-    def with_known_parameters(**path: str) -> Response:
-        if request.environ["QUERY_STRING"]:
+    def checked(**path: str) -> Response:
+        environ = request.environ
+        if route.roles:
+            services.access.check(environ, route.roles)
+        if environ["QUERY_STRING"] and not route.description.any_query:
             check_parameters(names)
         response: Response = view(services, **path)
         return response
 
-    return with_known_parameters
+    return checked

@@ -11,6 +11,8 @@ from coupon.runtime import server_settings
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
 from coupon.web import schemas
+from coupon.web.access import Access
+from coupon.web.current_keys import CurrentKeys
 from coupon.web.readiness import PATIENCE_S, Findings, Readiness
 from coupon.web.single_flight import SingleFlight
 from coupon.web.thread_pool import Waiting
@@ -25,6 +27,7 @@ class Services:
     queries: Queries
     cursors: Cursors
     """Of the pages of a creation's codes."""
+    access: Access
     readiness: SingleFlight[Findings]
     waiting: Waiting
     creation: Schema
@@ -40,6 +43,7 @@ def open_services(settings: Settings, backends: Backends, guarded: Backends, clo
         commands=commands,
         queries=Queries(guarded.search, guarded.store, commands.code_deriver, settings.timezone, clock),
         cursors=Cursors(commands.code_deriver),
+        access=Access(settings, CurrentKeys(guarded.store, timer), clock),
         waiting=waiting,
         readiness=SingleFlight(Readiness(backends, settings).check, int(PATIENCE_S * 1000), timer),
         creation=schemas.creation(settings.max_amount),

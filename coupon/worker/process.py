@@ -13,6 +13,7 @@ from coupon.domain.topics import work_topics
 from coupon.runtime import logs
 from coupon.runtime.gc_tuning import tune_gc
 from coupon.runtime.settings import Settings
+from coupon.runtime.umask import make_files_private
 from coupon.runtime.wiring import open_backends
 from coupon.worker.worker import Worker, join
 
@@ -30,6 +31,7 @@ def stop_at_signals() -> threading.Event:
 def run(settings: Settings, topics: str, stop: threading.Event) -> int:
     """Apply what is queued in the topics, all when there is none, until ``stop`` is set. Returns the exit status;
     raises ConfigurationError."""
+    make_files_private()
     chosen = _chosen(topics, settings.topics)
     backends = open_backends(settings)
     logs.configure(settings.log_level, settings.log_format)

@@ -8,21 +8,21 @@ from contextlib import contextmanager
 KINDS = {
     "nothing": b"",
     "one byte": b"G",
-    "half a head": b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ",
-    "half a body": b"PUT /v1/coupons/issue HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    "half a head": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
+    "half a body": b"PUT /v1/coupons/issue HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b'Content-Length: 60\r\n\r\n{"user',
-    "no chunk": b"PUT /v1/coupons/issue HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    "no chunk": b"PUT /v1/coupons/issue HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n",
-    "half a chunk": b"PUT /v1/coupons/issue HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    "half a chunk": b"PUT /v1/coupons/issue HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b'Transfer-Encoding: chunked\r\n\r\nff\r\n{"user',
-    "answers not read": b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n" * 6,
-    "not closed at the end": b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "answers not read": b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 6,
+    "not closed at the end": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
 }
 """What each sends, and no more."""
 
 
 def ask(path: str = "/livez", *headers: str) -> bytes:
-    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: x", *headers, "", ""]).encode()
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
 
 
 def connect(port: int, timeout_s: float = 10) -> socket.socket:

@@ -15,7 +15,7 @@ from coupon.web.gunicorn_worker import HESITATE_S, KeepAliveThreadWorker
 from coupon.web.slow_clients import SlowClients
 from tests.e2e.deployment import Deployment, children, embedded, eventually
 
-ASK = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+ASK = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from tests.e2e.clients import answer, ask, connect, received
 from tests.e2e.deployment import Deployment, children, embedded, eventually
 
 ISSUE = b'{"userId": "ann", "couponCode": "AAAAA-AAAAAA-AAAAAAAA"}'
-HEAD = b"PUT /v1/coupons/issue HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD = b"PUT /v1/coupons/issue HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(ISSUE) + ISSUE
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -78,7 +78,7 @@ def test_a_body_that_the_application_does_not_read_is_passed_over(connection):
         b"Content-Length: 8\r\n\r\nGET /x H",
         b"Transfer-Encoding: chunked\r\n\r\n8\r\nGET /x H\r\n0\r\nA: b\r\n\r\n",
     ):
-        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + framed + ask("/nowhere"))
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + framed + ask("/nowhere"))
         assert answers(connection, 2) == [200, 404]
 
 
@@ -139,7 +139,7 @@ def test_wrong_chunks_are_a_bad_request_and_the_end_of_the_connection(connection
     ("sent", "expected"),
     [
         (b"GET /livez HTTP/1.1\n\n", 400),
-        (b"GET /livez HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000, 431),
+        (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 20_000, 431),
         (b"GET /" + b"x" * 5_000 + b" HTTP/1.1\r\n\r\n", 414),
         (b"GET /" + b"x" * 20_000, 431),
         (b"GET /livez HTTP/1.1\r\n" + b"X: y\r\n" * 60 + b"\r\n", 431),
@@ -185,7 +185,7 @@ def test_no_header_says_where_the_application_is(connection, header):
 def test_a_stop_answers_what_is_under_way(tmp_path):
     with Deployment(embedded(tmp_path) | {"WEB_THREADS": "2"}, web=1, workers=0) as service:
         creation = b'{"amount": 1, "validFrom": "2026-11-01", "expireAt": "2099-11-30"}'
-        head = b"POST /v1/coupons HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nPrefer: wait=3\r\n"
+        head = b"POST /v1/coupons HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nPrefer: wait=3\r\n"
         whole = head + b"Content-Length: %d\r\n\r\n" % len(creation) + creation
         with (
             connect(service.port) as waiting,

@@ -19,7 +19,7 @@ from tests.e2e.clients import KINDS, answer, ask, connect, held, latencies_s, re
 from tests.e2e.deployment import Deployment, children, embedded, eventually, rss_mb
 
 ISSUE = b'{"userId": "ann", "couponCode": "AAAAA-AAAAAA-AAAAAAAA"}'
-HEAD = b"PUT /v1/coupons/issue HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD = b"PUT /v1/coupons/issue HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 SLOW_MAX_S = 8
 """Five seconds of patience, and what a busy machine adds."""
 

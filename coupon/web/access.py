@@ -1,0 +1,97 @@
+"""Who may call which address: the caller's identity, and whether its role is among those of the address.
+
+| COUPON_AUTH | who the caller is                                                                              |
+| ----------- | ---------------------------------------------------------------------------------------------- |
+| keys        | the key of ``Authorization: Bearer ck_…``; before the first key, anybody on this machine       |
+| gateway     | whom the gateway in front names, with the role that it names                                   |
+"""
+
+from collections.abc import Set
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from coupon.domain.api_keys import Identity, Role
+from coupon.domain.clock import Clock
+from coupon.domain.errors import BackendUnavailable
+from coupon.runtime.settings import Settings
+from coupon.web.current_keys import CurrentKeys
+from coupon.web.problems import Problem
+from coupon.web.request_io import IDENTITY, caller_name, environ_name
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+Roles = Set[Role]
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="coupon"'}
+SCHEME = "bearer "
+
+
+class Access:
+    """Thread-safe."""
+
+    def __init__(self, settings: Settings, keys: CurrentKeys, clock: Clock) -> None:
+        self._keys, self._clock = keys, clock
+        self._by_gateway = settings.auth == "gateway"
+        self._caller_header, self._role_header = settings.caller_header, settings.role_header
+
+    def check(self, environ: "WSGIEnvironment", roles: Roles) -> None:
+        """Note the caller's identity in the environment. Raises Problem unless one of the roles is the caller's, and
+        BackendUnavailable."""
+        identity = environ[IDENTITY] = self._identity(environ)
+        if identity.role not in roles:
+            needed = [role.value for role in Role if role in roles]
+            detail = f"{identity.name!r} has the role {identity.role}; this takes {' or '.join(needed)}."
+            raise Problem("FORBIDDEN", detail, roles=needed)
+
+    def is_known(self, environ: "WSGIEnvironment") -> bool:
+        """Whether the caller is identified, whatever its role."""
+        try:
+            self._identity(environ)
+        except (Problem, BackendUnavailable):
+            return False
+        return True
+
+    def _identity(self, environ: "WSGIEnvironment") -> Identity:
+        if self._by_gateway:
+            return self._of_gateway(environ)
+        ring = self._keys.get()
+        if not ring:
+            if not _is_of_this_machine(environ):
+                raise _unauthenticated("There is no API key yet: an operator makes one with coupon keys create.")
+            return Identity(caller_name(environ, self._caller_header), Role.ADMIN)
+        authorization = environ.get("HTTP_AUTHORIZATION", "")
+        if authorization[: len(SCHEME)].lower() != SCHEME:
+            raise _unauthenticated("Send an API key: Authorization: Bearer ck_…")
+        identity = ring.find(authorization[len(SCHEME) :].strip(), self._clock())
+        if identity is None:
+            raise _unauthenticated("The API key is unknown, expired or revoked.")
+        return identity
+
+    def _of_gateway(self, environ: "WSGIEnvironment") -> Identity:
+        role = environ.get(environ_name(self._role_header))
+        if role not in _ROLES:
+            raise _unauthenticated(f"The gateway names no role in {self._role_header}.")
+        return Identity(caller_name(environ, self._caller_header), _ROLES[role])
+
+
+@lru_cache
+def is_loopback(address: str) -> bool:
+    """Whether only programs of this machine reach a TCP socket that listens at that address."""
+    try:
+        return address == "localhost" or ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_of_this_machine(environ: "WSGIEnvironment") -> bool:
+    """Whether the request came over TCP from this machine, and could come from no other. A socket in the file system is
+    one for a proxy, and gunicorn takes its name from the request."""
+    return is_loopback(environ["SERVER_NAME"]) and is_loopback(environ.get("REMOTE_ADDR", ""))
+
+
+def _unauthenticated(detail: str) -> Problem:
+    return Problem("UNAUTHENTICATED", detail, CHALLENGE)
+
+
+_ROLES = {role.value: role for role in Role}

@@ -1,0 +1,63 @@
+"""The API keys that this process knows. It reads them again and again, so that a change counts within a second."""
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+import structlog
+
+from coupon.domain.api_keys import KeyRing
+from coupon.domain.clock import Clock, monotonic_ms
+from coupon.domain.errors import BackendError, BackendLeftAlone, BackendUnavailable
+from coupon.ports.store import Store
+from coupon.runtime.key_ring import read_ring
+
+REFRESH_MS, STALE_MS = 400, 900
+"""A ring of the first age is read again. With the second age a request waits for that."""
+PATIENCE_S, FIRST_PATIENCE_S = 0.25, 2.0
+"""How long a request waits: for a newer ring, and for the first one."""
+log = structlog.get_logger("coupon.web")
+
+
+class CurrentKeys:
+    """The ring of the store. While the store is away, the ring as it was last read. Thread-safe.
+
+    A thread of its own reads it, so that a store that hangs holds up no request whose key is known."""
+
+    def __init__(self, store: Store, timer: Clock = monotonic_ms) -> None:
+        self._store, self._timer = store, timer
+        self._ring: KeyRing | None = None
+        self._tried_at = timer() - STALE_MS
+        self._is_away = False
+        self._thread, self._starting = ThreadPoolExecutor(1, "api-keys"), threading.Lock()
+        self._reading: Future[None] | None = None
+
+    def get(self) -> KeyRing:
+        """Raises BackendUnavailable when the store did not answer since the start of the process."""
+        age_ms = self._timer() - self._tried_at
+        if age_ms >= REFRESH_MS:
+            reading = self._begin()
+            if self._ring is None:
+                wait([reading], FIRST_PATIENCE_S)
+            elif age_ms >= STALE_MS and not self._is_away:
+                wait([reading], PATIENCE_S)
+        if self._ring is None:
+            raise BackendUnavailable("the API keys have not been read yet")
+        return self._ring
+
+    def _begin(self) -> "Future[None]":
+        """The reading in progress, begun now if there is none."""
+        with self._starting:
+            if self._reading is None or self._reading.done():
+                self._reading = self._thread.submit(self._read)
+            return self._reading
+
+    def _read(self) -> None:
+        try:
+            self._ring = read_ring(self._store)
+            self._is_away = False
+        except BackendError as error:
+            if not (self._is_away or isinstance(error, BackendLeftAlone)):
+                log.warning("API keys unavailable", error=str(error))
+            self._is_away = True
+        finally:
+            self._tried_at = self._timer()

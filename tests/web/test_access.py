@@ -1,0 +1,204 @@
+"""Who may call what: keys, roles, a gateway, and nobody."""
+
+import dataclasses
+
+import pytest
+
+from coupon.domain.api_keys import Role
+from coupon.domain.errors import BackendUnavailable
+from coupon.runtime.key_ring import change_ring
+from coupon.web import create_app
+from coupon.web.current_keys import REFRESH_MS, STALE_MS
+from coupon.web.routes import PAGES, routes
+from tests.web.conftest import NOON, Api
+from tests.web.problems import problem, refused
+
+CODE = "AAAAA-AAAAAA-AAAAAAAA"
+READS, LISTS = {"app", "operator", "viewer", "admin"}, {"operator", "viewer", "admin"}
+APPS, OPERATORS = {"app", "operator", "admin"}, {"operator", "admin"}
+MAY = {
+    ("POST", "/v1/coupons"): OPERATORS,
+    ("PUT", "/v1/coupons/issue"): APPS,
+    ("PUT", "/v1/coupons/use"): APPS,
+    ("PUT", "/v1/coupons/cancel"): OPERATORS,
+    ("PUT", "/v1/coupons/cancel-use"): APPS,
+    ("GET", "/v1/coupons/<code>"): READS,
+    ("GET", "/v1/coupons/expired/today"): LISTS,
+    ("GET", "/v1/users/<text:user_id>/coupons"): READS,
+    ("GET", "/v1/operations/<address>"): READS,
+    ("GET", "/livez"): None,
+    ("GET", "/readyz"): None,
+}
+"""By address: the roles that may call it; None for everybody, without a key, too."""
+WRONG = ["", "ck_", "Bearer", "Bearer ", "Bearer ck_", "Bearer ck_wrong", "Basic {token}", "{token}", "Bearer {token}x"]
+WRONG += ["Bearer x{token}", "Bearer {token} {token}", "Bearer {token},", "Token {token}", "Bearer ck_\xe4"]
+
+
+def add_key(backends, name="shop", role=Role.APP, expires_at=None):
+    """The header of a request with a new key."""
+    token = change_ring(backends.store, lambda ring: ring.with_new(name, role, NOON, expires_at))
+    return {"Authorization": f"Bearer {token}"}
+
+
+def concrete(path):
+    return path.replace("<code>", CODE).replace("<text:user_id>", "ann").replace("<address>", "x")
+
+
+def test_the_table_names_every_address_once(app):
+    assert {(route.method, route.path) for route in routes(None)} == set(MAY)
+    rules = {rule.rule for rule in app.url_map.iter_rules()}
+    assert rules == {path for _, path in MAY} | set(PAGES)
+
+
+@pytest.mark.parametrize("role", [None, *Role])
+@pytest.mark.parametrize(("method", "path"), MAY)
+def test_each_address_takes_its_roles_and_no_other(api, backends, method, path, role):
+    keys = {each: add_key(backends, each, each) for each in Role}
+    answer = api.client.open(concrete(path), method=method, headers=keys.get(role, {}))
+    allowed = MAY[method, path]
+    if allowed is None or role in allowed:
+        assert answer.status_code not in (401, 403)
+    elif role is None:
+        assert refused(answer) == (401, "UNAUTHENTICATED")
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    else:
+        assert refused(answer) == (403, "FORBIDDEN")
+        assert set(problem(answer)["roles"]) == allowed
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if "<" not in path])
+def test_pages_want_no_key(api, backends, path):
+    add_key(backends)
+    assert api.get(path).status_code < 400
+
+
+@pytest.mark.parametrize(("method", "path"), [row for row, roles in MAY.items() if roles])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_key_is_refused_everywhere(api, backends, method, path, wrong):
+    token = add_key(backends)["Authorization"].removeprefix("Bearer ")
+    answer = api.client.open(concrete(path), method=method, headers={"Authorization": wrong.format(token=token)})
+    assert refused(answer) == (401, "UNAUTHENTICATED")
+    assert token not in answer.text
+
+
+def test_the_key_is_the_caller_and_nobody_can_spoof_it(api, backends, drain):
+    key = add_key(backends, "shop-7", Role.OPERATOR)
+    code = api.create(**key).json["couponCodes"][0]
+    drain()
+    api.issue(code, **key, **{"X-Caller": "somebody-else"})
+    drain()
+    history = api.client.get(f"/v1/coupons/{code}", headers=key).json["history"]
+    assert history[-1]["actor"] == "shop-7"
+
+
+def test_an_idempotency_key_belongs_to_the_key(api, backends):
+    one, other = add_key(backends, "one", Role.OPERATOR), add_key(backends, "other", Role.OPERATOR)
+    same = {"Idempotency-Key": "order-1"}
+    first = api.create(**one, **same).json["operationId"]
+    assert api.create(**one, **same).json["operationId"] == first
+    assert api.create(**other, **same).json["operationId"] != first
+
+
+def test_from_the_first_key_on_one_is_wanted(api, backends, timer):
+    assert api.get("/v1/users/ann/coupons").status_code == 200
+    add_key(backends)
+    timer.ahead_ms += REFRESH_MS
+    api.get("/v1/users/ann/coupons")
+    timer.ahead_ms += STALE_MS
+    assert refused(api.get("/v1/users/ann/coupons")) == (401, "UNAUTHENTICATED")
+
+
+def test_a_revoked_key_is_out_within_a_second(api, backends, timer):
+    add_key(backends, "other")
+    key = add_key(backends)
+    assert api.client.get("/v1/users/ann/coupons", headers=key).status_code == 200
+    change_ring(backends.store, lambda ring: (ring.without("shop", last=False), None))
+    timer.ahead_ms += 1_000
+    assert refused(api.client.get("/v1/users/ann/coupons", headers=key)) == (401, "UNAUTHENTICATED")
+
+
+def test_a_key_expires_at_its_instant(api, backends, clock):
+    key = add_key(backends, expires_at=NOON + 1_000)
+    assert api.client.get("/v1/users/ann/coupons", headers=key).status_code == 200
+    clock.ms += 1_000
+    assert refused(api.client.get("/v1/users/ann/coupons", headers=key)) == (401, "UNAUTHENTICATED")
+
+
+def test_while_the_store_is_away_a_known_key_goes_on(api, backends, timer, monkeypatch):
+    key = add_key(backends)
+    api.client.get("/v1/users/ann/coupons", headers=key)
+
+    def away(*_):
+        raise BackendUnavailable("away")
+
+    monkeypatch.setattr(backends.store, "get_records", away)
+    timer.ahead_ms += 60_000
+    assert api.client.get("/v1/users/ann/coupons", headers=key).status_code == 200
+    assert refused(api.get("/v1/users/ann/coupons")) == (401, "UNAUTHENTICATED")
+
+
+def test_before_the_store_has_answered_nobody_is_let_in(settings, backends, monkeypatch):
+    def away(*_):
+        raise BackendUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backends.store, "get_records", away)
+        api = Api(create_app(settings, backends).test_client())
+        assert refused(api.get("/v1/users/ann/coupons")) == (503, "UNAVAILABLE")
+        assert api.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"SERVER_NAME": "0.0.0.0"},
+        {"SERVER_NAME": "10.1.2.3"},
+        {"SERVER_NAME": "coupon.example"},
+        {"REMOTE_ADDR": "10.1.2.3"},
+        {"REMOTE_ADDR": ""},  # a socket in the file system
+    ],
+)
+def test_without_a_key_only_this_machine_is_let_in(api, environ):
+    answer = api.client.get("/v1/users/ann/coupons", environ_overrides=environ)
+    assert refused(answer) == (401, "UNAUTHENTICATED")
+    assert "coupon keys create" in problem(answer)["detail"]
+
+
+def test_only_identified_callers_are_told_of_topics(api, backends, timer):
+    key = add_key(backends, role=Role.VIEWER)
+    told = api.client.get("/readyz", headers=key).json["dependencies"]
+    assert told["worker"]["problems"]
+    hidden = api.get("/readyz").json["dependencies"]
+    assert {name: finding["status"] for name, finding in hidden.items()} == {
+        name: finding["status"] for name, finding in told.items()
+    }
+    assert all("problems" not in finding for finding in hidden.values())
+
+
+@pytest.fixture
+def behind_a_gateway(settings, backends, clock, timer):
+    return Api(create_app(dataclasses.replace(settings, auth="gateway"), backends, clock, timer).test_client())
+
+
+@pytest.mark.parametrize("role", [None, "", "king", "Admin", "app,admin", *Role])
+@pytest.mark.parametrize(("method", "path"), [row for row, roles in MAY.items() if roles])
+def test_a_gateway_names_the_role(behind_a_gateway, method, path, role):
+    headers = {} if role is None else {"X-Role": str(role)}
+    answer = behind_a_gateway.client.open(concrete(path), method=method, headers=headers)
+    if role in list(Role):
+        assert answer.status_code == 403 if role not in MAY[method, path] else answer.status_code not in (401, 403)
+    else:
+        assert refused(answer) == (401, "UNAUTHENTICATED")
+
+
+def test_a_gateway_names_the_caller(behind_a_gateway, drain):
+    operator = {"X-Role": "operator", "X-Caller": "shop-7"}
+    code = behind_a_gateway.create(**operator).json["couponCodes"][0]
+    drain()
+    history = behind_a_gateway.client.get(f"/v1/coupons/{code}", headers=operator).json["history"]
+    assert history[0]["actor"].startswith("shop-7")
+
+
+def test_behind_a_gateway_a_key_is_nothing(behind_a_gateway, backends):
+    key = add_key(backends, role=Role.ADMIN)
+    assert refused(behind_a_gateway.client.get("/v1/users/ann/coupons", headers=key)) == (401, "UNAUTHENTICATED")
