@@ -7,7 +7,7 @@ import click
 
 from coupon.cli.context import session
 from coupon.cli.output import in_line, json_option, result, say
-from coupon.domain.api_keys import ApiKey, KeyRing, Role
+from coupon.domain.api_keys import ROLES_OF_KEYS, ApiKey, KeyRing, Role
 from coupon.domain.clock import now_ms
 from coupon.domain.serialization import instant
 from coupon.runtime.key_ring import change_ring, read_ring
@@ -56,7 +56,7 @@ def command() -> None:
 @click.option(
     "--role",
     required=True,
-    type=click.Choice([role.value for role in Role]),
+    type=click.Choice([role.value for role in ROLES_OF_KEYS]),
     help="app issues and uses coupons; operator creates and cancels, too; viewer reads; admin may do all.",
 )
 @click.option("--expires", type=Expiry(), metavar="DURATION|DAY", help="Such as 90d or 2027-01-01. Default: never.")

@@ -28,13 +28,19 @@ class Role(StrEnum):
     OPERATOR = "operator"
     VIEWER = "viewer"
     ADMIN = "admin"
+    USER = "user"
+    """Of a token that a user logged in with. No API key has it."""
+
+
+ROLES_OF_KEYS = (Role.APP, Role.OPERATOR, Role.VIEWER, Role.ADMIN)
 
 
 class Identity(NamedTuple):
-    """Who calls: the name that coupons' histories show, and the role."""
+    """Who calls: the name that coupons' histories show, and the role. ``user_id`` is of a user that calls by itself."""
 
     name: str
     role: Role
+    user_id: str | None = None
 
 
 class TokenHash(msgspec.Struct, frozen=True):

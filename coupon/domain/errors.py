@@ -33,6 +33,7 @@ Some are defined where they are raised:
 - ``NoIndex`` (``backends/search/elasticsearch_bulk.py``), ``Cancelled`` (``backends/store/dynamodb_connection.py``) and
   ``BrokenOff`` (``backends/http_connections.py``) do not leave their backend.
 - ``Restarted`` (``backends/queue/leased_consumer.py``) is a BackendUnavailable, after which a consumer begins again.
+- ``InvalidToken`` (``coupon/web/user_tokens.py``) becomes a ``Problem`` beside it.
 - ``NotServed`` (``coupon/ports/group_commit.py``) is caught by those who wait in a group that did not begin.
 - ``Deployed`` (``backends/testing/search_rebuild.py``) belongs to a suite.
 """

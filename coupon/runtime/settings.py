@@ -67,6 +67,9 @@ class Settings:
     caller_header: HeaderName = "X-Caller"
     role_header: HeaderName = "X-Role"
     hosts: HostNames = ""
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    jwt_jwks: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
 

@@ -3,6 +3,7 @@
 | COUPON_AUTH | who the caller is                                                                              |
 | ----------- | ---------------------------------------------------------------------------------------------- |
 | keys        | the key of ``Authorization: Bearer ck_…``; before the first key, anybody on this machine       |
+|             | or the user of ``Authorization: Bearer TOKEN``, where the settings name an issuer of tokens    |
 | gateway     | whom the gateway in front names, with the role that it names                                   |
 """
 
@@ -11,27 +12,27 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from coupon.domain.api_keys import Identity, Role
+from coupon.domain.api_keys import PREFIX, ROLES_OF_KEYS, Identity, Role
 from coupon.domain.clock import Clock
 from coupon.domain.errors import BackendUnavailable
 from coupon.runtime.settings import Settings
 from coupon.web.current_keys import CurrentKeys
 from coupon.web.problems import Problem
 from coupon.web.request_io import IDENTITY, caller_name, environ_name
+from coupon.web.user_tokens import InvalidToken, UserTokens
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 Roles = Set[Role]
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="coupon"'}
-SCHEME = "bearer "
 
 
 class Access:
     """Thread-safe."""
 
-    def __init__(self, settings: Settings, keys: CurrentKeys, clock: Clock) -> None:
-        self._keys, self._clock = keys, clock
+    def __init__(self, settings: Settings, keys: CurrentKeys, tokens: UserTokens | None, clock: Clock) -> None:
+        self._keys, self._tokens, self._clock = keys, tokens, clock
         self._by_gateway = settings.auth == "gateway"
         self._caller_header, self._role_header = settings.caller_header, settings.role_header
 
@@ -55,15 +56,24 @@ class Access:
     def _identity(self, environ: "WSGIEnvironment") -> Identity:
         if self._by_gateway:
             return self._of_gateway(environ)
+        scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        token = token.strip() if scheme.lower() == "bearer" else ""
+        if self._tokens is not None and token and not token.startswith(PREFIX):
+            try:
+                return self._tokens.identity(token)
+            except InvalidToken as error:
+                raise _unauthenticated(str(error)) from error
+        return self._of_key(environ, token)
+
+    def _of_key(self, environ: "WSGIEnvironment", token: str) -> Identity:
         ring = self._keys.get()
         if not ring:
             if not _is_of_this_machine(environ):
                 raise _unauthenticated("There is no API key yet: an operator makes one with coupon keys create.")
             return Identity(caller_name(environ, self._caller_header), Role.ADMIN)
-        authorization = environ.get("HTTP_AUTHORIZATION", "")
-        if authorization[: len(SCHEME)].lower() != SCHEME:
+        if not token:
             raise _unauthenticated("Send an API key: Authorization: Bearer ck_…")
-        identity = ring.find(authorization[len(SCHEME) :].strip(), self._clock())
+        identity = ring.find(token, self._clock())
         if identity is None:
             raise _unauthenticated("The API key is unknown, expired or revoked.")
         return identity
@@ -94,4 +104,4 @@ def _unauthenticated(detail: str) -> Problem:
     return Problem("UNAUTHENTICATED", detail, CHALLENGE)
 
 
-_ROLES = {role.value: role for role in Role}
+_ROLES = {role.value: role for role in ROLES_OF_KEYS}

@@ -62,7 +62,7 @@ def _change_coupon(services: Services, kind: Kind, schema: Schema) -> Response:
     environ, settings = request.environ, services.settings
     caller = request_io.caller(environ)
     fields = request_io.load_body(environ, schema, settings.max_body_bytes)
-    user_id, wait_s = fields.get("user_id"), request_io.wait_s(environ)
+    user_id, wait_s = request_io.user_id(environ, fields.get("user_id")), request_io.wait_s(environ)
     outcome = OPEN
     try:
         accepted = services.commands.accept(kind, fields["coupon_code"], user_id, caller)

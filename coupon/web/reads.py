@@ -1,6 +1,6 @@
 """Reads over HTTP: one coupon from the store, lists of coupons from search."""
 
-from flask import Response
+from flask import Response, request
 from werkzeug.routing import BaseConverter
 
 from coupon.acceptance.queries import Page
@@ -48,6 +48,11 @@ def list_coupons_of_user(services: Services, user_id: str) -> Response:
     if fault := fault_of_user_id(user_id):
         raise InvalidField({"userId": [fault]})
     return _page(services.queries.held_by(user_id, *request_io.page()))
+
+
+def list_my_coupons(services: Services) -> Response:
+    """The coupons that the user of the token holds"""
+    return _page(services.queries.held_by(request.environ[request_io.IDENTITY].user_id, *request_io.page()))
 
 
 def _page(page: Page) -> Response:

@@ -96,6 +96,15 @@ def caller(environ: "WSGIEnvironment") -> Caller:
     return Caller(environ[IDENTITY].name, key)
 
 
+def user_id(environ: "WSGIEnvironment", named: str | None) -> str | None:
+    """The user that a command is for: the one that the body names. A user who calls by itself is named by nobody
+    else."""
+    own: str | None = environ[IDENTITY].user_id
+    if own is not None and named not in (None, own):
+        raise InvalidField({"userId": ["Has to be the user of the token, or absent."]})
+    return own or named
+
+
 def caller_name(environ: "WSGIEnvironment", header: str) -> str:
     """The caller's name as a gateway writes it into that header."""
     name: str | None = environ.get(environ_name(header))

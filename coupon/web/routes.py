@@ -12,13 +12,14 @@ from coupon.web.commands import cancel_coupon, cancel_coupon_use, create_coupons
 from coupon.web.health import livez, readyz
 from coupon.web.openapi import Route, document
 from coupon.web.operations import get_operation
-from coupon.web.reads import get_coupon, list_coupons_expiring_today, list_coupons_of_user
+from coupon.web.reads import get_coupon, list_coupons_expiring_today, list_coupons_of_user, list_my_coupons
 from coupon.web.request_io import check_parameters
 from coupon.web.services import Services
 
 OPERATORS = frozenset({Role.OPERATOR, Role.ADMIN})
 APPS = OPERATORS | {Role.APP}
 LISTERS = OPERATORS | {Role.VIEWER}
+USERS = APPS | {Role.USER}
 READERS = APPS | LISTERS
 EVERYBODY: frozenset[Role] = frozenset()
 
@@ -28,13 +29,14 @@ def routes(creation: Schema) -> list[Route]:
     return [
         Route("POST", "/v1/coupons", create_coupons, descriptions.creation(creation), OPERATORS),
         Route("PUT", "/v1/coupons/issue", issue_coupon, descriptions.ISSUE, APPS),
-        Route("PUT", "/v1/coupons/use", use_coupon, descriptions.USE, APPS),
+        Route("PUT", "/v1/coupons/use", use_coupon, descriptions.USE, USERS),
         Route("PUT", "/v1/coupons/cancel", cancel_coupon, descriptions.CANCEL, OPERATORS),
         Route("PUT", "/v1/coupons/cancel-use", cancel_coupon_use, descriptions.CANCEL_USE, APPS),
         Route("GET", "/v1/coupons/<code>", get_coupon, descriptions.COUPON, READERS),
         Route("GET", "/v1/coupons/expired/today", list_coupons_expiring_today, descriptions.LIST, LISTERS),
         Route("GET", "/v1/users/<text:user_id>/coupons", list_coupons_of_user, descriptions.LIST, READERS),
-        Route("GET", "/v1/operations/<address>", get_operation, descriptions.OPERATION, READERS),
+        Route("GET", "/v1/me/coupons", list_my_coupons, descriptions.LIST, frozenset({Role.USER})),
+        Route("GET", "/v1/operations/<address>", get_operation, descriptions.OPERATION, READERS | USERS),
         Route("GET", "/livez", livez, descriptions.LIVEZ, EVERYBODY),
         Route("GET", "/readyz", readyz, descriptions.READYZ, EVERYBODY),
     ]

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from coupon.domain.api_keys import Role
+from coupon.domain.api_keys import ROLES_OF_KEYS, Role
 from coupon.domain.errors import BackendUnavailable
 from coupon.runtime.key_ring import change_ring
 from coupon.web import create_app
@@ -19,13 +19,14 @@ APPS, OPERATORS = {"app", "operator", "admin"}, {"operator", "admin"}
 MAY = {
     ("POST", "/v1/coupons"): OPERATORS,
     ("PUT", "/v1/coupons/issue"): APPS,
-    ("PUT", "/v1/coupons/use"): APPS,
+    ("PUT", "/v1/coupons/use"): APPS | {"user"},
     ("PUT", "/v1/coupons/cancel"): OPERATORS,
     ("PUT", "/v1/coupons/cancel-use"): APPS,
     ("GET", "/v1/coupons/<code>"): READS,
     ("GET", "/v1/coupons/expired/today"): LISTS,
     ("GET", "/v1/users/<text:user_id>/coupons"): READS,
-    ("GET", "/v1/operations/<address>"): READS,
+    ("GET", "/v1/me/coupons"): {"user"},
+    ("GET", "/v1/operations/<address>"): READS | {"user"},
     ("GET", "/livez"): None,
     ("GET", "/readyz"): None,
 }
@@ -50,10 +51,10 @@ def test_the_table_names_every_address_once(app):
     assert rules == {path for _, path in MAY} | set(PAGES)
 
 
-@pytest.mark.parametrize("role", [None, *Role])
+@pytest.mark.parametrize("role", [None, *ROLES_OF_KEYS])
 @pytest.mark.parametrize(("method", "path"), MAY)
 def test_each_address_takes_its_roles_and_no_other(api, backends, method, path, role):
-    keys = {each: add_key(backends, each, each) for each in Role}
+    keys = {each: add_key(backends, each, each) for each in ROLES_OF_KEYS}
     answer = api.client.open(concrete(path), method=method, headers=keys.get(role, {}))
     allowed = MAY[method, path]
     if allowed is None or role in allowed:
@@ -180,12 +181,12 @@ def behind_a_gateway(settings, backends, clock, timer):
     return Api(create_app(dataclasses.replace(settings, auth="gateway"), backends, clock, timer).test_client())
 
 
-@pytest.mark.parametrize("role", [None, "", "king", "Admin", "app,admin", *Role])
+@pytest.mark.parametrize("role", [None, "", "king", "Admin", "app,admin", "user", *ROLES_OF_KEYS])
 @pytest.mark.parametrize(("method", "path"), [row for row, roles in MAY.items() if roles])
 def test_a_gateway_names_the_role(behind_a_gateway, method, path, role):
     headers = {} if role is None else {"X-Role": str(role)}
     answer = behind_a_gateway.client.open(concrete(path), method=method, headers=headers)
-    if role in list(Role):
+    if role in ROLES_OF_KEYS:
         assert answer.status_code == 403 if role not in MAY[method, path] else answer.status_code not in (401, 403)
     else:
         assert refused(answer) == (401, "UNAUTHENTICATED")

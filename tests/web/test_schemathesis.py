@@ -19,6 +19,7 @@ OPERATIONS = [
     ("GET", "/v1/coupons/{code}"),
     ("GET", "/v1/coupons/expired/today"),
     ("GET", "/v1/users/{user_id}/coupons"),
+    ("GET", "/v1/me/coupons"),
     ("GET", "/v1/operations/{address}"),
     ("GET", "/livez"),
     ("GET", "/readyz"),
