@@ -172,3 +172,4 @@ class Problem(CamelCase):
     errors = fields.Dict(
         fields.String(), fields.List(fields.String()), metadata={"description": "What is wrong, by field."}
     )
+    roles = fields.List(fields.String(), metadata={"description": "The roles that may do it."})
