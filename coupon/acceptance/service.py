@@ -13,6 +13,7 @@ from coupon.acceptance.creation_progress import CreationProgress
 from coupon.acceptance.creations import Creations, ImportChunk
 from coupon.acceptance.fences import Fences
 from coupon.acceptance.grouped import Accepted, Attempt, GroupedCommands
+from coupon.acceptance.guesses import Guesses
 from coupon.acceptance.idempotency import IdempotencyKeys
 from coupon.acceptance.operations import ChangeRef, CreationRef, Operations, Outcome, Status
 from coupon.acceptance.requests import Caller, ChangeRequest, accepted_before, change_request, command_of, same_again
@@ -61,6 +62,7 @@ class CommandService:
         progress = CreationProgress(self.code_deriver, backends.store, backends.cache)
         self.operations = Operations(self.code_deriver, backends.store, progress)
         cache = CacheOrAway(backends.cache)
+        self.guesses = Guesses(cache, self.code_deriver, settings.guesses_per_minute, clock)
         self._keys = IdempotencyKeys(cache, self.code_deriver, settings.key_hours)
         self._creations = Creations(backends, settings, self.code_deriver, self._keys, progress, clock, timer)
         fences = Fences(backends.queue, settings.topics, timer)

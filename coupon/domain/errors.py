@@ -20,6 +20,7 @@
 | acceptance | CouponBusy                | another command on the coupon is being accepted: try again                |
 |            | IdempotencyKeyReused      | the key belongs to another request                                        |
 |            | TooManyCreations          | too many coupons wait to be created                                       |
+|            | TooManyGuesses            | a caller named too many unknown codes                                     |
 |            | UnknownAddress            | the service never gave this address of an operation                       |
 |            | OutcomeExpired            | the coupon no longer remembers the operation                              |
 |            | InvalidCursor             | the list never gave this cursor                                           |
@@ -128,6 +129,14 @@ class IdempotencyKeyReused(Exception):
 
 class TooManyCreations(Exception):
     """The message says how much is outstanding, and whose."""
+
+
+class TooManyGuesses(Exception):
+    """The caller named so many unknown codes that it is refused for ``left_s`` seconds."""
+
+    def __init__(self, left_s: int) -> None:
+        super().__init__(f"refused for {left_s} s")
+        self.left_s = left_s
 
 
 class UnknownAddress(Exception):

@@ -70,6 +70,10 @@ class Settings:
     jwt_issuer: str = ""
     jwt_audience: str = ""
     jwt_jwks: str = ""
+    commands_per_s: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    reads_per_s: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    guesses_per_minute: Annotated[int, Meta(ge=0, le=1_000_000)] = 20
+    proxies: Annotated[int, Meta(ge=0, le=10)] = 0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
 

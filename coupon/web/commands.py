@@ -8,7 +8,7 @@ from marshmallow import Schema
 from coupon.acceptance.operations import ChangeRef, CreationRef, Outcome, Status
 from coupon.domain.codes import show
 from coupon.domain.errors import BackendError, Refused
-from coupon.domain.model import Kind
+from coupon.domain.model import Kind, Reason
 from coupon.web import request_io, schemas
 from coupon.web.problems import refusal
 from coupon.web.services import Services
@@ -67,6 +67,8 @@ def _change_coupon(services: Services, kind: Kind, schema: Schema) -> Response:
     try:
         accepted = services.commands.accept(kind, fields["coupon_code"], user_id, caller)
     except Refused as refused:
+        if refused.reason is Reason.NOT_FOUND:
+            services.throttle.guessed(environ)
         raise refusal(refused.reason, refused.coupon, kind, user_id) from refused
     body: dict[str, object] = {
         "operationId": services.commands.operations.address(accepted.ref),

@@ -41,7 +41,14 @@ PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "address": {"schema": {"type": "string", "minLength": 1}},
 }
 KEY_SCHEME = "apiKey"
-NEEDS_KEY = ("UNAUTHENTICATED", "FORBIDDEN", "UNKNOWN_HOST", "UNAVAILABLE")
+NEEDS_KEY = (
+    "UNAUTHENTICATED",
+    "FORBIDDEN",
+    "UNKNOWN_HOST",
+    "TOO_MANY_REQUESTS",
+    "TOO_MANY_GUESSES",
+    "UNAVAILABLE",
+)
 """Problems of every address that wants a key."""
 _PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
 

@@ -20,6 +20,7 @@ from coupon.domain.errors import (
     OutcomeExpired,
     Refused,
     TooManyCreations,
+    TooManyGuesses,
     UnknownAddress,
     Unreadable,
 )
@@ -59,6 +60,8 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "INVALID_CURSOR": (422, "The cursor is not one that this list gave."),
     "IDEMPOTENCY_KEY_REUSED": (422, "The Idempotency-Key was used before, for another request."),
     "UNREADABLE": (500, "What is stored of the coupon cannot be read; an operator has to mend it."),
+    "TOO_MANY_REQUESTS": (429, "More requests a second than the caller may make; try again later."),
+    "TOO_MANY_GUESSES": (429, "The caller named too many codes that there are not, and is refused for a while."),
     "TOO_MANY_CREATIONS": (429, "Too many coupons wait to be created already; try again later."),
     "INTERNAL_ERROR": (500, "The service failed; the failure was logged."),
     "BUSY": (503, "The coupon cannot be changed just now; try again, with the same Idempotency-Key."),
@@ -155,6 +158,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(UnknownAddress, lambda _: response(Problem("NOT_FOUND")))
     app.register_error_handler(InvalidCursor, lambda _: response(Problem("INVALID_CURSOR")))
     app.register_error_handler(TooManyCreations, _too_many)
+    app.register_error_handler(TooManyGuesses, _too_many_guesses)
     app.register_error_handler(CouponBusy, lambda _: response(Problem("BUSY")))
     app.register_error_handler(Unreadable, _unreadable)
     app.register_error_handler(BackendError, _unavailable)
@@ -185,6 +189,10 @@ def _unreadable(error: Unreadable) -> Response:
 def _too_many(error: TooManyCreations) -> Response:
     log.warning("creation refused", error=str(error))
     return response(Problem("TOO_MANY_CREATIONS", f"{error}.", {"Retry-After": str(RETRY_CREATION_AFTER_S)}))
+
+
+def _too_many_guesses(error: TooManyGuesses) -> Response:
+    return response(Problem("TOO_MANY_GUESSES", headers={"Retry-After": str(error.left_s)}))
 
 
 def _of_the_framework(error: HTTPException) -> Response:

@@ -23,6 +23,7 @@ def get_coupon(services: Services, code: str) -> Response:
     """A coupon and its history"""
     coupon = services.queries.coupon(request_io.coupon_code(code))
     if coupon is None:
+        services.throttle.guessed(request.environ)
         raise Problem("NOT_FOUND")
     oldest = coupon.version - len(coupon.history) + 1
     history = [

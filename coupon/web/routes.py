@@ -78,6 +78,7 @@ def _bound(route: Route, services: Services) -> Callable[..., Response]:
         environ = request.environ
         if route.roles:
             services.access.check(environ, route.roles)
+            services.throttle.check(environ)
         if environ["QUERY_STRING"] and not route.description.any_query:
             check_parameters(names)
         response: Response = view(services, **path)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+HEADERS = "coupon.headers"
+"""Where the WSGI environment has more headers for the response."""
 POLICY = "Content-Security-Policy"
 ALWAYS = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
 NO_PAGE = (POLICY, "default-src 'none'; frame-ancestors 'none'")
@@ -32,6 +34,7 @@ class SafeHeaders:
                 headers.append(NO_PAGE)
             if is_private:
                 headers.append(NO_STORE)
+            headers += environ.get(HEADERS, ())
             return start_response(status, headers, *error)
 
         return self._app(environ, start)

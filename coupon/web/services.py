@@ -16,6 +16,7 @@ from coupon.web.current_keys import CurrentKeys
 from coupon.web.readiness import PATIENCE_S, Findings, Readiness
 from coupon.web.single_flight import SingleFlight
 from coupon.web.thread_pool import Waiting
+from coupon.web.throttle import Throttle
 from coupon.web.user_tokens import open_user_tokens
 
 
@@ -29,6 +30,7 @@ class Services:
     cursors: Cursors
     """Of the pages of a creation's codes."""
     access: Access
+    throttle: Throttle
     readiness: SingleFlight[Findings]
     waiting: Waiting
     creation: Schema
@@ -45,6 +47,7 @@ def open_services(settings: Settings, backends: Backends, guarded: Backends, clo
         queries=Queries(guarded.search, guarded.store, commands.code_deriver, settings.timezone, clock),
         cursors=Cursors(commands.code_deriver),
         access=Access(settings, CurrentKeys(guarded.store, timer), open_user_tokens(settings, timer), clock),
+        throttle=Throttle(settings, commands.guesses),
         waiting=waiting,
         readiness=SingleFlight(Readiness(backends, settings).check, int(PATIENCE_S * 1000), timer),
         creation=schemas.creation(settings.max_amount),

@@ -74,6 +74,7 @@ def _common(folder: Path) -> dict[str, str]:
         **environ,
         "COUPON_CONF": str(conf),
         "COUPON_SECRET": "a secret for tests only",
+        "COUPON_GUESSES_PER_MINUTE": "0",
         "COUPON_HEARTBEAT_FILE": str(folder / "worker.heartbeat"),
         "PYTHONPATH": str(ROOT),
     }

@@ -103,6 +103,7 @@ def environ(tmp_path) -> dict[str, str]:
         "COUPON_SECRET": "a secret of the tests",
         "COUPON_HEARTBEAT_FILE": str(tmp_path / "heartbeat"),
         "COUPON_LOG_LEVEL": "error",
+        "COUPON_GUESSES_PER_MINUTE": "0",
     }
 
 
