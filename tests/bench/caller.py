@@ -14,7 +14,8 @@ TRY_AGAIN_S = 0.05
 class Client:
     """One connection, which stays open."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str = "") -> None:
+        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
 
     def send(self, method: str, path: str, body: object) -> Any:
@@ -31,7 +32,7 @@ class Client:
         return json.loads(answer[1])
 
     def _ask(self, method: str, path: str, body: object) -> tuple[int, bytes]:
-        self._connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
+        self._connection.request(method, path, json.dumps(body), self._headers)
         answer = self._connection.getresponse()
         return answer.status, answer.read()
 

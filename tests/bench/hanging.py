@@ -69,17 +69,17 @@ def asking_for_lists(url: str, place: Place) -> Iterator[None]:
             load.terminate()
 
 
-def commands(url: str, codes: Sequence[str], seconds: float) -> Took:
-    """What they took, of a caller a coupon who pauses after each."""
+def commands(url: str, codes: Sequence[str], seconds: float, key: str = "") -> Took:
+    """What they took, of a caller a coupon who pauses after each, all with one API key where there is one."""
     with ThreadPoolExecutor(len(codes)) as pool:
-        took_ms = [each for took in pool.map(partial(issued_and_taken_back, url, seconds), codes) for each in took]
+        took_ms = [each for took in pool.map(partial(issued_and_taken_back, url, seconds, key), codes) for each in took]
     percentiles = quantiles(took_ms, n=100, method="inclusive")
     return Took(percentiles[49], percentiles[98], max(took_ms))
 
 
-def issued_and_taken_back(url: str, seconds: float, code: str) -> list[float]:
+def issued_and_taken_back(url: str, seconds: float, key: str, code: str) -> list[float]:
     """What each command took, in milliseconds; in the end the coupon is free again."""
-    until, client, took_ms = time.monotonic() + seconds, Client(url), []
+    until, client, took_ms = time.monotonic() + seconds, Client(url, key), []
     while time.monotonic() < until:
         for command, more in (("issue", {"userId": "ann"}), ("cancel", {})):
             began = time.perf_counter()

@@ -3,7 +3,9 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +18,21 @@ done = function(summary, latency, requests)
   io.stderr:write(string.format('{"requests": %d, "us": %d, "failed": %d, "p50": %d, "p99": %d}\\n',
     summary.requests, summary.duration, e.connect + e.read + e.write + e.status + e.timeout,
     latency:percentile(50), latency:percentile(99)))
+end
+"""
+
+
+COUNT_STATUSES = """
+seen = {}
+response = function(status) seen[status] = (seen[status] or 0) + 1 end
+local first
+setup = function(thread) first = thread end
+done = function()
+  local parts = {}
+  for status, number in pairs(first:get("seen")) do
+    parts[#parts + 1] = string.format('"%d": %d', status, number)
+  end
+  io.stderr:write("{", table.concat(parts, ", "), "}\\n")
 end
 """
 
@@ -42,6 +59,18 @@ def load(
     failed = found["failed"] / found["requests"]
     assert failed <= failed_max, f"{found['failed']} of {found['requests']} requests failed"
     return Load(found["requests"], found["requests"] / found["us"] * 1e6, found["p50"] / 1e3, found["p99"] / 1e3)
+
+
+@contextmanager
+def beside_load(url: str, script: str, seconds: float, folder: Path, key: str) -> Iterator[Counter[int]]:
+    """As many connections, with an API key, whatever they are answered: afterwards the counter has the statuses."""
+    file, statuses = folder / "load.lua", Counter[int]()
+    file.write_text(f'wrk.headers["Authorization"] = "Bearer {key}"\n{script}{COUNT_STATUSES}')
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:.0f}s", "--timeout", "10s", "-s", str(file), url]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as ran:
+        yield statuses
+        _, told = ran.communicate(timeout=seconds + 60)
+    statuses.update({int(status): number for status, number in json.loads(told.splitlines()[-1]).items()})
 
 
 def same(method: str, body: object) -> str:
