@@ -75,13 +75,12 @@ class StoreAcrossProcesses:
 
 
 def create_and_save(url: str, coupon: Coupon, barrier: Any) -> None:
-    store = opened(url)
-    with suppress(BackendUnavailable):  # it is connected, and nobody has made the tables
-        store.ping()
-    barrier.wait()
-    store.create()
-    store.save_many([coupon])
-    store.close()
+    with closing(opened(url)) as store:
+        with suppress(BackendUnavailable):  # nobody has made the tables, but it is connected
+            store.ping()
+        barrier.wait()
+        store.create()
+        store.save_many([coupon])
 
 
 def save_next(url: str, code: str, _: Any) -> bool:
