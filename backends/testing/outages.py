@@ -129,7 +129,9 @@ class StoreOutages(Outages[Store]):
         assert behind.get_many([coupon.code]) == {coupon.code: coupon}
 
     @pytest.mark.parametrize("method", ["save_many", "save_groups"])
-    def test_a_write_whose_reply_was_lost_is_no_failed_condition(self, behind: Store, link: Link, method: str) -> None:
+    def test_a_write_whose_reply_was_lost_is_not_taken_for_a_rivals(
+        self, behind: Store, link: Link, method: str
+    ) -> None:
         for lose in each_reply_lost(link):
             [coupon] = some_coupons(1)
             until_available(behind.ping)

@@ -25,9 +25,7 @@ class QueueAcrossProcesses:
 
     lease_s = 6.0
 
-    def test_of_processes_that_make_a_topic_at_once_none_fails_and_it_is_made_once(
-        self, queue: Queue, url: str
-    ) -> None:
+    def test_of_processes_that_make_a_topic_at_once_none_fails(self, queue: Queue, url: str) -> None:
         in_processes(create_and_publish, [(url, b"%d" % me) for me in range(4)])
         assert len(queue.ends(MADE)) == len(MADE) * len(queue.ends(["t"]))
         for topic in MADE:
