@@ -2,12 +2,12 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
 from backends.testing.coupons import some_coupons
-from backends.testing.search import code_of, held, holds, walk
+from backends.testing.search import code_of, held, holds, opened, walk
 from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.domain.model import Coupon
 from coupon.ports.search import Query, Search
@@ -107,6 +107,14 @@ class SearchRebuildContract:
         with search.rebuild() as rebuild:
             rebuild.add_many(coupons)
         holds(search, coupons)
+
+    def test_it_makes_an_index_that_was_lost(self, url: str) -> None:
+        coupons = some_coupons(5)
+        with closing(opened(url)) as search:
+            with search.rebuild() as rebuild:
+                rebuild.add_many(coupons[:3])
+                search.index_many(coupons[3:])
+            holds(search, coupons)
 
     def test_one_that_was_interrupted_is_discarded_by_the_next(self, search: Search) -> None:
         coupons = some_coupons(10)

@@ -13,6 +13,7 @@ from backends.store.dynamodb import DynamoStore
 from backends.testing import behind_a_link
 from backends.testing.links import Link, Links
 from backends.testing.outages import CacheOutages, QueueOutages, StoreOutages
+from backends.testing.timing import until_available
 from coupon.ports.backend import Backend
 from coupon.ports.url import Url
 from tests.contracts import backend_mutants as mutants
@@ -59,7 +60,7 @@ def behind(mutant: Any, suite: Any, server: str, url_at: Callable[[str], str]) -
     with Links() as links:
         link = links.open("mutant", int(server.partition(":")[2]))
         backend = mutant.from_url(Url(url_at(link.address)))
-        suite.fill(backend)
+        until_available(lambda: suite.fill(backend))
         yield backend, link
         mutants.really_close(backend)
 
