@@ -28,6 +28,15 @@ class StoreAcrossProcesses:
         assert in_processes(save_next, [(url, coupon.code)]) == [True]
         assert store.get_many([coupon.code])[coupon.code].revision == 2
 
+    def test_another_process_goes_on_behind_a_cursor_with_a_limit_of_its_own(self, url: str, store: Store) -> None:
+        coupons, some = some_coupons(7), [Record("campaign", str(number), 1, "{}") for number in range(7)]
+        store.save_many(coupons)
+        store.save_groups([[each] for each in some])
+        page, records = store.scan(3), store.scan_records("campaign", 3)
+        [(left, left_records)] = in_processes(walk_behind, [(url, page.next, records.next)])
+        assert sorted([*page.coupons, *left]) == sorted(coupons)
+        assert sorted([*records.records, *left_records]) == some
+
     def test_of_four_processes_one_wins_each_round(self, url: str, store: Store) -> None:
         coupon = after("created")
         store.save_many([coupon])
@@ -81,6 +90,20 @@ def create_and_save(url: str, coupon: Coupon, barrier: Any) -> None:
         barrier.wait()
         store.create()
         store.save_many([coupon])
+
+
+def walk_behind(url: str, cursor: str, records_cursor: str, _: Any) -> tuple[list[Coupon], list[Record]]:
+    coupons, records = list[Coupon](), list[Record]()
+    with closing(opened(url)) as store:
+        coupons_behind: str | None = cursor
+        while coupons_behind is not None:
+            some, coupons_behind, _ = store.scan(2, coupons_behind)
+            coupons += some
+        records_behind: str | None = records_cursor
+        while records_behind is not None:
+            found, records_behind, _ = store.scan_records("campaign", 2, records_behind)
+            records += found
+    return coupons, records
 
 
 def save_next(url: str, code: str, _: Any) -> bool:

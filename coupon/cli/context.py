@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,7 +16,7 @@ from coupon.runtime.settings import Settings, load
 from coupon.runtime.wiring import Backends, open_backends
 
 LOOK_S = 0.2
-Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 DURABLE = ("COUPON_QUEUE_URL", "COUPON_STORE_URL")
 """The settings whose files only `coupon init` makes. Files of the cache and of search may be lost, and are made when
 needed."""
