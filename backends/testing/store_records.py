@@ -1,7 +1,7 @@
 """What every store has to stand of records of other kinds than coupons, and of groups of them.
 
-A subclass is one of ``store.StoreContract`` too, which gives the fixtures. ``spoilt_records.SpoiltRecords`` is for stores
-in which a row can be no record.
+A subclass is one of ``store.StoreContract`` too, which gives the fixtures. ``spoilt_records.SpoiltRecords`` is for
+stores in which a row can be no record.
 """
 
 import threading
