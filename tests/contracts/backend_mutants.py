@@ -15,6 +15,8 @@ from backends.queue.memory import MemoryConsumer, MemoryQueue
 from backends.queue.partitions import partition_of
 from backends.queue.sqlite import SqliteQueue
 from backends.search.sqlite import COLUMNS, FIELDS, SqliteSearch
+from backends.store.dynamodb import DynamoStore
+from backends.store.dynamodb_connection import DynamoConnection
 from backends.store.sqlite import SqliteStore
 from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import Coupon
@@ -203,6 +205,20 @@ class TwoStepSave(SqliteStore):
         with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as file:
             file.executemany("INSERT OR REPLACE INTO coupons VALUES (?, ?, ?)", rows)
         return {coupon.code for coupon in coupons} - {coupon.code for coupon in passed}
+
+
+class SavingWithoutToken(DynamoStore):
+    """A request whose reply was lost is sent again, and DynamoDB cannot know it: its own write fails its condition."""
+
+    def __init__(self, connection: DynamoConnection, in_flight: int) -> None:
+        super().__init__(connection, in_flight)
+        call = connection.call
+
+        def without_token(operation: str, patience: Any, answer: Any, request: dict[str, Any]) -> Any:
+            request.pop("ClientRequestToken", None)
+            return call(operation, patience, answer, request)
+
+        connection.call = without_token  # type: ignore[method-assign]
 
 
 class TwoStepTables(SqliteStore):
