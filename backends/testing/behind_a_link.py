@@ -20,7 +20,7 @@ from coupon.runtime.wiring import open_backend
 AnyBackend = TypeVar("AnyBackend", bound=Backend)
 SEVERAL_REQUESTS = {"create", "rebuild"}
 """The methods that may take several requests, of which each has a timeout for itself."""
-OPENED_WITHIN_S = CLOSED_WITHIN_S = 5.0
+OPENED_WITHIN_S = CLOSED_WITHIN_S = 10.0
 """The import of a driver takes a second or two."""
 REPLIES_MAX = 8
 """The most parts of replies that are lost in turn. A driver that connects has some before that of the write."""

@@ -13,7 +13,7 @@ from backends.testing.asking import UNAVAILABLE
 from backends.testing.coupons import some_coupons
 from backends.testing.links import Link, Links
 from backends.testing.outages import OF_ANN, CacheOutages, QueueOutages, SearchOutages, StoreOutages
-from backends.testing.search import held, holds, opened
+from backends.testing.search import held, holds, opened, settles
 from backends.testing.timing import until_available
 from coupon.ports.search import Query, Search
 from tests.contracts.test_search import drop
@@ -62,7 +62,7 @@ class SearchThatIsKilled(SearchOutages):
         until_available(behind.ping)
         assert len(behind.find(Query("ann"), 100)) == len(OF_ANN)
         behind.index_many(held(OF_ANN, "bob", version=3))
-        holds(behind, held(OF_ANN, "bob", version=3))
+        settles(lambda: [len(behind.find(Query(user), 100)) for user in ("ann", "bob")], [0, len(OF_ANN)])
 
 
 @pytest.mark.usefixtures("elasticsearch_refreshes_soon", "rebuilds_begin_soon")
