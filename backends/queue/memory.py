@@ -222,7 +222,7 @@ class MemoryConsumer(Consumer):
             group.share(topic, self._queue.partitions_of(topic), self._name)
         owned = group.owned_by(self._name)
         self._assigned.retain(kept & owned)
-        for position in sorted(owned - kept):
+        for position in owned - kept:
             self._assigned.assign(position, self._queue.next(position, self._group_name))
 
     def _take(self, max_messages: int) -> list[Delivery]:

@@ -85,7 +85,8 @@ class AssignedPartitions:
 
     def in_turn(self) -> list[tuple[Position, int]]:
         """The next offset of each partition that is not paused; another one comes first at each call."""
-        begins = [(position, span.delivered) for position, span in self._spans.items() if not self.is_paused(position)]
+        spans = sorted(self._spans.items())
+        begins = [(position, span.delivered) for position, span in spans if not self.is_paused(position)]
         self._turn += 1
         first = self._turn % max(1, len(begins))
         return begins[first:] + begins[:first]
