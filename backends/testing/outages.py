@@ -150,9 +150,13 @@ class StoreOutages(Outages[Store]):
             assert save() == set()
             return link.counts.round_trips - before
 
-        assert round_trips(lambda: behind.save_many(some_coupons(100))) == 1, "round trips"
-        assert round_trips(lambda: behind.save_groups([some_coupons(GROUP_MAX)])) == 1, "round trips"
-        assert round_trips(lambda: behind.save_groups([[coupon] for coupon in some_coupons(8)])) <= 8, "round trips"
+        for most, save in (
+            (1, lambda: behind.save_many(some_coupons(100))),
+            (1, lambda: behind.save_groups([some_coupons(GROUP_MAX)])),
+            (8, lambda: behind.save_groups([[coupon] for coupon in some_coupons(8)])),
+        ):
+            taken = until_available(lambda save=save: round_trips(save))  # type: ignore[misc]
+            assert taken <= most, "round trips"
 
     def fill(self, backend: Store) -> None:
         backend.create()

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from typing import ClassVar
 
 import pytest
@@ -59,10 +60,13 @@ class SearchThatIsKilled(SearchOutages):
         self.each(behind, url_at(link.address))  # so that several connections are broken
         with services.away(self.name):
             assert self.each(behind, url_at(link.address)) == dict.fromkeys(self.calls(behind), UNAVAILABLE)
-        until_available(behind.ping)
-        assert len(behind.find(Query("ann"), 100)) == len(OF_ANN)
-        behind.index_many(held(OF_ANN, "bob", version=3))
-        settles(lambda: [len(behind.find(Query(user), 100)) for user in ("ann", "bob")], [0, len(OF_ANN)])
+
+        def lists() -> list[int]:
+            return [len(until_available(partial(behind.find, Query(user), 100))) for user in ("ann", "bob")]
+
+        assert lists() == [len(OF_ANN), 0]
+        until_available(lambda: behind.index_many(held(OF_ANN, "bob", version=3)))
+        settles(lists, [0, len(OF_ANN)])
 
 
 @pytest.mark.usefixtures("elasticsearch_refreshes_soon", "rebuilds_begin_soon")
