@@ -1,6 +1,7 @@
 """Processes of a test. What goes wrong in one of them is an error of the test."""
 
 import multiprocessing
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -33,7 +34,9 @@ class _Failed(NamedTuple):
 def answer(answers: Any, place: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     """Who fails breaks the barrier, so that nobody waits for it."""
     try:
-        answers.put((place, work(*arguments)))
+        found = (place, work(*arguments))
+        pickle.dumps(found)  # what cannot be sent gets lost in the queue without a word
+        answers.put(found)
     except BaseException as error:
         answers.put((place, _Failed(repr(error))))
         arguments[-1].abort()

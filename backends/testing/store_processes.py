@@ -33,9 +33,9 @@ class StoreAcrossProcesses:
         store.save_many(coupons)
         store.save_groups([[each] for each in some])
         page, records = store.scan(3), store.scan_records("campaign", 3)
-        [(left, left_records)] = in_processes(walk_behind, [(url, page.next, records.next)])
-        assert sorted([*page.coupons, *left]) == sorted(coupons)
-        assert sorted([*records.records, *left_records]) == some
+        [left] = in_processes(walk_behind, [(url, page.next, records.next)])
+        found = [coupon.code for coupon in page.coupons] + [record.key for record in records.records] + left
+        assert sorted(found) == sorted([*(coupon.code for coupon in coupons), *(record.key for record in some)])
 
     def test_of_four_processes_one_wins_each_round(self, url: str, store: Store) -> None:
         coupon = after("created")
@@ -92,18 +92,19 @@ def create_and_save(url: str, coupon: Coupon, barrier: Any) -> None:
         store.save_many([coupon])
 
 
-def walk_behind(url: str, cursor: str, records_cursor: str, _: Any) -> tuple[list[Coupon], list[Record]]:
-    coupons, records = list[Coupon](), list[Record]()
+def walk_behind(url: str, cursor: str | None, records_cursor: str | None, _: Any) -> list[str]:
+    """The codes and keys that are left."""
+    left = list[str]()
     with closing(opened(url)) as store:
-        coupons_behind: str | None = cursor
-        while coupons_behind is not None:
-            some, coupons_behind, _ = store.scan(2, coupons_behind)
-            coupons += some
-        records_behind: str | None = records_cursor
-        while records_behind is not None:
-            found, records_behind, _ = store.scan_records("campaign", 2, records_behind)
-            records += found
-    return coupons, records
+        while cursor is not None:
+            page = store.scan(2, cursor)
+            left += [coupon.code for coupon in page.coupons]
+            cursor = page.next
+        while records_cursor is not None:
+            records = store.scan_records("campaign", 2, records_cursor)
+            left += [record.key for record in records.records]
+            records_cursor = records.next
+    return left
 
 
 def save_next(url: str, code: str, _: Any) -> bool:
