@@ -51,7 +51,7 @@ class CacheOutages(Outages[Cache]):
     def fill(self, backend: Cache) -> None:
         backend.put("k", bytes(10_000), 60)
 
-    @pytest.mark.parametrize("method", ["add", "replace", "remove"])
+    @pytest.mark.parametrize("method", ["add", "replace", "remove", "write_many"])
     def test_a_write_whose_reply_was_lost_is_not_taken_for_a_rivals(
         self, behind: Cache, link: Link, method: str
     ) -> None:

@@ -67,7 +67,10 @@ def behind(mutant: Any, suite: Any, server: str, url_at: Callable[[str], str]) -
 
 @pytest.mark.parametrize(
     ("role", "method"),
-    [("cache", "add"), ("cache", "replace"), ("cache", "remove"), ("store", "save_many"), ("store", "save_groups")],
+    [
+        *(("cache", method) for method in ("add", "replace", "remove", "write_many")),
+        *(("store", method) for method in ("save_many", "save_groups")),
+    ],
     indirect=["role"],
 )
 def test_a_backend_that_sends_a_write_again_is_found(
