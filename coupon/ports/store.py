@@ -73,8 +73,8 @@ class Store(Backend):
     @abstractmethod
     def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
         """Write each coupon only if the stored one's revision is ``coupon.revision - 1``; with revision 1, only if
-        there is none. Returns the codes whose condition failed: those are unchanged, the rest are written. What this
-        call has written never fails its condition, also when a reply was lost and the driver has sent it again.
+        there is none. Returns the codes whose condition failed: those are unchanged, the rest are written. One that
+        this call has written is never among them, also when a reply was lost and the driver sent it again.
 
         Each coupon is atomic; a batch is not. At most one coupon a code. One round trip for about a hundred.
         Raises BackendUnavailable: any of them may have been written or not. Saving again is safe: a coupon that was
@@ -97,8 +97,8 @@ class Store(Backend):
     @abstractmethod
     def save_groups(self, groups: Sequence[Group]) -> set[int]:
         """Write each group only if each member's stored revision is its ``revision - 1``; with revision 1, only if
-        there is none. Returns the indexes of the groups of which a condition failed: nothing of those is written. A
-        lost reply is no failed condition, as in ``save_many``.
+        there is none. Returns the indexes of the groups of which a condition failed: nothing of those is written. One
+        that this call has written is never among them, as in ``save_many``.
 
         Each group is atomic by itself. A record alone is a group of one. At most one round trip a group.
         Raises BackendRejected, and writes nothing, for groups that ``check_groups`` refuses.

@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from functools import partial
 from typing import ClassVar
 
@@ -11,10 +10,9 @@ from kafka import KafkaAdminClient
 from pymongo import MongoClient
 
 from backends.testing.asking import UNAVAILABLE
-from backends.testing.coupons import some_coupons
 from backends.testing.links import Link, Links
 from backends.testing.outages import OF_ANN, CacheOutages, QueueOutages, SearchOutages, StoreOutages
-from backends.testing.search import held, holds, opened, settles
+from backends.testing.search import held, settles
 from backends.testing.timing import until_available
 from coupon.ports.search import Query, Search
 from tests.contracts.test_search import drop
@@ -78,16 +76,6 @@ class TestElasticsearchOutages(SearchThatIsKilled):
         index = f"test-{secrets.token_hex(6)}"
         yield lambda address: f"elasticsearch://{address}?index={index}&timeout_s=1"
         drop(services.elasticsearch, index)
-
-    def test_of_several_nodes_one_that_is_away_is_not_missed(self, services: Services, server: str) -> None:
-        index, coupons = f"test-{secrets.token_hex(6)}", some_coupons(10)
-        with closing(opened(f"elasticsearch://127.0.0.1:9,{server}?index={index}&timeout_s=10")) as search:
-            search.create()
-            for coupon in coupons:
-                search.index_many([coupon])
-                search.find(Query(), 10)
-            holds(search, coupons)
-        drop(server, index)
 
 
 @pytest.mark.usefixtures("rebuilds_end_soon")

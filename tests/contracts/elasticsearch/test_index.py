@@ -65,6 +65,16 @@ def test_shards_and_replicas_are_set_by_the_address(url, raw, index):
     assert (settings["number_of_shards"], settings["number_of_replicas"]) == ("2", "1")
 
 
+def test_of_several_nodes_one_that_is_away_is_not_missed(services, index):
+    with closing(opened(f"elasticsearch://127.0.0.1:9,{services.elasticsearch}?index={index}&timeout_s=10")) as search:
+        coupons = some_coupons(10)
+        search.create()
+        for coupon in coupons:
+            search.index_many([coupon])
+            search.find(Query(), 10)
+        holds(search, coupons)
+
+
 def test_nothing_makes_an_index_by_the_way(url, raw, index):
     with closing(opened(url)) as search:
         for method in ("ping", "find", "index_many"):
