@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 
 from backends.testing.links import Link, Links
-from backends.testing.timing import takes_less_than, until
+from backends.testing.timing import takes_less_than
 
 BIG = bytes(range(256)) * 40_000  # 10 MB
 
@@ -259,10 +259,10 @@ def test_connections_that_are_open_and_round_trips_are_counted(link: Link, clien
         assert ask(new, b"new") == b"new"
         assert link.present == 2
     until(lambda: link.present == 1)
-    link.black_hole()
-    for part in (b"both parts", b" are one"):
-        client.sendall(part)
-        time.sleep(0.05)
+    link.delay(300)
+    client.sendall(b"both parts")
+    time.sleep(0.05)
+    assert ask(client, b" are one") == b"both parts"[:8]
     assert link.counts.round_trips == before + 3 + 1 + 1
 
 
