@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar
 from kafka import errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from backends.queue.consumers import Consumers
 from backends.queue.kafka_client import Cluster
 from backends.queue.kafka_consumer import KafkaQueueConsumer
 from backends.queue.kafka_leaders import Leaders
@@ -14,7 +15,6 @@ from backends.queue.kafka_offsets import Offsets
 from backends.queue.kafka_producer import SharedProducer
 from backends.queue.kafka_reader import Reader
 from backends.queue.partitions import refuse_oversized
-from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Delivery, Message, Position, Queue
 from coupon.ports.url import Url
 
@@ -32,8 +32,7 @@ class KafkaQueue(Queue):
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._clients: dict[int, _Clients] = {}
-        self._consumers: list[KafkaQueueConsumer] = []
-        self._closed = False
+        self._consumers = Consumers[KafkaQueueConsumer]()
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
@@ -43,9 +42,7 @@ class KafkaQueue(Queue):
         self._ask(lambda _: None, PING_S)
 
     def close(self) -> None:
-        self._closed = True
-        for consumer in self._consumers:
-            consumer.close()
+        self._consumers.close()
         if os.getpid() in self._clients:
             self._clients[os.getpid()].close()
 
@@ -68,16 +65,14 @@ class KafkaQueue(Queue):
             self._ask(create)
 
     def publish(self, messages: Sequence[Message]) -> None:
-        self._check_open()
+        self._consumers.check_open()
         refuse_oversized(messages)
         if messages:
             self._mine().producer.publish(messages)
 
     def consumer(self, topics: Sequence[str], group: str) -> KafkaQueueConsumer:
-        self._check_open()
-        consumer = KafkaQueueConsumer(self._cluster, topics, group)
-        self._consumers = [*(other for other in self._consumers if not other.closed), consumer]
-        return consumer
+        self._consumers.check_open()
+        return self._consumers.add(KafkaQueueConsumer(self._cluster, topics, group))
 
     def ends(self, topics: Sequence[str], key: str | None = None) -> dict[Position, int]:
         return self._mine().offsets.ends(topics, key)
@@ -92,17 +87,13 @@ class KafkaQueue(Queue):
         return self._mine().reader.read(position, offset, limit)
 
     def _ask(self, question: Callable[[Any], Answer], within_s: float | None = None) -> Answer:
-        self._check_open()
+        self._consumers.check_open()
         return self._cluster.ask(question, within_s or self._cluster.timeout_s)
 
     def _mine(self) -> "_Clients":
         """The clients of this process. A child makes its own, because nothing of the driver survives a fork."""
-        self._check_open()
+        self._consumers.check_open()
         return self._clients.get(os.getpid()) or self._clients.setdefault(os.getpid(), _Clients(self._cluster))
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise BackendUnavailable("the queue was closed")
 
 
 class _Clients:

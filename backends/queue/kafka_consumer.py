@@ -31,7 +31,6 @@ class KafkaQueueConsumer(Consumer):
         self._topics = [cluster.prefix + topic for topic in topics]
         self._group = cluster.prefix + group
         self._assigned = AssignedPartitions()
-        self._paused: frozenset[str | Position] = frozenset()
         self._consumer: Any = None
         self._connections: Any = None
         self._topic_ids: dict[str, Any] = {}
@@ -67,11 +66,8 @@ class KafkaQueueConsumer(Consumer):
                 self._consumer.seek(self._partition(position), offset)
 
     def pause(self, places: Iterable[str | Position]) -> None:
-        paused = frozenset(places)
-        if paused != self._paused:
-            self._paused = paused
-            if self._consumer is not None:
-                self._apply_pauses(self._consumer.assignment())
+        if self._assigned.pause(places) and self._consumer is not None:
+            self._apply_pauses(self._consumer.assignment())
 
     def close(self) -> None:
         self.closed = True
@@ -156,9 +152,8 @@ class KafkaQueueConsumer(Consumer):
 
     def _apply_pauses(self, partitions: Iterable[Any]) -> None:
         for partition in partitions:
-            position = self._position(partition)
-            resumed = self._paused.isdisjoint((position, position.topic))
-            (self._consumer.resume if resumed else self._consumer.pause)(partition)
+            is_paused = self._assigned.is_paused(self._position(partition))
+            (self._consumer.pause if is_paused else self._consumer.resume)(partition)
 
 
 class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -62,8 +62,6 @@ class LeasedConsumer(Consumer):
     def __init__(self, member: Member, renewer: Renewer, timer: Callable[[], float]) -> None:
         self._member, self._renewer, self._timer = member, renewer, timer
         self._assigned = AssignedPartitions()
-        self._paused: frozenset[str | Position] = frozenset()
-        self._turn = 0
         self._share_at = -math.inf
         self.closed = False
 
@@ -74,7 +72,7 @@ class LeasedConsumer(Consumer):
             while True:
                 if self._timer() >= self._share_at:
                     self._share()
-                messages = self._member.take(self._begins(), max_messages)
+                messages = self._member.take(self._assigned.in_turn(), max_messages)
                 for message in messages:
                     self._assigned.deliver(Position(message.topic, message.partition), message.offset + 1)
                 if messages or time.monotonic() >= deadline:
@@ -91,7 +89,7 @@ class LeasedConsumer(Consumer):
         self._assigned.rewind()
 
     def pause(self, places: Iterable[str | Position]) -> None:
-        self._paused = frozenset(places)
+        self._assigned.pause(places)
 
     def close(self) -> None:
         if self.closed:
@@ -117,13 +115,6 @@ class LeasedConsumer(Consumer):
         for position, offset in share.new.items():
             self._assigned.assign(position, offset)
         self._share_at = now + (SHARE_EVERY_S if share.complete else SHARE_SOON_S)
-
-    def _begins(self) -> list[tuple[Position, int]]:
-        """The next offset of each partition that is not paused; another one comes first at each call."""
-        positions = [position for position in self._assigned if self._paused.isdisjoint((position, position.topic))]
-        self._turn += 1
-        first = self._turn % max(1, len(positions))
-        return [(position, self._assigned.next(position)) for position in positions[first:] + positions[:first]]
 
     @contextmanager
     def _restarts(self) -> Iterator[None]:

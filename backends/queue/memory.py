@@ -171,8 +171,6 @@ class MemoryConsumer(Consumer):
     def __init__(self, queue: MemoryQueue, topics: Sequence[str], group: str, name: str) -> None:
         self._queue, self._topics, self._group_name, self._name = queue, frozenset(topics), group, name
         self._assigned = AssignedPartitions()
-        self._paused: frozenset[str | Position] = frozenset()
-        self._turn = 0
         self._closed = False
 
     def poll(self, max_messages: int, timeout_s: float) -> list[Delivery]:
@@ -200,7 +198,7 @@ class MemoryConsumer(Consumer):
         self._assigned.rewind()
 
     def pause(self, places: Iterable[str | Position]) -> None:
-        self._paused = frozenset(places)
+        self._assigned.pause(places)
 
     def close(self) -> None:
         with self._queue.changed:
@@ -229,15 +227,10 @@ class MemoryConsumer(Consumer):
 
     def _take(self, max_messages: int) -> list[Delivery]:
         """The next messages, in turn from all partitions."""
-        positions = sorted(
-            position for position in self._assigned if self._paused.isdisjoint((position, position.topic))
-        )
-        self._turn += 1
-        found: list[Delivery] = []
-        for index in range(len(positions)):
-            position = positions[(index + self._turn) % len(positions)]
-            fair = -(-(max_messages - len(found)) // (len(positions) - index))
-            begin = max(self._assigned.next(position), self._queue.begin(position))
+        begins, found = self._assigned.in_turn(), list[Delivery]()
+        for index, (position, next_) in enumerate(begins):
+            fair = -(-(max_messages - len(found)) // (len(begins) - index))
+            begin = max(next_, self._queue.begin(position))
             taken = self._queue.logs[position][begin : begin + fair]
             self._assigned.deliver(position, begin + len(taken))
             found += taken

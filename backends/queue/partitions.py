@@ -58,6 +58,8 @@ class AssignedPartitions:
 
     def __init__(self) -> None:
         self._spans: dict[Position, _Span] = {}
+        self._paused: frozenset[str | Position] = frozenset()
+        self._turn = 0
 
     def __contains__(self, position: Position) -> bool:
         return position in self._spans
@@ -72,6 +74,22 @@ class AssignedPartitions:
     def retain(self, positions: Collection[Position]) -> None:
         """Remove all other partitions."""
         self._spans = {position: span for position, span in self._spans.items() if position in positions}
+
+    def pause(self, places: Iterable[str | Position]) -> bool:
+        """As ``Consumer.pause``. Whether other places are paused now than before."""
+        before, self._paused = self._paused, frozenset(places)
+        return self._paused != before
+
+    def is_paused(self, position: Position) -> bool:
+        return not self._paused.isdisjoint((position, position.topic))
+
+    def in_turn(self) -> list[tuple[Position, int]]:
+        """The next offset of each partition that is not paused; another one comes first at each call."""
+        spans = sorted(self._spans.items())
+        begins = [(position, span.delivered) for position, span in spans if not self.is_paused(position)]
+        self._turn += 1
+        first = self._turn % max(1, len(begins))
+        return begins[first:] + begins[:first]
 
     def next(self, position: Position) -> int:
         """The next offset to be delivered."""

@@ -12,6 +12,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from backends.queue import redis_scripts as scripts
+from backends.queue.consumers import Consumers
 from backends.queue.leased_consumer import LeasedConsumer
 from backends.queue.membership import Renewer
 from backends.queue.partitions import POLL_BYTES_MAX, partition_of, refuse_oversized
@@ -19,7 +20,7 @@ from backends.queue.redis_durability import Durability
 from backends.queue.redis_member import RedisMember
 from backends.queue.redis_topics import Topics, deliveries, positions_of
 from backends.redis_connections import OPTIONS, RedisConnections
-from coupon.domain.errors import BackendRejected, BackendUnavailable
+from coupon.domain.errors import BackendRejected
 from coupon.ports.queue import Delivery, Message, Position, Queue, messages_between
 from coupon.ports.url import Url
 
@@ -46,8 +47,7 @@ class RedisQueue(Queue):
         self._lease_s, self._timer = lease_s, timer
         self._topics = Topics(connections)
         self._durability = Durability(connections.address)
-        self._consumers: list[LeasedConsumer] = []
-        self._closed = False
+        self._consumers = Consumers[LeasedConsumer]()
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
@@ -60,9 +60,7 @@ class RedisQueue(Queue):
             self._durability.look(connection)
 
     def close(self) -> None:
-        self._closed = True
-        for consumer in self._consumers:
-            consumer.close()
+        self._consumers.close()
         self._connections.close()
 
     def create(self, topics: Iterable[str]) -> None:
@@ -75,8 +73,7 @@ class RedisQueue(Queue):
             self._topics.known(partial(self._publish, batch))
 
     def consumer(self, topics: Sequence[str], group: str) -> LeasedConsumer:
-        if self._closed:
-            raise BackendUnavailable("the queue was closed")
+        self._consumers.check_open()
         member = RedisMember(
             self._connections,
             self._topics,
@@ -88,9 +85,7 @@ class RedisQueue(Queue):
             self._timer,
         )
         renewer = Renewer(self._lease_s / 3, member.renew, join_s=JOIN_S)
-        consumer = LeasedConsumer(member, renewer, self._timer)
-        self._consumers = [*(other for other in self._consumers if not other.closed), consumer]
-        return consumer
+        return self._consumers.add(LeasedConsumer(member, renewer, self._timer))
 
     def ends(self, topics: Sequence[str], key: str | None = None) -> dict[Position, int]:
         return {position: end for position, (_, end) in self._ends(topics, key).items()}

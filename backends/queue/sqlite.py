@@ -8,12 +8,13 @@ from typing import Self
 from uuid import uuid4
 
 from backends.queue import sqlite_time
+from backends.queue.consumers import Consumers
 from backends.queue.leased_consumer import LeasedConsumer
 from backends.queue.membership import Renewer
 from backends.queue.partitions import POLL_BYTES_MAX, partition_of, refuse_oversized
 from backends.queue.sqlite_member import SqliteMember, page
 from backends.sqlite import SqliteFile
-from coupon.domain.errors import BackendRejected, BackendUnavailable
+from coupon.domain.errors import BackendRejected
 from coupon.ports.queue import Delivery, Message, Position, Queue
 from coupon.ports.url import Url
 
@@ -57,8 +58,7 @@ class SqliteQueue(Queue):
         self._partitions, self._retention_s, self._lease_s, self._timer = partitions, retention_s, lease_s, timer
         self._new_file = partial(SqliteFile, path, SCHEMA + sqlite_time.SCHEMA, timeout_s, synchronous)
         self._file = self._new_file()
-        self._consumers: list[LeasedConsumer] = []
-        self._closed = False
+        self._consumers = Consumers[LeasedConsumer]()
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
@@ -70,9 +70,7 @@ class SqliteQueue(Queue):
             db.execute("SELECT 1 FROM partitions").fetchone()
 
     def close(self) -> None:
-        self._closed = True
-        for consumer in self._consumers:
-            consumer.close()
+        self._consumers.close()
         self._file.close()
 
     def create(self, topics: Iterable[str]) -> None:
@@ -101,15 +99,13 @@ class SqliteQueue(Queue):
         self._file.write_together(append)
 
     def consumer(self, topics: Sequence[str], group: str) -> LeasedConsumer:
-        if self._closed:
-            raise BackendUnavailable("the queue was closed")
+        self._consumers.check_open()
         renewing, name = self._new_file(), uuid4().hex
         member = SqliteMember(
             self._file, renewing, group, name, sorted(set(topics)), self._lease_s, self._retention_s, self._timer
         )
-        consumer = LeasedConsumer(member, Renewer(self._lease_s / 3, member.renew, renewing.close), self._timer)
-        self._consumers = [*(other for other in self._consumers if not other.closed), consumer]
-        return consumer
+        renewer = Renewer(self._lease_s / 3, member.renew, renewing.close)
+        return self._consumers.add(LeasedConsumer(member, renewer, self._timer))
 
     def ends(self, topics: Sequence[str], key: str | None = None) -> dict[Position, int]:
         return {

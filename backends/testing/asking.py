@@ -9,7 +9,8 @@ from coupon.domain.errors import BackendRejected, BackendUnavailable
 
 Calls = Mapping[str, Callable[[], Any]]
 ANSWERED, UNAVAILABLE, REJECTED, LATE = "answered", "unavailable", "rejected", "too late"
-"""What becomes of a call. Anything else is the driver's own error, which has no business there."""
+"""What becomes of a call. Anything else is the driver's own error, which has no business there. Behind ``LATE`` are
+the seconds after which it was."""
 
 
 def at_once(calls: Calls, within_s: float) -> dict[str, str]:
@@ -21,7 +22,7 @@ def at_once(calls: Calls, within_s: float) -> dict[str, str]:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    return dict.fromkeys(calls, LATE) | dict(found)
+    return dict.fromkeys(calls, f"{LATE}: no end after {within_s:.2f} s") | dict(found)
 
 
 def _ask(name: str, call: Callable[[], Any], found: dict[str, str]) -> None:

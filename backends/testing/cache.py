@@ -7,8 +7,8 @@
         @pytest.fixture
         def gone_url(self) -> str: ...  # a cache whose server is away
 
-``CacheAcrossProcesses`` (cache_rivals.py) is for caches that several processes share, ``CacheOnAClock`` for those
-whose clock a test may set.
+``CacheAcrossProcesses`` (cache_rivals.py) is for caches that several processes share, ``CacheThatEvicts`` for those of
+limited memory, ``CacheOnAClock`` for those whose clock a test may set.
 """
 
 import sys
@@ -265,6 +265,21 @@ class CacheContract(CacheFailures):
 
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(ask, range(8)))
+
+
+class CacheThatEvicts:
+    """For caches that evict: a subclass gives ``small``, one whose server has room for a few megabytes."""
+
+    def test_an_eviction_is_counted_before_its_entry_is_missing(self, small: Cache) -> None:
+        keys, before = list[str](), small.evicted("k-0")
+        assert before is not None
+        while len(small.get_many(keys)) == len(keys):
+            assert len(keys) < MANY, "nothing was evicted"
+            keys.append(f"k-{len(keys)}")
+            small.put(keys[-1], bytes(300_000), 60)
+        counted = small.evicted("k-0")
+        assert counted is not None
+        assert counted > before
 
 
 class CacheOnAClock:

@@ -8,7 +8,7 @@ from threading import Barrier
 from typing import Any
 
 from backends.testing.forking import forked
-from coupon.ports.cache import Cache
+from coupon.ports.cache import Cache, Write
 from coupon.runtime.wiring import open_backend
 
 ROUNDS = 100
@@ -165,5 +165,7 @@ def act(cache: Cache, method: str, key: str, value: bytes, token: Any) -> bool:
             return cache.replace(key, value, token, 60) is not None
         case "remove":
             return cache.remove(key, token)
+        case "write_many":
+            return cache.write_many([Write(key, value, 60, token)]).tokens != [None]
     cache.put(key, value, 60)
     return True

@@ -33,7 +33,15 @@ def moments(call: Callable[[], Any]) -> Iterator[int]:
 def meet(moment: int, first: Callable[[], Any], second: Callable[[], Any]) -> Met:
     """Both are called: the second one as a whole at that moment of the first, or as soon after it as it can."""
     found: list[Any] = []
-    rival = threading.Thread(target=lambda: found.append(second()))
+    failed: list[BaseException] = []
+
+    def act() -> None:
+        try:
+            found.append(second())
+        except BaseException as error:
+            failed.append(error)
+
+    rival = threading.Thread(target=act)
 
     def come_in() -> None:
         rival.start()
@@ -44,7 +52,9 @@ def meet(moment: int, first: Callable[[], Any], second: Callable[[], Any]) -> Me
     if not rival.ident:
         rival.start()
     rival.join(30)
-    assert found, "the rival's call failed, or did not return"
+    if failed:
+        raise AssertionError(f"the rival's call failed with {failed[0]!r}") from failed[0]
+    assert found, "the rival's call did not return"
     return Met(result, found[0])
 
 

@@ -26,7 +26,16 @@ class Weather:
     apart_s: float = 0.0
     swallows: bool = False
     loses_replies: bool = False
+    spared: int | None = None
+    """Parts of replies that arrive before the one that is lost."""
     refuses: bool = False
+
+    def loses_reply(self) -> bool:
+        """Whether the next part of a reply is lost."""
+        if self.spared is None:
+            return self.loses_replies
+        self.spared = self.spared - 1 if self.spared else None
+        return self.loses_replies or self.spared is None
 
 
 @dataclass
@@ -37,6 +46,10 @@ class Counts:
     bytes_down: int = 0
     resets: int = 0
     """Connections that were reset, by us or by an end."""
+    lost: int = 0
+    """Replies that were lost."""
+    round_trips: int = 0
+    """Times that a client said something on a connection on which the server spoke last, or nobody has spoken."""
 
 
 class Mark(Enum):
@@ -49,6 +62,12 @@ class Connection:
         self.weather, self.counts, self.closed = weather, counts, closed
         self.client, self.server = End(self), End(self)
         self.client.other, self.server.other = self.server, self.client
+        self._is_asked = False
+
+    def count(self, speaker: "End") -> None:
+        """Count a round trip when the client speaks, and not for the second part of what it says."""
+        was_asked, self._is_asked = self._is_asked, speaker is self.client
+        self.counts.round_trips += self._is_asked and not was_asked
 
     def reset(self) -> None:
         self.counts.resets += 1
@@ -58,6 +77,7 @@ class Connection:
     def lose_reply(self) -> None:
         """The client learns nothing, and the server nothing of that: what it was asked to do it does."""
         self.counts.resets += 1
+        self.counts.lost += 1
         self.server.is_ignored = True
         self.client.send(Mark.END)
         self.client.reset()
@@ -98,7 +118,8 @@ class End(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.is_ignored:
             return
-        if self._weather.loses_replies and self is self._connection.server:
+        self._connection.count(self)
+        if self is self._connection.server and self._weather.loses_reply():
             self._connection.lose_reply()
             return
         size = self._weather.slice_max or len(data)

@@ -27,6 +27,11 @@ class Link:
         """``host:port`` where clients connect."""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def present(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
     def delay(self, ms: float) -> None:
         """Everything takes so much longer, each way."""
         self._change(delay_s=ms / 1000)
@@ -38,6 +43,10 @@ class Link:
     def lose_replies(self) -> None:
         """Requests arrive and are applied; when the server begins to answer, the client's connection is reset."""
         self._change(loses_replies=True)
+
+    def lose_reply(self, spared: int = 0) -> None:
+        """As ``lose_replies``, of a single part of a reply: so many parts arrive before it, and all arrive after it."""
+        self._change(spared=spared)
 
     def slice(self, size: int, ms: float) -> None:
         """No more than ``size`` bytes arrive at a time, ``ms`` apart."""

@@ -11,149 +11,27 @@ The URL has ``timeout_s`` of a second or less, and names the same fresh namespac
 All methods are asked at once, each by a thread of its own: a test takes as long as the slowest of them.
 """
 
-import re
-import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from backends.testing import cache_failures, queue_failures, search, store
-from backends.testing.asking import ANSWERED, LATE, REJECTED, UNAVAILABLE, Calls, at_once
-from backends.testing.broken_servers import nonsense_server, silent_server, unreachable_server
-from backends.testing.cache_rivals import token_of
+from backends.testing.asking import Calls
+from backends.testing.behind_a_link import Outages, each_reply_lost
+from backends.testing.cache_rivals import act, token_of
 from backends.testing.coupons import a_full_coupon, some_coupons
-from backends.testing.links import Link, Links
-from backends.testing.queue_driving import ends, poll
-from backends.testing.timing import TRIES, until_available
+from backends.testing.links import Link
+from backends.testing.queue_driving import ends, poll, values
+from backends.testing.timing import until_available
 from coupon.domain.errors import BackendUnavailable
-from coupon.ports.backend import Backend
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Message, Position, Queue
 from coupon.ports.search import Search
-from coupon.ports.store import Store
-from coupon.ports.url import Url
-from coupon.runtime.wiring import open_backend
+from coupon.ports.store import GROUP_MAX, Store
 
-AnyBackend = TypeVar("AnyBackend", bound=Backend)
-SEVERAL_REQUESTS = {"create", "rebuild"}
-"""The methods that may take several requests, of which each has a timeout for itself."""
-PING_MAX_S = 2.0
-"""About a second."""
 OF_ANN = search.held(some_coupons(50), "ann")
-TRICKLES = "says 64 bytes at a time, 50 times a second"
-"""A timeout for each wait would never be over."""
-Fault = tuple[Callable[[Link], None], Collection[str], Collection[str]]
-FAULTS: dict[str, Fault] = {
-    TRICKLES: (lambda link: link.slice(64, 20), [UNAVAILABLE, ANSWERED], SEVERAL_REQUESTS),
-    "falls silent": (Link.black_hole, [UNAVAILABLE], []),
-    "is cut off": (Link.refuse, [UNAVAILABLE], []),
-    "breaks its connections": (Link.reset, [UNAVAILABLE, ANSWERED], []),
-    "does what it is asked, and its reply is lost": (Link.lose_replies, [UNAVAILABLE], []),
-}
-"""How it begins, how a call may end then, and which methods are left out. Trickling comes first, while what was filled
-in is still there."""
-
-
-class Outages(Generic[AnyBackend]):
-    """What the suites of the four roles share."""
-
-    role: ClassVar[type[Backend]]
-    large: ClassVar[str]
-    """The call whose answer has some kilobytes."""
-    little_s: ClassVar[float] = 0.25
-    """What a call may take beyond one and a half of its timeouts: one is allowed, and not two."""
-
-    @pytest.fixture
-    def server(self) -> str:
-        raise NotImplementedError("host:port of the real server")
-
-    @pytest.fixture
-    def url_at(self) -> Callable[[str], str]:
-        raise NotImplementedError("the URL of a backend whose server is at a host:port, with a timeout_s")
-
-    @pytest.fixture
-    def links(self) -> Iterator[Links]:
-        with Links() as links:
-            yield links
-
-    @pytest.fixture
-    def link(self, links: Links, server: str) -> Link:
-        host, _, port = server.rpartition(":")
-        return links.open(server, int(port), host=host)
-
-    @pytest.fixture
-    def behind(self, link: Link, url_at: Callable[[str], str]) -> Iterator[AnyBackend]:
-        """The backend at the other end of the link, with something in it; each of its methods was called."""
-        with self.opened(url_at(link.address)) as backend:
-            until_available(lambda: self.fill(backend))
-            for call in self.calls(backend).values():
-                until_available(call)
-            yield backend
-
-    def calls(self, backend: AnyBackend) -> Calls:
-        """A call of each method that asks the server, by name."""
-        raise NotImplementedError
-
-    def fill(self, backend: AnyBackend) -> None:
-        """Make what the calls need, and what ``large`` reads."""
-        raise NotImplementedError
-
-    @contextmanager
-    def opened(self, url: str) -> Iterator[AnyBackend]:
-        with closing(open_backend(self.role, url)) as backend:
-            yield backend  # type: ignore[misc]
-
-    def each(self, backend: AnyBackend, url: str, leave_out: Collection[str] = ()) -> dict[str, str]:
-        """What becomes of each call, all asked at once."""
-        calls = {name: call for name, call in self.calls(backend).items() if name not in leave_out}
-        return asked_again(calls, self.within_s(url))
-
-    def within_s(self, url: str) -> float:
-        return float(Url(url).query["timeout_s"]) * 1.5 + self.little_s
-
-    def test_opening_connects_to_nobody(self, url_at: Callable[[str], str]) -> None:
-        with silent_server() as (address, connections), self.opened(url_at(address)):
-            time.sleep(0.02)  # until it would have been accepted
-            assert connections == []
-
-    def test_a_server_that_never_says_anything_costs_a_timeout(self, url_at: Callable[[str], str]) -> None:
-        with silent_server() as (address, _), self.opened(url_at(address)) as backend:
-            assert self.each(backend, url_at(address)) == dict.fromkeys(self.calls(backend), UNAVAILABLE)
-
-    def test_a_network_that_swallows_everything_costs_a_timeout(self, url_at: Callable[[str], str]) -> None:
-        with unreachable_server() as address, self.opened(url_at(address)) as backend:
-            assert self.each(backend, url_at(address)) == dict.fromkeys(self.calls(backend), UNAVAILABLE)
-
-    def test_a_ping_takes_about_a_second_at_most_whatever_the_timeout(self, url_at: Callable[[str], str]) -> None:
-        with silent_server() as (address, _):
-            url = re.sub(r"\btimeout_s=[0-9.]+", "timeout_s=5", url_at(address))
-            with self.opened(url) as backend:
-                assert asked_again({"ping": backend.ping}, PING_MAX_S) == {"ping": UNAVAILABLE}
-
-    def test_whatever_the_network_does_a_call_ends_in_time_and_works_when_it_is_well_again(
-        self, behind: AnyBackend, link: Link, url_at: Callable[[str], str]
-    ) -> None:
-        for fault, (begin, ends_as, leave_out) in FAULTS.items():
-            begin(link)
-            found = self.each(behind, url_at(link.address), leave_out)
-            wrong = {name: how for name, how in found.items() if how not in ends_as}
-            assert wrong == {}, f"the server {fault}"
-            if fault == TRICKLES:
-                assert found[self.large] == UNAVAILABLE, f"the server {fault}"
-            link.heal()
-            self.works_again(behind)
-
-    def test_an_answer_that_nobody_can_read_is_no_error_of_the_drivers(self, url_at: Callable[[str], str]) -> None:
-        with nonsense_server() as (address, _), self.opened(url_at(address)) as backend:
-            found = self.each(backend, url_at(address))
-        assert {name: how for name, how in found.items() if how not in (UNAVAILABLE, REJECTED)} == {}
-
-    def works_again(self, backend: AnyBackend) -> None:
-        until_available(backend.ping)
-        for call in self.calls(backend).values():
-            until_available(call)
 
 
 class CacheOutages(Outages[Cache]):
@@ -172,6 +50,20 @@ class CacheOutages(Outages[Cache]):
 
     def fill(self, backend: Cache) -> None:
         backend.put("k", bytes(10_000), 60)
+
+    @pytest.mark.parametrize("method", ["add", "replace", "remove", "write_many"])
+    def test_a_write_whose_reply_was_lost_is_not_taken_for_a_rivals(
+        self, behind: Cache, link: Link, method: str
+    ) -> None:
+        for number, lose in enumerate(each_reply_lost(link)):
+            key, token = f"lost-{number}", None
+            if method != "add":
+                until_available(lambda key=key: behind.put(key, b"before", 60))  # type: ignore[misc]
+                token = token_of(behind, key)
+            until_available(behind.ping)
+            lose()
+            with suppress(BackendUnavailable):
+                assert act(behind, method, key, b"v", token), "it met its own write"
 
     @pytest.fixture
     def behind(self, link: Link, url_at: Callable[[str], str]) -> Iterator[Cache]:
@@ -208,6 +100,18 @@ class QueueOutages(Outages[Queue]):
             again += [each.value for each in until_available(lambda: consumer.poll(10, 1))]
         assert set(again) == {b"0", b"1", b"2"}
 
+    def test_a_message_whose_reply_was_lost_is_there_once_or_not_at_all(self, behind: Queue, link: Link) -> None:
+        for number, lose in enumerate(each_reply_lost(link)):
+            until_available(behind.ping)
+            lose()
+            times = {0, 1}
+            with suppress(BackendUnavailable):
+                behind.publish([Message("other", "k", b"lost %d" % number)])
+                times = {1}
+            link.heal()
+            found = values(until_available(lambda: list(behind.browse("other"))))
+            assert found.count(b"lost %d" % number) in times
+
 
 class StoreOutages(Outages[Store]):
     role, large = Store, "get_many"
@@ -224,6 +128,36 @@ class StoreOutages(Outages[Store]):
         assert until_available(lambda: behind.save_many([coupon])) <= {coupon.code}
         assert behind.get_many([coupon.code]) == {coupon.code: coupon}
 
+    @pytest.mark.parametrize("method", ["save_many", "save_groups"])
+    def test_a_write_whose_reply_was_lost_is_not_taken_for_a_rivals(
+        self, behind: Store, link: Link, method: str
+    ) -> None:
+        for lose in each_reply_lost(link):
+            [coupon] = some_coupons(1)
+            until_available(behind.ping)
+            lose()
+            written = [{}, {coupon.code: coupon}]
+            with suppress(BackendUnavailable):
+                failed = behind.save_many([coupon]) if method == "save_many" else behind.save_groups([[coupon]])
+                assert failed == set(), "it met its own write"
+                written = written[1:]
+            link.heal()
+            assert until_available(lambda code=coupon.code: behind.get_many([code])) in written  # type: ignore[misc]
+
+    def test_a_hundred_coupons_are_saved_in_one_round_trip_and_so_is_a_group(self, behind: Store, link: Link) -> None:
+        def round_trips(save: Callable[[], set[Any]]) -> int:
+            before = link.counts.round_trips
+            assert save() == set()
+            return link.counts.round_trips - before
+
+        for most, save in (
+            (1, lambda: behind.save_many(some_coupons(100))),
+            (1, lambda: behind.save_groups([some_coupons(GROUP_MAX)])),
+            (8, lambda: behind.save_groups([[coupon] for coupon in some_coupons(8)])),
+        ):
+            taken = until_available(lambda save=save: round_trips(save))  # type: ignore[misc]
+            assert taken <= most, "round trips"
+
     def fill(self, backend: Store) -> None:
         backend.create()
         backend.save_many([a_full_coupon()._replace(code=store.NOBODY.code)])
@@ -239,12 +173,3 @@ class SearchOutages(Outages[Search]):
         backend.create()
         backend.index_many(OF_ANN)
         search.holds(backend, OF_ANN)
-
-
-def asked_again(calls: Calls, within_s: float) -> dict[str, str]:
-    """As ``at_once``. What is too late is asked again: machines are busy."""
-    found = dict.fromkeys(calls, LATE)
-    for _ in range(TRIES):
-        late = {name: call for name, call in calls.items() if found[name] == LATE}
-        found |= at_once(late, within_s)
-    return found

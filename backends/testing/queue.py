@@ -26,6 +26,7 @@ from backends.testing.queue_driving import PATIENCE_S, by_key, drain, ends, mess
 from backends.testing.queue_failures import QueueFailures
 from backends.testing.queue_groups import PARTITIONS, QueueGroups
 from backends.testing.queue_offsets import QueueOffsets
+from backends.testing.threads import beside
 from backends.testing.timing import takes_less_than
 from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.queue import MESSAGE_MAX, Consumer, Delivery, Message, Queue
@@ -192,12 +193,8 @@ class QueueContract(QueueGroups, QueueOffsets, QueueFailures):
             for n in range(50):
                 queue.publish([Message("t", f"thread-{thread}", b"%d" % n)])
 
-        threads = [threading.Thread(target=publish, args=[n]) for n in range(16)]
-        for thread in threads:
-            thread.start()
-        polled = poll(queue.consumer(["t"], "g"), 16 * 50)
-        for thread in threads:
-            thread.join()
+        with beside(*(partial(publish, n) for n in range(16))):
+            polled = poll(queue.consumer(["t"], "g"), 16 * 50)
         assert by_key(polled) == {f"thread-{n}": [b"%d" % i for i in range(50)] for n in range(16)}
         ends = queue.ends(["t"])
         places = {(position.partition, offset) for position, end in ends.items() for offset in range(end)}

@@ -18,6 +18,7 @@ from backends.testing.queue_driving import (
     shares_of,
     values,
 )
+from backends.testing.threads import together
 from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import Delivery, Message, Position, Queue
 
@@ -111,11 +112,11 @@ class QueueGroups:
     def test_of_members_that_join_at_once_one_commits_each_message(self, queue: Queue) -> None:
         """What a member could not commit is left to whoever has the partition then."""
         queue.publish(messages(400))
-        barrier, committed = threading.Barrier(4), list[tuple[int, int]]()
+        committed = list[tuple[int, int]]()
 
-        def work() -> None:
+        def work(_: int, barrier: threading.Barrier) -> None:
             consumer = queue.consumer(["t"], "g")
-            barrier.wait(30)
+            barrier.wait()
             deadline = time.monotonic() + PATIENCE_S
             while queue.lag(["t"], "g") and time.monotonic() < deadline:
                 try:
@@ -127,11 +128,7 @@ class QueueGroups:
                     committed.extend((each.partition, each.offset) for each in polled)
             consumer.close()
 
-        threads = [threading.Thread(target=work) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        together(4, work)
         assert queue.lag(["t"], "g") == 0
         assert [place for place, times in Counter(committed).items() if times > 1] == []
 

@@ -1,21 +1,22 @@
 """What every queue promises that several processes use at once."""
 
-import multiprocessing
 import os
 import re
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from backends.testing.forking import in_a_fork
+from backends.testing.processes import SPAWN, in_processes
 from backends.testing.queue_driving import PATIENCE_S, by_key, drain, ends, messages, opened, poll, values
 from coupon.domain.errors import BackendUnavailable
 from coupon.ports.queue import MESSAGE_MAX, Message, Queue
 
-SPAWN = multiprocessing.get_context("spawn")
+MADE = [f"made-{number}" for number in range(5)]
+"""Topics that several processes make at once."""
 
 
 class QueueAcrossProcesses:
@@ -23,6 +24,12 @@ class QueueAcrossProcesses:
     before others get its partitions."""
 
     lease_s = 6.0
+
+    def test_of_processes_that_make_a_topic_at_once_none_fails(self, queue: Queue, url: str) -> None:
+        in_processes(create_and_publish, [(url, b"%d" % me) for me in range(4)])
+        assert len(queue.ends(MADE)) == len(MADE) * len(queue.ends(["t"]))
+        for topic in MADE:
+            assert sorted(values(queue.browse(topic))) == [b"%d" % me for me in range(4)]
 
     def test_what_a_process_published_before_it_was_killed_is_there(self, queue: Queue, url: str) -> None:
         with another_process(publish_and_wait, url, "key", 100) as (process, pipe):
@@ -110,6 +117,16 @@ def another_process(work: Callable[..., None], *args: Any) -> Iterator[tuple[Any
         process.join()
         process.close()
         ours.close()
+
+
+def create_and_publish(url: str, value: bytes, barrier: Any) -> None:
+    with closing(opened(url)) as queue:
+        with suppress(BackendUnavailable):
+            queue.ping()
+        for topic in MADE:
+            barrier.wait()
+            queue.create([topic])
+            queue.publish([Message(topic, "k", value)])
 
 
 def publish_and_wait(pipe: Any, url: str, key: str, count: int) -> None:

@@ -4,7 +4,6 @@ A subclass gives the fixture ``url``, a fresh and empty namespace, and ``gone_ur
 is away, with ``timeout_s=1``. A search that other processes see adds ``search_processes.SearchAcrossProcesses``.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from backends.testing.backend import BackendContract
 from backends.testing.coupons import NOW, changed, some_coupons
 from backends.testing.interleaving import meet, moments
+from backends.testing.threads import beside
 from backends.testing.timing import unavailable_within
 from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import Coupon, Day
@@ -251,15 +251,11 @@ class SearchContract(BackendContract):
             search.index_many(there[first : first + 3_000])
         query = Query(unused_until=there[0].expire_at)
         settles(lambda: sum(1 for _ in walk(search, query)), len(there))
-        indexing = threading.Thread(
-            target=lambda: [search.index_many(late[n : n + 50]) for n in range(0, len(late), 50)]
-        )
-        indexing.start()
-        for limit in (700, 10_000):
-            codes = [code_of(found) for found in walk(search, query, limit)]
-            assert codes == sorted(set(codes))
-            assert {coupon.code for coupon in there} <= set(codes) <= {coupon.code for coupon in there + late}
-        indexing.join()
+        with beside(lambda: [search.index_many(late[n : n + 50]) for n in range(0, len(late), 50)]):
+            for limit in (700, 10_000):
+                codes = [code_of(found) for found in walk(search, query, limit)]
+                assert codes == sorted(set(codes))
+                assert {coupon.code for coupon in there} <= set(codes) <= {coupon.code for coupon in there + late}
         settles(lambda: sum(1 for _ in walk(search, query)), len(there) + len(late))
 
     def test_a_page_holds_one_to_ten_thousand(self, search: Search) -> None:
@@ -289,22 +285,15 @@ class SearchContract(BackendContract):
         holds(search, [alone, *held(coupons, "user3", 3)])
 
     def test_many_threads_share_it(self, search: Search) -> None:
-        coupons, failures = some_coupons(50), []
+        coupons = some_coupons(50)
 
         def work(me: int) -> None:
-            try:
-                for version in range(me + 2, 42, 8):
-                    search.index_many(held(coupons, f"user{version}", version))
-                    search.find(Query(f"user{version}"), 100)
-            except Exception as error:
-                failures.append(error)
+            for version in range(me + 2, 42, 8):
+                search.index_many(held(coupons, f"user{version}", version))
+                search.find(Query(f"user{version}"), 100)
 
-        threads = [threading.Thread(target=work, args=(me,)) for me in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failures == []
+        with beside(*(partial(work, me) for me in range(8))):
+            pass
         holds(search, held(coupons, "user41", 41))
 
     def test_an_index_that_nobody_made_is_empty_or_says_how_to_make_it(self, url: str) -> None:

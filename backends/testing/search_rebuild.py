@@ -2,12 +2,12 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
 from backends.testing.coupons import some_coupons
-from backends.testing.search import code_of, held, holds, walk
+from backends.testing.search import answer_of, code_of, held, holds, opened, walk
 from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.domain.model import Coupon
 from coupon.ports.search import Query, Search
@@ -107,6 +107,15 @@ class SearchRebuildContract:
         with search.rebuild() as rebuild:
             rebuild.add_many(coupons)
         holds(search, coupons)
+
+    def test_it_makes_an_index_that_was_lost(self, url: str) -> None:
+        """What is indexed meanwhile is in it, or unavailable: there is no present index."""
+        coupons, late = some_coupons(3), some_coupons(2)
+        with closing(opened(url)) as search:
+            with search.rebuild() as rebuild:
+                rebuild.add_many(coupons)
+                why_not = answer_of(lambda search: search.index_many(late), search)
+            holds(search, coupons if why_not else [*coupons, *late])
 
     def test_one_that_was_interrupted_is_discarded_by_the_next(self, search: Search) -> None:
         coupons = some_coupons(10)

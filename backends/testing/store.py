@@ -9,7 +9,7 @@ A store that other processes see adds ``store_processes.StoreAcrossProcesses``.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 from backends.testing.asking import ANSWERED, UNAVAILABLE, at_once
 from backends.testing.backend import BackendContract
 from backends.testing.coupons import a_full_coupon, after, changed, some_coupons
+from backends.testing.threads import beside, together
 from backends.testing.timing import unavailable_within
 from coupon.domain.errors import BackendRejected, BackendUnavailable, Unreadable
 from coupon.domain.model import Coupon, Day
@@ -132,7 +133,7 @@ class StoreContract(BackendContract):
         assert store.save_many([coupon]) == {coupon.code}
         assert store.get_many([coupon.code]) == {}
 
-    @pytest.mark.parametrize("revision", [1, 2, 3, 5, 300])
+    @pytest.mark.parametrize("revision", [0, 1, 2, 3, 5, 300])
     def test_only_the_next_revision_is_written(self, store: Store, revision: int) -> None:
         there = after("used")  # of revision 3
         save_along(store, there)
@@ -184,13 +185,11 @@ class StoreContract(BackendContract):
         there, late = [*large, *some_coupons(4_950)], some_coupons(1_000)
         for first in range(0, len(there), 500):
             store.save_many(there[first : first + 500])
-        creating = threading.Thread(target=lambda: [store.save_many(late[n : n + 50]) for n in range(0, 1_000, 50)])
-        creating.start()
-        for limit in (400, 100_000):
-            codes = [coupon.code for coupon in walk(store, limit)]
-            assert len(codes) == len(set(codes))
-            assert {coupon.code for coupon in there} <= set(codes) <= {coupon.code for coupon in there + late}
-        creating.join()
+        with beside(lambda: [store.save_many(late[n : n + 50]) for n in range(0, 1_000, 50)]):
+            for limit in (400, 100_000):
+                codes = [coupon.code for coupon in walk(store, limit)]
+                assert len(codes) == len(set(codes))
+                assert {coupon.code for coupon in there} <= set(codes) <= {coupon.code for coupon in there + late}
 
     def test_a_scan_gives_coupons_as_they_are(self, store: Store) -> None:
         coupons = [a_full_coupon(), *some_coupons(2)]
@@ -255,21 +254,20 @@ class StoreContract(BackendContract):
             store.scan(2, cursor)
 
     def test_of_many_threads_one_wins_each_round(self, store: Store) -> None:
-        coupon, barrier = after("created"), threading.Barrier(8)
+        coupon, wins = after("created"), list[int]()
         store.save_many([coupon])
-        wins: list[int] = []
 
-        def race(me: int) -> None:
+        def race(me: int, barrier: threading.Barrier) -> None:
             mine = coupon
             for turn in range(20):
-                barrier.wait(30)
+                barrier.wait()
                 mine = changed(mine, user=f"{me}")
                 if not (store.save_groups([[mine]]) if me % 2 else store.save_many([mine])):
                     wins.append(turn)
-                barrier.wait(30)
+                barrier.wait()
                 mine = store.get_many([coupon.code])[coupon.code]
 
-        run_all([threading.Thread(target=race, args=(me,)) for me in range(8)])
+        together(8, race)
         assert sorted(wins) == list(range(20))
 
     def test_what_nobody_has_made_is_unavailable_or_made_when_it_is_used(self, url: str) -> None:
@@ -301,10 +299,3 @@ def save_along(store: Store, coupon: Coupon) -> None:
     """Save the coupon as the store would have come to it, revision by revision."""
     for revision in range(1, coupon.revision + 1):
         assert store.save_many([coupon._replace(revision=revision)]) == set()
-
-
-def run_all(threads: Sequence[threading.Thread]) -> None:
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()

@@ -1,6 +1,7 @@
 """What every store has to stand of records of other kinds than coupons, and of groups of them.
 
-A subclass is one of ``store.StoreContract`` too, which gives the fixtures.
+A subclass is one of ``store.StoreContract`` too, which gives the fixtures. ``spoilt_records.SpoiltRecords`` is for
+stores in which a row can be no record.
 """
 
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 from backends.testing.coupons import a_full_coupon, after, changed, some_coupons
 from backends.testing.interleaving import meet, moments
-from backends.testing.store import run_all
+from backends.testing.threads import beside, together
 from coupon.domain.errors import BackendRejected
 from coupon.domain.model import Coupon
 from coupon.ports.store import BODY_BYTES, GROUP_MAX, KEY_BYTES, Group, Record, Store
@@ -100,6 +101,12 @@ class StoreRecordsContract:
     def test_a_change_of_what_is_not_there_fails(self, store: Store) -> None:
         assert store.save_groups([[record(revision=2)]]) == {0}
         assert store.get_records("campaign", ["spring"]) == {}
+
+    def test_of_a_group_a_coupon_below_revision_one_fails_its_condition(self, store: Store) -> None:
+        [coupon] = some_coupons(1)
+        assert store.save_groups([[coupon._replace(revision=0), record()], [record("other")]]) == {0}
+        assert store.get_many([coupon.code]) == {}
+        assert store.get_records("campaign", ["spring", "other"]) == {"other": record("other")}
 
     @pytest.mark.parametrize("spoilt", range(4))
     def test_a_group_is_written_whole_or_not_at_all(self, store: Store, spoilt: int) -> None:
@@ -190,10 +197,8 @@ class StoreRecordsContract:
     def test_a_scan_gives_what_was_there_while_others_are_created(self, store: Store) -> None:
         there, late = records(100), [record(f"late {n}") for n in range(100)]
         store.save_groups(alone(there))
-        creating = threading.Thread(target=lambda: [store.save_groups([[each]]) for each in late])
-        creating.start()
-        keys = [each.key for each in walk_records(store, "campaign", 9)]
-        creating.join()
+        with beside(lambda: [store.save_groups([[each]]) for each in late]):
+            keys = [each.key for each in walk_records(store, "campaign", 9)]
         assert len(keys) == len(set(keys))
         assert by_key(there).keys() <= set(keys) <= by_key([*there, *late]).keys()
 
@@ -229,21 +234,21 @@ class StoreRecordsContract:
             assert store.get_many([code])[code].user_id == ("second" if failed[0] else "first")
 
     def test_of_many_threads_one_wins_each_round_of_a_group(self, store: Store) -> None:
-        coupon, barrier, wins = after("created"), threading.Barrier(8), list[int]()
+        coupon, wins = after("created"), list[int]()
         store.save_groups([[coupon, record(body="nobody")]])
 
-        def race(me: int) -> None:
+        def race(me: int, barrier: threading.Barrier) -> None:
             mine = coupon
             for turn in range(10):
-                barrier.wait(30)
+                barrier.wait()
                 mine = changed(mine, user=f"{me}")
                 group: list[Coupon | Record] = [mine, record(revision=turn + 2, body=f"{me}")]
                 if not store.save_groups([group[:: 1 if me % 2 else -1]]):
                     wins.append(turn)
-                barrier.wait(30)
+                barrier.wait()
                 mine = store.get_many([coupon.code])[coupon.code]
 
-        run_all([threading.Thread(target=race, args=(me,)) for me in range(8)])
+        together(8, race)
         assert sorted(wins) == list(range(10))
         assert (
             store.get_records("campaign", ["spring"])["spring"].body

@@ -37,10 +37,10 @@ def unavailable_within(seconds: float, call: Callable[[], Any]) -> float:
     return takes_less_than(seconds, fails)
 
 
-def until(holds: Callable[[], bool], within_s: float = 10.0) -> None:
+def until(holds: Callable[[], bool], within_s: float = 10.0, what: str = "it holds") -> None:
     deadline = time.monotonic() + within_s
     while not holds():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
         time.sleep(0.001)
 
 

@@ -1,9 +1,10 @@
 """The backends of a command: opened when it begins, closed when it ends."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,18 +16,18 @@ from coupon.runtime.settings import Settings, load
 from coupon.runtime.wiring import Backends, open_backends
 
 LOOK_S = 0.2
-wait_option = click.option(
-    "--wait",
-    "wait_s",
-    type=click.FloatRange(0),
-    default=30,
-    metavar="SECONDS",
-    show_default=True,
-    help="How long to wait for `coupon init`, where it was not run yet.",
-)
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 DURABLE = ("COUPON_QUEUE_URL", "COUPON_STORE_URL")
 """The settings whose files only `coupon init` makes. Files of the cache and of search may be lost, and are made when
 needed."""
+
+
+def wait_option(meaning: str = "How long to wait for `coupon init`, where it was not run yet.") -> Decorator:
+    """``--wait SECONDS``, as the argument ``wait_s``."""
+    seconds = click.FloatRange(0)
+    return click.option(
+        "--wait", "wait_s", type=seconds, default=30, metavar="SECONDS", show_default=True, help=meaning
+    )
 
 
 @contextmanager

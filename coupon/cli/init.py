@@ -4,7 +4,7 @@ import time
 
 import click
 
-from coupon.cli.context import session
+from coupon.cli.context import session, wait_option
 from coupon.cli.output import json_option, result, say, waiting_for
 from coupon.domain.topics import all_topics
 from coupon.ports.url import Url
@@ -13,15 +13,7 @@ from coupon.runtime.retry import retry_until
 
 
 @click.command("init", short_help="Make the tables, the topics and the index, or bring them up to date.")
-@click.option(
-    "--wait",
-    "wait_s",
-    type=click.FloatRange(0),
-    default=30,
-    metavar="SECONDS",
-    show_default=True,
-    help="How long to wait for servers that are just starting.",
-)
+@wait_option("How long to wait for servers that are just starting.")
 @json_option
 def command(wait_s: float, as_json: bool) -> None:
     """Make the missing tables, topics and index, and migrate those of earlier versions. No data is lost, and running it

@@ -14,7 +14,7 @@ GUNICORN = ("-m", "gunicorn", "-c", "python:coupon.web.gunicorn_conf", "coupon.w
 
 
 @click.command("web", short_help="Serve HTTP, until it is stopped.")
-@wait_option
+@wait_option()
 def command(wait_s: float) -> None:
     """Serve HTTP by gunicorn until SIGTERM or Ctrl-C, at HOST (127.0.0.1) and PORT (8080). Its data are where the
     settings say: under data/ of this directory, unless COUPON_CONF names others."""

@@ -38,7 +38,8 @@ class Cache(Backend):
     Each method is atomic for each key. Entries may vanish at any time. Decisions never use ``put``: readers fill a miss
     with ``add``, writers compare and set. So an older entry never overwrites a newer one.
 
-    A failure is always raised as BackendUnavailable, never passed off as a miss.
+    A failure is always raised as BackendUnavailable, never passed off as a miss. A write whose reply was lost is never
+    taken for a rival's: it raises BackendUnavailable, or returns what it did.
     """
 
     @abstractmethod

@@ -78,13 +78,14 @@ class Queue(Backend):
 
     @abstractmethod
     def create(self, topics: Iterable[str]) -> None:
-        """Make the topics that are missing. Idempotent."""
+        """Make the topics that are missing. Idempotent. Several processes may do it at once."""
 
     @abstractmethod
     def publish(self, messages: Sequence[Message]) -> None:
         """Return when all messages are durable, in their order for each topic and key; an empty list is fine.
 
-        Raises BackendUnavailable when one may not be durable: each of them may have been published or not.
+        Raises BackendUnavailable when one may not be durable: each of them may have been published or not. A call
+        never publishes a message twice, also when a reply is lost.
         Raises BackendRejected for a message over ``MESSAGE_MAX``, or of a topic that does not exist."""
 
     @abstractmethod

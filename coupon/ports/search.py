@@ -34,8 +34,9 @@ class Search(Backend):
 
     @abstractmethod
     def create(self) -> None:
-        """Make the index if it is missing. Idempotent. A backend that needs it raises BackendUnavailable until then,
-        with a sentence that names ``coupon init``."""
+        """Make the index if it is missing. Idempotent. Several processes may do it at once.
+
+        A backend that needs it raises BackendUnavailable until then, with a sentence that names ``coupon init``."""
 
     @abstractmethod
     def index_many(self, coupons: Sequence[Coupon]) -> None:
@@ -53,8 +54,8 @@ class Search(Backend):
 
     @abstractmethod
     def rebuild(self) -> AbstractContextManager[Rebuild]:
-        """Begin the next generation of the index, empty. A clean exit makes it the present one, atomically; an error
-        deletes it. Documents that workers index meanwhile are in both.
+        """Begin the next generation of the index, empty, also where there is no index. A clean exit makes it the
+        present one, atomically; an error deletes it. Documents that workers index meanwhile are in both.
 
         There is one rebuild at a time: another one deletes what an earlier one left. That one then raises
         BackendRejected, at ``add_many`` and at its end, and changes nothing."""

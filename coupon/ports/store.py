@@ -63,7 +63,7 @@ class Store(Backend):
     @abstractmethod
     def create(self) -> None:
         """Make the missing tables, and migrate those of earlier versions. Each migration is atomic, also when the
-        process is killed. Idempotent."""
+        process is killed. Idempotent. Several processes may do it at once."""
 
     @abstractmethod
     def get_many(self, codes: Iterable[str]) -> dict[str, Coupon]:
@@ -73,7 +73,8 @@ class Store(Backend):
     @abstractmethod
     def save_many(self, coupons: Sequence[Coupon]) -> set[str]:
         """Write each coupon only if the stored one's revision is ``coupon.revision - 1``; with revision 1, only if
-        there is none. Returns the codes whose condition failed: those are unchanged, the rest are written.
+        there is none. Returns the codes whose condition failed: those are unchanged, the rest are written. One that
+        this call has written is never among them, also when a reply was lost and the driver sent it again.
 
         Each coupon is atomic; a batch is not. At most one coupon a code. One round trip for about a hundred.
         Raises BackendUnavailable: any of them may have been written or not. Saving again is safe: a coupon that was
@@ -84,8 +85,9 @@ class Store(Backend):
         """Up to ``limit`` coupons in no order, beginning behind ``cursor``. A page may be short, even empty, and still
         have a next one.
 
-        A walk over all pages returns each row that existed all the time exactly once, readable or not.
-        Raises BackendRejected for a cursor that no scan returned."""
+        A walk over all pages returns each row that existed all the time exactly once, readable or not. A cursor is
+        good in any process, at any time and with any limit, for rows of the same kind.
+        Raises BackendRejected for a text that cannot be a cursor."""
 
     @abstractmethod
     def get_records(self, kind: str, keys: Iterable[str]) -> dict[str, Record]:
@@ -95,9 +97,10 @@ class Store(Backend):
     @abstractmethod
     def save_groups(self, groups: Sequence[Group]) -> set[int]:
         """Write each group only if each member's stored revision is its ``revision - 1``; with revision 1, only if
-        there is none. Returns the indexes of the groups of which a condition failed: nothing of those is written.
+        there is none. Returns the indexes of the groups of which a condition failed: nothing of those is written. One
+        that this call has written is never among them, as in ``save_many``.
 
-        Each group is atomic by itself. A record alone is a group of one. One round trip a group, several at a time.
+        Each group is atomic by itself. A record alone is a group of one. At most one round trip a group.
         Raises BackendRejected, and writes nothing, for groups that ``check_groups`` refuses.
         Raises BackendUnavailable: each group may have been written, or not. Saving again is safe: a group that was
         written the first time then fails its condition, and its members are stored as given."""
@@ -109,7 +112,7 @@ class Store(Backend):
 
 def check_groups(groups: Sequence[Group]) -> None:
     """Raise BackendRejected for an empty group, one beyond GROUP_MAX or GROUP_BYTES, a member that is twice in the
-    call, and an invalid record."""
+    call, and an invalid record. A coupon's revision is not checked: one below 1 fails its condition."""
     members = [member for group in groups for member in group]
     if len({_identity(member) for member in members}) < len(members):
         raise BackendRejected("a coupon or record is twice among the groups")

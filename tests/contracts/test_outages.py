@@ -2,12 +2,19 @@
 
 import secrets
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import ClassVar
 
 import pytest
 from kafka import KafkaAdminClient
+from pymongo import MongoClient
 
+from backends.testing.asking import UNAVAILABLE
 from backends.testing.links import Link, Links
-from backends.testing.outages import CacheOutages, QueueOutages, SearchOutages, StoreOutages
+from backends.testing.outages import OF_ANN, CacheOutages, QueueOutages, SearchOutages, StoreOutages
+from backends.testing.search import held, settles
+from backends.testing.timing import until_available
+from coupon.ports.search import Query, Search
 from tests.contracts.test_search import drop
 from tests.services import Services
 
@@ -35,17 +42,52 @@ class TestDynamoOutages(StoreOutages):
         return lambda address: f"dynamodb://{address}?table={dynamodb_table}&timeout_s=1"
 
 
-@pytest.mark.usefixtures("elasticsearch_refreshes_soon", "rebuilds_begin_soon")
-class TestElasticsearchOutages(SearchOutages):
+class SearchThatIsKilled(SearchOutages):
+    """On a server of the tests, which they may kill."""
+
+    name: ClassVar[str]
+
     @pytest.fixture
     def server(self, services: Services) -> str:
-        return services.elasticsearch
+        address: str = getattr(services, self.name)
+        return address
+
+    def test_killed_and_started_again_the_same_object_goes_on(
+        self, behind: Search, link: Link, url_at: Callable[[str], str], services: Services
+    ) -> None:
+        self.each(behind, url_at(link.address))  # so that several connections are broken
+        with services.away(self.name):
+            assert self.each(behind, url_at(link.address)) == dict.fromkeys(self.calls(behind), UNAVAILABLE)
+
+        def lists() -> list[int]:
+            return [len(until_available(partial(behind.find, Query(user), 100))) for user in ("ann", "bob")]
+
+        assert lists() == [len(OF_ANN), 0]
+        until_available(lambda: behind.index_many(held(OF_ANN, "bob", version=3)))
+        settles(lists, [0, len(OF_ANN)])
+
+
+@pytest.mark.usefixtures("elasticsearch_refreshes_soon", "rebuilds_begin_soon")
+class TestElasticsearchOutages(SearchThatIsKilled):
+    name = "elasticsearch"
 
     @pytest.fixture
     def url_at(self, services: Services) -> Iterator[Callable[[str], str]]:
         index = f"test-{secrets.token_hex(6)}"
         yield lambda address: f"elasticsearch://{address}?index={index}&timeout_s=1"
         drop(services.elasticsearch, index)
+
+
+@pytest.mark.usefixtures("rebuilds_end_soon")
+class TestMongoOutages(SearchThatIsKilled):
+    name = "mongodb"
+
+    @pytest.fixture
+    def url_at(self, services: Services) -> Iterator[Callable[[str], str]]:
+        database = f"test-{secrets.token_hex(6)}"
+        yield lambda address: f"mongodb://{address}/{database}?timeout_s=1"
+        with MongoClient(f"mongodb://{services.mongodb}") as client:
+            client.drop_database(database)
 
 
 class TestKafkaOutages(QueueOutages):

@@ -1,15 +1,19 @@
 """The three stores stand what every store has to stand."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
 from backends.store.dynamodb_model import bind, item
+from backends.store.dynamodb_records import KEY, SHARD, SHARDS, SUFFIX
 from backends.store.memory import MemoryStore
 from backends.testing.coupons import after, some_coupons
+from backends.testing.spoilt_records import SpoiltRecords
 from backends.testing.store import StoreContract, opened
 from backends.testing.store_processes import StoreAcrossProcesses
 from backends.testing.store_records import StoreRecordsContract
@@ -41,7 +45,7 @@ class TestMemoryStore(StoreContract, StoreRecordsContract):
         return store.spoil
 
 
-class TestSqliteStore(StoreContract, StoreRecordsContract, StoreAcrossProcesses):
+class TestSqliteStore(StoreContract, StoreRecordsContract, SpoiltRecords, StoreAcrossProcesses):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/data/store.db"
@@ -65,6 +69,14 @@ class TestSqliteStore(StoreContract, StoreRecordsContract, StoreAcrossProcesses)
     @pytest.fixture
     def spoil(self, write: Callable[[str, str, object], None]) -> Callable[[str], None]:
         return lambda code: write(code, "body", "[]")
+
+    @pytest.fixture
+    def spoil_record(self, tmp_path: Path) -> Callable[[str, str], None]:
+        def spoil(kind: str, key: str) -> None:
+            with closing(sqlite3.connect(tmp_path / "data" / "store.db", isolation_level=None)) as file:
+                file.execute("UPDATE records SET body = CAST(x'ff' AS TEXT) WHERE kind = ? AND key = ?", (kind, key))
+
+        return spoil
 
     @pytest.mark.parametrize(
         ("field", "value"),
@@ -137,7 +149,7 @@ class TestSqliteStore(StoreContract, StoreRecordsContract, StoreAcrossProcesses)
 
 
 @pytest.mark.services
-class TestDynamoStore(StoreContract, StoreRecordsContract, StoreAcrossProcesses):
+class TestDynamoStore(StoreContract, StoreRecordsContract, SpoiltRecords, StoreAcrossProcesses):
     @pytest.fixture
     def url(self, services: Services, dynamodb_table: str) -> str:
         return f"dynamodb://{services.dynamodb}?table={dynamodb_table}&timeout_s=10"
@@ -147,13 +159,30 @@ class TestDynamoStore(StoreContract, StoreRecordsContract, StoreAcrossProcesses)
         return "dynamodb://127.0.0.1:9?timeout_s=1"
 
     @pytest.fixture
-    def put(self, services: Services, dynamodb_table: str) -> Callable[[dict[str, object]], None]:
-        """Puts an item, past the store."""
+    def put_into(self, services: Services, dynamodb_table: str) -> Iterator[Callable[[str, dict[str, object]], None]]:
+        """Puts an item into a table, past the store."""
         keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
         model = bind(dynamodb_table, host=f"http://{services.dynamodb}", region="local", **keys)
         client = model._get_connection().connection.client
-        yield lambda item: client.put_item(TableName=dynamodb_table, Item=item)
+        yield lambda table, item: client.put_item(TableName=table, Item=item)
         client.close()
+
+    @pytest.fixture
+    def put(
+        self, put_into: Callable[[str, dict[str, object]], None], dynamodb_table: str
+    ) -> Callable[[dict[str, object]], None]:
+        """Puts a coupon's item."""
+        return partial(put_into, dynamodb_table)
+
+    @pytest.fixture
+    def spoil_record(
+        self, put_into: Callable[[str, dict[str, object]], None], dynamodb_table: str
+    ) -> Callable[[str, str], None]:
+        def spoil(kind: str, key: str) -> None:
+            shard = f"{kind}/{crc32(key.encode()) % SHARDS:02d}"
+            put_into(dynamodb_table + SUFFIX, {SHARD: {"S": shard}, KEY: {"S": key}})
+
+        return spoil
 
     @pytest.fixture
     def spoil(self, put: Callable[[dict[str, object]], None]) -> Callable[[str], None]:

@@ -240,6 +240,32 @@ def test_a_request_whose_reply_is_lost_is_applied(link: Link, client: socket.soc
         assert ask(new, b"again") == b"again"
 
 
+def test_a_single_reply_is_lost_behind_those_that_are_spared(link: Link, client: socket.socket) -> None:
+    link.lose_reply(spared=1)
+    assert ask(client, b"spared") == b"spared"
+    client.sendall(b"done")
+    assert is_reset(client)
+    assert heard_within(1, b"spareddone")
+    assert link.counts.lost == 1
+    with connected(link) as new:
+        assert ask(new, b"again") == b"again"
+
+
+def test_connections_that_are_open_and_round_trips_are_counted(link: Link, client: socket.socket) -> None:
+    before = link.counts.round_trips
+    for number in range(3):
+        assert ask(client, b"%d" % number) == b"%d" % number
+    with connected(link) as new:
+        assert ask(new, b"new") == b"new"
+        assert link.present == 2
+    until(lambda: link.present == 1)
+    link.delay(300)
+    client.sendall(b"both parts")
+    time.sleep(0.05)
+    assert ask(client, b" are one") == b"both parts"[:8]
+    assert link.counts.round_trips == before + 3 + 1 + 1
+
+
 def test_slices_arrive_one_by_one(link: Link, client: socket.socket) -> None:
     link.slice(10, 10)
     started = time.monotonic()

@@ -10,9 +10,9 @@ import pytest
 from backends.search import elasticsearch_index
 from backends.testing.coupons import changed, some_coupons
 from backends.testing.search import CALLS, SearchContract, held, holds, opened
+from backends.testing.timing import until
 from coupon.domain.errors import BackendUnavailable
 from coupon.ports.search import Query
-from tests.contracts.elasticsearch.asking import settled
 from tests.contracts.test_search import drop
 
 pytestmark = [
@@ -65,6 +65,16 @@ def test_shards_and_replicas_are_set_by_the_address(url, raw, index):
     assert (settings["number_of_shards"], settings["number_of_replicas"]) == ("2", "1")
 
 
+def test_of_several_nodes_one_that_is_away_is_not_missed(services, index):
+    with closing(opened(f"elasticsearch://127.0.0.1:9,{services.elasticsearch}?index={index}&timeout_s=10")) as search:
+        coupons = some_coupons(10)
+        search.create()
+        for coupon in coupons:
+            search.index_many([coupon])
+            search.find(Query(), 10)
+        holds(search, coupons)
+
+
 def test_nothing_makes_an_index_by_the_way(url, raw, index):
     with closing(opened(url)) as search:
         for method in ("ping", "find", "index_many"):
@@ -87,6 +97,7 @@ def test_who_only_asks_and_indexes_does_not_load_dsl(url, search):
 def test_a_field_of_a_later_version_is_kept_and_returned(search, raw, index):
     [coupon] = some_coupons(1)
     search.index_many([changed(coupon, "ann")])
-    [document] = settled(lambda: search.find(Query("ann"), 10))
+    until(lambda: bool(search.find(Query("ann"), 10)))
+    [document] = search.find(Query("ann"), 10)
     raw.index(index=index, id=coupon.code, document=document | {"tier": "gold"}, refresh=True)
     assert search.find(Query("ann"), 10) == [document | {"tier": "gold"}]

@@ -1,27 +1,16 @@
 """A rebuild of the index: whole or not there, whatever happens to its last request."""
 
-from contextlib import closing
-
 import pytest
 from elastic_transport import ConnectionTimeout
 
 from backends.testing.coupons import some_coupons
-from backends.testing.search import held, holds, opened
+from backends.testing.search import held, holds
 from coupon.domain.errors import BackendUnavailable
 
 pytestmark = [
     pytest.mark.services,
     pytest.mark.usefixtures("elasticsearch_refreshes_soon", "rebuilds_begin_soon"),
 ]
-
-
-def test_a_rebuild_makes_an_index_that_was_lost(url):
-    coupons = some_coupons(5)
-    with closing(opened(url)) as search:
-        with search.rebuild() as rebuild:
-            rebuild.add_many(coupons[:3])
-            search.index_many(coupons[3:])
-        holds(search, coupons)
 
 
 def test_nothing_is_left_behind_by_rebuilds(search, raw, index):

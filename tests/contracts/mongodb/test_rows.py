@@ -147,15 +147,6 @@ def test_the_error_of_a_command_is_unavailable_unless_it_never_will(search, monk
             search.find(Query(), 10)
 
 
-def test_a_rebuild_makes_an_index_that_was_lost(url):
-    coupons = some_coupons(5)
-    with closing(opened(url)) as search:
-        with search.rebuild() as rebuild:
-            rebuild.add_many(coupons[:3])
-            search.index_many(coupons[3:])
-        holds(search, coupons)
-
-
 def test_nothing_is_left_behind_by_rebuilds(search, database):
     for _ in range(2):
         with search.rebuild() as rebuild:

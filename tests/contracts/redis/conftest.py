@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.contracts.redis.server import PrivateRedis
+from backends.testing.queue_driving import opened
+from coupon.ports.queue import Queue
+from tests.contracts.redis.server import DURABLE, PrivateRedis
 from tests.services import Services
 
 
@@ -35,3 +37,13 @@ def server(services: Services, tmp_path: Path) -> Iterator[PrivateRedis]:
     server = PrivateRedis(tmp_path)
     yield server
     server.kill()
+
+
+@pytest.fixture
+def queue(server: PrivateRedis) -> Iterator[Queue]:
+    """Of the private Redis, which keeps what it acknowledged, with a topic t."""
+    server.start(*DURABLE)
+    queue = opened(f"{server.url}?timeout_s=2&partitions=4&lease_s=2")
+    queue.create(["t"])
+    yield queue
+    queue.close()

@@ -1,15 +1,27 @@
 """Redis stands what every cache has to stand."""
 
+from collections.abc import Iterator
+
 import pytest
 import redis
 
-from backends.testing.cache import CacheContract
-from backends.testing.cache_rivals import CacheAcrossProcesses, value_of
+from backends.testing.cache import CacheContract, CacheThatEvicts
+from backends.testing.cache_rivals import CacheAcrossProcesses, open_cache, value_of
 from coupon.ports.cache import Cache
 from tests.contracts.private_server import free_port
+from tests.contracts.redis.server import MEMORY_ONLY, PrivateRedis
 from tests.services import Services
 
 pytestmark = pytest.mark.services
+
+
+class TestRedisCacheThatEvicts(CacheThatEvicts):
+    @pytest.fixture
+    def small(self, server: PrivateRedis) -> Iterator[Cache]:
+        server.start(*MEMORY_ONLY, "--maxmemory", "5mb", "--maxmemory-policy", "allkeys-lru")
+        cache = open_cache(f"{server.url}?timeout_s=2")
+        yield cache
+        cache.close()
 
 
 class TestRedisCache(CacheAcrossProcesses, CacheContract):

@@ -4,7 +4,6 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,6 @@ from tests.contracts.redis.server import DURABLE, PrivateRedis
 from tests.services import Services
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def queue(server: PrivateRedis) -> Iterator[Queue]:
-    server.start(*DURABLE)
-    queue = opened(f"{server.url}?timeout_s=2&partitions=4&lease_s=2")
-    queue.create(["t"])
-    yield queue
-    queue.close()
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru"])

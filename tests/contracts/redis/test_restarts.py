@@ -27,15 +27,6 @@ def cache(server: PrivateRedis) -> Iterator[Cache]:
     cache.close()
 
 
-@pytest.fixture
-def queue(server: PrivateRedis) -> Iterator[Queue]:
-    server.start(*DURABLE)
-    queue = opened(f"{server.url}?timeout_s=2&partitions=4&lease_s=2")
-    queue.create(["t"])
-    yield queue
-    queue.close()
-
-
 def test_an_entry_of_another_run_of_the_server_is_missing(server: PrivateRedis, cache: Cache) -> None:
     """What a server has kept may be older than what it had acknowledged."""
     cache.put("k", b"v", 60)
