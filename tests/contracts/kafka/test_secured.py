@@ -1,0 +1,240 @@
+"""Kafka with TLS, with passwords and with certificates of clients: who gets in, who does not, and what is told."""
+
+import logging
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+from uuid import uuid4
+
+import pytest
+from kafka import KafkaAdminClient, TopicPartition
+
+from backends.testing.queue import QueueContract
+from backends.testing.queue_driving import drain, messages, opened, values
+from backends.testing.queue_failures import GONE_MAX_S, WHEN_GONE
+from backends.testing.queue_offsets import Trim
+from backends.testing.queue_processes import QueueAcrossProcesses
+from coupon.domain.errors import BackendUnavailable, ConfigurationError
+from coupon.ports.queue import Message, Position, Queue
+from tests.contracts.kafka.secured import MECHANISMS, PASSWORD, STRANGER, SecuredKafka, secured_kafka
+
+WAYS = {
+    "TLS": lambda kafka: kafka.url("tls"),
+    "a certificate": lambda kafka: kafka.url("mutual"),
+    "a certificate with its key": lambda kafka: _with_both(kafka),
+    "a password without TLS": lambda kafka: kafka.url("clear"),
+    "a password again and again": lambda kafka: kafka.url("renewed"),
+    **{mechanism: lambda kafka, each=mechanism: kafka.url("login", f"sasl={each}") for mechanism in MECHANISMS},
+}
+REFUSED: dict[str, tuple[Callable[[SecuredKafka], str], str]] = {
+    "a wrong password": (lambda kafka: kafka.url("login", password="wr0ng/"), "invalid credentials"),
+    "a wrong plain password": (lambda kafka: kafka.url("login", "sasl=PLAIN", password="wr0ng/"), "Invalid username"),
+    "an unknown user": (lambda kafka: kafka.url("login", user="zoe"), "invalid credentials"),
+    "no user": (lambda kafka: kafka.url("login", user=""), "asked with TLS and without a user"),
+    "a user where there are none": (lambda kafka: _with_user(kafka.url("tls")), "IllegalSaslState"),
+    "no TLS": (lambda kafka: f"kafka://127.0.0.1:{kafka.ports['tls']}?partitions=4", "asked without TLS"),
+    "TLS where there is none": (lambda kafka: f"kafka://{kafka.plain}?tls=true", "Handshake failed"),
+    "another authority": (lambda kafka: _with_ca(kafka, kafka.stranger.path), "CERTIFICATE_VERIFY_FAILED"),
+    "the machine's authorities": (lambda kafka: _with_ca(kafka, ""), "CERTIFICATE_VERIFY_FAILED"),
+    "another name": (lambda kafka: kafka.url("tls", host="localhost"), "not valid for 'localhost'"),
+    "another name of its brokers": (lambda kafka: kafka.url("elsewhere"), "not valid for 'localhost'"),
+    "no certificate": (lambda kafka: _without_certificate(kafka), "alert|asked with TLS"),
+    "another's certificate": (lambda kafka: kafka.url("mutual").replace("coupon", "stranger"), "alert|asked with TLS"),
+    "a user without rights": (lambda kafka: kafka.url("login", user=STRANGER), "AuthorizationFailed"),
+}
+AT_DEBUG = """
+import sys
+from contextlib import suppress
+from coupon.domain.errors import BackendUnavailable
+from coupon.runtime import logs
+from coupon.ports.queue import Message
+from backends.queue.kafka_client import Cluster
+from backends.testing.queue_driving import opened
+from coupon.ports.url import Url
+logs.configure("debug", "json")
+for url in sys.argv[1:]:
+    print(repr(Cluster.from_url(Url(url))), Url(url), repr(Url(url)))
+    queue = opened(url)
+    with suppress(BackendUnavailable):
+        queue.create(["t"])
+        queue.publish([Message("t", "k", b"v")])
+        queue.consumer(["t"], "g").poll(1, 0.5)
+    queue.close()
+"""
+"""A program with all that can be logged."""
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    with secured_kafka(tmp_path_factory.mktemp("kafka")) as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def prefix(kafka: SecuredKafka) -> Iterator[str]:
+    prefix = f"test-{uuid4().hex[:8]}."
+    yield prefix
+    admin = KafkaAdminClient(bootstrap_servers=kafka.plain)
+    admin.delete_topics([name for name in admin.list_topics() if name.startswith(prefix)])
+    admin.close()
+
+
+class TestKafkaQueueWithTlsAndScram(QueueContract, QueueAcrossProcesses):
+    @pytest.fixture
+    def url(self, kafka: SecuredKafka, prefix: str) -> str:
+        return kafka.url("login", f"prefix={prefix}&partitions=4")
+
+    @pytest.fixture
+    def gone_url(self, kafka: SecuredKafka) -> str:
+        return f"kafka://u:p@127.0.0.1:1?tls=true&ca={kafka.server.path}&timeout_s=0.5"
+
+    @pytest.fixture
+    def trim(self, kafka: SecuredKafka, prefix: str) -> Trim:
+        def trim(queue: Queue, position: Position, begin: int) -> None:
+            admin = KafkaAdminClient(bootstrap_servers=kafka.plain)
+            admin.delete_records({TopicPartition(prefix + position.topic, position.partition): begin})
+            admin.close()
+
+        return trim
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_who_shows_what_is_wanted_gets_in(kafka: SecuredKafka, prefix: str, way: str) -> None:
+    with closing(opened(f"{WAYS[way](kafka)}&prefix={prefix}"))) as queue:
+        queue.create(["t"])
+        queue.publish([*messages(500), Message("t", "large", b"v" * 900_000)])
+        queue.publish(messages(1))
+        assert len(drain([queue.consumer(["t"], "g")], 502)[0]) == 502
+        assert len(values(queue.browse("t"))) == sum(queue.ends(["t"]).values()) == 502
+        assert queue.lag(["t"], "g") == 0
+
+
+def test_a_password_that_has_to_be_shown_again_interrupts_nobody(kafka: SecuredKafka, prefix: str) -> None:
+    """The broker ends connections that do not log in again within two seconds."""
+    with closing(opened(kafka.url("renewed", f"prefix={prefix}&partitions=4"))) as queue:
+        queue.create(["t"])
+        consumer, found, count = queue.consumer(["t"], "g"), 0, 0
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            queue.publish(messages(10))
+            count += 10
+            found += len(drain([consumer], 10)[0])
+        assert found == count
+
+
+@pytest.mark.parametrize("who", REFUSED)
+@pytest.mark.parametrize("method", ["ping", "publish", "consumer", "ends"])
+def test_who_does_not_is_told_why_in_time(kafka: SecuredKafka, prefix: str, who: str, method: str) -> None:
+    if who == "a user without rights" and method == "ping":
+        pytest.skip("the broker answers everybody who can log in")
+    if who == "another name of its brokers" and method == "ping":
+        pytest.skip("the broker that was named is the right one")
+    way, reason = REFUSED[who]
+    with closing(opened(f"{way(kafka)}&prefix={prefix}&timeout_s=1"))) as queue:
+        began = time.monotonic()
+        with pytest.raises(BackendUnavailable, match=reason) as refused:
+            _insist(queue, method)
+        assert time.monotonic() - began < GONE_MAX_S
+    told = "".join(traceback.format_exception(refused.value))
+    assert not any(secret in told for secret in ("wr0ng", PASSWORD, quote(PASSWORD, safe="")))
+
+
+def test_a_wrong_password_is_shown_once_a_call(kafka: SecuredKafka, caplog: pytest.LogCaptureFixture) -> None:
+    """Who tries again and again locks the user out, where passwords are kept in a directory."""
+    caplog.set_level(logging.INFO, "kafka")
+    with closing(opened(kafka.url("login", "timeout_s=2", password="wr0ng/"))) as queue, pytest.raises(
+        BackendUnavailable, match="invalid credentials"
+    ):
+        queue.publish(messages(1))
+    assert sum("Attempting bootstrap" in record.message for record in caplog.records) == 1
+
+
+def test_a_server_that_never_answers_a_handshake_costs_no_more_than_the_timeout(kafka: SecuredKafka) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        url = f"kafka://u:p@127.0.0.1:{silent.getsockname()[1]}?tls=true&ca={kafka.server.path}&timeout_s=1"
+        for method, call in WHEN_GONE.items():
+            with closing(opened(url)) as queue:
+                began = time.monotonic()
+                with pytest.raises(BackendUnavailable):
+                    call(queue)
+                assert time.monotonic() - began < 2, method
+
+
+def test_a_client_that_is_not_let_in_leaves_no_file_open(kafka: SecuredKafka) -> None:
+    with closing(opened(_with_ca(kafka, kafka.stranger.path) + "&timeout_s=1")) as queue:
+        before = None
+        for _ in range(4):
+            with pytest.raises(BackendUnavailable):
+                queue.ends(["t"])
+            before = before or _open_files()
+        assert _open_files() <= before
+
+
+def test_a_password_is_in_no_log_and_in_no_repr(
+    kafka: SecuredKafka, prefix: str
+) -> None:
+    urls = [f"{kafka.url('login', f'sasl={each}')}&prefix={prefix}&timeout_s=1" for each in MECHANISMS]
+    urls += [kafka.url("login", "sasl=PLAIN&timeout_s=1", password=PASSWORD + "!")]
+    done = subprocess.run([sys.executable, "-c", AT_DEBUG, *urls], capture_output=True, check=True)
+    told = (done.stdout + done.stderr).decode()
+    assert "***" in told
+    assert not any(secret in told for secret in (PASSWORD, quote(PASSWORD, safe=""), repr(PASSWORD)[1:-1]))
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("kafka://h?sasl=GSSAPI", "sasl='GSSAPI' is not one of SCRAM-SHA-512, SCRAM-SHA-256, PLAIN"),
+        ("kafka://ann@h", "a user without a password"),
+        ("kafka://:s3cret@h", "a password without a user"),
+        ("kafka://h?ca=/ca.pem", "ca='/ca.pem' is of no use without tls=true"),
+        ("kafka://h?certificate=/c.pem", "certificate='/c.pem' is of no use without tls=true"),
+        ("kafka://h?tls=true&ca=/nowhere.pem", "ca='/nowhere.pem' is no file of certificates .*No such file"),
+        ("kafka://h?tls=true&ca=/etc/hostname", "ca='/etc/hostname' is no file of certificates"),
+        ("kafka://h?tls=true&key=/key.pem", "key='/key.pem' is of no use without a certificate"),
+        ("kafka://h?tls=true&certificate=/nowhere.pem", "certificate='/nowhere.pem' cannot be used: No such file"),
+    ],
+)
+def test_a_url_that_cannot_work_is_refused(url: str, sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence) as refused:
+        opened(url)
+    assert "s3cret" not in str(refused.value)
+
+
+def _insist(queue: Queue, method: str) -> None:
+    """A consumer finds some things out only in the background."""
+    if method != "consumer":
+        WHEN_GONE[method](queue)
+        return
+    consumer = queue.consumer(["t"], "g")
+    until = time.monotonic() + GONE_MAX_S
+    while time.monotonic() < until:
+        consumer.poll(1, 0.1)
+
+
+def _with_user(url: str) -> str:
+    return url.replace("kafka://", "kafka://ann:s3cret@")
+
+
+def _with_ca(kafka: SecuredKafka, path: Path | str) -> str:
+    return kafka.url("tls").replace(f"ca={kafka.server.path}", f"ca={path}")
+
+
+def _with_both(kafka: SecuredKafka) -> str:
+    port = kafka.ports["mutual"]
+    return f"kafka://127.0.0.1:{port}?tls=true&ca={kafka.server.path}&certificate={kafka.client.both}"
+
+
+def _without_certificate(kafka: SecuredKafka) -> str:
+    return f"kafka://127.0.0.1:{kafka.ports['mutual']}?tls=true&ca={kafka.server.path}"
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
