@@ -5,11 +5,15 @@ import subprocess
 from pathlib import Path
 
 
+SERVER = "127.0.0.1"
+
+
 class Certificate:
     """Of a server at 127.0.0.1, or of a client with that name."""
 
-    def __init__(self, folder: Path, name: str = "127.0.0.1") -> None:
-        self.key, self.path = folder / f"{name}-key.pem", folder / f"{name}.pem"
+    def __init__(self, folder: Path, name: str = SERVER) -> None:
+        prefix = "" if name == SERVER else f"{name}-"
+        self.key, self.path = folder / f"{prefix}key.pem", folder / f"{prefix}certificate.pem"
         subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName={'IP' if name[0].isdigit() else 'DNS'}:{name}"]
         files = ["-keyout", str(self.key), "-out", str(self.path)]
         command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *files, *subject]

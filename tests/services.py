@@ -212,6 +212,12 @@ class PrivateServers:
     def tell(self, command: str, *names: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([SCRIPT, command, *names], env=self._environ, capture_output=True, text=True, check=False)
 
+    def kafka_tool(self, name: str, *arguments: str) -> None:
+        """Run one of Kafka's own tools, by the name of its class."""
+        home = os.environ.get("SERVICES_HOME") or Path.home() / ".cache" / "coupon-services"
+        command = ["java", "-cp", f"{home}/kafka/lib/*", f"org.apache.kafka.tools.{name}", *arguments]
+        subprocess.run(command, check=True, capture_output=True)
+
     def close(self) -> None:
         assert self._undertaker.stdin is not None
         self._undertaker.stdin.close()

@@ -98,7 +98,8 @@ class Cluster:
             connections.append(ClosingClient(within_s, **configuration))
             return connections[-1]
 
-        defaults = {
+        defaults: dict[str, Any] = {
+            **self.security,
             "bootstrap_servers": list(self.servers),
             "bootstrap_timeout_ms": int(within_s * 1000),
             "kafka_client": connect,
@@ -107,7 +108,7 @@ class Cluster:
             "metadata_max_age_ms": 60_000,
         }
         try:
-            return kind(**(defaults | self.security | options)), connections[0]
+            return kind(**(defaults | options)), connections[0]
         except BaseException as error:
             failure = connections[0].failure if connections else None
             for connection in connections:
@@ -136,10 +137,11 @@ class Cluster:
 
     def _no_way_in(self, failure: Exception) -> Exception:
         """A broker that wants TLS or a password hangs up without a reason: so it is said how we came."""
-        if not isinstance(failure, errors.KafkaConnectionError):
+        if not isinstance(failure, errors.KafkaConnectionError | errors.KafkaProtocolError):
             return failure
         reason = failure.args[0] if failure.args else "no connection"
-        return errors.KafkaConnectionError(f"{reason} (asked {self.how})")
+        told: Exception = errors.KafkaConnectionError(f"{reason} (asked {self.how})")
+        return told
 
     def leaders_of(self, admin: Any, topics: list[str]) -> dict[str, list[int]]:
         """For each topic, by its name without the prefix, the broker that leads each partition; -1 while none does.

@@ -147,7 +147,13 @@ class _TellingManager(KafkaConnectionManager):  # type: ignore[misc]
         return connection
 
     def _keep(self, failure: Exception | None) -> None:
-        if not isinstance(self.failure, NO_ENTRY):
+        if isinstance(self.failure, NO_ENTRY):
+            return
+        if failure is None:
+            is_news = self.bootstrapped  # until then a broker may still hang up on who is not let in
+        else:
+            is_news = self.failure is None or not isinstance(failure, errors.RequestTimedOutError)
+        if is_news:
             self.failure = failure
 
 
@@ -167,10 +173,12 @@ class ClosingClient(KafkaNetClient):  # type: ignore[misc]
 
     def not_ready(self, node_id: int) -> Exception:
         """The error for a broker that no connection could be made to."""
-        if isinstance(self.failure, NO_ENTRY):
-            return self.failure
-        reason = "" if self.failure is None else f": {self.failure}"
-        return errors.NodeNotReadyError(f"broker {node_id}{reason}")
+        failure = self.failure
+        if failure is not None and isinstance(failure, NO_ENTRY):
+            return failure
+        reason = "" if failure is None else f": {failure}"
+        not_ready: Exception = errors.NodeNotReadyError(f"broker {node_id}{reason}")
+        return not_ready
 
     def close(self, node_id: Any = None) -> None:
         if node_id is not None:

@@ -74,7 +74,7 @@ class ElasticsearchSearch(Search):
         self._client = Elasticsearch(
             [NodeConfig(scheme, host, port, request_timeout=timeout_s, ssl_context=tls) for host, port in addresses],
             node_class=SocketNode,
-            headers=None if authorization is None else {"authorization": authorization},
+            headers={} if authorization is None else {"authorization": authorization},
             max_retries=self._retries,  # for refused and broken connections: after a timeout there is no second try
             retry_on_status=(),
             max_dead_node_backoff=5.0,
@@ -284,7 +284,9 @@ def _authorization(url: Url) -> str | None:
     if not url.password:
         return None
     if API_KEY.fullmatch(url.password) is None:
-        raise ConfigurationError(f"{url} has a password without a user, which is no API key as Elasticsearch encodes it")
+        raise ConfigurationError(
+            f"{url} has a password without a user, which is no API key as Elasticsearch encodes it"
+        )
     return f"ApiKey {url.password}"
 
 

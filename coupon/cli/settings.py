@@ -20,6 +20,6 @@ def command(as_json: bool) -> None:
     if not settings.secret:
         path = Path(settings.secret_file).absolute()
         say(f"the secret file {str(path)!r} is missing: the first start makes a new one")
-    shown = settings.masked() | backends.urls
+    shown = {**settings.masked(), **backends.urls}
     width = max(map(len, shown))
     result(as_json, shown, "\n".join(f"{name:<{width}}  {value}" for name, value in shown.items()))

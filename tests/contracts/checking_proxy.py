@@ -1,4 +1,4 @@
-"""A server in front of one that knows neither TLS nor credentials: it ends TLS, and lets in who shows the right ones."""
+"""A server before one that knows neither TLS nor credentials: it ends TLS, and lets in who shows the right ones."""
 
 import hashlib
 import hmac
@@ -107,7 +107,10 @@ def _handler(upstream: str, check: Check) -> type[BaseHTTPRequestHandler]:
             self._answer(response.status, passed, response.read())
             connection.close()
 
-        do_GET = do_PUT = do_DELETE = do_HEAD = do_POST
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("do_"):
+                return self.do_POST
+            raise AttributeError(name)
 
         def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
             self.send_response(status)

@@ -71,9 +71,9 @@ def test_who_shows_the_right_credentials_gets_in(url, credentials):
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ({"credentials": "ann:wr0ng@"}, "401.*unable to authenticate"),
-        ({"credentials": ":wr0ngkey@"}, "401.*unable to authenticate"),
-        ({"credentials": ""}, "401.*unable to authenticate"),
+        ({"credentials": "ann:wr0ng@"}, "answers 401"),
+        ({"credentials": ":wr0ngkey@"}, "answers 401"),
+        ({"credentials": ""}, "answers 401"),
         ({"ca": ""}, "CERTIFICATE_VERIFY_FAILED"),
         ({"host": "localhost"}, "not valid for 'localhost'"),
     ],
@@ -99,7 +99,7 @@ def test_a_server_that_never_answers_a_handshake_costs_no_more_than_the_timeout(
         with closing(opened(f"elasticsearch://{address}?tls=true&ca={certificate[0]}&timeout_s=0.5")) as search:
             for name, call in CALLS.items():
                 began = time.monotonic()
-                with pytest.raises(BackendUnavailable, match="within 0.5 s"):
+                with pytest.raises(BackendUnavailable, match=r"within 0\.5 s"):
                     call(search)
                 assert time.monotonic() - began < 2, name
 

@@ -39,11 +39,12 @@ authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS;User:{user};User:CN=coupon
 """
 LOGIN = """
-listener.name.{listener}.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \\
+listener.name.{listener}.plain.sasl.jaas.config={modules}.plain.PlainLoginModule required \
   "user_{user}"="{password}" "user_{stranger}"="{password}";
-listener.name.{listener}.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.{listener}.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.{listener}.scram-sha-256.sasl.jaas.config={modules}.scram.ScramLoginModule required;
+listener.name.{listener}.scram-sha-512.sasl.jaas.config={modules}.scram.ScramLoginModule required;
 """
+MODULES = "org.apache.kafka.common.security"
 RENEWED = "listener.name.renewed.{mechanism}.connections.max.reauth.ms=2000\n"
 
 
@@ -82,7 +83,7 @@ class SecuredKafka:
             user=USER,
         )
         for listener in (name for name, protocol in PROTOCOLS.items() if protocol.startswith("SASL")):
-            text += LOGIN.format(listener=listener, user=USER, stranger=STRANGER, password=PASSWORD)
+            text += LOGIN.format(listener=listener, user=USER, stranger=STRANGER, password=PASSWORD, modules=MODULES)
         return text + "".join(RENEWED.format(mechanism=mechanism.lower()) for mechanism in MECHANISMS)
 
     def add_users(self) -> None:

@@ -1,6 +1,7 @@
 """Kafka with TLS, with passwords and with certificates of clients: who gets in, who does not, and what is told."""
 
 import logging
+import re
 import socket
 import subprocess
 import sys
@@ -20,9 +21,11 @@ from backends.testing.queue_driving import drain, messages, opened, values
 from backends.testing.queue_failures import GONE_MAX_S, WHEN_GONE
 from backends.testing.queue_offsets import Trim
 from backends.testing.queue_processes import QueueAcrossProcesses
+from backends.testing.timing import until_available
 from coupon.domain.errors import BackendUnavailable, ConfigurationError
 from coupon.ports.queue import Message, Position, Queue
 from tests.contracts.kafka.secured import MECHANISMS, PASSWORD, STRANGER, SecuredKafka, secured_kafka
+from tests.services import ROOT
 
 WAYS = {
     "TLS": lambda kafka: kafka.url("tls"),
@@ -48,6 +51,7 @@ REFUSED: dict[str, tuple[Callable[[SecuredKafka], str], str]] = {
     "another's certificate": (lambda kafka: kafka.url("mutual").replace("coupon", "stranger"), "alert|asked with TLS"),
     "a user without rights": (lambda kafka: kafka.url("login", user=STRANGER), "AuthorizationFailed"),
 }
+OPERATIONS = ROOT / "docs" / "operations.md"
 AT_DEBUG = """
 import sys
 from contextlib import suppress
@@ -107,7 +111,7 @@ class TestKafkaQueueWithTlsAndScram(QueueContract, QueueAcrossProcesses):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_who_shows_what_is_wanted_gets_in(kafka: SecuredKafka, prefix: str, way: str) -> None:
-    with closing(opened(f"{WAYS[way](kafka)}&prefix={prefix}"))) as queue:
+    with closing(opened(f"{WAYS[way](kafka)}&prefix={prefix}")) as queue:
         queue.create(["t"])
         queue.publish([*messages(500), Message("t", "large", b"v" * 900_000)])
         queue.publish(messages(1))
@@ -137,7 +141,7 @@ def test_who_does_not_is_told_why_in_time(kafka: SecuredKafka, prefix: str, who:
     if who == "another name of its brokers" and method == "ping":
         pytest.skip("the broker that was named is the right one")
     way, reason = REFUSED[who]
-    with closing(opened(f"{way(kafka)}&prefix={prefix}&timeout_s=1"))) as queue:
+    with closing(opened(f"{way(kafka)}&prefix={prefix}&timeout_s=1")) as queue:
         began = time.monotonic()
         with pytest.raises(BackendUnavailable, match=reason) as refused:
             _insist(queue, method)
@@ -146,14 +150,27 @@ def test_who_does_not_is_told_why_in_time(kafka: SecuredKafka, prefix: str, who:
     assert not any(secret in told for secret in ("wr0ng", PASSWORD, quote(PASSWORD, safe="")))
 
 
+def test_the_rights_that_are_told_suffice(kafka: SecuredKafka, prefix: str) -> None:
+    for command in re.findall(r"kafka-acls.sh .*\\\n.*", OPERATIONS.read_text()):
+        words = command.replace("127.0.0.1:9092", kafka.plain).replace("User:coupon", f"User:{STRANGER}")
+        kafka.servers.kafka_tool("AclCommand", *words.replace("coupon.", prefix).replace("\\\n", "").split()[1:])
+    with closing(opened(kafka.url("login", f"prefix={prefix}&partitions=4", user=STRANGER))) as queue:
+        until_available(lambda: queue.create(["t"]))
+        until_available(lambda: queue.publish(messages(100)))
+        assert len(drain([queue.consumer(["t"], "g")], 100)[0]) == 100
+        assert queue.lag(["t"], "g") == 0
+        assert len(list(queue.browse("t"))) == 100
+
+
 def test_a_wrong_password_is_shown_once_a_call(kafka: SecuredKafka, caplog: pytest.LogCaptureFixture) -> None:
     """Who tries again and again locks the user out, where passwords are kept in a directory."""
     caplog.set_level(logging.INFO, "kafka")
-    with closing(opened(kafka.url("login", "timeout_s=2", password="wr0ng/"))) as queue, pytest.raises(
-        BackendUnavailable, match="invalid credentials"
+    with (
+        closing(opened(kafka.url("login", "timeout_s=2", password="wr0ng/"))) as queue,
+        pytest.raises(BackendUnavailable, match="invalid credentials"),
     ):
         queue.publish(messages(1))
-    assert sum("Attempting bootstrap" in record.message for record in caplog.records) == 1
+    assert sum("Initializing connection" in record.message for record in caplog.records) == 1
 
 
 def test_a_server_that_never_answers_a_handshake_costs_no_more_than_the_timeout(kafka: SecuredKafka) -> None:
@@ -177,9 +194,7 @@ def test_a_client_that_is_not_let_in_leaves_no_file_open(kafka: SecuredKafka) ->
         assert _open_files() <= before
 
 
-def test_a_password_is_in_no_log_and_in_no_repr(
-    kafka: SecuredKafka, prefix: str
-) -> None:
+def test_a_password_is_in_no_log_and_in_no_repr(kafka: SecuredKafka, prefix: str) -> None:
     urls = [f"{kafka.url('login', f'sasl={each}')}&prefix={prefix}&timeout_s=1" for each in MECHANISMS]
     urls += [kafka.url("login", "sasl=PLAIN&timeout_s=1", password=PASSWORD + "!")]
     done = subprocess.run([sys.executable, "-c", AT_DEBUG, *urls], capture_output=True, check=True)
