@@ -4,7 +4,6 @@ import ssl
 import subprocess
 from pathlib import Path
 
-
 SERVER = "127.0.0.1"
 
 

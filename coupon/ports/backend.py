@@ -11,10 +11,11 @@ from coupon.ports.url import Url
 class Backend(ABC):
     """A backend of any role.
 
-    It opens lazily: neither ``from_url`` nor ``__init__`` does any I/O, or starts a thread. It may be made and used
-    before a fork: a child makes connections of its own, and both sides go on. Every method is thread-safe. It returns
-    or raises BackendUnavailable within its ``timeout_s`` (plus a little), and works again by itself when the server is
-    back. What takes several requests, as ``create`` may, has that time for each."""
+    It opens lazily: neither ``from_url`` nor ``__init__`` starts a thread, or does any I/O. Only files of certificates
+    that the URL names are read there. It may be made and used before a fork: a child makes connections of its own, and
+    both sides go on. Every method is thread-safe. It returns or raises BackendUnavailable within its ``timeout_s``
+    (plus a little), and works again by itself when the server is back. What takes several requests, as ``create`` may,
+    has that time for each."""
 
     @classmethod
     @abstractmethod

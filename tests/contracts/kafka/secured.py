@@ -23,6 +23,7 @@ PROTOCOLS = {
     "renewed": "SASL_SSL",  # who knows it still, every two seconds
     "mutual": "SSL",  # who has a certificate
     "clear": "SASL_PLAINTEXT",
+    "linked": "SSL",  # behind a proxy of the test's
     "elsewhere": "SSL",  # tells clients that it is at a name that its certificate does not have
 }
 PROPERTIES = """
@@ -51,6 +52,8 @@ RENEWED = "listener.name.renewed.{mechanism}.connections.max.reauth.ms=2000\n"
 class SecuredKafka:
     def __init__(self, servers: PrivateServers, ports: dict[str, int], folder: Path) -> None:
         self.servers, self.ports = servers, ports
+        self.link = ports["linked"], free_port()
+        """Where it listens for those who come by the proxy, and the proxy's port."""
         self.server, self.client = Certificate(folder), Certificate(folder, "coupon")
         self.stranger = Certificate(folder, "stranger")
 
@@ -71,7 +74,8 @@ class SecuredKafka:
 
     def properties(self) -> str:
         listeners = {name.upper(): f"127.0.0.1:{port}" for name, port in self.ports.items()}
-        advertised = listeners | {"ELSEWHERE": f"localhost:{self.ports['elsewhere']}"}
+        others = {"ELSEWHERE": f"localhost:{self.ports['elsewhere']}", "LINKED": f"{HOST}:{self.link[1]}"}
+        advertised = listeners | others
         text = PROPERTIES.format(
             plain=self.servers.port("kafka"),
             controller=self.servers.port("kafka") + 1,

@@ -16,6 +16,8 @@ from uuid import uuid4
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
 
+from backends.testing.links import Link, Links
+from backends.testing.outages import QueueOutages
 from backends.testing.queue import QueueContract
 from backends.testing.queue_driving import drain, messages, opened, values
 from backends.testing.queue_failures import GONE_MAX_S, WHEN_GONE
@@ -107,6 +109,21 @@ class TestKafkaQueueWithTlsAndScram(QueueContract, QueueAcrossProcesses):
             admin.close()
 
         return trim
+
+
+class TestKafkaOutagesOverTls(QueueOutages):
+    @pytest.fixture
+    def server(self, kafka: SecuredKafka) -> str:
+        return f"127.0.0.1:{kafka.link[0]}"
+
+    @pytest.fixture
+    def link(self, kafka: SecuredKafka, links: Links) -> Link:
+        return links.open("kafka", *kafka.link)
+
+    @pytest.fixture
+    def url_at(self, kafka: SecuredKafka, prefix: str) -> Callable[[str], str]:
+        tls = f"tls=true&ca={kafka.server.path}"
+        return lambda address: f"kafka://{address}?prefix={prefix}&partitions=4&timeout_s=1&{tls}"
 
 
 @pytest.mark.parametrize("way", WAYS)
