@@ -84,6 +84,18 @@ def test_what_is_no_url_may_hold_a_password(text):
     assert MARK not in str(refused.value)
 
 
+def test_a_password_where_a_path_belongs():
+    assert MARK not in str(Url("dynamodb:///AKIA:S3cret@"))
+    assert str(Url("sqlite:///data/x@y.db")) == "sqlite:///data/x@y.db"
+
+
+@pytest.mark.parametrize("name", ["password", "api_key", "ssl_passwd", "token", "secret", "credentials"])
+def test_an_option_of_a_plugin_whose_name_tells_of_a_secret(name):
+    url = Url(f"ours://h?{name}=S3cret&size=3")
+    assert url.options(**{name: "", "size": 1}) == {name: "S3cret", "size": 3}
+    assert str(url) == f"ours://h/?{name}=***&size=3"
+
+
 @given(st.sampled_from([f"COUPON_{role.upper()}_URL" for role in ROLES]), st.sampled_from(["", "ann"]), SECRETS)
 def test_no_setting_shows_a_secret(name, user, secret):
     quoted = quote(secret, safe="")
