@@ -130,6 +130,8 @@ NO_ENTRY = (
     errors.IllegalSaslStateError,
 )
 """Who is refused so is refused again, by every broker."""
+NO_TIME = (errors.RequestTimedOutError, errors.KafkaTimeoutError)
+"""What becomes of the last try in the time of a caller says less than the tries before."""
 
 
 class _TellingManager(KafkaConnectionManager):  # type: ignore[misc]
@@ -147,13 +149,10 @@ class _TellingManager(KafkaConnectionManager):  # type: ignore[misc]
         return connection
 
     def _keep(self, failure: Exception | None) -> None:
-        if isinstance(self.failure, NO_ENTRY):
-            return
-        if failure is None:
-            is_news = self.bootstrapped  # until then a broker may still hang up on who is not let in
-        else:
-            is_news = self.failure is None or not isinstance(failure, errors.RequestTimedOutError)
-        if is_news:
+        if failure is None and not self.bootstrapped:
+            return  # a broker may still hang up on who is not let in
+        says_less = self.failure is not None and isinstance(failure, NO_TIME)
+        if not says_less and not isinstance(self.failure, NO_ENTRY):
             self.failure = failure
 
 

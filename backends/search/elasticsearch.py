@@ -72,7 +72,10 @@ class ElasticsearchSearch(Search):
         if authorization is not None:
             self._headers["authorization"] = authorization
         self._client = Elasticsearch(
-            [NodeConfig(scheme, host, port, request_timeout=timeout_s, ssl_context=tls) for host, port in addresses],
+            [
+                NodeConfig(scheme, host.strip("[]"), port, request_timeout=timeout_s, ssl_context=tls)
+                for host, port in addresses
+            ],
             node_class=SocketNode,
             headers={} if authorization is None else {"authorization": authorization},
             max_retries=self._retries,  # for refused and broken connections: after a timeout there is no second try

@@ -48,7 +48,7 @@ class MongoConnection:
         self._database, self._ping_s = database, min(PING_S, timeout_s)
         timeout_ms = timeout_s * 1000
         self._options: dict[str, Any] = {
-            "host": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses],
+            "host": [f"{host}:{port}" for host, port in addresses],
             "appname": "coupon",
             "tls": tls,
             "timeoutMS": timeout_ms,

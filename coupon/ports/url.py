@@ -97,7 +97,7 @@ class Url:
 
     def _address(self, host: str, default_port: int) -> tuple[str, int]:
         name, colon, port = host.rpartition(":")
-        if not colon:
+        if not colon or host.endswith("]"):
             return host, default_port
         if not port.isdecimal() or not 0 < int(port) < 65_536:
             shown = repr(port) if port.isdecimal() else "behind a :"

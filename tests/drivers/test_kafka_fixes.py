@@ -94,14 +94,16 @@ def test_a_handshake_that_fails_leaves_no_socket(no_collections: None) -> None:
         assert open_files() == before
 
 
-def test_a_handshake_that_is_never_answered_ends_in_time() -> None:
+def test_a_handshake_that_is_never_answered_ends_in_time_with_its_socket(no_collections: None) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
         client = ClosingClient(0.3, bootstrap_servers=[f"127.0.0.1:{silent.getsockname()[1]}"], security_protocol="SSL")
-        began = time.monotonic()
-        with closing(client), pytest.raises(errors.KafkaError):
-            client.get_broker_version(timeout_ms=300)
-        assert time.monotonic() - began < 2
-        assert "Handshake failed" in str(client.failure)
+        before, began = open_files(), time.monotonic()
+        with closing(client):
+            with pytest.raises(errors.KafkaError):
+                client.get_broker_version(timeout_ms=300)
+            assert time.monotonic() - began < 2
+            assert "Handshake failed" in str(client.failure)
+            assert open_files() == before
 
 
 def test_what_came_before_the_end_of_a_connection_is_received() -> None:
