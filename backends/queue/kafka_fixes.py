@@ -9,7 +9,8 @@ It ends a TLS handshake in time, too, and tells why a connection failed.
     The driver waits for the other side of a handshake without a limit, and its caller with it. A failed handshake
     leaves its socket open. A broker says that a password is wrong, and hangs up: the driver throws away what came
     before the end of a connection. When no broker lets it in, it only says that it has no time left. Wrong credentials
-    are tried again until then, which may lock a user out. Not fixed in 3.0.12, and no report of it was found.
+    are tried again until then, which may lock a user out: its pull request 2994 was to end that, and does not. No
+    report of the rest was found. On the main branch ``KafkaSSLTransport`` is in ``kafka.net.ssl`` (3133).
 
 ``JoinResultFix`` lets a member into its group although its polls are shorter than a join.
     A join goes on in the driver's own thread when a poll ends before it. The next poll looks for its outcome only if a
