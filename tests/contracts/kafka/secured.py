@@ -1,9 +1,11 @@
 """A Kafka of the tests' own that knows its clients: by passwords, or by certificates."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
+from uuid import uuid4
 
 import pytest
 from kafka import KafkaAdminClient
@@ -72,6 +74,15 @@ class SecuredKafka:
         mutual = f"certificate={self.client.path}&key={self.client.key}&" if listener == "mutual" else ""
         return f"kafka://{credentials}{host}:{self.ports[listener]}?{tls}{mutual}{options}"
 
+    @contextmanager
+    def namespace(self) -> Iterator[str]:
+        """A prefix of topics that are deleted afterwards."""
+        prefix = f"test-{uuid4().hex[:8]}."
+        yield prefix
+        admin = KafkaAdminClient(bootstrap_servers=self.plain)
+        admin.delete_topics([name for name in admin.list_topics() if name.startswith(prefix)])
+        admin.close()
+
     def properties(self) -> str:
         listeners = {name.upper(): f"127.0.0.1:{port}" for name, port in self.ports.items()}
         others = {"ELSEWHERE": f"localhost:{self.ports['elsewhere']}", "LINKED": f"{HOST}:{self.link[1]}"}
@@ -108,7 +119,7 @@ def secured_kafka(folder: Path) -> Iterator[SecuredKafka]:
         kafka = SecuredKafka(servers, ports, folder)
         file.write_text(kafka.properties())
         done = servers.tell("up", "kafka")
-        if done.returncode == CANNOT_RUN_HERE:
+        if done.returncode == CANNOT_RUN_HERE and "CI" not in os.environ:
             pytest.skip(done.stderr)
         assert done.returncode == 0, done.stderr
         kafka.add_users()

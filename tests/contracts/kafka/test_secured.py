@@ -12,22 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
-from uuid import uuid4
 
 import pytest
-from kafka import KafkaAdminClient, TopicPartition
 
 from backends.testing.links import Link, Links
 from backends.testing.outages import QueueOutages
-from backends.testing.queue import QueueContract
 from backends.testing.queue_driving import drain, messages, opened, values
 from backends.testing.queue_failures import GONE_MAX_S, WHEN_GONE
-from backends.testing.queue_offsets import Trim
-from backends.testing.queue_processes import QueueAcrossProcesses
 from backends.testing.timing import TRIES, until_available
 from coupon.domain.errors import BackendUnavailable, ConfigurationError
-from coupon.ports.queue import Message, Position, Queue
-from tests.contracts.kafka.secured import MECHANISMS, PASSWORD, STRANGER, SecuredKafka, secured_kafka
+from coupon.ports.queue import Message, Queue
+from tests.contracts.kafka.secured import MECHANISMS, PASSWORD, STRANGER, SecuredKafka
 from tests.services import ROOT
 
 WAYS = {
@@ -80,38 +75,10 @@ for url in sys.argv[1:]:
 pytestmark = pytest.mark.services
 
 
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
-    with secured_kafka(tmp_path_factory.mktemp("kafka")) as kafka:
-        yield kafka
-
-
 @pytest.fixture
 def prefix(kafka: SecuredKafka) -> Iterator[str]:
-    prefix = f"test-{uuid4().hex[:8]}."
-    yield prefix
-    admin = KafkaAdminClient(bootstrap_servers=kafka.plain)
-    admin.delete_topics([name for name in admin.list_topics() if name.startswith(prefix)])
-    admin.close()
-
-
-class TestKafkaQueueWithTlsAndScram(QueueContract, QueueAcrossProcesses):
-    @pytest.fixture
-    def url(self, kafka: SecuredKafka, prefix: str) -> str:
-        return kafka.url("login", f"prefix={prefix}&partitions=4")
-
-    @pytest.fixture
-    def gone_url(self, kafka: SecuredKafka) -> str:
-        return f"kafka://u:p@127.0.0.1:1?tls=true&ca={kafka.server.path}&timeout_s=0.5"
-
-    @pytest.fixture
-    def trim(self, kafka: SecuredKafka, prefix: str) -> Trim:
-        def trim(queue: Queue, position: Position, begin: int) -> None:
-            admin = KafkaAdminClient(bootstrap_servers=kafka.plain)
-            admin.delete_records({TopicPartition(prefix + position.topic, position.partition): begin})
-            admin.close()
-
-        return trim
+    with kafka.namespace() as prefix:
+        yield prefix
 
 
 class TestKafkaOutagesOverTls(QueueOutages):
