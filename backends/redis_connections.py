@@ -20,6 +20,8 @@ from redis.retry import Retry
 
 from backends.cache.limits import check_prefix
 from backends.deadline_socket import SHORTEST_S, PromptTlsSocket, prompt
+from backends.tls import OPTIONS as TLS
+from backends.tls import trust
 from coupon.domain.errors import BackendUnavailable, ConfigurationError
 from coupon.ports.url import Url
 
@@ -30,7 +32,7 @@ PING_S = 1.0
 IDLE_MAX = 64
 """Idle connections that are kept: more threads than that open one for each call."""
 Command = tuple[Any, ...]
-OPTIONS: dict[str, Any] = {"tls": False, "prefix": "coupon:"}
+OPTIONS: dict[str, Any] = {**TLS, "prefix": "coupon:"}
 """What every backend on Redis takes in its URL, beside its ``timeout_s``."""
 
 
@@ -101,7 +103,13 @@ class RedisConnections:
     """
 
     def __init__(
-        self, url: Url, timeout_s: float, tls: bool = False, prefix: str = "coupon:", silence_s: float = 0.0
+        self,
+        url: Url,
+        timeout_s: float,
+        tls: bool = False,
+        ca: str = "",
+        prefix: str = "coupon:",
+        silence_s: float = 0.0,
     ) -> None:
         check_prefix(prefix)
         addresses = url.addresses(PORT)
@@ -112,7 +120,9 @@ class RedisConnections:
         ((host, port),) = addresses
         self.prefix = prefix
         self.address, self.timeout_s, self._silence_s = f"{host}:{port}", timeout_s, silence_s
-        self._context = _trust() if tls else None
+        self._context = trust(tls, ca)
+        if self._context is not None:
+            self._context.sslsocket_class = PromptTlsSocket
         self._options: dict[str, Any] = {
             "host": host.strip("[]"),
             "port": port,
@@ -216,12 +226,6 @@ def fields_of(info: bytes) -> dict[str, str]:
     """The fields of a reply to INFO."""
     lines = info.decode(errors="replace").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
-
-
-def _trust() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.sslsocket_class = PromptTlsSocket
-    return context
 
 
 def _close_all(connections: list[RedisConnection]) -> None:

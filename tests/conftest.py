@@ -1,7 +1,6 @@
 """What all tests share: the real servers (``tests/services.py``), and a plain word about those that were not there."""
 
 import ssl
-import subprocess
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import structlog
 
 from coupon.ports import group_commit
+from tests.certificates import Certificate
 from tests.group_clock import GroupClock
 from tests.services import Services
 from tests.swallowed import ErrorLog
@@ -41,14 +41,8 @@ def group_clock(monkeypatch: pytest.MonkeyPatch) -> GroupClock:
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
     """The file of a certificate for 127.0.0.1, beside its key.pem, and a server's TLS with it."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", str(key), "-out", str(certificate)]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, *subject]
-    subprocess.run(command, check=True, capture_output=True)
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate, key)
-    return certificate, tls
+    certificate = Certificate(tmp_path)
+    return certificate.path, certificate.of_a_server()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -9,7 +9,7 @@ import random
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -173,9 +173,10 @@ class PrivateServers:
     """A set of servers of its own state and ports. It ends with this process, however this process ends.
 
     ``kafka_links`` are names of ways to Kafka beside the direct one; at the end of each there has to be a proxy.
+    ``environ`` has more for the script, such as ``KAFKA_PROPERTIES``.
     """
 
-    def __init__(self, kafka_links: Sequence[str] = ()) -> None:
+    def __init__(self, kafka_links: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> None:
         assert len(kafka_links) <= KAFKA_LINKS_MAX
         self._kafka_links = kafka_links
         (ROOT / "build").mkdir(exist_ok=True)
@@ -183,7 +184,8 @@ class PrivateServers:
         self._first = _first_port()
         ports = {f"{name.upper()}_PORT": str(self.port(name)) for name in OFFSETS}
         links = " ".join("{}:{}:{}".format(name.upper(), *self.kafka_link(name)) for name in kafka_links)
-        self._environ = {**os.environ, **ports, "KAFKA_LINKS": links, "SERVICES_STATE": self._state}
+        mine = {**ports, "KAFKA_LINKS": links, "SERVICES_STATE": self._state}
+        self._environ = {**os.environ, **mine, **(environ or {})}
         # Reads until this process closes the pipe, or the kernel does it for it; out of a Ctrl-C's reach.
         self._undertaker = subprocess.Popen(
             ["bash", "-c", 'read -r; "$0" wipe; rm -rf "$1"', SCRIPT, self._state],
@@ -209,6 +211,12 @@ class PrivateServers:
 
     def tell(self, command: str, *names: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([SCRIPT, command, *names], env=self._environ, capture_output=True, text=True, check=False)
+
+    def kafka_tool(self, name: str, *arguments: str) -> None:
+        """Run one of Kafka's own tools, by the name of its class."""
+        home = os.environ.get("SERVICES_HOME") or Path.home() / ".cache" / "coupon-services"
+        command = ["java", "-cp", f"{home}/kafka/lib/*", f"org.apache.kafka.tools.{name}", *arguments]
+        subprocess.run(command, check=True, capture_output=True)
 
     def close(self) -> None:
         assert self._undertaker.stdin is not None

@@ -130,7 +130,7 @@ class Broker:
         """Make one request. Returns the outcome of each batch: an error, or None when it is acknowledged."""
         client = self._link.client([self._node], deadline)
         if not client.is_ready(self._node):
-            return dict.fromkeys(batches, errors.NodeNotReadyError(f"broker {self._node}"))
+            return dict.fromkeys(batches, client.not_ready(self._node))
         future = client.send(self._node, _request(batches, left_ms(deadline)))
         client.poll(timeout_ms=left_ms(deadline), future=future)
         failure = future.exception or errors.KafkaTimeoutError("no answer in time")

@@ -6,20 +6,20 @@ BackendRejected. The rest become BackendUnavailable, and the client that raised 
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Self, TypeVar
 
 from kafka import KafkaAdminClient, errors
 
+from backends.queue import kafka_security
 from backends.queue.kafka_fixes import ClosingClient
 from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable
 from coupon.ports.url import Url
 
 REFUSALS = (
-    errors.AuthorizationError,
     errors.InvalidTopicError,
     errors.MessageSizeTooLargeError,
     errors.RecordListTooLargeError,
@@ -62,12 +62,28 @@ class Cluster:
     replicas: int
     timeout_s: float
     session_timeout_s: float
+    security: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The driver's settings for TLS and SASL, with the password."""
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
         servers = tuple(f"{host}:{port}" for host, port in url.addresses(9092))
-        options = url.options(prefix="coupon.", partitions=8, replicas=1, timeout_s=3.0, session_timeout_s=6.0)
-        return cls(servers, **options)
+        options = url.options(
+            prefix="coupon.",
+            partitions=8,
+            replicas=1,
+            timeout_s=3.0,
+            session_timeout_s=6.0,
+            **kafka_security.OPTIONS,
+        )
+        security = {name: options.pop(name) for name in kafka_security.OPTIONS}
+        return cls(servers, **options, security=kafka_security.security(url, **security))
+
+    @property
+    def how(self) -> str:
+        """How brokers are asked."""
+        tls = "without TLS" if self.security.get("ssl_context") is None else "with TLS"
+        return f"{tls} and {self.security.get('sasl_mechanism', 'without a user')}"
 
     @property
     def timeout_ms(self) -> int:
@@ -79,10 +95,11 @@ class Cluster:
         connections: list[Any] = []
 
         def connect(**configuration: Any) -> Any:
-            connections.append(ClosingClient(**configuration))
+            connections.append(ClosingClient(within_s, **configuration))
             return connections[-1]
 
-        defaults = {
+        defaults: dict[str, Any] = {
+            **self.security,
             "bootstrap_servers": list(self.servers),
             "bootstrap_timeout_ms": int(within_s * 1000),
             "kafka_client": connect,
@@ -92,28 +109,39 @@ class Cluster:
         }
         try:
             return kind(**(defaults | options)), connections[0]
-        except BaseException:
+        except BaseException as error:
+            failure = connections[0].failure if connections else None
             for connection in connections:
                 connection.close()
+            if isinstance(error, errors.KafkaTimeoutError) and failure is not None:
+                raise self._no_way_in(failure) from error  # the driver only says that it had no time for more tries
             raise
 
     def ask(self, question: Callable[[Any], Result], within_s: float) -> Result:
         """The answer to a question of an admin client. It is asked again while the cluster is not ready for it."""
         deadline = time.monotonic() + within_s
         with driver_errors():
-            admin, _ = self.connect(KafkaAdminClient, within_s, request_timeout_ms=int(within_s * 1000))
+            admin, connections = self.connect(KafkaAdminClient, within_s, request_timeout_ms=int(within_s * 1000))
             try:
                 while True:
                     try:
                         return question(admin)
                     except errors.UnknownTopicOrPartitionError:
                         raise
-                    except errors.RetriableError:
+                    except errors.RetriableError as error:
                         if time.monotonic() > deadline:
-                            raise
+                            raise connections.failure or error from error
                         time.sleep(0.1)
             finally:
                 admin.close()
+
+    def _no_way_in(self, failure: Exception) -> Exception:
+        """A broker that wants TLS or a password hangs up without a reason: so it is said how we came."""
+        if not isinstance(failure, errors.KafkaConnectionError | errors.KafkaProtocolError):
+            return failure
+        reason = failure.args[0] if failure.args else "no connection"
+        told: Exception = errors.KafkaConnectionError(f"{reason} (asked {self.how})")
+        return told
 
     def leaders_of(self, admin: Any, topics: list[str]) -> dict[str, list[int]]:
         """For each topic, by its name without the prefix, the broker that leads each partition; -1 while none does.

@@ -10,7 +10,7 @@ from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 
-from backends.queue.kafka_client import Cluster, driver_errors, verified
+from backends.queue.kafka_client import Cluster, driver_errors, error_text, verified
 from backends.queue.kafka_fixes import apply_fixes
 from backends.queue.kafka_reader import delivery
 from backends.queue.partitions import POLL_BYTES_MAX, POLL_GAP_MAX_S, AssignedPartitions
@@ -119,7 +119,9 @@ class KafkaQueueConsumer(Consumer):
         if any(self._connections.connected(node) for node in nodes):
             self._heard_at = now
         elif now - self._heard_at > SILENCE_MAX_S:
-            raise BackendUnavailable("Kafka is unavailable: no broker is connected")
+            failure = self._connections.failure
+            reason = "" if failure is None else f": {error_text(failure)}"
+            raise BackendUnavailable(f"Kafka is unavailable: no broker is connected{reason}")
 
     def _check_topics(self, gap_s: float) -> None:
         """Make a new consumer when a topic was recreated between two polls. The driver would go on at its offset in the

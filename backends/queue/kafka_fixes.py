@@ -5,6 +5,13 @@
     the garbage collector: one that was refused, and one that had no time left to connect. Without the fix an outage
     costs a file descriptor a second. Not fixed on the driver's main branch of 2026-08-17. No report of it was found.
 
+It ends a TLS handshake in time, too, and tells why a connection failed.
+    The driver waits for the other side of a handshake without a limit, and its caller with it. A failed handshake
+    leaves its socket open. A broker says that a password is wrong, and hangs up: the driver throws away what came
+    before the end of a connection. When no broker lets it in, it only says that it has no time left. Wrong credentials
+    are tried again until then, which may lock a user out: its pull request 2994 was to end that, and does not. No
+    report of the rest was found. On the main branch ``KafkaSSLTransport`` is in ``kafka.net.ssl`` (3133).
+
 ``JoinResultFix`` lets a member into its group although its polls are shorter than a join.
     A join goes on in the driver's own thread when a poll ends before it. The next poll looks for its outcome only if a
     flag asked for the join. A change of the topics' metadata does not set that flag, and the member has no partitions
@@ -20,6 +27,8 @@
 
 import errno
 import socket
+import ssl
+import time
 from typing import Any
 from weakref import WeakSet
 
@@ -27,6 +36,8 @@ from kafka import errors
 from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.net import KafkaNetClient, KafkaNetSocket
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 try:
     from kafka.net import NetworkSelector
@@ -50,12 +61,52 @@ def _closing(connect: Any) -> Any:
 KafkaNetSocket.sock_connect = _closing(KafkaNetSocket.sock_connect)
 
 
+async def _handshake(transport: Any) -> None:
+    """The driver's way to begin TLS, with a time limit. It closes the socket when that fails."""
+    connection, loop = transport._sock, transport._net
+    deadline = loop.handshake_deadline()
+    loop.sockets.add(connection)
+    try:
+        while True:
+            try:
+                connection.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                await loop.wait_read(connection, timeout_at=deadline)
+            except ssl.SSLWantWriteError:
+                await loop.wait_write(connection, timeout_at=deadline)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _whole(receive: Any) -> Any:
+    """The driver's way to receive, which throws nothing away that came before the end of a connection."""
+
+    def sock_recv(transport: Any) -> tuple[bytes, Exception | None]:
+        received, error = receive(transport)
+        return received, None if received else error
+
+    return sock_recv
+
+
+KafkaSSLTransport.handshake = _handshake
+KafkaSSLTransport._sock_recv = _whole(KafkaSSLTransport._sock_recv)
+KafkaTCPTransport._sock_recv = _whole(KafkaTCPTransport._sock_recv)
+
+
 class _ClosingSelector(NetworkSelector):  # type: ignore[misc]  # kafka-python has no types
     """The driver's event loop. It knows the sockets that are connecting or connected, and closes them with itself."""
 
-    def __init__(self, **configuration: Any) -> None:
+    def __init__(self, within_s: float, **configuration: Any) -> None:
         super().__init__(**configuration)
+        self._within_s, self._ready_until = within_s, time.monotonic() + within_s
         self.sockets: WeakSet[Any] = WeakSet()
+
+    def handshake_deadline(self) -> float:
+        """Of one that begins now: at first the time that the client has to get ready, later as long again."""
+        now = time.monotonic()
+        return self._ready_until if now < self._ready_until else now + self._within_s
 
     async def wait_write(self, fileobj: Any, timeout_at: float | None = None) -> None:
         """The driver waits here for a new socket to connect, with a time limit, and later for a full one without."""
@@ -74,12 +125,60 @@ class _ClosingSelector(NetworkSelector):  # type: ignore[misc]  # kafka-python h
             connection.close()
 
 
-class ClosingClient(KafkaNetClient):  # type: ignore[misc]
-    """The driver's connections. ``close`` leaves no thread and no socket, also when it fails."""
+NO_ENTRY = (
+    errors.SaslAuthenticationFailedError,
+    errors.UnsupportedSaslMechanismError,
+    errors.IllegalSaslStateError,
+)
+"""Who is refused so is refused again, by every broker."""
+NO_TIME = (errors.RequestTimedOutError, errors.KafkaTimeoutError)
+"""What becomes of the last try in the time of a caller says less than the tries before."""
 
-    def __init__(self, **configuration: Any) -> None:
-        self._event_loop = _ClosingSelector(**configuration)
-        super().__init__(**(configuration | {"net": self._event_loop}))
+
+class _TellingManager(KafkaConnectionManager):  # type: ignore[misc]
+    """Keeps why the last connection failed, if it did. It makes no more of them once a broker refused who we are."""
+
+    failure: Exception | None = None
+
+    def get_connection(self, *arguments: Any, **options: Any) -> Any:
+        if isinstance(self.failure, NO_ENTRY):
+            raise self.failure
+        connection = super().get_connection(*arguments, **options)
+        if not connection.init_future.is_done:
+            connection.init_future.add_both(lambda _: self._keep(connection.init_future.exception))
+            connection.close_future.add_errback(self._keep)
+        return connection
+
+    def _keep(self, failure: Exception | None) -> None:
+        if failure is None and not self.bootstrapped:
+            return  # a broker may still hang up on who is not let in
+        says_less = self.failure is not None and isinstance(failure, NO_TIME)
+        if not says_less and not isinstance(self.failure, NO_ENTRY):
+            self.failure = failure
+
+
+class ClosingClient(KafkaNetClient):  # type: ignore[misc]
+    """The driver's connections. ``close`` leaves no thread and no socket, also when it fails. They have ``within_s`` to
+    get ready."""
+
+    def __init__(self, within_s: float = 10.0, **configuration: Any) -> None:
+        self._event_loop = _ClosingSelector(within_s, **configuration)
+        self._connections = _TellingManager(self._event_loop, **configuration)
+        super().__init__(**(configuration | {"net": self._event_loop, "manager": self._connections}))
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the last connection failed, if it did."""
+        return self._connections.failure
+
+    def not_ready(self, node_id: int) -> Exception:
+        """The error for a broker that no connection could be made to."""
+        failure = self.failure
+        if failure is not None and isinstance(failure, NO_ENTRY):
+            return failure
+        reason = "" if failure is None else f": {failure}"
+        not_ready: Exception = errors.NodeNotReadyError(f"broker {node_id}{reason}")
+        return not_ready
 
     def close(self, node_id: Any = None) -> None:
         if node_id is not None:

@@ -67,7 +67,7 @@ class Link:
 
 def _ready(client: ClosingClient, node: int | None) -> int | None:
     if node is not None and not client.is_ready(node):
-        raise errors.NodeNotReadyError(f"broker {node}")
+        raise client.not_ready(node)
     return node
 
 

@@ -15,7 +15,9 @@ that it leaves becomes ``<index>-past``. The second one follows when all nodes k
 generation, which searches may use until then, and ``<index>-next``, to which processes may write until then.
 """
 
+import re
 import secrets
+import ssl
 import time
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
@@ -28,7 +30,9 @@ from elasticsearch import ApiError, Elasticsearch, NotFoundError
 
 from backends.search import elasticsearch_bulk as bulk
 from backends.search.elasticsearch_node import SocketNode
-from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable
+from backends.tls import OPTIONS as TLS
+from backends.tls import trust
+from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable, ConfigurationError
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import Document, completed, dump
 from coupon.ports.search import Query, Rebuild, Search
@@ -40,6 +44,7 @@ LOOK_S = 1.0
 """How long a process relies on its last look for a rebuild."""
 BULK_MAX = 1_000
 """The most documents of a request: each request has the whole timeout for itself."""
+API_KEY = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 OVERTAKEN = "another rebuild was begun, which discarded this one"
 PATIENCE_S = 60.0
 """The timeout of the last refresh of a rebuild, which may have taken hours."""
@@ -55,21 +60,24 @@ class ElasticsearchSearch(Search):
         timeout_s: float = 2.0,
         shards: int = 1,
         replicas: int = 0,
-        tls: bool = False,
-        credentials: tuple[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+        authorization: str | None = None,
     ) -> None:
         self._present, self._next, self._past = index, f"{index}-next", f"{index}-past"
         self._shards, self._replicas, self._timeout_s = shards, replicas, timeout_s
-        scheme = "https" if tls else "http"
+        scheme = "http" if tls is None else "https"
         self._retries = len(addresses)
         self._search_target = f"/{quote(index)}/_search?{urlencode(SEARCH_OPTIONS)}"
         self._headers = {"accept": JSON, "content-type": JSON}
-        if credentials is not None:
-            self._headers["authorization"] = f"Basic {b64encode(':'.join(credentials).encode()).decode()}"
+        if authorization is not None:
+            self._headers["authorization"] = authorization
         self._client = Elasticsearch(
-            [NodeConfig(scheme, host, port, request_timeout=timeout_s) for host, port in addresses],
+            [
+                NodeConfig(scheme, host.strip("[]"), port, request_timeout=timeout_s, ssl_context=tls)
+                for host, port in addresses
+            ],
             node_class=SocketNode,
-            basic_auth=credentials,
+            headers={} if authorization is None else {"authorization": authorization},
             max_retries=self._retries,  # for refused and broken connections: after a timeout there is no second try
             retry_on_status=(),
             max_dead_node_backoff=5.0,
@@ -80,9 +88,9 @@ class ElasticsearchSearch(Search):
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
-        options = url.options(index="coupon", timeout_s=2.0, shards=1, replicas=0, tls=False)
-        credentials = (url.user, url.password) if url.user else None
-        return cls(url.addresses(9200), credentials=credentials, **options)
+        options = url.options(index="coupon", timeout_s=2.0, shards=1, replicas=0, **TLS)
+        tls = trust(**{name: options.pop(name) for name in TLS})
+        return cls(url.addresses(9200), tls=tls, authorization=_authorization(url), **options)
 
     def ping(self) -> None:
         with self._errors():
@@ -270,6 +278,19 @@ class _ElasticsearchRebuild(Rebuild):
     def add_many(self, coupons: Sequence[Coupon]) -> None:
         with self._search.errors_of_rebuild():
             self._search.write_next(coupons, self._generation)
+
+
+def _authorization(url: Url) -> str | None:
+    """The header with user and password, or with a password without a user: an API key."""
+    if url.user:
+        return f"Basic {b64encode(f'{url.user}:{url.password}'.encode()).decode()}"
+    if not url.password:
+        return None
+    if API_KEY.fullmatch(url.password) is None:
+        raise ConfigurationError(
+            f"{url} has a password without a user, which is no API key as Elasticsearch encodes it"
+        )
+    return f"ApiKey {url.password}"
 
 
 def _object(body: Any) -> dict[str, Any]:

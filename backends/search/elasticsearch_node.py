@@ -28,9 +28,9 @@ class SocketNode(BaseNode):
 
     def __init__(self, config: NodeConfig) -> None:
         super().__init__(config)
-        tls = ssl.create_default_context() if config.scheme == "https" else None
+        tls = (config.ssl_context or ssl.create_default_context()) if config.scheme == "https" else None
         self._connections = HttpConnections(config.host, config.port, tls)
-        self._own_headers = {"host": f"{config.host}:{config.port}", **self.headers}
+        self._own_headers = {"host": self.base_url.partition("://")[2], **self.headers}
 
     def perform_request(  # type: ignore[override]  # the client's own tuple of the same two is not exported
         self,

@@ -25,6 +25,8 @@ from backends.search import mongodb_generations as log
 from backends.search.mongodb_client import MongoConnection
 from backends.search.mongodb_generations import Generations
 from backends.search.mongodb_rows import Rows
+from backends.tls import OPTIONS as TLS
+from backends.tls import trust
 from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable, ConfigurationError
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import Document
@@ -46,13 +48,15 @@ class MongoSearch(Search):
         tls: bool = False,
         credentials: tuple[str, str] | None = None,
         auth_source: str = "admin",
+        ca: str = "",
     ) -> None:
-        self._connection = MongoConnection(addresses, database, timeout_s, tls, credentials, auth_source)
+        trust(tls, ca)  # a file that cannot be read is found here
+        self._connection = MongoConnection(addresses, database, timeout_s, tls, credentials, auth_source, ca)
         self.generations = Generations(lambda: self._connection.database, index)
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
-        options = url.options(index="coupon", timeout_s=2.0, tls=False, auth_source="admin")
+        options = url.options(index="coupon", timeout_s=2.0, auth_source="admin", **TLS)
         database = url.path or "coupon"
         for what, name in (("database", database), ("index", options["index"])):
             if NAME.fullmatch(name) is None:

@@ -43,11 +43,12 @@ class MongoConnection:
         tls: bool,
         credentials: tuple[str, str] | None,
         auth_source: str,
+        ca: str = "",
     ) -> None:
         self._database, self._ping_s = database, min(PING_S, timeout_s)
         timeout_ms = timeout_s * 1000
         self._options: dict[str, Any] = {
-            "host": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses],
+            "host": [f"{host}:{port}" for host, port in addresses],
             "appname": "coupon",
             "tls": tls,
             "timeoutMS": timeout_ms,
@@ -57,6 +58,8 @@ class MongoConnection:
             "journal": True,
             "connect": False,
         }
+        if ca:
+            self._options["tlsCAFile"] = ca
         if credentials is not None:
             user, password = credentials
             self._options |= {"username": user, "password": password, "authSource": auth_source}

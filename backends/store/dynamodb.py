@@ -175,6 +175,8 @@ def _place(url: Url, region: str, *, tls: bool) -> dict[str, Any]:
         raise ConfigurationError("names neither a host nor a region: dynamodb://127.0.0.1:8000 or dynamodb://?region=…")
     if len(url.hosts) > 1:
         raise ConfigurationError("names several hosts: DynamoDB has one address")
+    if bool(url.user) != bool(url.password):
+        raise ConfigurationError("names a key without its secret, or a secret without its key")
     place: dict[str, Any] = {"region": region or "local"}
     if url.hosts:
         host, port = url.addresses(443 if tls else 8000)[0]

@@ -199,8 +199,11 @@ class DynamoConnection:
         credentials = connection.session.get_credentials()
         if credentials is None:  # PynamoDB would make a new client for every request
             raise BackendUnavailable(f"DynamoDB table {self.table}: no AWS credentials found")
-        place = connection.client.meta
-        transport = DynamoTransport(place.endpoint_url, place.region_name, credentials, _certificates(connection))
+        place, certificates = connection.client.meta, _certificates(connection)
+        try:
+            transport = DynamoTransport(place.endpoint_url, place.region_name, credentials, certificates)
+        except OSError as error:
+            raise self._unavailable(f"the certificates in {certificates!r}: {error.strerror}") from error
         return _Opened(model, connection, transport)
 
 

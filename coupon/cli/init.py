@@ -7,7 +7,6 @@ import click
 from coupon.cli.context import session, wait_option
 from coupon.cli.output import json_option, result, say, waiting_for
 from coupon.domain.topics import all_topics
-from coupon.ports.url import Url
 from coupon.runtime.diagnostics import stranded
 from coupon.runtime.retry import retry_until
 
@@ -21,7 +20,7 @@ def command(wait_s: float, as_json: bool) -> None:
     deadline = time.monotonic() + wait_s
     with session(initialize=True) as (settings, backends):
         topics = all_topics(settings.topics)
-        store, queue, search = (str(Url(url)) for url in (settings.store_url, settings.queue_url, settings.search_url))
+        store, queue, search = (backends.urls[f"COUPON_{role}_URL"] for role in ("STORE", "QUEUE", "SEARCH"))
         retry_until(deadline, backends.store.create, waiting_for("store"))
         retry_until(deadline, lambda: backends.queue.create(topics), waiting_for("queue"))
         retry_until(deadline, backends.search.create, waiting_for("search"))

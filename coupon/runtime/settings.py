@@ -78,11 +78,15 @@ class Settings:
     log_format: Literal["json", "text"] = "json"
 
     def masked(self) -> dict[str, Any]:
-        """Every setting by its name in the environment, secrets masked."""
+        """Every setting by its name in the environment, secrets masked. The options of a URL are masked, too: only its
+        backend knows them (``Backends.urls``)."""
         shown = {_variable(field.name): getattr(self, field.name) for field in fields(self)}
         shown["COUPON_SECRET"] = "***" if self.secret else ""
         shown["COUPON_TIMEZONE"] = self.timezone.key
         return {name: str(Url(v)) if name.endswith("_URL") else v for name, v in shown.items()}
+
+    def __repr__(self) -> str:
+        return f"Settings({self.masked()})"
 
     def database_files(self) -> Iterator[tuple[str, Path]]:
         """The SQLite file of each role that has one, by the name of its setting."""
@@ -149,7 +153,8 @@ def _unknown(texts: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(texts.keys() - TYPES.keys()):
         similar = get_close_matches(name, TYPES, 1)
         hint = f": is {_variable(similar[0])} meant?" if similar else ""
-        yield f"{_shown(name, texts[name])} is not a setting{hint}"
+        shown = _shown(name, texts[name], meant=similar[0] if similar else "secret")
+        yield f"{shown} is not a setting{hint}"
 
 
 def _missing(texts: Mapping[str, str]) -> Iterator[str]:
@@ -192,10 +197,11 @@ def _variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
-def _shown(name: str, text: str) -> str:
-    """The setting and its value, but no secret."""
-    is_secret = "secret" in name and name != "secret_file"
-    return _variable(name) if is_secret or name.endswith("_url") else f"{_variable(name)}={text!r}"
+def _shown(name: str, text: str, meant: str = "") -> str:
+    """The setting and its value, but no secret, also of the setting that is meant by the name."""
+    names = {name, meant or name} - {"secret_file"}
+    is_secret = any("secret" in each or each.endswith("_url") for each in names)
+    return _variable(name) if is_secret else f"{_variable(name)}={text!r}"
 
 
 def _read_secret(path: Path, missing: IfMissing) -> str:

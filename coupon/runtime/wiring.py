@@ -4,7 +4,8 @@ A scheme is looked up in ``BUILT_IN``, then among the entry points of the group 
 chooses a third party's backend. Nothing is imported before it is chosen, nothing is opened before it is used.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar, cast
 
@@ -15,7 +16,7 @@ from coupon.ports.queue import Queue
 from coupon.ports.search import Search
 from coupon.ports.store import Store
 from coupon.ports.url import Url
-from coupon.runtime.settings import Settings
+from coupon.runtime.settings import PREFIX, Settings
 
 BUILT_IN = {
     "cache": {
@@ -55,6 +56,8 @@ class Backends:
     queue: Queue
     store: Store
     search: Search
+    urls: Mapping[str, str] = field(default_factory=dict)
+    """Where they are, by the names of the settings, secrets masked."""
 
     def close(self) -> None:
         for backend in (self.queue, self.cache, self.store, self.search):
@@ -63,14 +66,15 @@ class Backends:
 
 def open_backends(settings: Settings) -> Backends:
     """The backends that the settings name; raises ConfigurationError. Does no I/O."""
-    queue_url = Url(settings.queue_url)
-    queue = open_backend(Queue, queue_url)  # type: ignore[type-abstract]
-    _ensure_a_reservation_outlives_a_publish(settings, queue_url)
+    urls = {role: Url(getattr(settings, f"{role}_url")) for role in BUILT_IN}
+    queue = open_backend(Queue, urls["queue"])  # type: ignore[type-abstract]
+    _ensure_a_reservation_outlives_a_publish(settings, urls["queue"])
     return Backends(
-        cache=open_backend(Cache, settings.cache_url),  # type: ignore[type-abstract]
+        cache=open_backend(Cache, urls["cache"]),  # type: ignore[type-abstract]
         queue=queue,
-        store=open_backend(Store, settings.store_url),  # type: ignore[type-abstract]
-        search=open_backend(Search, settings.search_url),  # type: ignore[type-abstract]
+        store=open_backend(Store, urls["store"]),  # type: ignore[type-abstract]
+        search=open_backend(Search, urls["search"]),  # type: ignore[type-abstract]
+        urls={f"{PREFIX}{role.upper()}_URL": str(url) for role, url in urls.items()},
     )
 
 
@@ -83,8 +87,8 @@ def open_backend(contract: type[AnyBackend], url: str | Url) -> AnyBackend:
         raise ConfigurationError(f"{setting}: {backend.__name__} is not a {contract.__name__}")
     try:
         return backend.from_url(url)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{setting}: {error}") from error
+    except ConfigurationError as error:  # by now the URL shows the options that the backend takes
+        raise ConfigurationError(f"COUPON_{role.upper()}_URL={url}: {error}") from error
 
 
 def _ensure_a_reservation_outlives_a_publish(settings: Settings, queue_url: Url) -> None:

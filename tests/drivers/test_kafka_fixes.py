@@ -3,11 +3,16 @@
 import gc
 import os
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from kafka import errors
-from kafka.net import KafkaNetSocket
+from kafka.net import KafkaNetSocket, NetworkSelector
+from kafka.net.transport import KafkaTCPTransport
 
 from backends.queue.kafka_fixes import ClosingClient
 
@@ -34,8 +39,8 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def cannot_connect(address: str) -> None:
-    client = ClosingClient(bootstrap_servers=[address], reconnect_backoff_ms=10)
+def cannot_connect(address: str, **options: Any) -> None:
+    client = ClosingClient(0.3, bootstrap_servers=[address], reconnect_backoff_ms=10, **options)
     try:
         with pytest.raises(errors.KafkaError):
             client.get_broker_version(timeout_ms=300)
@@ -77,3 +82,42 @@ def test_a_socket_that_has_no_time_left_to_connect_is_closed(no_collections: Non
         KafkaNetSocket().connect(None, address, timeout_at=0).send(None)
     assert open_files() == before
     assert raised.traceback  # which holds the socket
+
+
+def test_a_handshake_that_fails_leaves_no_socket(no_collections: None) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        cannot_connect(address, security_protocol="SSL")
+        before = open_files()
+        for _ in range(3):
+            cannot_connect(address, security_protocol="SSL")
+        assert open_files() == before
+
+
+def test_a_handshake_that_is_never_answered_ends_in_time_with_its_socket(no_collections: None) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        client = ClosingClient(0.3, bootstrap_servers=[f"127.0.0.1:{silent.getsockname()[1]}"], security_protocol="SSL")
+        before, began = open_files(), time.monotonic()
+        with closing(client):
+            with pytest.raises(errors.KafkaError):
+                client.get_broker_version(timeout_ms=300)
+            assert time.monotonic() - began < 2
+            assert "Handshake failed" in str(client.failure)
+            assert open_files() == before
+
+
+def test_what_came_before_the_end_of_a_connection_is_received() -> None:
+    """A broker says that a password is wrong, and hangs up."""
+    protocol, loop = Mock(_sensors=None), NetworkSelector()
+    ours, theirs = socket.socketpair()
+    with closing(loop), ours, theirs:
+        ours.setblocking(False)
+        theirs.sendall(b"wrong")
+        theirs.shutdown(socket.SHUT_WR)
+        transport = KafkaTCPTransport(loop, ours)
+        transport.set_protocol(protocol)
+        transport.resume_reading()
+        for _ in range(5):
+            loop.poll(timeout_ms=100)
+        protocol.data_received.assert_called_once_with(b"wrong")
+        protocol.connection_lost.assert_called_once()

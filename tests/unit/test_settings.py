@@ -153,6 +153,7 @@ def test_a_url_is_taken_apart():
     url = Url("kafka://one:9093,two?partitions=3&prefix=x.")
     assert url.addresses(9092) == [("one", 9093), ("two", 9092)]
     assert url.options(partitions=8, prefix="", timeout_s=1.5) == {"partitions": 3, "prefix": "x.", "timeout_s": 1.5}
+    assert Url("redis://[::1],[::1]:7000").addresses(6379) == [("[::1]", 6379), ("[::1]", 7000)]
     assert Url("sqlite:////var/x.db").path == "/var/x.db"
     assert Url("dynamodb://k:a%40b@h").password == "a@b"
 

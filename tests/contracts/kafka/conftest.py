@@ -8,7 +8,15 @@ from kafka import KafkaAdminClient
 
 from backends.testing.queue_driving import opened
 from coupon.ports.queue import Queue
+from tests.contracts.kafka.secured import SecuredKafka, secured_kafka
 from tests.services import Services
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    """Not the one of ``services``, which knows nobody."""
+    with secured_kafka(tmp_path_factory.mktemp("kafka")) as kafka:
+        yield kafka
 
 
 @pytest.fixture

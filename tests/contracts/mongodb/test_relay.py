@@ -33,6 +33,9 @@ def test_over_tls_it_trusts_the_authorities_that_the_operator_names(services, da
     with relay_to(services.mongodb, tls=tls) as relay:
         url = f"mongodb://127.0.0.1:{relay.port}/{database.name}?tls=true"
         is_unavailable(f"{url}&timeout_s=0.5", "CERTIFICATE_VERIFY_FAILED")
+        with closing(opened(f"{url}&ca={path}&timeout_s=10")) as search:
+            search.create()
+            search.ping()
         monkeypatch.setenv("SSL_CERT_FILE", str(path))
         works(f"{url}&timeout_s=10")
 

@@ -43,6 +43,13 @@ def test_over_tls_it_trusts_the_authorities_that_the_operator_names_and_nobody_e
     url = f"redis://127.0.0.1:{port}?tls=true&timeout_s=2&partitions=2"
     with closing(opened(url)) as queue, pytest.raises(BackendUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
         queue.ping()
+    with closing(opened(f"{url}&ca={path}")) as queue:
+        queue.ping()
+    with (
+        closing(opened(f"{url}&ca={path}".replace("127.0.0.1", "localhost"))) as queue,
+        pytest.raises(BackendUnavailable, match="not valid for 'localhost'"),
+    ):
+        queue.ping()
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     with closing(opened(url)) as queue:
         queue.create(["t"])
@@ -73,6 +80,8 @@ def test_a_server_that_is_too_old_says_so(server: PrivateRedis, monkeypatch: pyt
         ("redis://me:s3cret/rest@h", "write %2F"),
         ("redis://me:s3cret#rest@h", "write %2F"),
         ("redis://me:s3cret?rest=1@h", "write %2F"),
+        ("redis://me:s3cret@h?ca=/ca.pem", "of no use without tls=true"),
+        ("redis://me:s3cret@h?tls=true&ca=/nowhere.pem", "no file of certificates"),
     ],
 )
 def test_a_url_that_cannot_work_is_refused(url: str, sentence: str) -> None:
