@@ -4,6 +4,8 @@ import csv
 from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
+from coupon.bulk.cells import escape
+from coupon.domain.codes import show
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import Document, document, dump
 
@@ -12,16 +14,18 @@ BOOLEANS = {False: "false", True: "true"}
 """As JSON writes them."""
 
 
-def csv_writer(out: TextIO) -> Writer:
-    """Writes the header at once, then pages of coupons."""
+def csv_writer(out: TextIO, raw: bool = False) -> Writer:
+    """Writes the header at once, then pages of coupons. Unless ``raw``, cells that a spreadsheet would run are
+    escaped."""
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(Document.__annotations__)
-    return lambda coupons: writer.writerows(_cells(document(coupon)) for coupon in coupons)
+    cells = _cells if raw else _escaped_cells
+    return lambda coupons: writer.writerows(cells(_shown(coupon)) for coupon in coupons)
 
 
 def json_writer(out: TextIO) -> Writer:
     """Writes pages of coupons, a JSON object a line."""
-    return lambda coupons: out.writelines(dump(document(coupon)).decode() + "\n" for coupon in coupons)
+    return lambda coupons: out.writelines(dump(_shown(coupon)).decode() + "\n" for coupon in coupons)
 
 
 def export(pages: Iterable[list[Coupon]], write: Writer, on_progress: Callable[[int], None]) -> int:
@@ -34,6 +38,20 @@ def export(pages: Iterable[list[Coupon]], write: Writer, on_progress: Callable[[
     return count
 
 
+def _shown(coupon: Coupon) -> Document:
+    """With dashes in the code, as everybody reads it."""
+    fields = document(coupon)
+    fields["couponCode"] = show(coupon.code)
+    return fields
+
+
 def _cells(fields: Document) -> list[Any]:
     """The cells in the header's order. The csv module writes None as an empty cell."""
     return list((fields | {"issued": BOOLEANS[fields["issued"]], "used": BOOLEANS[fields["used"]]}).values())
+
+
+def _escaped_cells(fields: Document) -> list[Any]:
+    """Only the user's id was chosen by others."""
+    if fields["userId"]:
+        fields["userId"] = escape(fields["userId"])
+    return _cells(fields)

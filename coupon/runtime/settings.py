@@ -30,7 +30,11 @@ SECRET_MIN = 16
 UTC = ZoneInfo("UTC")
 TimeZone = Annotated[ZoneInfo, Meta(description="a time zone of the IANA database, such as UTC or Asia/Seoul")]
 HeaderName = Annotated[
-    str, Meta(pattern=r"\A[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z", description="a header's name, such as X-Caller")
+    str,
+    Meta(
+        pattern=r"\A(?!(?i:host|content-type|content-length)\Z)[!#$%&'*+\-.^`|~0-9A-Za-z]+\Z",
+        description="a name for a header of its own, such as X-Caller, without _, which gunicorn drops",
+    ),
 ]
 IfMissing = Literal["make", "refuse", "ignore"]
 BackendUrl = Annotated[str, Meta(description="a URL, such as sqlite:///data/store.db")]
