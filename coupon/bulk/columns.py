@@ -35,6 +35,9 @@ class Days(NamedTuple):
         return {VALID_FROM: self.valid_from, EXPIRE_AT: self.expire_at}.get(name) is not None
 
 
+NO_DAYS = Days()
+
+
 class Columns(NamedTuple):
     """``places`` has the index of each known column in a row. ``header`` is the first line, if it is one."""
 

@@ -12,7 +12,18 @@ from itertools import count
 from typing import NamedTuple, Self, TextIO
 
 from coupon.bulk.cells import split, unescape
-from coupon.bulk.columns import CODE, EXPIRE_AT, ISSUED, SEPARATORS, USER_ID, VALID_FROM, Columns, Days, find_columns
+from coupon.bulk.columns import (
+    CODE,
+    EXPIRE_AT,
+    ISSUED,
+    NO_DAYS,
+    SEPARATORS,
+    USER_ID,
+    VALID_FROM,
+    Columns,
+    Days,
+    find_columns,
+)
 from coupon.domain.codes import parse
 from coupon.domain.errors import InvalidCode, UnusableFile
 from coupon.domain.model import Day
@@ -23,7 +34,6 @@ WIDTHLESS = "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060"
 """Characters without a width: byte order marks, which stand in the middle of files that were joined, and such."""
 _DAY = re.compile(r"(\d{4})(?:(\d\d)(\d\d)|([-/])(\d\d?)\4(\d\d?))", re.ASCII)
 _NUMBER = re.compile(r"\d([.,]\d*)?E\+?\d+", re.ASCII | re.IGNORECASE)
-NO_DAYS = Days()
 _NOT_ISSUED = ("", "false", "no", "0")
 
 

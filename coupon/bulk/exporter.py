@@ -18,9 +18,15 @@ def csv_writer(out: TextIO, raw: bool = False) -> Writer:
     """Writes the header at once, then pages of coupons. Unless ``raw``, cells that a spreadsheet would run are
     escaped."""
     writer = csv.writer(out, lineterminator="\n")
+    quoting = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(Document.__annotations__)
     cells = _cells if raw else _escaped_cells
-    return lambda coupons: writer.writerows(cells(_shown(coupon)) for coupon in coupons)
+
+    def write(coupons: list[Coupon]) -> None:
+        tears = any("\r" in coupon.user_id for coupon in coupons if coupon.user_id)  # csv leaves it without quotes
+        (quoting if tears else writer).writerows(cells(_shown(coupon)) for coupon in coupons)
+
+    return write
 
 
 def json_writer(out: TextIO) -> Writer:

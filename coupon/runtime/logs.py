@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from coupon.domain.codes import LENGTH, show
+from coupon.domain.codes import LENGTH, is_code, show
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request in progress. It is read by itself: structlog's own processor looks at the whole context, which
@@ -52,7 +52,9 @@ def _with_request_id(_logger: Any, _method: str, event: MutableMapping[str, Any]
 def _as_operators_write(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Codes with their dashes, as customers and HTTP write them, and ``record_id`` as the id of a dead letter: so a
     search by either finds the line."""
-    for field in ("code", "reason", "error"):
+    if isinstance(code := event.get("code"), str) and is_code(code):
+        event["code"] = show(code)
+    for field in ("reason", "error"):
         if isinstance(text := event.get(field), str):
             event[field] = _CODE.sub(lambda found: show(found[0]), text)
     if isinstance(record_id := event.get("record_id"), tuple):
