@@ -180,10 +180,10 @@ def _code(text: str) -> str:
 
 
 def _is_issued(cells: list[str], columns: Columns) -> bool:
-    """By its holder; by the word, if there is no column for that."""
-    if USER_ID in columns.places:
-        return bool(_cell(cells, columns, USER_ID))
-    return _cell(cells, columns, ISSUED).lower() not in _NOT_ISSUED
+    """By its holder, who may be called a blank, and by the word. Without a column for the holder, the word has to say
+    no: spreadsheets write it in their language."""
+    holder, word = columns.places.get(USER_ID), _cell(cells, columns, ISSUED).lower()
+    return word not in _NOT_ISSUED if holder is None else cells[holder] != "" or word == "true"
 
 
 @lru_cache(4096)
