@@ -3,29 +3,23 @@
 Each line is parsed by itself, so that a stray quotation mark spoils one row and not the rest of the file.
 """
 
-import os
 import re
-from collections.abc import Iterator
 from datetime import date
 from functools import lru_cache
-from itertools import count
-from typing import NamedTuple, Self, TextIO
+from typing import NamedTuple
 
 from coupon.bulk.cells import split, unescape
 from coupon.bulk.columns import (
     CODE,
     EXPIRE_AT,
     ISSUED,
-    NO_DAYS,
     SEPARATORS,
     USER_ID,
     VALID_FROM,
     Columns,
-    Days,
-    find_columns,
 )
 from coupon.domain.codes import parse
-from coupon.domain.errors import InvalidCode, UnusableFile
+from coupon.domain.errors import InvalidCode
 from coupon.domain.model import Day
 
 LINE_MAX = 1_000
@@ -61,129 +55,76 @@ class _Bad(ValueError):
     """The message is the reason."""
 
 
-class RowFile:
-    """A file of rows, which is read from the beginning as often as it is iterated. A context manager."""
+class RowParser:
+    """Makes rows of lines. What follows from the columns is looked up once, not for each of a million lines."""
 
-    def __init__(self, file: TextIO, days: Days, path: str) -> None:
-        self._file = file
-        self.header_line, first = next(self._texts(), (0, ""))
-        self.columns = find_columns(first, days, path)
+    def __init__(self, columns: Columns) -> None:
+        self._columns, self._separator, self._width = columns, columns.separator, len(columns.names)
+        self._code, self._needed = columns.places[CODE], columns.needed
+        self._valid_from, self._expire_at = columns.places.get(VALID_FROM), columns.places.get(EXPIRE_AT)
+        self._user_id, self._issued = columns.places.get(USER_ID), columns.places.get(ISSUED)
+        self._days = columns.days
+        self._tells_holders = not (self._user_id is None and self._issued is None)
 
-    @property
-    def size_bytes(self) -> int:
-        return os.fstat(self._file.fileno()).st_size
+    def __call__(self, line: int, text: str) -> Row | BadRow:
+        try:
+            is_plain = len(text) <= LINE_MAX and text.isascii() and not ("'" in text or '"' in text)  # as most are
+            cells = text.split(self._separator) if is_plain else _cells(text, self._separator)
+            if len(cells) != self._width:
+                cells = self._fitted(cells)
+            clean = str.strip if is_plain else _clean
+            code = _code(clean(cells[self._code]))
+            valid_from = _day("the first day", clean(_at(cells, self._valid_from)), self._days.valid_from)
+            expire_at = _day("the last day", clean(_at(cells, self._expire_at)), self._days.expire_at)
+            if expire_at < valid_from:
+                raise _Bad(f"the last day {expire_at} is before the first day {valid_from}")
+        except (_Bad, InvalidCode) as error:
+            return BadRow(line, text, str(error))
+        return Row(line, text, code, valid_from, expire_at, self._tells_holders and self._is_issued(cells))
 
-    @property
-    def read_bytes(self) -> int:
-        """How far it was read."""
-        return self._file.buffer.tell()
+    def _fitted(self, cells: list[str]) -> list[str]:
+        """As many cells as there are columns: empty ones at the end are taken away, or added."""
+        while len(cells) > self._width and not cells[-1].strip():
+            cells.pop()
+        if self._needed <= len(cells) <= self._width:
+            return cells + [""] * (self._width - len(cells))
+        separated = f"{self._width} columns separated by {SEPARATORS[self._separator]}"
+        hint = "; --valid-from and --expire-at give days to a file of codes" if len(cells) == 1 else ""
+        raise _Bad(f"a row has {separated}, this one has {len(cells)}{hint}")
 
-    def __iter__(self) -> Iterator[Row | BadRow]:
-        """All rows, without empty lines and the header, which may stand in the middle too."""
-        for line, text in self._texts():
-            if text != self.columns.header:
-                yield _row(line, text, self.columns)
-
-    def _texts(self) -> Iterator[tuple[int, str]]:
-        self._file.seek(0)
-        return ((line, text) for line, text in _lines(self._file) if text and not text.isspace())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-def open_rows(path: str, days: Days = NO_DAYS) -> RowFile:
-    """The file, with days for rows that have none. Bytes that are not UTF-8 make their row bad, not the file. Raises
-    UnusableFile, OSError."""
-    file = open(path, encoding="utf-8-sig", errors="surrogateescape")  # noqa: SIM115 - the caller closes it
-    try:
-        if not file.seekable():
-            raise UnusableFile(f"{path} cannot be read twice (is it a pipe?): save it as a file first")
-        if "\0" in file.read(LINE_MAX):
-            raise UnusableFile(f"{path} is not a text file in UTF-8: a spreadsheet saves one as CSV UTF-8")
-        return RowFile(file, days, path)
-    except BaseException:
-        file.close()
-        raise
+    def _is_issued(self, cells: list[str]) -> bool:
+        """By its holder, who may be called a blank, and by the word. Without a column for the holder, the word has to
+        say no: spreadsheets write it in their language."""
+        word = _at(cells, self._issued).strip().lower()
+        return word not in _NOT_ISSUED if self._user_id is None else cells[self._user_id] != "" or word == "true"
 
 
-def _lines(file: TextIO) -> Iterator[tuple[int, str]]:
-    """Line numbers and lines, each of up to ``LINE_MAX + 1`` characters, without a byte order mark."""
-    for number in count(1):
-        line = file.readline(LINE_MAX + 1)
-        if not line:
-            return
-        text = line.rstrip("\n")
-        if len(text) > LINE_MAX:
-            _skip_line(file)
-        yield number, text.lstrip("\ufeff")
-
-
-def _skip_line(file: TextIO) -> None:
-    while (rest := file.readline(LINE_MAX)) and not rest.endswith("\n"):
-        pass
-
-
-def _row(line: int, text: str, columns: Columns) -> Row | BadRow:
-    try:
-        _check_text(text)
-        cells = _fitted(split(text, columns.separator), columns)
-        code = _code(_clean(cells[columns.places[CODE]]))
-        valid_from = _day("the first day", _cell(cells, columns, VALID_FROM), columns.days.valid_from)
-        expire_at = _day("the last day", _cell(cells, columns, EXPIRE_AT), columns.days.expire_at)
-        if expire_at < valid_from:
-            raise _Bad(f"the last day {expire_at} is before the first day {valid_from}")
-    except (_Bad, InvalidCode) as error:
-        return BadRow(line, text, str(error))
-    return Row(line, text, code, valid_from, expire_at, _is_issued(cells, columns))
-
-
-def _check_text(text: str) -> None:
+def _cells(text: str, separator: str) -> list[str]:
     if len(text) > LINE_MAX:
         raise _Bad(f"the line is longer than {LINE_MAX} characters")
-    if text.isascii():
-        return
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise _Bad("the line is not UTF-8") from error
+    return split(text, separator)
 
 
-def _fitted(cells: list[str], columns: Columns) -> list[str]:
-    """As many cells as there are columns: empty ones at the end are taken away, or added."""
-    width = len(columns.names)
-    while len(cells) > width and not cells[-1].strip():
-        cells.pop()
-    if not columns.needed <= len(cells) <= width:
-        wrong = f"a row has {width} columns separated by {SEPARATORS[columns.separator]}, this one has {len(cells)}"
-        raise _Bad(wrong if len(cells) > 1 else f"{wrong}; --valid-from and --expire-at give days to a file of codes")
-    return cells + [""] * (width - len(cells))
-
-
-def _cell(cells: list[str], columns: Columns, name: str) -> str:
-    place = columns.places.get(name)
-    return "" if place is None else _clean(cells[place])
+def _at(cells: list[str], place: int | None) -> str:
+    return "" if place is None else cells[place]
 
 
 def _clean(cell: str) -> str:
-    cell = cell.strip()
-    return unescape(cell) if cell.isascii() else unescape(cell.strip(WIDTHLESS).strip())
+    return unescape(cell.strip().strip(WIDTHLESS).strip())
 
 
 def _code(text: str) -> str:
-    if _NUMBER.fullmatch(text):
-        raise _Bad(f"a spreadsheet made the number {text} of the code: format its column as text, and save it again")
-    return parse(text)
-
-
-def _is_issued(cells: list[str], columns: Columns) -> bool:
-    """By its holder, who may be called a blank, and by the word. Without a column for the holder, the word has to say
-    no: spreadsheets write it in their language."""
-    holder, word = columns.places.get(USER_ID), _cell(cells, columns, ISSUED).lower()
-    return word not in _NOT_ISSUED if holder is None else cells[holder] != "" or word == "true"
+    try:
+        return parse(text)
+    except InvalidCode as error:
+        if not _NUMBER.fullmatch(text):
+            raise
+        wrong = f"a spreadsheet made the number {text} of the code: format its column as text, and save it again"
+        raise _Bad(wrong) from error
 
 
 @lru_cache(4096)

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterable
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from coupon.bulk.cells import escape
 from coupon.domain.codes import show
@@ -20,11 +20,10 @@ def csv_writer(out: TextIO, raw: bool = False) -> Writer:
     writer = csv.writer(out, lineterminator="\n")
     quoting = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(Document.__annotations__)
-    cells = _cells if raw else _escaped_cells
 
     def write(coupons: list[Coupon]) -> None:
         tears = any("\r" in coupon.user_id for coupon in coupons if coupon.user_id)  # csv leaves it without quotes
-        (quoting if tears else writer).writerows(cells(_shown(coupon)) for coupon in coupons)
+        (quoting if tears else writer).writerows(_cells(coupon, raw) for coupon in coupons)
 
     return write
 
@@ -51,13 +50,11 @@ def _shown(coupon: Coupon) -> Document:
     return fields
 
 
-def _cells(fields: Document) -> list[Any]:
-    """The cells in the header's order. The csv module writes None as an empty cell."""
-    return list((fields | {"issued": BOOLEANS[fields["issued"]], "used": BOOLEANS[fields["used"]]}).values())
-
-
-def _escaped_cells(fields: Document) -> list[Any]:
-    """Only the user's id was chosen by others."""
-    if fields["userId"]:
-        fields["userId"] = escape(fields["userId"])
-    return _cells(fields)
+def _cells(coupon: Coupon, raw: bool) -> list[Any]:
+    """The cells in the header's order. The csv module writes None as an empty cell. Only the user's id was chosen by
+    others."""
+    fields = cast(dict[str, Any], _shown(coupon))
+    fields["issued"], fields["used"] = BOOLEANS[fields["issued"]], BOOLEANS[fields["used"]]
+    if coupon.user_id and not raw:
+        fields["userId"] = escape(coupon.user_id)
+    return list(fields.values())

@@ -18,8 +18,9 @@ from typing import NamedTuple
 from coupon.acceptance.creations import ImportChunk
 from coupon.acceptance.service import CommandService
 from coupon.applying.safe_reads import read
-from coupon.bulk.csv_rows import BadRow, Row, RowFile
+from coupon.bulk.csv_rows import BadRow, Row
 from coupon.bulk.duplicates import Duplicate, DuplicateFinder
+from coupon.bulk.row_file import RowFile
 from coupon.domain.codes import show
 from coupon.domain.errors import BackendUnavailable, TooManyCreations, fault
 from coupon.domain.model import CHUNK, IMPORT, Day

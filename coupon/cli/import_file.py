@@ -8,10 +8,11 @@ import click
 
 from coupon.acceptance.service import CommandService
 from coupon.bulk.columns import Days
-from coupon.bulk.csv_rows import BadRow, RowFile, day_of, open_rows
+from coupon.bulk.csv_rows import BadRow, day_of
 from coupon.bulk.duplicates import DuplicateFinder
 from coupon.bulk.importer import Counts, Importer, checked_rows, find_duplicates
 from coupon.bulk.rejected import RejectedRows
+from coupon.bulk.row_file import RowFile, open_rows
 from coupon.cli.context import session
 from coupon.cli.output import in_line, json_option, progress, result, say, waiting_for
 from coupon.domain.codes import CodeDeriver

@@ -50,7 +50,7 @@ def _with_request_id(_logger: Any, _method: str, event: MutableMapping[str, Any]
 
 
 def _as_operators_write(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Codes with their dashes, as customers and HTTP write them, and ``record_id`` as the id of a dead letter: so a
+    """Codes get their dashes, as customers and HTTP write them, and a ``record_id`` is written as a dead letter's id. A
     search by either finds the line."""
     if isinstance(code := event.get("code"), str) and is_code(code):
         event["code"] = show(code)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from coupon.acceptance.requests import Caller
 from coupon.acceptance.service import CommandService
-from coupon.bulk.csv_rows import BadRow, open_rows
+from coupon.bulk.csv_rows import BadRow
 from coupon.bulk.duplicates import DuplicateFinder
 from coupon.bulk.importer import Counts, Importer, checked_rows, find_duplicates
+from coupon.bulk.row_file import open_rows
 from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import Kind
 from coupon.domain.topics import all_topics

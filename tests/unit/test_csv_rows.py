@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coupon.bulk.columns import NO_DAYS, Days
-from coupon.bulk.csv_rows import LINE_MAX, BadRow, Row, RowFile, open_rows
+from coupon.bulk.csv_rows import LINE_MAX, BadRow, Row
+from coupon.bulk.row_file import RowFile, open_rows
 from coupon.domain.codes import ALPHABET, show
 from coupon.domain.errors import UnusableFile
 

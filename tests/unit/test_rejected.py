@@ -7,9 +7,10 @@ import stat
 import pytest
 
 from coupon.bulk.columns import NO_DAYS, find_columns
-from coupon.bulk.csv_rows import BadRow, Row, open_rows
+from coupon.bulk.csv_rows import BadRow, Row
 from coupon.bulk.files import create, written
 from coupon.bulk.rejected import RejectedRows
+from coupon.bulk.row_file import open_rows
 from coupon.domain.errors import UnusableFile
 
 CODE = "A1B2C3D4E5F6G7H8I9J"
