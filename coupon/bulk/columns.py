@@ -11,6 +11,8 @@ from coupon.domain.model import Day
 CODE, VALID_FROM, EXPIRE_AT, USER_ID, ISSUED = "couponCode", "validFrom", "expireAt", "userId", "issued"
 PLACES = (CODE, VALID_FROM, EXPIRE_AT)
 """The columns of a file without a header."""
+ADDED = ("rejectedBecause", "line")
+"""The last columns of a file of rejected rows."""
 SEPARATORS: Mapping[str, str] = {",": "commas", ";": "semicolons", "\t": "tabs"}
 TOLD: Mapping[str, str] = {CODE: "the code", VALID_FROM: "the first day", EXPIRE_AT: "the last day"}
 OPTIONS: Mapping[str, str] = {VALID_FROM: "--valid-from", EXPIRE_AT: "--expire-at"}
@@ -48,6 +50,11 @@ class Columns(NamedTuple):
     header: str | None = None
     is_known: bool = True
     """Whether the columns were found by the header's names."""
+
+    @property
+    def own(self) -> int:
+        """How many columns the file of the rows had, before rows were rejected."""
+        return len(self.names) - (len(ADDED) if tuple(self.names[-len(ADDED) :]) == ADDED else 0)
 
     @property
     def needed(self) -> int:

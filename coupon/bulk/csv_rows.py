@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from coupon.bulk.cells import split, unescape
 from coupon.bulk.columns import (
+    ADDED,
     CODE,
     EXPIRE_AT,
     ISSUED,
@@ -60,6 +61,7 @@ class RowParser:
 
     def __init__(self, columns: Columns) -> None:
         self._columns, self._separator, self._width = columns, columns.separator, len(columns.names)
+        self._own = columns.own
         self._code, self._needed = columns.places[CODE], columns.needed
         self._valid_from, self._expire_at = columns.places.get(VALID_FROM), columns.places.get(EXPIRE_AT)
         self._user_id, self._issued = columns.places.get(USER_ID), columns.places.get(ISSUED)
@@ -83,9 +85,12 @@ class RowParser:
         return Row(line, text, code, valid_from, expire_at, self._tells_holders and self._is_issued(cells))
 
     def _fitted(self, cells: list[str]) -> list[str]:
-        """As many cells as there are columns: empty ones at the end are taken away, or added."""
-        while len(cells) > self._width and not cells[-1].strip():
+        """As many cells as there are columns: empty ones at the end of the row are taken away, or added."""
+        added = cells[-len(ADDED) :] if self._own < self._width <= len(cells) else []
+        cells = cells[: len(cells) - len(added)]
+        while len(cells) > self._own and not cells[-1].strip():
             cells.pop()
+        cells += added
         if self._needed <= len(cells) <= self._width:
             return cells + [""] * (self._width - len(cells))
         separated = f"{self._width} columns separated by {SEPARATORS[self._separator]}"

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 from coupon.bulk.cells import escape, split, unescape
-from coupon.bulk.columns import Columns
+from coupon.bulk.columns import ADDED, Columns
 from coupon.bulk.csv_rows import BadRow
 from coupon.bulk.files import create
-
-ADDED = ["rejectedBecause", "line"]
 
 
 class RejectedRows:
@@ -23,9 +21,7 @@ class RejectedRows:
         self._paths = (Path(f"{file}.rejected{f'-{number}' if number > 1 else ''}.csv") for number in count(1))
         self._earlier: list[Path] = []
         self._separator, self._width = columns.separator, len(columns.names)
-        self._names = list(columns.names)
-        if self._names[-len(ADDED) :] == ADDED:  # of rows that were rejected before
-            del self._names[-len(ADDED) :]
+        self._names = columns.names[: columns.own]
         self._out: TextIO | None = None
         self._writer: Any = None
         self.path: Path | None = None
@@ -40,10 +36,13 @@ class RejectedRows:
         self._writer.writerow([escape(cell) for cell in (*self._cells(row.text), row.reason, row.line)])
 
     def _cells(self, text: str) -> list[str]:
-        cells = [unescape(cell) for cell in split(text, self._separator)]
-        if len(cells) == self._width:
-            cells = cells[: len(self._names)]
-        return cells + [""] * (len(self._names) - len(cells))
+        """As many as the header has names, at least."""
+        cells, own = [unescape(cell) for cell in split(text, self._separator)], len(self._names)
+        if own < self._width <= len(cells):  # it was rejected before
+            del cells[-len(ADDED) :]
+        while len(cells) > own and not cells[-1].strip():
+            cells.pop()
+        return cells + [""] * (own - len(cells))
 
     def _create(self) -> TextIO:
         for path in self._paths:

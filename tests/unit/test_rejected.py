@@ -85,6 +85,25 @@ def test_a_corrected_file_is_imported_and_what_is_still_wrong_is_told_once(tmp_p
     assert content(again, separator)[1] == ["'=1+1", "x", "", "a code has 19 letters and digits, this one has 1", "3"]
 
 
+def test_cells_that_were_too_many_may_be_emptied_or_deleted(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text(f"code,from,to\n{CODE},20260101,20261231,x\n{CODE},1.1.2026,20261231,,\n")
+    with open_rows(str(file)) as rows:
+        path = reject(str(file), *rows, columns=rows.columns)
+    assert [row[:4] for row in content(path)[1:]] == [
+        [CODE, "20260101", "20261231", "x"],
+        [CODE, "1.1.2026", "20261231", "the first day '1.1.2026' is not written as 20261231, 2026-12-31 or 2026/12/31"],
+    ]
+    kinds = []
+    for wrong, corrected in (("1.1.2026", "20260101"), (",x,", ",,"), (",,", ",")):
+        with open_rows(str(path)) as rows:
+            kinds.append([type(row) for row in rows])
+        path.write_text(path.read_text().replace(wrong, corrected, 1))
+    assert kinds == [[BadRow, BadRow], [BadRow, Row], [Row, Row]]
+    with open_rows(str(path)) as rows:
+        assert [type(row) for row in rows] == [Row, Row]
+
+
 def stopped_while_writing(path, replace):
     with written(path, replace) as out:
         out.write("half")
