@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
@@ -47,8 +48,11 @@ def command(file: str, force: bool, raw: bool, bom: bool, as_json: bool) -> int:
 
 @contextmanager
 def _opened(file: str, force: bool) -> Iterator[TextIO]:
-    """The file to write to. SIGTERM ends as Ctrl-C does, so that no half of it is left."""
+    """The file to write to, in UTF-8 whatever the terminal has. SIGTERM ends as Ctrl-C does, so that no half of it is
+    left."""
     if file == "-":
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")
         yield sys.stdout
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)

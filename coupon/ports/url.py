@@ -16,7 +16,14 @@ class Url:
     """
 
     def __init__(self, text: str) -> None:
-        parts = urlsplit(text)
+        try:
+            parts = urlsplit(text)
+        except ValueError as error:  # its text may hold the password
+            scheme = text.partition("://")[0]
+            raise ConfigurationError(
+                f"a {scheme}:// URL has a [ that is no IPv6 address, or a character that no host has."
+                " In a user or password, write %5B for [ and %5D for ]"
+            ) from error
         if not parts.scheme or "://" not in text:
             shown = re.sub(r":[^:/]*@", ":***@", text)
             raise ConfigurationError(f"{shown!r} is not a URL: expected scheme://…, such as sqlite:///data/store.db")

@@ -128,7 +128,11 @@ def _texts(environ: Mapping[str, str]) -> dict[str, str]:
     conf = environ.get("COUPON_CONF") or (DEFAULT_CONF if Path(DEFAULT_CONF).is_file() else str(PACKAGED_CONF))
     if not Path(conf).is_file():
         raise ConfigurationError(f"COUPON_CONF={conf!r} is not a file (from {Path.cwd()})")
-    both = {**dotenv_values(conf, interpolate=False), **environ}
+    try:
+        both = {**dotenv_values(conf, interpolate=False), **environ}
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise ConfigurationError(f"COUPON_CONF={conf!r} cannot be read: {reason}") from error
     return {
         name.removeprefix(PREFIX).lower(): text
         for name, text in both.items()

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from coupon.ports.store import Store
+from coupon.runtime.wiring import open_backend
+from tests.coupons import NOW, a_coupon
 from tests.e2e.deployment import Deployment, embedded
 from tests.e2e.test_cli import one_sentence, start, start_impatient
 
@@ -105,3 +108,13 @@ def test_what_was_exported_is_imported_elsewhere_and_a_file_of_codes_with_the_da
             (row["validFrom"], row["expireAt"]) for row in csv.DictReader(other.coupon("export").stdout.splitlines())
         ]
         assert days == [("2026-11-01", "2026-12-31")] * 2
+
+
+def test_an_export_is_in_utf_8_wherever_it_is_written(cli):
+    store = open_backend(Store, cli.environ["COUPON_STORE_URL"])
+    store.save_many([a_coupon(user_id="Müller", issued_at=NOW)])
+    store.close()
+    cli.environ |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    running = start(cli, "export")
+    out, _ = running.communicate(timeout=60)
+    assert (running.returncode, "Müller" in out) == (0, True)

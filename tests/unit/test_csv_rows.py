@@ -176,7 +176,14 @@ def test_files_that_were_joined_have_byte_order_marks_and_headers_in_the_middle(
 
 @pytest.mark.parametrize(
     ("cells", "is_issued"),
-    [("true,ann", True), ("WAHR,ann", True), ("true, ", True), ("false,", False), ("FALSCH,", False)],
+    [
+        ("true,ann", True),
+        ("WAHR,ann", True),
+        ("WAHR, ", True),
+        ('"true", ', True),  # a blank beside a quotation mark is none
+        ("false,", False),
+        ("FALSCH,", False),
+    ],
 )
 def test_a_row_of_an_export_tells_whether_somebody_holds_the_coupon(cells, is_issued):
     (row,) = read(f"couponCode,issued,userId,validFrom,expireAt\n{CODE},{cells},20260101,20261231")

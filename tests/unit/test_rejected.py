@@ -138,7 +138,7 @@ def test_after_a_failure_nothing_is_left_and_an_older_file_is_as_it_was(tmp_path
 def test_a_file_is_replaced_only_when_that_was_asked_for(tmp_path):
     path = tmp_path / "out.csv"
     path.write_text("old")
-    with pytest.raises(UnusableFile, match="--force"), written(path, replace=False):
+    with pytest.raises(UnusableFile, match="is there already: --force"), written(path, replace=False):
         pass
     with written(path, replace=True) as out:
         out.write("new")
