@@ -22,7 +22,7 @@ log = structlog.get_logger("coupon.dead_letters")
 
 class DeadLetter(NamedTuple):
     """``value`` is the message's body; if not ``whole``, its first bytes. ``at`` is the time of dead-lettering in
-    ms."""
+    ms. ``is_ours`` is False for a message of the topic that is no dead letter."""
 
     topic: str
     partition: int
@@ -32,6 +32,7 @@ class DeadLetter(NamedTuple):
     reason: str
     at: int
     whole: bool = True
+    is_ours: bool = True
 
     @property
     def id(self) -> str:
@@ -57,7 +58,7 @@ def encode(delivery: Delivery, reason: str, at: int) -> Message:
 class _Form(msgspec.Struct):
     """A dead letter as it is encoded, with its bounds: others may have written into the topic."""
 
-    topic: Annotated[str, msgspec.Meta(min_length=1, max_length=TOPIC_MAX)]
+    topic: Annotated[str, msgspec.Meta(pattern=rf"^[a-zA-Z0-9._-]{{1,{TOPIC_MAX}}}\Z")]
     partition: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
     offset: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     key: str
@@ -84,6 +85,20 @@ def browse(queue: Queue, on_malformed: Callable[[Delivery, str], None] = _log) -
             yield dead_letter
 
 
+def browse_all(queue: Queue) -> Iterator[DeadLetter]:
+    """As ``browse``, and each other message of the topic as a letter of itself, which cannot be replayed."""
+    others: list[DeadLetter] = []
+
+    def add(delivery: Delivery, reason: str) -> None:
+        others.append(DeadLetter(*delivery, f"it is no dead letter: {reason}"[:REASON_MAX], at=0, is_ours=False))
+
+    for letter in browse(queue, add):
+        yield from others
+        others.clear()
+        yield letter
+    yield from others
+
+
 def decode_all(
     deliveries: Iterable[Delivery], on_malformed: Callable[[Delivery, str], None] = _log
 ) -> Iterator[DeadLetter]:
@@ -97,6 +112,8 @@ def decode_all(
 
 def fault(dead_letter: DeadLetter, topics: Collection[str]) -> str | None:
     """Why the message cannot be replayed, when workers read these topics; None when it can."""
+    if not dead_letter.is_ours:
+        return dead_letter.reason
     if dead_letter.topic not in topics:
         return f"{dead_letter.topic!r} is none of the topics that workers read: {', '.join(sorted(topics))}"
     return None if dead_letter.whole else f"only the first {len(dead_letter.value):,} bytes of the message were kept"

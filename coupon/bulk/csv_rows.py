@@ -1,34 +1,47 @@
-"""Rows of an import file: a code, its first day and its last day, separated by commas.
+"""Rows of an import file: a code, its first day and its last day, separated by commas, semicolons or tabs.
 
 Each line is parsed by itself, so that a stray quotation mark spoils one row and not the rest of the file.
 """
 
-import csv
 import re
-from collections.abc import Iterator
 from datetime import date
 from functools import lru_cache
-from itertools import count
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
+from coupon.bulk.cells import split, unescape
+from coupon.bulk.columns import (
+    ADDED,
+    CODE,
+    EXPIRE_AT,
+    ISSUED,
+    SEPARATORS,
+    USER_ID,
+    VALID_FROM,
+    Columns,
+)
 from coupon.domain.codes import parse
-from coupon.domain.errors import InvalidCode, UnusableFile
+from coupon.domain.errors import InvalidCode
 from coupon.domain.model import Day
 
-COLUMNS = 3
 LINE_MAX = 1_000
 """The most characters of a line that are read: a file may be one endless line."""
-_DAY = re.compile(r"\d{8}|\d{4}-\d\d-\d\d", re.ASCII)
+WIDTHLESS = "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060"
+"""Characters without a width: byte order marks, which stand in the middle of files that were joined, and such."""
+_DAY = re.compile(r"(\d{4})(?:(\d\d)(\d\d)|([-/])(\d\d?)\4(\d\d?))", re.ASCII)
+_NUMBER = re.compile(r"\d([.,]\d*)?E\+?\d+", re.ASCII | re.IGNORECASE)
+_NOT_ISSUED = ("", "false", "no", "0")
 
 
 class Row(NamedTuple):
-    """A good row; ``text`` is the line as it stands in the file."""
+    """A good row; ``text`` is the line as it stands in the file. ``is_issued``: it tells of a coupon that somebody
+    holds."""
 
     line: int
     text: str
     code: str
     valid_from: Day
     expire_at: Day
+    is_issued: bool = False
 
 
 class BadRow(NamedTuple):
@@ -43,100 +56,100 @@ class _Bad(ValueError):
     """The message is the reason."""
 
 
-def open_rows(path: str) -> TextIO:
-    """The file, to be read by ``rows``, from the beginning and more than once. Bytes that are not UTF-8 make their row
-    bad, not the file. Raises UnusableFile, OSError."""
-    file = open(path, encoding="utf-8-sig", errors="surrogateescape")  # noqa: SIM115 - the caller closes it
-    try:
-        if not file.seekable():
-            raise UnusableFile(f"{path} cannot be read twice (is it a pipe?): save it as a file first")
-        if "\0" in file.read(LINE_MAX):
-            raise UnusableFile(f"{path} is not a text file in UTF-8")
-    except BaseException:
-        file.close()
-        raise
-    return file
+class RowParser:
+    """Makes rows of lines. What follows from the columns is looked up once, not for each of a million lines."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns, self._separator, self._width = columns, columns.separator, len(columns.names)
+        self._own = columns.own
+        self._code, self._needed = columns.places[CODE], columns.needed
+        self._valid_from, self._expire_at = columns.places.get(VALID_FROM), columns.places.get(EXPIRE_AT)
+        self._user_id, self._issued = columns.places.get(USER_ID), columns.places.get(ISSUED)
+        self._days = columns.days
+        self._tells_holders = not (self._user_id is None and self._issued is None)
+
+    def __call__(self, line: int, text: str) -> Row | BadRow:
+        try:
+            is_plain = len(text) <= LINE_MAX and text.isascii() and not ("'" in text or '"' in text)  # as most are
+            cells = text.split(self._separator) if is_plain else _cells(text, self._separator)
+            if len(cells) != self._width:
+                cells = self._fitted(cells)
+            clean = str.strip if is_plain else _clean
+            code = _code(clean(cells[self._code]))
+            valid_from = _day("the first day", clean(_at(cells, self._valid_from)), self._days.valid_from)
+            expire_at = _day("the last day", clean(_at(cells, self._expire_at)), self._days.expire_at)
+            if expire_at < valid_from:
+                raise _Bad(f"the last day {expire_at} is before the first day {valid_from}")
+        except (_Bad, InvalidCode) as error:
+            return BadRow(line, text, str(error))
+        return Row(line, text, code, valid_from, expire_at, self._tells_holders and self._is_issued(cells))
+
+    def _fitted(self, cells: list[str]) -> list[str]:
+        """As many cells as there are columns: empty ones at the end of the row are taken away, or added."""
+        added = cells[-len(ADDED) :] if self._own < self._width <= len(cells) else []
+        cells = cells[: len(cells) - len(added)]
+        while len(cells) > self._own and not cells[-1].strip():
+            cells.pop()
+        cells += added
+        if self._needed <= len(cells) <= self._width:
+            return cells + [""] * (self._width - len(cells))
+        separated = f"{self._width} columns separated by {SEPARATORS[self._separator]}"
+        hint = "; --valid-from and --expire-at give days to a file of codes" if len(cells) == 1 else ""
+        raise _Bad(f"a row has {separated}, this one has {len(cells)}{hint}")
+
+    def _is_issued(self, cells: list[str]) -> bool:
+        """By its holder, who may be called a blank, and by the word. Without a column for the holder, the word has to
+        say no: spreadsheets write it in their language."""
+        word = _at(cells, self._issued).strip().lower()
+        return word not in _NOT_ISSUED if self._user_id is None else cells[self._user_id] != "" or word == "true"
 
 
-def rows(file: TextIO) -> Iterator[Row | BadRow]:
-    """All rows from the beginning of the file, without a header and empty lines."""
-    file.seek(0)
-    first = True
-    for line, text in _lines(file):
-        if text.isspace() or not text:
-            continue
-        if first and _is_header(text):
-            first = False
-            continue
-        first = False
-        yield _row(line, text)
-
-
-def _lines(file: TextIO) -> Iterator[tuple[int, str]]:
-    """Line numbers and lines, each of up to ``LINE_MAX + 1`` characters."""
-    for number in count(1):
-        line = file.readline(LINE_MAX + 1)
-        if not line:
-            return
-        text = line.rstrip("\n")
-        if len(text) > LINE_MAX:
-            _skip_line(file)
-        yield number, text
-
-
-def _skip_line(file: TextIO) -> None:
-    while (rest := file.readline(LINE_MAX)) and not rest.endswith("\n"):
-        pass
-
-
-def _is_header(text: str) -> bool:
-    """Whether the line is words only: a row of data has digits in its days, or a code."""
-    cells = _cells(text)
-    if len(cells) != COLUMNS or any(not cell or any(map(str.isdigit, cell)) for cell in cells):
-        return False
-    try:
-        parse(cells[0])
-    except InvalidCode:
-        return True
-    return False
-
-
-def _row(line: int, text: str) -> Row | BadRow:
-    try:
-        _check_text(text)
-        cells = _cells(text)
-        if len(cells) != COLUMNS:
-            raise _Bad(f"a row has {COLUMNS} columns, this one has {len(cells)}")
-        code = parse(cells[0])
-        valid_from, expire_at = _day("the first day", cells[1]), _day("the last day", cells[2])
-        if expire_at < valid_from:
-            raise _Bad(f"the last day {expire_at} is before the first day {valid_from}")
-    except (_Bad, InvalidCode) as error:
-        return BadRow(line, text, str(error))
-    return Row(line, text, code, valid_from, expire_at)
-
-
-def _check_text(text: str) -> None:
+def _cells(text: str, separator: str) -> list[str]:
     if len(text) > LINE_MAX:
         raise _Bad(f"the line is longer than {LINE_MAX} characters")
-    if text.isascii():
-        return
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise _Bad("the line is not UTF-8") from error
+    return split(text, separator)
 
 
-def _cells(text: str) -> list[str]:
-    cells = next(csv.reader([text], skipinitialspace=True)) if '"' in text else text.split(",")
-    return [cell.strip() for cell in cells]
+def _at(cells: list[str], place: int | None) -> str:
+    return "" if place is None else cells[place]
+
+
+def _clean(cell: str) -> str:
+    return unescape(cell.strip().strip(WIDTHLESS).strip())
+
+
+def _code(text: str) -> str:
+    try:
+        return parse(text)
+    except InvalidCode as error:
+        if not _NUMBER.fullmatch(text):
+            raise
+        wrong = f"a spreadsheet made the number {text} of the code: format its column as text, and save it again"
+        raise _Bad(wrong) from error
 
 
 @lru_cache(4096)
-def _day(which: str, text: str) -> Day:
-    if not _DAY.fullmatch(text):
-        raise _Bad(f"{which} {text!r} is not written as 20261231 or 2026-12-31")
+def _day(which: str, text: str, instead: Day | None) -> Day:
+    """The day, or the one that rows without a day have."""
+    if instead and not text:
+        return instead
     try:
-        return Day(date.fromisoformat(text).isoformat())
+        return day_of(text)
     except ValueError as error:
-        raise _Bad(f"{which} {text!r} is not in the calendar") from error
+        raise _Bad(f"{which} {error}") from error
+
+
+def day_of(text: str) -> Day:
+    """The day, written in one of three ways. Raises ValueError, which says what is wrong."""
+    found = _DAY.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not written as 20261231, 2026-12-31 or 2026/12/31")
+    year, month, day = found[1], found[2] or found[5], found[3] or found[6]
+    try:
+        return Day(date(int(year), int(month), int(day)).isoformat())
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not in the calendar") from error

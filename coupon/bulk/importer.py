@@ -8,20 +8,20 @@ Memory stays flat: only one window is held. Nothing is remembered between runs: 
 first one in the store.
 """
 
-import csv
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import IO, NamedTuple, Self, TextIO
+from typing import NamedTuple
 
 from coupon.acceptance.creations import ImportChunk
 from coupon.acceptance.service import CommandService
 from coupon.applying.safe_reads import read
-from coupon.bulk.csv_rows import BadRow, Row, rows
+from coupon.bulk.csv_rows import BadRow, Row
 from coupon.bulk.duplicates import Duplicate, DuplicateFinder
+from coupon.bulk.row_file import RowFile
+from coupon.domain.codes import show
 from coupon.domain.errors import BackendUnavailable, TooManyCreations, fault
 from coupon.domain.model import CHUNK, IMPORT, Day
 from coupon.ports.store import Store
@@ -41,6 +41,7 @@ QUIET_LOOKS = 10
 the rest never arrives."""
 
 
+ISSUED = "the coupon was issued: it is not imported, because an import creates coupons that nobody holds"
 FULL_PAUSE_S = 1.0
 """The pause between two tries while the limit on creations is reached."""
 
@@ -69,21 +70,21 @@ class Counts:
         return self.new + self.unchanged + self.bad
 
 
-def find_duplicates(file: TextIO, finder: DuplicateFinder, on_progress: Callable[[int], None]) -> int:
+def find_duplicates(file: RowFile, finder: DuplicateFinder, on_progress: Callable[[int], None]) -> int:
     """Read the file a first time, and add its codes to the finder; returns the number of rows. Progress is in bytes."""
     number = 0
-    for number, row in enumerate(rows(file), 1):
+    for number, row in enumerate(file, 1):
         if isinstance(row, Row):
             finder.add(row.code, row.line)
         if number % WINDOW == 0:
-            on_progress(file.buffer.tell())
+            on_progress(file.read_bytes)
     return number
 
 
-def checked_rows(file: TextIO, duplicates: Iterator[Duplicate]) -> Iterator[Row | BadRow]:
+def checked_rows(file: RowFile, duplicates: Iterator[Duplicate]) -> Iterator[Row | BadRow]:
     """The file's rows. A row whose code is on an earlier line is bad."""
     duplicate = next(duplicates, None)
-    for row in rows(file):
+    for row in file:
         if duplicate is not None and duplicate.line == row.line:
             yield BadRow(row.line, row.text, f"the code is a duplicate of the one on line {duplicate.first}")
             duplicate = next(duplicates, None)
@@ -126,10 +127,11 @@ class Importer:
 
     def _missing(self, window: list[Row | BadRow]) -> list[Row]:
         """The rows to publish: all, or those that are not in the store."""
-        good = [row for row in window if isinstance(row, Row)]
+        good = [row for row in window if isinstance(row, Row) and not row.is_issued]
         for row in window:
             if isinstance(row, BadRow):
                 self._reject(row)
+        self._compare_issued([row for row in window if isinstance(row, Row) and row.is_issued])
         sample = [row.code for row in good[:: len(good) // SAMPLE + 1]]
         if self._pause is not None and not self._stored(sample):
             return good
@@ -138,6 +140,15 @@ class Importer:
             if row.code in stored:
                 self._count(row, stored[row.code], operation=None)
         return [row for row in good if row.code not in stored]
+
+    def _compare_issued(self, issued: list[Row]) -> None:
+        """Count rows of coupons that somebody holds: they are never created, because they would be free."""
+        stored = self._stored([row.code for row in issued])
+        for row in issued:
+            if row.code in stored:
+                self._count(row, stored[row.code], operation=None)
+            else:
+                self._reject(BadRow(row.line, row.text, ISSUED))
 
     def _publish(self, chunks: list[list[Row]]) -> str:
         """Publish the rows, and return the operation that creates the coupons. Retries while the queue is unavailable,
@@ -214,7 +225,7 @@ class Importer:
                     coupon.valid_from, coupon.expire_at, coupon.created_by, coupon.chunk_complete
                 )
             for code, reason in there.unreadable.items():
-                stored[code] = Stored(Day(""), Day(""), None, False, fault(code, reason))
+                stored[code] = Stored(Day(""), Day(""), None, False, fault(show(code), reason))
         return stored
 
     def _count(self, row: Row, stored: Stored, operation: str | None) -> None:
@@ -244,26 +255,3 @@ def _chunks(missing: list[Row]) -> list[list[Row]]:
 def _conflict(row: Row, stored: Stored) -> BadRow:
     reason = f"the coupon exists already with other days: {stored.valid_from} to {stored.expire_at}"
     return BadRow(row.line, row.text, reason)
-
-
-class RejectedRows:
-    """The file of the bad rows: line, reason, and every byte of the row. It is made with the first one; the file of an
-    earlier run is removed. A context manager."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: IO[str] | None = None
-        path.unlink(missing_ok=True)
-
-    def add(self, row: BadRow) -> None:
-        if self._file is None:
-            self._file = self.path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-            csv.writer(self._file).writerow(["line", "reason", "row"])
-        csv.writer(self._file).writerow([row.line, row.reason, row.text])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()

@@ -1,21 +1,23 @@
 """``coupon import``."""
 
-import os
 import time
 from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 import click
 
 from coupon.acceptance.service import CommandService
-from coupon.bulk.csv_rows import BadRow, open_rows
+from coupon.bulk.columns import Days
+from coupon.bulk.csv_rows import BadRow, day_of
 from coupon.bulk.duplicates import DuplicateFinder
-from coupon.bulk.importer import Counts, Importer, RejectedRows, checked_rows, find_duplicates
+from coupon.bulk.importer import Counts, Importer, checked_rows, find_duplicates
+from coupon.bulk.rejected import RejectedRows
+from coupon.bulk.row_file import RowFile, open_rows
 from coupon.cli.context import session
-from coupon.cli.output import json_option, progress, result, say, waiting_for
+from coupon.cli.output import in_line, json_option, progress, result, say, waiting_for
 from coupon.domain.codes import CodeDeriver
-from coupon.domain.errors import BackendUnavailable
+from coupon.domain.errors import BackendUnavailable, UnusableFile
+from coupon.domain.model import Day
 from coupon.domain.topics import GROUP, command_topics
 from coupon.runtime.heartbeat import worked_lately
 from coupon.runtime.retry import retry_for
@@ -29,19 +31,41 @@ PAUSE_S, PAUSE_MAX_S = 0.02, 0.5
 QUIET_S = 5
 
 
+class DayType(click.ParamType[Day]):
+    """A day as the rows of a file have it."""
+
+    name = "day"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Day:
+        try:
+            return day_of(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 @click.command("import", short_help="Create the coupons of a file.")
 @click.argument("file")
+@click.option("--valid-from", type=DayType(), metavar="DAY", help="The first day of rows that have none.")
+@click.option("--expire-at", type=DayType(), metavar="DAY", help="The last day of rows that have none.")
 @click.option("--no-wait", is_flag=True, help="Leave when the queue has all rows, before the worker applied them.")
 @json_option
-def command(file: str, no_wait: bool, as_json: bool) -> int:
+def command(file: str, valid_from: Day | None, expire_at: Day | None, no_wait: bool, as_json: bool) -> int:
     """Create the coupons of FILE: rows of a code, its first day and its last day.
 
-    Days are written as 20261231 or 2026-12-31. A header is fine. Bad rows are written to FILE.rejected.csv and the rest
-    is imported; the exit status is 1 then. Importing a file again changes nothing, and completes a run that was
-    stopped.
+    Commas, semicolons or tabs separate them. Days are written as 20261231, 2026-12-31 or 2026/12/31. A header names
+    the columns: couponCode, validFrom and expireAt, as `coupon export` writes them, in any order among others.
+
+    Bad rows are written to FILE.rejected.csv and the rest is imported; the exit status is 1 then. Correct them there,
+    and import that file. Importing a file again changes nothing, and completes a run that was stopped.
     """
-    started, rejected_path = time.monotonic(), Path(f"{file}.rejected.csv")
-    with open_rows(file) as text, session() as (settings, backends), RejectedRows(rejected_path) as rejected:
+    started = time.monotonic()
+    with (
+        open_rows(file, Days(valid_from, expire_at)) as rows,
+        session() as (settings, backends),
+        RejectedRows(file, rows.columns) as rejected,
+    ):
+        if rows.columns.header is not None:
+            say(in_line(f"line {rows.header_line} was {rows.columns.sentence()}"))
         importer = Importer(
             CommandService(backends, settings),
             backends.store,
@@ -49,20 +73,21 @@ def command(file: str, no_wait: bool, as_json: bool) -> int:
             None if no_wait else WorkerWait(backends, settings),
             waiting_for,
         )
-        _run(importer, text)
+        _run(importer, rows, file)
     counts = importer.counts
-    _report(as_json, file, counts, rejected_path if counts.bad else None, time.monotonic() - started)
+    _report(as_json, file, counts, rejected.path, time.monotonic() - started)
     return 1 if counts.bad else 0
 
 
-def _run(importer: Importer, text: TextIO) -> None:
-    size = os.fstat(text.fileno()).st_size
-    with DuplicateFinder(size) as finder:
-        with progress("checking", size, "bytes") as checked:
-            total = find_duplicates(text, finder, checked)
+def _run(importer: Importer, rows: RowFile, file: str) -> None:
+    with DuplicateFinder(rows.size_bytes) as finder:
+        with progress("checking", rows.size_bytes, "bytes") as checked:
+            total = find_duplicates(rows, finder, checked)
+        if not total:
+            raise UnusableFile(f"{file} has {'no rows' if rows.columns.header is None else 'a header and no rows'}")
         with progress("importing", total, "rows") as imported:
             try:
-                importer.run(checked_rows(text, finder.duplicates()), lambda counts: imported(counts.rows))
+                importer.run(checked_rows(rows, finder.duplicates()), lambda counts: imported(counts.rows))
             except (KeyboardInterrupt, BackendUnavailable):
                 say("stopped before the end; run the same command again, and it completes the import")
                 raise
@@ -71,7 +96,7 @@ def _run(importer: Importer, text: TextIO) -> None:
 def _reject(row: BadRow, rejected: RejectedRows, counts: Counts) -> None:
     rejected.add(row)
     if counts.bad <= SHOWN_MAX:
-        say(f"line {row.line}: {row.reason}")
+        say(in_line(f"line {row.line}: {row.reason}"))
 
 
 class WorkerWait:

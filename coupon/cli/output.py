@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from coupon.domain.codes import show
 from coupon.domain.errors import BackendUnavailable, fault
 from coupon.domain.serialization import dump
+from coupon.runtime.retry import Result, Retrying, retry_for
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters that move a terminal's cursor, change its colours or reverse its text, or cannot be encoded.
@@ -46,7 +48,7 @@ class Unread:
 
     def __call__(self, unreadable: Mapping[str, str]) -> None:
         for code, reason in unreadable.items():
-            say(in_line(fault(code, reason)))
+            say(in_line(fault(show(code), reason)))
         self.count += len(unreadable)
 
     def suffix(self) -> str:
@@ -59,17 +61,30 @@ def waiting_for(role: str) -> Callable[[BackendUnavailable], None]:
     return lambda error: say(f"waiting for the {role}: {error}")
 
 
+def with_retries(role: str) -> Retrying:
+    """Retries a step while the backend of that role is unavailable, and reports that the command waits."""
+
+    def retrying(step: Callable[[], Result], /) -> Result:
+        return retry_for(step, waiting_for(role))
+
+    return retrying
+
+
 @contextmanager
 def progress(what: str, total: int | None, unit: str = "coupons") -> Iterator[Callable[[int], None]]:
-    """A progress bar, or a count without a ``total``. Yields a function that takes the number of units done."""
+    """A bar with the time left, or a count where the ``total`` is not known. Yields a function that takes the number of
+    units done."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    number = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), number, TextColumn(unit), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bar:
+    if total is None:
+        columns = [TextColumn(f"{{task.completed:,}} {unit}"), TimeElapsedColumn()]
+    else:
+        count = DownloadColumn() if unit == "bytes" else TextColumn(f"{{task.completed:,}} of {{task.total:,}} {unit}")
+        columns = [BarColumn(), count, TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left")]
+    with Progress(TextColumn(what), *columns, console=Console(stderr=True), redirect_stdout=False) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)

@@ -1,7 +1,6 @@
 """``coupon restore``."""
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -13,14 +12,13 @@ from coupon.bulk.reindex import reindex
 from coupon.bulk.restore import Counts, Restore
 from coupon.bulk.scan import pages
 from coupon.cli.context import session
-from coupon.cli.output import Unread, json_option, progress, result, say, waiting_for
+from coupon.cli.output import Unread, json_option, progress, result, say, with_retries
 from coupon.domain.codes import CodeDeriver
 from coupon.domain.errors import BackendUnavailable
 from coupon.domain.serialization import instant
 from coupon.domain.topics import all_topics
 from coupon.ports.store import Store
 from coupon.runtime.heartbeat import is_fresh
-from coupon.runtime.retry import Result, retry_for
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
 from coupon.runtime.worker_registry import STALE_S, living
@@ -59,12 +57,13 @@ def command(backup_from: int | None, force: bool, as_json: bool) -> int:
                 f"a worker gave a sign of life in the last {STALE_S} s: stop the web side and all workers, and wait for"
                 " as long; or --force"
             )
-        recorded = Recorded(backends.queue, all_topics(settings.topics), _with_retries)
+        retrying = with_retries("backend")
+        recorded = Recorded(backends.queue, all_topics(settings.topics), retrying)
         _check_reach(backends, recorded, backup_from)
         started = time.monotonic()
         with progress("restoring", len(recorded), "messages") as on_progress:
             restore = Restore(
-                backends.queue, backends.store, CodeDeriver(settings.secret), recorded, on_progress, _with_retries
+                backends.queue, backends.store, CodeDeriver(settings.secret), recorded, on_progress, retrying
             )
             counts = restore.run()
         seconds = time.monotonic() - started
@@ -120,7 +119,3 @@ def _report(as_json: bool, counts: Counts, indexed: int, seconds: float, unread:
     result(as_json, document, sentence)
     if counts.left:
         say(f"{counts.left:,} messages were left over: they are logged above")
-
-
-def _with_retries(step: Callable[[], Result], /) -> Result:
-    return retry_for(step, waiting_for("backend"))

@@ -4,6 +4,7 @@ A code is a keyed hash of (operation, index), so a creation that is retried or r
 without the secret can guess one: there are 36^19 ≈ 3.7e29.
 """
 
+import re
 import secrets
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -13,9 +14,12 @@ from coupon.domain.errors import InvalidCode
 from coupon.domain.model import KEY_LENGTH
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+_LETTERS = frozenset(ALPHABET + ALPHABET.lower())
 LENGTH = 19
 OPERATION_LENGTH = 20
 SEAL_LENGTH = 8
+_BETWEEN = re.compile(r"[\s\-\u00ad\u200b-\u2015\u202a-\u202e\u2060-\u206f\u2212\ufe58\ufe63\ufeff\uff0d]")
+"""Blanks, dashes and characters without a width, which people and programs write into codes."""
 _TRIPLES = [a + b + c for a in ALPHABET for b in ALPHABET for c in ALPHABET]
 Purpose = Literal["sign", "cursor"]
 """What a signature is for: the address of an operation, or the cursor of a list."""
@@ -24,13 +28,17 @@ Purpose = Literal["sign", "cursor"]
 def parse(text: str) -> str:
     """The code in its stored form (19 letters, no dashes) from any way of writing it; raises InvalidCode."""
     code = text.strip().replace("-", "")
-    code = code.upper() if code.isascii() else code  # 'ı'.upper() is 'I'
+    if not (len(code) == LENGTH and code.isascii() and code.isalnum()):  # most are, and the rest takes longer
+        code = _BETWEEN.sub("", text)
+        _ensure_letters(code)
+    return code.upper()
+
+
+def _ensure_letters(code: str) -> None:
+    if wrong := next((letter for letter in code if letter not in _LETTERS), None):
+        raise InvalidCode(f"a code is made of A–Z and 0–9, this one holds {wrong!r}")
     if len(code) != LENGTH:
         raise InvalidCode(f"a code has {LENGTH} letters and digits, this one has {len(code)}")
-    if not (code.isascii() and code.isalnum()):
-        wrong = next(letter for letter in code if letter not in ALPHABET)
-        raise InvalidCode(f"a code is made of A–Z and 0–9, this one holds {wrong!r}")
-    return code
 
 
 def is_code(text: str) -> bool:

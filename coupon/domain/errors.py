@@ -26,7 +26,7 @@
 |            | InvalidCursor             | the list never gave this cursor                                           |
 | worker     | DeploymentError           | another layout is still in use: the worker stops                          |
 |            | CacheFailed               | the cache did not answer the worker, or refused                           |
-| bulk       | UnusableFile              | the file of an import is no file of rows                                  |
+| bulk       | UnusableFile              | no file of rows, or none that may be written                              |
 
 Some are defined where they are raised:
 
@@ -161,4 +161,4 @@ class CacheFailed(Exception):
 
 
 class UnusableFile(Exception):
-    """Not a file of rows at all."""
+    """Not a file of rows at all, or no name under which a file of coupons may be written."""

@@ -30,7 +30,11 @@ SECRET_MIN = 16
 UTC = ZoneInfo("UTC")
 TimeZone = Annotated[ZoneInfo, Meta(description="a time zone of the IANA database, such as UTC or Asia/Seoul")]
 HeaderName = Annotated[
-    str, Meta(pattern=r"\A[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z", description="a header's name, such as X-Caller")
+    str,
+    Meta(
+        pattern=r"\A(?!(?i:host|content-type|content-length)\Z)[!#$%&'*+\-.^`|~0-9A-Za-z]+\Z",
+        description="a name for a header of its own, such as X-Caller, without _, which gunicorn drops",
+    ),
 ]
 HostNames = Annotated[
     str, Meta(pattern=r"\A[0-9A-Za-z.:_,\[\]-]*\Z", description="names of hosts, separated by commas, without ports")
@@ -141,7 +145,11 @@ def _texts(environ: Mapping[str, str]) -> dict[str, str]:
     conf = environ.get("COUPON_CONF") or (DEFAULT_CONF if Path(DEFAULT_CONF).is_file() else str(PACKAGED_CONF))
     if not Path(conf).is_file():
         raise ConfigurationError(f"COUPON_CONF={conf!r} is not a file (from {Path.cwd()})")
-    both = {**dotenv_values(conf, interpolate=False), **environ}
+    try:
+        both = {**dotenv_values(conf, interpolate=False), **environ}
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise ConfigurationError(f"COUPON_CONF={conf!r} cannot be read: {reason}") from error
     return {
         name.removeprefix(PREFIX).lower(): text
         for name, text in both.items()

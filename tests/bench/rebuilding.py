@@ -33,6 +33,8 @@ YARDSTICKS = {
     "export --json": "SELECT and json",
 }
 FIELDS, BOOLEANS = list(Document.__annotations__), ("issued", "used")
+WITH_DASHES = "substr(couponCode, 1, 5) || '-' || substr(couponCode, 6, 6) || '-' || substr(couponCode, 12)"
+COLUMNS = {field: field for field in FIELDS} | {"couponCode": WITH_DASHES}
 Took = tuple[float, float]
 """By the clock, and of CPU."""
 
@@ -49,10 +51,11 @@ def figures(place: Place) -> list[Figure]:
     with quiet():
         many, few = filled(place, COUPONS), filled(place, FEW)
         lines = place.folder / "lines"
+        export = ["export", "--force", str(lines)]
         return [
             *_of_command("reindex", ["reindex"], lambda: bare_inserts(many, place.folder), many, few),
-            *_of_command("export", ["export", str(lines)], lambda: bare_csv(many, lines), many, few),
-            *_of_command("export --json", ["export", "--json", str(lines)], lambda: bare_json(many, lines), many, few),
+            *_of_command("export", export, lambda: bare_csv(many, lines), many, few),
+            *_of_command("export --json", [*export, "--json"], lambda: bare_json(many, lines), many, few),
         ]
 
 
@@ -95,7 +98,7 @@ def bare_inserts(site: Site, folder: Path) -> Took:
 
 
 def bare_csv(site: Site, lines: Path) -> Took:
-    columns = ", ".join(f"iif({field}, 'true', 'false')" if field in BOOLEANS else field for field in FIELDS)
+    columns = ", ".join((COLUMNS | {field: f"iif({field}, 'true', 'false')" for field in BOOLEANS}).values())
     with lines.with_suffix(".bare").open("w", newline="") as out:
         writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
         writer.writeheader()
@@ -114,7 +117,7 @@ def bare_json(site: Site, lines: Path) -> Took:
         return encode(fields) + "\n"
 
     with lines.with_suffix(".bare").open("w") as out:
-        took = bare_export(site, "*", lambda rows: out.writelines(map(line, rows)))
+        took = bare_export(site, ", ".join(COLUMNS.values()), lambda rows: out.writelines(map(line, rows)))
     return _same(lines, took)
 
 

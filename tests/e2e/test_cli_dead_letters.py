@@ -36,8 +36,60 @@ def test_dead_letters_are_listed_shown_and_replayed(cli):
     assert not list(queue.browse("commands"))
     assert "1 replayed" in cli.coupon("dead-letters", "replay", "commands/1/8").stdout
     assert [delivery.value for delivery in queue.browse("commands")] == [b"\xff"]
-    assert json.loads(cli.coupon("dead-letters", "replay", "--all", "--json").stdout) == {"replayed": 2, "leftOut": 0}
+    assert ids(cli) == ["commands/1/7"]
+    assert json.loads(cli.coupon("dead-letters", "replay", "--all", "--json").stdout) == {"replayed": 1, "leftOut": 0}
+    assert "0 open, 2 replayed, 0 discarded" in cli.coupon("dead-letters", "list").stderr
     assert cli.coupon("dead-letters", "replay", check=False).returncode == 2
+    queue.close()
+
+
+def ids(cli, *options):
+    listed = cli.coupon("dead-letters", "list", "--json", *options)
+    return [json.loads(line)["id"] for line in listed.stdout.splitlines()]
+
+
+def test_a_letter_is_open_until_it_is_replayed_or_discarded(cli):
+    queue = open_backend(Queue, cli.environ["COUPON_QUEUE_URL"])
+    dead = [Delivery("commands", 1, offset, "key", b"{}") for offset in range(4)]
+    queue.publish([encode(letter, "not ours", 1_795_000_000_000) for letter in dead])
+    queue.publish([encode(dead[0], "not ours", 1_795_000_000_000)._replace(value=b"hello")])
+    (stranger,) = [each for each in ids(cli) if each.startswith("dead-letters/")]
+    assert "1 discarded" in cli.coupon("dead-letters", "discard", "commands/1/0").stdout
+    assert "1 replayed" in cli.coupon("dead-letters", "replay", "commands/1/1").stdout
+    listed = cli.coupon("dead-letters", "list")
+    assert "3 open, 1 replayed, 1 discarded" in listed.stderr
+    assert len(listed.stdout.splitlines()) == 3
+    states = [json.loads(line) for line in cli.coupon("dead-letters", "list", "--all", "--json").stdout.splitlines()]
+    assert {each["id"]: each["state"] for each in states} == {
+        "commands/1/0": "discarded",
+        "commands/1/1": "replayed",
+        "commands/1/2": "open",
+        "commands/1/3": "open",
+        stranger: "open",
+    }
+    assert "  discarded  not ours" in cli.coupon("dead-letters", "list", "--all").stdout
+    assert json.loads(cli.coupon("dead-letters", "show", "commands/1/0", "--json").stdout)["closedAt"] > "2026"
+    left = cli.coupon("dead-letters", "replay", "--all", "--json", check=False)
+    assert (left.returncode, json.loads(left.stdout)) == (1, {"replayed": 2, "leftOut": 1})
+    assert f"{stranger} is not replayed: it is no dead letter" in left.stderr
+    assert "1 discarded" in cli.coupon("dead-letters", "discard", "--all").stdout
+    assert (ids(cli), "0 open, 3 replayed, 2 discarded" in cli.coupon("dead-letters", "list").stderr) == ([], True)
+    assert "1 replayed" in cli.coupon("dead-letters", "replay", "commands/1/0").stdout
+    queue.publish([encode(dead[0], "again, of a topic that was made again", 1_795_000_000_001)])
+    assert cli.coupon("dead-letters", "discard", check=False).returncode == 2
+    queue.close()
+
+
+def test_while_the_store_is_unavailable_all_letters_are_listed_and_none_is_closed(cli):
+    queue = open_backend(Queue, cli.environ["COUPON_QUEUE_URL"])
+    queue.publish([encode(Delivery("commands", 1, 7, "key", b"{}"), "not ours", 1_795_000_000_000)])
+    cli.environ["COUPON_STORE_URL"] = "dynamodb://127.0.0.1:1?region=local"
+    listed = cli.coupon("dead-letters", "list", check=False)
+    assert (listed.returncode, len(listed.stdout.splitlines())) == (1, 1)
+    assert "nobody knows which letters are open" in listed.stderr
+    for action in ("replay", "discard"):
+        one_sentence(cli.coupon("dead-letters", action, "--all", check=False), 3, "127.0.0.1:1")
+    assert not list(queue.browse("commands"))
     queue.close()
 
 
@@ -51,6 +103,7 @@ def test_forged_dead_letters_hide_no_other_and_do_nothing_to_the_terminal(cli):
         {"offset": -1},
         {"partition": 2**40},
         {"topic": ""},
+        {"topic": "\x1b[2K"},
         {"value": "not base64"},
         {"value": None},
         {"reason": ["x"]},
@@ -62,10 +115,11 @@ def test_forged_dead_letters_hide_no_other_and_do_nothing_to_the_terminal(cli):
     messages = [*(body | change for change in forged), [], "x" * 500_000, None, body | talking]
     queue.publish([good._replace(value=json.dumps(message).encode()) for message in messages] + [good])
     queue.close()
-    listed = cli.coupon("dead-letters", "list", check=False)
-    assert listed.returncode == 1
-    assert sorted(line.split()[0] for line in listed.stdout.splitlines()) == ["commands/1/7", "commands/1/9"]
-    assert listed.stderr.count("is no dead letter: ") == len(messages) - 1
+    listed = cli.coupon("dead-letters", "list")
+    listed_ids = [line.split()[0] for line in listed.stdout.splitlines()]
+    assert sorted(each for each in listed_ids if each.startswith("commands")) == ["commands/1/7", "commands/1/9"]
+    assert len(set(listed_ids)) == len(listed_ids) == len(messages) + 1
+    assert listed.stdout.count("it is no dead letter: ") == len(messages) - 1
     shown = cli.coupon("dead-letters", "show", "commands/1/9")
     for output in (listed.stdout, listed.stderr, shown.stdout, shown.stderr):
         assert "Traceback" not in output

@@ -45,6 +45,28 @@ def test_what_is_no_code_is_refused_with_a_reason(text):
         parse(text)
 
 
+@pytest.mark.parametrize("dash", "–—−‑‐\u00ad\u2003\u00a0\u200b\u200d\u2060\ufeff\t ")
+def test_dashes_blanks_and_characters_without_a_width_of_any_kind_are_no_part_of_a_code(dash):
+    written = dash.join(["", "ABCDE", "123456", "7890WXYZ", ""])
+    assert parse(written) == parse(f"{dash}{written.lower()}") == "ABCDE1234567890WXYZ"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ABCDE_123456_7890WXYZ", "holds '_'"),
+        ("ABCDE–123456–7890WXYÄ", "holds 'Ä'"),
+        ("ABCDE1234567890WXYZ\0", r"holds '\\x00'"),
+        ("ABCDE–123456–7890WXY", "this one has 18"),
+        ("\u200b", "this one has 0"),
+        ("１BCDE1234567890WXYZ", "holds '１'"),
+    ],
+)
+def test_what_is_wrong_with_a_code_is_named_before_it_is_counted(text, words):
+    with pytest.raises(InvalidCode, match=words):
+        parse(text)
+
+
 @given(st.text(max_size=25))
 def test_reading_a_code_gives_a_code_or_the_one_error(text):
     with contextlib.suppress(InvalidCode):

@@ -9,6 +9,7 @@ import pytest
 from coupon.bulk.exporter import csv_writer, export, json_writer
 from coupon.bulk.reindex import reindex
 from coupon.bulk.scan import PAGE, pages
+from coupon.domain.codes import show
 from coupon.domain.model import Day
 from coupon.domain.serialization import document
 from coupon.ports.search import Query, Search
@@ -46,7 +47,8 @@ def test_csv_has_all_wire_names_and_every_character():
     first, second = csv.DictReader(io.StringIO(out.getvalue()))
     assert list(first) == list(document(ISSUED))
     assert first | {"userId": "", "issued": "false", "usedAt": ""} == first
-    assert second | {"userId": '=Müller, "Ann"', "issued": "true", "issuedAt": document(ISSUED)["issuedAt"]} == second
+    assert (first["couponCode"], second["couponCode"]) == (show("A" * 19), show("B" * 19))
+    assert second | {"userId": '\'=Müller, "Ann"', "issued": "true", "issuedAt": document(ISSUED)["issuedAt"]} == second
 
 
 def test_without_coupons_csv_is_its_header():
@@ -58,7 +60,15 @@ def test_without_coupons_csv_is_its_header():
 def test_json_lines_are_the_documents():
     out = io.StringIO()
     export([[a_coupon(), ISSUED]], json_writer(out), ignore)
-    assert [json.loads(line) for line in out.getvalue().splitlines()] == [document(a_coupon()), document(ISSUED)]
+    shown = [document(coupon) | {"couponCode": show(coupon.code)} for coupon in (a_coupon(), ISSUED)]
+    assert [json.loads(line) for line in out.getvalue().splitlines()] == shown
+
+
+def test_a_program_gets_every_cell_as_it_is():
+    out = io.StringIO()
+    export([[ISSUED]], csv_writer(out, raw=True), ignore)
+    (row,) = csv.DictReader(io.StringIO(out.getvalue()))
+    assert row["userId"] == '=Müller, "Ann"'
 
 
 def test_the_pages_of_a_store_hold_every_coupon_once(store):

@@ -1,7 +1,6 @@
 """Importing, with the worker driven by hand: the importer's pause is the worker's turn."""
 
-import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -9,87 +8,24 @@ import pytest
 from coupon.acceptance.requests import Caller
 from coupon.acceptance.service import CommandService
 from coupon.bulk import importer as importing
-from coupon.bulk.csv_rows import BadRow, open_rows
-from coupon.bulk.duplicates import DuplicateFinder
-from coupon.bulk.importer import Counts, Importer, RejectedRows, checked_rows, find_duplicates
+from coupon.bulk.importer import Counts
 from coupon.cli import import_file
 from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import CHUNK, Day, Kind
 from coupon.domain.serialization import decode_command
 from coupon.domain.topics import CREATION, all_topics
 from coupon.runtime import retry, settings
-from coupon.runtime.wiring import Backends, open_backends
+from coupon.runtime.wiring import open_backends
 from coupon.worker.worker import Worker, join
 from tests.coupons import a_coupon
+from tests.unit.desk import DAYS, Desk, a_desk, code
 from tests.worker.faults import Faulty, away
-
-DAYS = "20260101, 20991231"
-
-
-def code(number: int) -> str:
-    return f"CODE{number:015d}"
-
-
-class Desk:
-    """A service on memory backends, a worker, and files to import."""
-
-    def __init__(self, loaded: settings.Settings, backends: Backends, tmp_path) -> None:
-        self.loaded, self.backends, self.path = loaded, backends, tmp_path / "rows.csv"
-        self.service = CommandService(backends, loaded)
-        self.worker = Worker(backends, loaded, join(backends, loaded))
-        self.bad: list[BadRow] = []
-        self.away: list[tuple[str, str]] = []
-        self.turns = 0
-
-    def write(self, *lines: str) -> None:
-        self.path.write_text("\n".join(lines))
-
-    def work(self, _: int = 0) -> None:
-        self.turns += 1
-        self.worker.run_once(poll_s=0)
-
-    def run(self, *lines: str, pause="work", on_progress=lambda _: None) -> Counts:
-        self.bad = []
-        if lines:
-            self.write(*lines)
-        pause = self.work if pause == "work" else pause
-        importer = Importer(self.service, self.backends.store, self.bad.append, pause, self.waiting_for)
-        with open_rows(str(self.path)) as file, DuplicateFinder(self.path.stat().st_size) as finder:
-            find_duplicates(file, finder, lambda _: None)
-            return importer.run(checked_rows(file, finder.duplicates()), on_progress)
-
-    def waiting_for(self, role: str) -> Callable[[BackendUnavailable], None]:
-        return lambda error: self.away.append((role, str(error)))
-
-    def stored(self, number: int):
-        return self.backends.store.get_many([code(number)]).get(code(number))
-
-    def change(self, kind: Kind, number: int, user_id: str | None = None) -> None:
-        while self.worker.run_once(poll_s=0):
-            pass
-        self.service.change(kind, code(number), user_id, Caller("shop"))
-        self.work()
-
-    def reasons(self) -> dict[int, str]:
-        return {row.line: row.reason for row in self.bad}
 
 
 @pytest.fixture
 def desk(tmp_path) -> Iterator[Desk]:
-    loaded = settings.load(
-        {
-            "COUPON_CONF": "conf/test.env",
-            "COUPON_HEARTBEAT_FILE": str(tmp_path / "worker.heartbeat"),
-            "COUPON_LOG_LEVEL": "error",
-            "COUPON_QUEUE_URL": "memory://?partitions=1",  # of two imports, the first is applied first
-        }
-    )
-    backends = open_backends(loaded)
-    backends.store.create()
-    backends.search.create()
-    backends.queue.create(all_topics(loaded.topics))
-    yield Desk(loaded, backends, tmp_path)
-    backends.close()
+    with a_desk(tmp_path) as desk:
+        yield desk
 
 
 def test_the_codes_of_the_file_are_kept_exactly_with_their_days(desk):
@@ -163,6 +99,20 @@ def test_without_waiting_each_row_is_compared_before(desk, monkeypatch):
     lines = [f"{code(n)}, {DAYS}" for n in range(5)]
     lines[2] = f"{code(2)}, 20260101, 20260102"
     assert desk.run(*lines, pause=None) == Counts(new=3, unchanged=1, bad=1)
+
+
+def test_a_row_of_a_coupon_that_somebody_holds_makes_no_free_one(desk):
+    desk.run(f"{code(1)}, {DAYS}", f"{code(2)}, {DAYS}")
+    header = "couponCode,userId,validFrom,expireAt"
+    held = f"ann,{DAYS}"
+    assert desk.run(
+        header, f"{code(1)},{held}", f"{code(2)},ann,20260101,20260102", f"{code(3)},{held}", f"{code(4)},,{DAYS}"
+    ) == Counts(new=1, unchanged=1, bad=2)
+    assert desk.reasons() == {
+        3: "the coupon exists already with other days: 2026-01-01 to 2099-12-31",
+        4: "the coupon was issued: it is not imported, because an import creates coupons that nobody holds",
+    }
+    assert desk.stored(3) is None
 
 
 def test_a_coupon_issued_between_two_imports_on_their_way_is_not_reset(desk):
@@ -346,19 +296,6 @@ def test_a_queue_that_is_away_for_long_ends_the_import(desk, monkeypatch):
     with pytest.raises(BackendUnavailable):
         desk.run()
     assert desk.stored(1) is None
-
-
-def test_the_rejected_rows_keep_every_byte(tmp_path):
-    path = tmp_path / "rows.csv.rejected.csv"
-    path.write_text("of an earlier run")
-    with RejectedRows(path):
-        assert not path.exists()
-    text = b'a,"b\xfc'.decode(errors="surrogateescape")
-    with RejectedRows(path) as rejected:
-        rejected.add(BadRow(7, text, "why, indeed"))
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        assert list(csv.reader(file)) == [["line", "reason", "row"], ["7", "why, indeed", text]]
-    assert b'"a,""b\xfc"' in path.read_bytes()
 
 
 def test_an_import_waits_while_as_much_is_queued_as_may_be(tmp_path, monkeypatch):

@@ -47,12 +47,28 @@ def test_the_environment_wins_over_the_file(environ, tmp_path):
         ("COUPON_CALLER_HEADER", "X Caller"),
         ("COUPON_CALLER_HEADER", "X-Caller:"),
         ("COUPON_CALLER_HEADER", "X-Caller\n"),
+        ("COUPON_CALLER_HEADER", "X_Caller"),
+        ("COUPON_CALLER_HEADER", "Content-type"),
+        ("COUPON_CALLER_HEADER", "HOST"),
         ("COUPON_SECRET_FILE", "data/secret"),
     ],
 )
 def test_an_unknown_or_impossible_setting_is_named(environ, name, value):
     with pytest.raises(ConfigurationError, match="COUPON_SECRET" if "SECRET" in name else name):
         settings.load({**environ, name: value})
+
+
+@pytest.mark.parametrize("url", ["dynamodb://a:S3cret[@host", "dynamodb://[S3cret]:1", "dynamodb://S3cret\u2100@host"])
+def test_a_url_that_cannot_be_taken_apart_is_told_without_its_password(environ, url):
+    with pytest.raises(ConfigurationError, match="COUPON_STORE_URL: a dynamodb:// URL has a ") as refused:
+        settings.load({**environ, "COUPON_STORE_URL": url})
+    assert "S3cret" not in str(refused.value)
+
+
+def test_a_file_that_is_no_text_is_named(environ, tmp_path):
+    (tmp_path / "empty.env").write_bytes(b"\x7fELF\xd0\xff")
+    with pytest.raises(ConfigurationError, match=r"COUPON_CONF='.*empty.env' cannot be read: it is no text"):
+        settings.load(environ)
 
 
 @pytest.mark.parametrize(
