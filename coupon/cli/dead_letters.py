@@ -55,16 +55,19 @@ def show(letter_id: str, as_json: bool) -> None:
 @command.command("replay")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--all", "every", is_flag=True, help="All letters there are.")
+@click.option("--sign", is_flag=True, help="Also these letters that are forged: they count as ours then.")
 @json_option
-def replay_(ids: tuple[str, ...], every: bool, as_json: bool) -> int:
+def replay_(ids: tuple[str, ...], every: bool, sign: bool, as_json: bool) -> int:
     """Publish letters again to their topics.
 
-    A letter of a topic that no worker reads, or that was too long to be stored whole, is named and left out. The exit
-    status is 1 then.
+    A letter of a topic that no worker reads, or that was too long to be stored whole, is named and left out. So is one
+    that is forged, without --sign. The exit status is 1 then.
     """
     if bool(ids) == every:
         raise click.UsageError("give the ids of letters, or --all")
-    count, left_out = 0, LeftOut()
+    if sign and every:
+        raise click.UsageError("--sign is for letters that you have looked at: give their ids")
+    count, left_out = 0, LeftOut(sign=sign)
     with session() as (settings, backends):
         topics = work_topics(settings.topics)
         letters = browse(backends.queue, left_out.message) if every else iter(_find(backends.queue, ids))
@@ -76,9 +79,10 @@ def replay_(ids: tuple[str, ...], every: bool, as_json: bool) -> int:
 
 
 class LeftOut:
-    """Prints what is left out, with the reason; ``count`` of them."""
+    """Prints what is left out, with the reason; ``count`` of them. ``sign``: forged letters are not left out."""
 
-    count = 0
+    def __init__(self, *, sign: bool = False) -> None:
+        self.count, self._sign = 0, sign
 
     def message(self, delivery: Delivery, reason: str) -> None:
         """Report a message that is no dead letter."""
@@ -86,7 +90,7 @@ class LeftOut:
 
     def has_no_fault(self, letter: DeadLetter, topics: Collection[str]) -> bool:
         """Whether the letter can be replayed; if not, report it."""
-        reason = fault(letter, topics)
+        reason = fault(letter, topics, sign=self._sign)
         if reason is not None:
             self._say(f"{letter.id} is not replayed: {reason}")
         return reason is None
@@ -120,6 +124,7 @@ def _document(letter: DeadLetter) -> dict[str, Any]:
         "key": letter.key,
         "at": instant(letter.at),
         "reason": letter.reason,
+        "forged": letter.forged,
         "valueBase64": base64.b64encode(letter.value).decode(),
         "value": letter.value.decode(errors="backslashreplace"),
     }

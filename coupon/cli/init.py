@@ -4,12 +4,15 @@ import time
 
 import click
 
+from coupon.bulk import upgraded_queue
 from coupon.cli.context import session
 from coupon.cli.output import json_option, result, say, waiting_for
 from coupon.domain.topics import all_topics
 from coupon.ports.url import Url
 from coupon.runtime.diagnostics import stranded
 from coupon.runtime.retry import retry_until
+from coupon.runtime.signed_queue import SignedQueue
+from coupon.runtime.wiring import Backends
 
 
 @click.command("init", short_help="Make the tables, the topics and the index, or bring them up to date.")
@@ -22,10 +25,18 @@ from coupon.runtime.retry import retry_until
     show_default=True,
     help="How long to wait for servers that are just starting.",
 )
+@click.option(
+    "--take-unsigned",
+    is_flag=True,
+    help="While web processes of a version that signs no messages still run; without it when they have stopped.",
+)
 @json_option
-def command(wait_s: float, as_json: bool) -> None:
+def command(wait_s: float, take_unsigned: bool, as_json: bool) -> None:
     """Make the missing tables, topics and index, and migrate those of earlier versions. No data is lost, and running it
-    again changes nothing."""
+    again changes nothing.
+
+    Messages that are in the queue by then may be unsigned, and later ones may not.
+    """
     deadline = time.monotonic() + wait_s
     with session(initialize=True) as (settings, backends):
         topics = all_topics(settings.topics)
@@ -35,5 +46,20 @@ def command(wait_s: float, as_json: bool) -> None:
         retry_until(deadline, backends.search.create, waiting_for("search"))
         for stray in stranded(backends.queue, settings.topics):
             say(stray)
+        unsigned = _take_older_messages(backends, take_unsigned=take_unsigned)
     sentence = f"the table at {store},\nthe topics {', '.join(topics)} at {queue}\nand the index at {search} are there"
-    result(as_json, {"store": store, "queue": queue, "topics": topics, "search": search}, sentence)
+    document = {"store": store, "queue": queue, "topics": topics, "search": search, "unsigned": unsigned}
+    result(as_json, document, sentence)
+
+
+def _take_older_messages(backends: Backends, *, take_unsigned: bool) -> int | None:
+    """How many offsets may hold unsigned messages; None without a bound."""
+    assert isinstance(backends.queue, SignedQueue)  # noqa: S101 - of wiring.py
+    if take_unsigned:
+        upgraded_queue.take_unsigned(backends.store)
+        say("messages are taken unsigned: run coupon init again when no earlier version runs any more")
+        return None
+    unsigned = upgraded_queue.refuse_unsigned(backends.queue, backends.store)
+    if unsigned:
+        say(f"{unsigned:,} messages of earlier versions are taken unsigned, and none that comes later")
+    return unsigned

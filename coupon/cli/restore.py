@@ -120,6 +120,8 @@ def _report(as_json: bool, counts: Counts, indexed: int, seconds: float, unread:
     result(as_json, document, sentence)
     if counts.left:
         say(f"{counts.left:,} messages were left over: they are logged above")
+    if counts.forged:
+        say(f"{counts.forged:,} messages are not signed with a key of ours, and were left out: they are logged above")
 
 
 def _with_retries(step: Callable[[], Result], /) -> Result:

@@ -15,7 +15,10 @@ from coupon.ports.queue import Queue
 from coupon.ports.search import Search
 from coupon.ports.store import Store
 from coupon.ports.url import Url
+from coupon.runtime.keyring import Keyring
+from coupon.runtime.older_messages import OlderMessages
 from coupon.runtime.settings import Settings
+from coupon.runtime.signed_queue import SignedQueue
 
 BUILT_IN = {
     "cache": {
@@ -62,14 +65,15 @@ class Backends:
 
 
 def open_backends(settings: Settings) -> Backends:
-    """The backends that the settings name; raises ConfigurationError. Does no I/O."""
+    """The backends that the settings name, the queue with signatures; raises ConfigurationError. Does no I/O."""
     queue_url = Url(settings.queue_url)
     queue = open_backend(Queue, queue_url)  # type: ignore[type-abstract]
     _ensure_a_reservation_outlives_a_publish(settings, queue_url)
+    store = open_backend(Store, settings.store_url)  # type: ignore[type-abstract]
     return Backends(
         cache=open_backend(Cache, settings.cache_url),  # type: ignore[type-abstract]
-        queue=queue,
-        store=open_backend(Store, settings.store_url),  # type: ignore[type-abstract]
+        queue=SignedQueue(queue, Keyring(settings.secret, settings.keyring_file), OlderMessages(store)),
+        store=store,
         search=open_backend(Search, settings.search_url),  # type: ignore[type-abstract]
     )
 

@@ -1,0 +1,57 @@
+"""Which messages of a queue may be unsigned, or signed with a retired key: those that were there before."""
+
+from coupon.domain.errors import BackendRejected
+from coupon.domain.topics import LAYOUTS, all_topics
+from coupon.ports.queue import Position
+from coupon.ports.store import Store
+from coupon.runtime.older_messages import UNSIGNED, Older, change, with_ends
+from coupon.runtime.signed_queue import SignedQueue
+from coupon.runtime.worker_registry import show
+
+
+def take_unsigned(store: Store) -> None:
+    """Take all unsigned messages until ``refuse_unsigned``. Raises BackendUnavailable."""
+    change(store, lambda older: with_ends(older, UNSIGNED, None))
+
+
+def refuse_unsigned(queue: SignedQueue, store: Store) -> int:
+    """Refuse unsigned messages from the present ends on. Returns how many offsets are before that, in all partitions.
+
+    Where it was done before, nothing changes, but for topics that were made anew. Where the store has no record, it may
+    have been lost with it: then unsigned messages behind the first signed one are refused, too. Raises
+    BackendUnavailable."""
+    ends = _ends(queue)
+
+    def closed(older: Older) -> Older:
+        before = older.before.get(UNSIGNED) if UNSIGNED in older.before else _first_signed(queue, ends)
+        kept = before if before is not None else ends
+        return with_ends(older, UNSIGNED, {at: min(end, kept.get(at, 0)) for at, end in ends.items()})
+
+    return sum((change(store, closed).before[UNSIGNED] or {}).values())
+
+
+def retire(queue: SignedQueue, store: Store, key_id: str) -> None:
+    """Take what this key has signed up to the present ends, and nothing later. Raises BackendUnavailable."""
+    ends = _ends(queue)
+    change(store, lambda older: older if key_id in older.before else with_ends(older, key_id, ends))
+
+
+def _first_signed(queue: SignedQueue, ends: dict[str, int]) -> dict[str, int]:
+    """By partition, the offset of the first message that is signed; its end when there is none."""
+    return {at: queue.first_signed(Position(*_parts(at))) for at in ends}
+
+
+def _parts(at: str) -> tuple[str, int]:
+    topic, _, partition = at.rpartition("/")
+    return topic, int(partition)
+
+
+def _ends(queue: SignedQueue) -> dict[str, int]:
+    """Of the topics of all layouts that exist: the service may have had another layout once."""
+    ends: dict[Position, int] = {}
+    for topic in dict.fromkeys(topic for layout in LAYOUTS for topic in all_topics(layout)):
+        try:
+            ends |= queue.ends([topic])
+        except BackendRejected:
+            continue
+    return {show(position): end for position, end in ends.items()}

@@ -1,0 +1,92 @@
+"""Messages that are taken though no present key has signed them: those that were queued before.
+
+`coupon init` records the ends of all topics: what is before them may be unsigned. So a queue of an earlier version is
+applied. `coupon rotate-secret --retire` records the ends for a key. Both are one record of the store, which is trusted
+where the queue is not.
+"""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from coupon.domain.clock import Clock, monotonic_ms
+from coupon.domain.errors import BackendRejected, BackendUnavailable
+from coupon.ports.queue import Position
+from coupon.ports.store import Record, Store
+from coupon.runtime.worker_registry import show
+
+KIND, KEY = "signatures", "older"
+RECENT_MS = 5_000
+"""A process relies on a record so long to take a message, and reads it again before it refuses one."""
+UNSIGNED = ""
+"""In the place of a key's id: messages without a signature."""
+Ends = Mapping[str, int]
+"""Offsets by ``topic/partition``."""
+
+
+class Older(msgspec.Struct, frozen=True):
+    """By the id of a key: the offsets before which its messages are taken; None for all of its messages."""
+
+    before: dict[str, dict[str, int] | None] = {}
+
+    def takes(self, key_id: str, position: Position, offset: int) -> bool:
+        """Whether that message is taken. Without a record about unsigned messages all of them are: `coupon init` was
+        not run since they are signed."""
+        ends = self.before.get(key_id, None if key_id == UNSIGNED else {})
+        return ends is None or offset < ends.get(show(position), 0)
+
+
+class OlderMessages:
+    """The record, as one process knows it. Thread-safe. Every method raises BackendUnavailable."""
+
+    def __init__(self, store: Store, timer: Clock = monotonic_ms) -> None:
+        self._store, self._timer = store, timer
+        self._known: tuple[int, Older] | None = None
+
+    def recent(self) -> Older:
+        """The record as it was some seconds ago."""
+        known = self._known
+        return known[1] if known is not None and self._timer() - known[0] < RECENT_MS else self.present()
+
+    def present(self) -> Older:
+        """The record as it is."""
+        now = self._timer()
+        older = decode(_read(self._store))
+        self._known = now, older
+        return older
+
+
+def decode(record: Record | None) -> Older:
+    """Raises BackendUnavailable for what is no such record: nothing is refused until an operator has mended it."""
+    try:
+        return Older() if record is None else _OLDER.decode(record.body)
+    except msgspec.DecodeError as error:
+        raise BackendUnavailable(f"the record {KIND} {KEY} cannot be read: {error}") from error
+
+
+def change(store: Store, changed: Callable[[Older], Older]) -> Older:
+    """Change the record, and return it. Raises BackendUnavailable."""
+    while True:
+        record = _read(store)
+        before = decode(record)
+        after = changed(before)
+        if record is not None and after == before:
+            return after
+        body = msgspec.json.encode(after).decode()
+        if not store.save_groups([[Record(KIND, KEY, record.revision + 1 if record else 1, body)]]):
+            return after
+
+
+def with_ends(older: Older, key_id: str, ends: Ends | None) -> Older:
+    """The record with these ends for a key, of which those that are 0 need not be stored."""
+    return Older(older.before | {key_id: None if ends is None else {at: end for at, end in ends.items() if end}})
+
+
+def _read(store: Store) -> Record | None:
+    try:
+        return store.get_records(KIND, [KEY]).get(KEY)
+    except BackendRejected as error:
+        raise BackendUnavailable(str(error)) from error
+
+
+_OLDER = msgspec.json.Decoder(Older)

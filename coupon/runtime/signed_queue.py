@@ -1,0 +1,171 @@
+"""A queue whose messages are signed, around any backend. Whoever goes through ``wiring.py`` has this one.
+
+Each message is signed when it is published, and checked when it is polled, read or browsed. A message that is not
+believed is delivered without its value, as ``Forged``: it is not hidden, because its offset has to be committed
+(decision 30).
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Self
+
+from coupon.domain.errors import BackendUnavailable
+from coupon.domain.signatures import Signed, parse
+from coupon.ports.queue import BROWSED_AT_ONCE, Consumer, Delivery, Forged, Message, Position, Queue, messages_between
+from coupon.ports.url import Url
+from coupon.runtime.keyring import Keyring
+from coupon.runtime.older_messages import UNSIGNED, Older, OlderMessages
+
+NOT_SIGNED = "it is not signed"
+WRONG = "its signature is wrong"
+UNKNOWN = "it is signed with the key {!r}, which is not in the keyring"
+RETIRED = "it is signed with the key {!r}, which is retired"
+
+
+class SignedQueue(Queue):
+    """Raises, beyond what the backend raises, BackendUnavailable when the store does not tell of older messages, or
+    the keyring cannot be read."""
+
+    def __init__(self, queue: Queue, keyring: Keyring, older: OlderMessages) -> None:
+        self._queue, self._seals = queue, Signatures(keyring, older)
+
+    @classmethod
+    def from_url(cls, url: Url) -> Self:
+        raise NotImplementedError(f"wiring.open_backends signs the queue of {url}")
+
+    def ping(self) -> None:
+        self._queue.ping()
+
+    def close(self) -> None:
+        self._queue.close()
+
+    def create(self, topics: Iterable[str]) -> None:
+        self._queue.create(topics)
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        self._queue.publish(self._seals.signed(messages))
+
+    def consumer(self, topics: Sequence[str], group: str) -> Consumer:
+        return SignedConsumer(self._queue.consumer(topics, group), self._seals)
+
+    def ends(self, topics: Sequence[str], key: str | None = None) -> dict[Position, int]:
+        return self._queue.ends(topics, key)
+
+    def begins(self, topics: Sequence[str]) -> dict[Position, int]:
+        return self._queue.begins(topics)
+
+    def committed(self, positions: Collection[Position], group: str) -> dict[Position, int]:
+        return self._queue.committed(positions, group)
+
+    def read(self, position: Position, offset: int, limit: int) -> list[Delivery]:
+        return self._seals.opened(self._queue.read(position, offset, limit))
+
+    def browse(self, topic: str) -> Iterator[Delivery]:
+        return chain.from_iterable(map(self._seals.opened, _batches(self._queue.browse(topic))))
+
+    def lag(self, topics: Sequence[str], group: str) -> int:
+        return self._queue.lag(topics, group)
+
+    def first_signed(self, position: Position) -> int:
+        """The offset of the partition's first message that a key of ours has signed; its end when there is none.
+
+        The newest messages are looked at before all others: at an upgrade none of them is signed."""
+        begin, end = (offsets([position.topic])[position] for offsets in (self._queue.begins, self._queue.ends))
+        newest = self._queue.read(position, max(begin, end - BROWSED_AT_ONCE), BROWSED_AT_ONCE) if begin < end else []
+        if not any(map(self._seals.is_ours, newest)):
+            return end
+        messages = messages_between(self._queue, position, begin, end)
+        return next((message.offset for message in messages if self._seals.is_ours(message)), end)
+
+
+class SignedConsumer(Consumer):
+    """A member of a group whose messages are checked."""
+
+    def __init__(self, consumer: Consumer, signatures: "Signatures") -> None:
+        self._consumer, self._seals = consumer, signatures
+
+    def poll(self, max_messages: int, timeout_s: float) -> list[Delivery]:
+        polled = self._consumer.poll(max_messages, timeout_s)
+        try:
+            return self._seals.opened(polled)
+        except BackendUnavailable:
+            self._consumer.rewind()  # what was polled is not skipped
+            raise
+
+    def commit(self, positions: Mapping[Position, int]) -> None:
+        self._consumer.commit(positions)
+
+    def rewind(self) -> None:
+        self._consumer.rewind()
+
+    def pause(self, places: Iterable[str | Position]) -> None:
+        self._consumer.pause(places)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class Signatures:
+    """Signs messages, and checks those that were signed. Thread-safe."""
+
+    def __init__(self, keyring: Keyring, older: OlderMessages) -> None:
+        self._keyring, self._older = keyring, older
+
+    def signed(self, messages: Sequence[Message]) -> list[Message]:
+        """Raises BackendUnavailable."""
+        if not messages:
+            return []
+        sign = self._keyring.signing.sign
+        return [Message(topic, key, sign(topic, key, value)) for topic, key, value in messages]
+
+    def is_ours(self, delivery: Delivery) -> bool:
+        """Whether a key of the keyring has signed the message, retired or not."""
+        signed = parse(delivery.value)
+        known = signed and self._keyring.find(signed.key_id)
+        return bool(signed and known and known.key.has_signed(delivery.topic, delivery.key, signed))
+
+    def opened(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """The deliveries with their values as they were before they were signed. Raises BackendUnavailable.
+
+        The store is asked only about messages that no present key has signed."""
+        opened = [self._checked(delivery, None) for delivery in deliveries]
+        if any(delivery.forged for delivery in opened):
+            opened = self._with_older(deliveries, opened, self._older.recent())
+        if any(delivery.forged for delivery in opened):
+            opened = self._with_older(deliveries, opened, self._older.present())
+        return opened
+
+    def _with_older(self, deliveries: Sequence[Delivery], opened: Sequence[Delivery], older: Older) -> list[Delivery]:
+        return [
+            self._checked(delivery, older) if checked.forged else checked
+            for delivery, checked in zip(deliveries, opened, strict=True)
+        ]
+
+    def _checked(self, delivery: Delivery, older: Older | None) -> Delivery:
+        topic, partition, offset, key, value, _ = delivery
+        signed = parse(value)
+        if signed is None:
+            is_taken = older is not None and older.takes(UNSIGNED, Position(topic, partition), offset)
+            return delivery if is_taken else _forged(delivery, NOT_SIGNED)
+        reason = self._fault(delivery, signed, older)
+        return _forged(delivery, reason) if reason else Delivery(topic, partition, offset, key, signed.value)
+
+    def _fault(self, delivery: Delivery, signed: Signed, older: Older | None) -> str | None:
+        known = self._keyring.find(signed.key_id)
+        if known is None:
+            return UNKNOWN.format(signed.key_id)
+        if not known.key.has_signed(delivery.topic, delivery.key, signed):
+            return WRONG
+        position = Position(delivery.topic, delivery.partition)
+        if known.is_retired and not (older and older.takes(signed.key_id, position, delivery.offset)):
+            return RETIRED.format(signed.key_id)
+        return None
+
+
+def _forged(delivery: Delivery, reason: str) -> Delivery:
+    return delivery._replace(value=b"", forged=Forged(reason, delivery.value))
+
+
+def _batches(deliveries: Iterator[Delivery]) -> Iterator[list[Delivery]]:
+    while batch := list(islice(deliveries, BROWSED_AT_ONCE)):
+        yield batch
