@@ -1,12 +1,29 @@
 """Which messages of a queue may be unsigned, or signed with a retired key: those that were there before."""
 
-from coupon.domain.errors import BackendRejected
+from coupon.domain.errors import BackendRejected, ConfigurationError
 from coupon.domain.topics import LAYOUTS, all_topics
 from coupon.ports.queue import Position
 from coupon.ports.store import Store
-from coupon.runtime.older_messages import UNSIGNED, Older, change, with_ends
+from coupon.runtime.older_messages import UNSIGNED, Older, change, with_ends, with_key
 from coupon.runtime.signed_queue import SignedQueue
 from coupon.runtime.worker_registry import show
+
+OTHER_SECRET = (
+    "COUPON_SECRET is another one than at the first coupon init: find the right one. Where that leaked, leave it, and run"
+    " coupon rotate-secret"
+)
+
+
+def ensure_our_secret(store: Store, root: str) -> None:
+    """Record the id of the key that is made from COUPON_SECRET. Raises ConfigurationError when another one was
+    recorded, and BackendUnavailable."""
+
+    def with_root(older: Older) -> Older:
+        if older.keys and root not in older.keys:
+            raise ConfigurationError(OTHER_SECRET)
+        return with_key(older, root)
+
+    change(store, with_root)
 
 
 def take_unsigned(store: Store) -> None:
@@ -17,7 +34,7 @@ def take_unsigned(store: Store) -> None:
 def refuse_unsigned(queue: SignedQueue, store: Store) -> int:
     """Refuse unsigned messages from the present ends on. Returns how many offsets are before that, in all partitions.
 
-    Where it was done before, nothing changes, but for topics that were made anew. Where the store has no record, it may
+    Where it was done before, nothing changes, but for topics that were recreated. Where the store has no record, it may
     have been lost with it: then unsigned messages behind the first signed one are refused, too. Raises
     BackendUnavailable."""
     ends = _ends(queue)

@@ -34,6 +34,7 @@ class CommandPerFile(click.Group):
         "restore": "restore",
         "lag": "lag",
         "dead-letters": "dead_letters",
+        "rotate-secret": "rotate_secret",
         "settings": "settings",
         "worker-alive": "worker_alive",
     }

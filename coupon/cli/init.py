@@ -7,6 +7,7 @@ import click
 from coupon.bulk import upgraded_queue
 from coupon.cli.context import session
 from coupon.cli.output import json_option, result, say, waiting_for
+from coupon.domain.signatures import MessageKey
 from coupon.domain.topics import all_topics
 from coupon.ports.url import Url
 from coupon.runtime.diagnostics import stranded
@@ -46,6 +47,7 @@ def command(wait_s: float, take_unsigned: bool, as_json: bool) -> None:
         retry_until(deadline, backends.search.create, waiting_for("search"))
         for stray in stranded(backends.queue, settings.topics):
             say(stray)
+        upgraded_queue.ensure_our_secret(backends.store, MessageKey(settings.secret).id)
         unsigned = _take_older_messages(backends, take_unsigned=take_unsigned)
     sentence = f"the table at {store},\nthe topics {', '.join(topics)} at {queue}\nand the index at {search} are there"
     document = {"store": store, "queue": queue, "topics": topics, "search": search, "unsigned": unsigned}

@@ -51,7 +51,8 @@ def command(backup_from: int | None, force: bool, as_json: bool) -> int:
     """Restore every coupon from the queue alone; then rebuild the search index.
 
     The store has to be empty, or restored from a backup. Stop the web side and all workers before. If this command was
-    stopped, run it again: commands in the store are recognised. The exit status is 1 when messages were left over.
+    stopped, run it again: commands in the store are recognised. The exit status is 1 when messages were left over,
+    or are forged.
     """
     with session() as (settings, backends):
         if not force and _a_worker_lives(settings, backends):
@@ -72,7 +73,7 @@ def command(backup_from: int | None, force: bool, as_json: bool) -> int:
         with progress("indexing", None) as on_progress:
             indexed = reindex(pages(backends.store, unread), backends.search, on_progress)
     _report(as_json, counts, indexed, seconds, unread)
-    return 1 if counts.left or unread.count else 0
+    return 1 if counts.left or counts.forged or unread.count else 0
 
 
 def _a_worker_lives(settings: Settings, backends: Backends) -> bool:

@@ -1,13 +1,15 @@
-"""Messages that are taken though no present key has signed them: those that were queued before.
+"""What the store says of signatures, in one record. The store is trusted where the queue is not.
 
-`coupon init` records the ends of all topics: what is before them may be unsigned. So a queue of an earlier version is
-applied. `coupon rotate-secret --retire` records the ends for a key. Both are one record of the store, which is trusted
-where the queue is not.
+- Which keys are ours. A process with another secret, or an older keyring, must not take good messages for forged ones.
+- Which messages are taken though no present key has signed them. `coupon init` records the ends of all topics: what is
+  before them may be unsigned, so a queue of an earlier version is applied. `coupon rotate-secret --retire` records them
+  for a key.
 """
 
 from collections.abc import Callable, Mapping
 
 import msgspec
+from msgspec import structs
 
 from coupon.domain.clock import Clock, monotonic_ms
 from coupon.domain.errors import BackendRejected, BackendUnavailable
@@ -25,9 +27,11 @@ Ends = Mapping[str, int]
 
 
 class Older(msgspec.Struct, frozen=True):
-    """By the id of a key: the offsets before which its messages are taken; None for all of its messages."""
+    """``before`` has, by the id of a key, the offsets before which its messages are taken; None for all of its
+    messages. ``keys`` has the ids of all keys that ever signed; empty before the first `coupon init`."""
 
     before: dict[str, dict[str, int] | None] = {}
+    keys: list[str] = []
 
     def takes(self, key_id: str, position: Position, offset: int) -> bool:
         """Whether that message is taken. Without a record about unsigned messages all of them are: `coupon init` was
@@ -79,7 +83,14 @@ def change(store: Store, changed: Callable[[Older], Older]) -> Older:
 
 def with_ends(older: Older, key_id: str, ends: Ends | None) -> Older:
     """The record with these ends for a key, of which those that are 0 need not be stored."""
-    return Older(older.before | {key_id: None if ends is None else {at: end for at, end in ends.items() if end}})
+    return structs.replace(
+        older, before=older.before | {key_id: None if ends is None else {at: end for at, end in ends.items() if end}}
+    )
+
+
+def with_key(older: Older, key_id: str) -> Older:
+    """The record with a key that is ours."""
+    return older if key_id in older.keys else structs.replace(older, keys=[*older.keys, key_id])
 
 
 def _read(store: Store) -> Record | None:

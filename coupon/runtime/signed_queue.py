@@ -20,61 +20,63 @@ NOT_SIGNED = "it is not signed"
 WRONG = "its signature is wrong"
 UNKNOWN = "it is signed with the key {!r}, which is not in the keyring"
 RETIRED = "it is signed with the key {!r}, which is retired"
+OTHER_KEY = "the key {!r} that signs is unknown to the store: COUPON_SECRET or COUPON_KEYRING_FILE is another one here"
+MISSING = "the key {!r} is missing in COUPON_KEYRING_FILE: copy the file from where it is"
 
 
 class SignedQueue(Queue):
-    """Raises, beyond what the backend raises, BackendUnavailable when the store does not tell of older messages, or
-    the keyring cannot be read."""
+    """Raises, beyond what the backend raises, BackendUnavailable when the store has to tell of signatures and does not,
+    or the keyring cannot be read, or is not that of the service. ``beneath`` is the backend, which has the messages as they were published."""
 
     def __init__(self, queue: Queue, keyring: Keyring, older: OlderMessages) -> None:
-        self._queue, self._seals = queue, Signatures(keyring, older)
+        self.beneath, self._seals = queue, Signatures(keyring, older)
 
     @classmethod
     def from_url(cls, url: Url) -> Self:
         raise NotImplementedError(f"wiring.open_backends signs the queue of {url}")
 
     def ping(self) -> None:
-        self._queue.ping()
+        self.beneath.ping()
 
     def close(self) -> None:
-        self._queue.close()
+        self.beneath.close()
 
     def create(self, topics: Iterable[str]) -> None:
-        self._queue.create(topics)
+        self.beneath.create(topics)
 
     def publish(self, messages: Sequence[Message]) -> None:
-        self._queue.publish(self._seals.signed(messages))
+        self.beneath.publish(self._seals.signed(messages))
 
     def consumer(self, topics: Sequence[str], group: str) -> Consumer:
-        return SignedConsumer(self._queue.consumer(topics, group), self._seals)
+        return SignedConsumer(self.beneath.consumer(topics, group), self._seals)
 
     def ends(self, topics: Sequence[str], key: str | None = None) -> dict[Position, int]:
-        return self._queue.ends(topics, key)
+        return self.beneath.ends(topics, key)
 
     def begins(self, topics: Sequence[str]) -> dict[Position, int]:
-        return self._queue.begins(topics)
+        return self.beneath.begins(topics)
 
     def committed(self, positions: Collection[Position], group: str) -> dict[Position, int]:
-        return self._queue.committed(positions, group)
+        return self.beneath.committed(positions, group)
 
     def read(self, position: Position, offset: int, limit: int) -> list[Delivery]:
-        return self._seals.opened(self._queue.read(position, offset, limit))
+        return self._seals.opened(self.beneath.read(position, offset, limit))
 
     def browse(self, topic: str) -> Iterator[Delivery]:
-        return chain.from_iterable(map(self._seals.opened, _batches(self._queue.browse(topic))))
+        return chain.from_iterable(map(self._seals.opened, _batches(self.beneath.browse(topic))))
 
     def lag(self, topics: Sequence[str], group: str) -> int:
-        return self._queue.lag(topics, group)
+        return self.beneath.lag(topics, group)
 
     def first_signed(self, position: Position) -> int:
         """The offset of the partition's first message that a key of ours has signed; its end when there is none.
 
         The newest messages are looked at before all others: at an upgrade none of them is signed."""
-        begin, end = (offsets([position.topic])[position] for offsets in (self._queue.begins, self._queue.ends))
-        newest = self._queue.read(position, max(begin, end - BROWSED_AT_ONCE), BROWSED_AT_ONCE) if begin < end else []
+        begin, end = (offsets([position.topic])[position] for offsets in (self.beneath.begins, self.beneath.ends))
+        newest = self.beneath.read(position, max(begin, end - BROWSED_AT_ONCE), BROWSED_AT_ONCE) if begin < end else []
         if not any(map(self._seals.is_ours, newest)):
             return end
-        messages = messages_between(self._queue, position, begin, end)
+        messages = messages_between(self.beneath, position, begin, end)
         return next((message.offset for message in messages if self._seals.is_ours(message)), end)
 
 
@@ -110,12 +112,16 @@ class Signatures:
 
     def __init__(self, keyring: Keyring, older: OlderMessages) -> None:
         self._keyring, self._older = keyring, older
+        self._ours: str | None = None
 
     def signed(self, messages: Sequence[Message]) -> list[Message]:
         """Raises BackendUnavailable."""
         if not messages:
             return []
-        sign = self._keyring.signing.sign
+        signing = self._keyring.signing
+        if signing.id != self._ours:
+            self._ensure_ours(signing.id, self._older.present())
+        sign = signing.sign
         return [Message(topic, key, sign(topic, key, value)) for topic, key, value in messages]
 
     def is_ours(self, delivery: Delivery) -> bool:
@@ -132,8 +138,17 @@ class Signatures:
         if any(delivery.forged for delivery in opened):
             opened = self._with_older(deliveries, opened, self._older.recent())
         if any(delivery.forged for delivery in opened):
-            opened = self._with_older(deliveries, opened, self._older.present())
+            present = self._older.present()
+            self._ensure_ours(self._keyring.signing.id, present)
+            opened = self._with_older(deliveries, opened, present)
         return opened
+
+    def _ensure_ours(self, key_id: str, older: Older) -> None:
+        """Raise BackendUnavailable when the store does not know the key that signs: then this process has another
+        secret or keyring than the others. They would take its messages for forged, and it would take theirs."""
+        if older.keys and key_id not in older.keys:
+            raise BackendUnavailable(OTHER_KEY.format(key_id))
+        self._ours = key_id
 
     def _with_older(self, deliveries: Sequence[Delivery], opened: Sequence[Delivery], older: Older) -> list[Delivery]:
         return [
@@ -153,6 +168,8 @@ class Signatures:
     def _fault(self, delivery: Delivery, signed: Signed, older: Older | None) -> str | None:
         known = self._keyring.find(signed.key_id)
         if known is None:
+            if older and signed.key_id in older.keys:
+                raise BackendUnavailable(MISSING.format(signed.key_id))
             return UNKNOWN.format(signed.key_id)
         if not known.key.has_signed(delivery.topic, delivery.key, signed):
             return WRONG
