@@ -4,47 +4,37 @@ from coupon.domain.errors import BackendRejected, ConfigurationError
 from coupon.domain.topics import LAYOUTS, all_topics
 from coupon.ports.queue import Position
 from coupon.ports.store import Store
+from coupon.runtime.keyring import Keys
 from coupon.runtime.older_messages import UNSIGNED, Older, change, with_ends, with_key
 from coupon.runtime.signed_queue import SignedQueue
 from coupon.runtime.worker_registry import show
 
-OTHER_SECRET = (
-    "COUPON_SECRET is another one than at the first coupon init: find the right one. Where that leaked, leave it, and run"
-    " coupon rotate-secret"
-)
+ANOTHER = "COUPON_SECRET is another one than at the first coupon init: where that leaked, run coupon rotate-secret"
 
 
-def ensure_our_secret(store: Store, root: str) -> None:
-    """Record the id of the key that is made from COUPON_SECRET. Raises ConfigurationError when another one was
-    recorded, and BackendUnavailable."""
-
-    def with_root(older: Older) -> Older:
-        if older.keys and root not in older.keys:
-            raise ConfigurationError(OTHER_SECRET)
-        return with_key(older, root)
-
-    change(store, with_root)
-
-
-def take_unsigned(store: Store) -> None:
-    """Take all unsigned messages until ``refuse_unsigned``. Raises BackendUnavailable."""
-    change(store, lambda older: with_ends(older, UNSIGNED, None))
-
-
-def refuse_unsigned(queue: SignedQueue, store: Store) -> int:
-    """Refuse unsigned messages from the present ends on. Returns how many offsets are before that, in all partitions.
+def settle(queue: SignedQueue, store: Store, keys: Keys, *, take_unsigned: bool = False) -> int | None:
+    """Record that these keys are ours, and that unsigned messages are refused from the present ends on. Returns the
+    number of offsets before these ends. ``take_unsigned``: none is refused until the next call, which returns None.
 
     Where it was done before, nothing changes, but for topics that were recreated. Where the store has no record, it may
-    have been lost with it: then unsigned messages behind the first signed one are refused, too. Raises
-    BackendUnavailable."""
+    have been lost with it. Then unsigned messages behind the first signed one are refused, too, and messages of retired
+    keys are taken. Raises ConfigurationError for keys of another secret, and BackendUnavailable."""
     ends = _ends(queue)
 
-    def closed(older: Older) -> Older:
+    def settled(older: Older) -> Older:
+        if older.keys and keys.root not in older.keys:
+            raise ConfigurationError(ANOTHER)
+        for key_id, known in keys.by_id.items() if not older.keys else ():
+            older = with_key(older, key_id)
+            older = with_ends(older, key_id, ends) if known.is_retired else older
+        if take_unsigned:
+            return with_ends(older, UNSIGNED, None)
         before = older.before.get(UNSIGNED) if UNSIGNED in older.before else _first_signed(queue, ends)
         kept = before if before is not None else ends
         return with_ends(older, UNSIGNED, {at: min(end, kept.get(at, 0)) for at, end in ends.items()})
 
-    return sum((change(store, closed).before[UNSIGNED] or {}).values())
+    unsigned = change(store, settled).before[UNSIGNED]
+    return None if unsigned is None else sum(unsigned.values())
 
 
 def retire(queue: SignedQueue, store: Store, key_id: str) -> None:

@@ -1,17 +1,19 @@
 """``coupon init``."""
 
 import time
+from pathlib import Path
 
 import click
 
 from coupon.bulk import upgraded_queue
 from coupon.cli.context import session
 from coupon.cli.output import json_option, result, say, waiting_for
-from coupon.domain.signatures import MessageKey
 from coupon.domain.topics import all_topics
 from coupon.ports.url import Url
 from coupon.runtime.diagnostics import stranded
+from coupon.runtime.keyring import keys_of, read_file
 from coupon.runtime.retry import retry_until
+from coupon.runtime.settings import Settings
 from coupon.runtime.signed_queue import SignedQueue
 from coupon.runtime.wiring import Backends
 
@@ -47,21 +49,20 @@ def command(wait_s: float, take_unsigned: bool, as_json: bool) -> None:
         retry_until(deadline, backends.search.create, waiting_for("search"))
         for stray in stranded(backends.queue, settings.topics):
             say(stray)
-        upgraded_queue.ensure_our_secret(backends.store, MessageKey(settings.secret).id)
-        unsigned = _take_older_messages(backends, take_unsigned=take_unsigned)
+        unsigned = _take_older_messages(settings, backends, take_unsigned=take_unsigned)
     sentence = f"the table at {store},\nthe topics {', '.join(topics)} at {queue}\nand the index at {search} are there"
     document = {"store": store, "queue": queue, "topics": topics, "search": search, "unsigned": unsigned}
     result(as_json, document, sentence)
 
 
-def _take_older_messages(backends: Backends, *, take_unsigned: bool) -> int | None:
+def _take_older_messages(settings: Settings, backends: Backends, *, take_unsigned: bool) -> int | None:
     """How many offsets may hold unsigned messages; None without a bound."""
     assert isinstance(backends.queue, SignedQueue)  # noqa: S101 - of wiring.py
-    if take_unsigned:
-        upgraded_queue.take_unsigned(backends.store)
+    path = Path(settings.keyring_file) if settings.keyring_file else None
+    keys = keys_of(settings.secret, read_file(path))
+    unsigned = upgraded_queue.settle(backends.queue, backends.store, keys, take_unsigned=take_unsigned)
+    if unsigned is None:
         say("messages are taken unsigned: run coupon init again when no earlier version runs any more")
-        return None
-    unsigned = upgraded_queue.refuse_unsigned(backends.queue, backends.store)
-    if unsigned:
-        say(f"{unsigned:,} messages of earlier versions are taken unsigned, and none that comes later")
+    elif unsigned:
+        say(f"up to {unsigned:,} messages of earlier versions are taken unsigned, and none that comes later")
     return unsigned

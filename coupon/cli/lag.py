@@ -9,7 +9,7 @@ from coupon.domain.errors import BackendUnavailable
 from coupon.domain.topics import GROUP, OUTBOX, command_topics
 from coupon.ports.store import Store
 from coupon.runtime.diagnostics import Symptom, missing, of_age, of_queue, of_store, of_workers, oldest_s
-from coupon.runtime.older_messages import UNSIGNED, OlderMessages
+from coupon.runtime.older_messages import OlderMessages
 from coupon.runtime.wiring import Backends
 from coupon.runtime.worker_registry import living
 
@@ -56,5 +56,4 @@ def _of_signatures(store: Store) -> list[Symptom]:
         older = OlderMessages(store).present()
     except BackendUnavailable:
         return []
-    takes_all = older.before.get(UNSIGNED) is None
-    return [Symptom("messages are taken that are not signed", "run coupon init")] if takes_all else []
+    return [] if older.has_bound else [Symptom("messages are taken that are not signed", "run coupon init")]

@@ -45,10 +45,11 @@ class KnownKey(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """The keys by their ids, and the one that signs."""
+    """The keys by their ids, the one that signs, and the id of the one that is made from COUPON_SECRET."""
 
     by_id: dict[str, KnownKey]
     signing: MessageKey
+    root: str
 
 
 class Keyring:
@@ -120,7 +121,8 @@ def keys_of(secret: str, entries: list[Entry]) -> Keys:
     in_use = [key for key, word in keys if not word]
     if not in_use:
         raise ConfigurationError("no key is left that signs")
-    return Keys({key.id: KnownKey(key, word == RETIRED) for key, word in keys}, in_use[-1])
+    by_id = {key.id: KnownKey(key, word == RETIRED) for key, word in keys}
+    return Keys(by_id, in_use[-1], MessageKey(secret).id)
 
 
 def _version(path: Path | None) -> object:

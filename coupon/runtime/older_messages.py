@@ -33,6 +33,11 @@ class Older(msgspec.Struct, frozen=True):
     before: dict[str, dict[str, int] | None] = {}
     keys: list[str] = []
 
+    @property
+    def has_bound(self) -> bool:
+        """Whether some unsigned messages are refused."""
+        return self.before.get(UNSIGNED) is not None
+
     def takes(self, key_id: str, position: Position, offset: int) -> bool:
         """Whether that message is taken. Without a record about unsigned messages all of them are: `coupon init` was
         not run since they are signed."""
@@ -48,9 +53,10 @@ class OlderMessages:
         self._known: tuple[int, Older] | None = None
 
     def recent(self) -> Older:
-        """The record as it was some seconds ago."""
+        """The record as it was some seconds ago. One that takes all unsigned messages is read again: it may end."""
         known = self._known
-        return known[1] if known is not None and self._timer() - known[0] < RECENT_MS else self.present()
+        is_usable = known is not None and known[1].has_bound and self._timer() - known[0] < RECENT_MS
+        return known[1] if known is not None and is_usable else self.present()
 
     def present(self) -> Older:
         """The record as it is."""

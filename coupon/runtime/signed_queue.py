@@ -16,6 +16,8 @@ from coupon.ports.url import Url
 from coupon.runtime.keyring import Keyring
 from coupon.runtime.older_messages import UNSIGNED, Older, OlderMessages
 
+CHECKED_AT_ONCE = 50
+"""Messages that are browsed: the store is asked at most once about so many."""
 NOT_SIGNED = "it is not signed"
 WRONG = "its signature is wrong"
 UNKNOWN = "it is signed with the key {!r}, which is not in the keyring"
@@ -25,8 +27,10 @@ MISSING = "the key {!r} is missing in COUPON_KEYRING_FILE: copy the file from wh
 
 
 class SignedQueue(Queue):
-    """Raises, beyond what the backend raises, BackendUnavailable when the store has to tell of signatures and does not,
-    or the keyring cannot be read, or is not that of the service. ``beneath`` is the backend, which has the messages as they were published."""
+    """``beneath`` is the backend, which has the messages as they were published.
+
+    Raises, beyond what the backend raises, BackendUnavailable in three cases: the store has to tell of signatures and
+    does not, the keyring cannot be read, or it is not that of the service."""
 
     def __init__(self, queue: Queue, keyring: Keyring, older: OlderMessages) -> None:
         self.beneath, self._seals = queue, Signatures(keyring, older)
@@ -135,12 +139,12 @@ class Signatures:
 
         The store is asked only about messages that no present key has signed."""
         opened = [self._checked(delivery, None) for delivery in deliveries]
-        if any(delivery.forged for delivery in opened):
-            opened = self._with_older(deliveries, opened, self._older.recent())
-        if any(delivery.forged for delivery in opened):
-            present = self._older.present()
-            self._ensure_ours(self._keyring.signing.id, present)
-            opened = self._with_older(deliveries, opened, present)
+        for ask in (self._older.recent, self._older.present):
+            if not any(delivery.forged for delivery in opened):
+                break
+            older = ask()
+            self._ensure_ours(self._keyring.signing.id, older)
+            opened = self._with_older(deliveries, opened, older)
         return opened
 
     def _ensure_ours(self, key_id: str, older: Older) -> None:
@@ -184,5 +188,5 @@ def _forged(delivery: Delivery, reason: str) -> Delivery:
 
 
 def _batches(deliveries: Iterator[Delivery]) -> Iterator[list[Delivery]]:
-    while batch := list(islice(deliveries, BROWSED_AT_ONCE)):
+    while batch := list(islice(deliveries, CHECKED_AT_ONCE)):
         yield batch
