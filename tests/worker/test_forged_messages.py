@@ -11,8 +11,9 @@ from coupon.domain.model import Kind
 from coupon.domain.serialization import dump, encode_command
 from coupon.domain.signatures import MessageKey
 from coupon.domain.topics import CREATION, DEAD_LETTERS, INVALIDATE, REINDEX, REJECTIONS, all_topics, work_topics
-from coupon.ports.queue import Message
+from coupon.ports.queue import Delivery, Forged, Message
 from coupon.runtime.keyring import Keys, keys_of
+from coupon.worker.dead_letter_policy import DeadLetterPolicy
 from coupon.worker.forgeries import KEPT, PERIOD_MS
 from tests.coupons import a_command, a_creation
 
@@ -128,17 +129,15 @@ def test_a_flood_of_them_fills_neither_the_dead_letters_nor_the_log(settled):
 
 
 def test_a_forged_copy_of_a_command_takes_none_with_it_that_builds_on_the_command(settled):
-    """A forged dead letter names an operation of ours: what builds on that is not dead-lettered for it."""
-    (code,) = settled.coupons()
-    first = settled.change(Kind.ISSUE, code, "ann")
-    settled.change(Kind.USE, code)
-    command = a_command(Kind.ISSUE, first.operation, code=code, user_id="mallory")
-    settled.leave()
-    forge(settled, Message("commands", "k", encode_command(command)))
-    other = settled.a_worker()
-    settled.drain(other)
-    assert settled.stored(code).used
-    assert [letter.forged for letter in letters(settled)] == [True]
+    """It is a dead letter with an operation of ours. What builds on that operation is not dead-lettered for it."""
+    queue = settled.backends.queue
+    copy = encode_command(a_command(Kind.ISSUE, "ours", code="A" * 19))
+    queue.publish([dead_letters.encode(Delivery("commands", 0, 7, "k", b"", Forged("it is not signed", copy)), "", 0)])
+    policy = DeadLetterPolicy(queue, lambda: 0, 20)
+    assert not policy.was_dead_lettered("ours")
+    queue.publish([dead_letters.encode(Delivery("commands", 0, 8, "k", copy), "too large", 0)])
+    policy.mark_stale()
+    assert policy.was_dead_lettered("ours")
 
 
 def test_a_replay_does_not_sign_what_is_forged_unless_it_was_looked_at(settled):

@@ -378,9 +378,9 @@ class World:
                 evidence.owed_to_the_cache.update(decode_codes(delivery.value))
         for delivery in queue.browse(DEAD_LETTERS):
             letter = json.loads(delivery.value or b'{"forged": true}')
-            if letter["forged"]:
+            if letter.get("forged"):
                 continue
-            planted = letter["topic"], b64decode(letter["value"])
+            planted = letter.get("topic"), b64decode(letter.get("value", ""))
             aside.add(planted)
             if planted not in self.poison:
                 evidence.dead_letters.append(delivery.value.decode())
