@@ -9,12 +9,18 @@ from coupon.runtime.older_messages import UNSIGNED, Older, change, with_ends, wi
 from coupon.runtime.signed_queue import SignedQueue
 from coupon.runtime.worker_registry import show
 
-ANOTHER = "COUPON_SECRET is another one than at the first coupon init: where that leaked, run coupon rotate-secret"
+ANOTHER = (
+    "COUPON_SECRET is another one than at the first coupon init, and may not change: where that leaked, run"
+    " coupon rotate-secret; where it is lost, coupon init --new-secret"
+)
 
 
-def settle(queue: SignedQueue, store: Store, keys: Keys, *, take_unsigned: bool = False) -> int | None:
+def settle(
+    queue: SignedQueue, store: Store, keys: Keys, *, take_unsigned: bool = False, new_secret: bool = False
+) -> int | None:
     """Record that these keys are ours, and that unsigned messages are refused from the present ends on. Returns the
-    number of offsets before these ends. ``take_unsigned``: none is refused until the next call, which returns None.
+    number of offsets before these ends. ``take_unsigned``: none is refused until the next call, and None is returned.
+    ``new_secret``: the former one is lost.
 
     Where it was done before, nothing changes, but for topics that were recreated. Where the store has no record, it may
     have been lost with it. Then unsigned messages behind the first signed one are refused, too, and messages of retired
@@ -22,9 +28,10 @@ def settle(queue: SignedQueue, store: Store, keys: Keys, *, take_unsigned: bool 
     ends = _ends(queue)
 
     def settled(older: Older) -> Older:
-        if older.keys and keys.root not in older.keys:
+        is_new = not older.keys or (new_secret and keys.root not in older.keys)
+        if not is_new and keys.root not in older.keys:
             raise ConfigurationError(ANOTHER)
-        for key_id, known in keys.by_id.items() if not older.keys else ():
+        for key_id, known in keys.by_id.items() if is_new else ():
             older = with_key(older, key_id)
             older = with_ends(older, key_id, ends) if known.is_retired else older
         if take_unsigned:

@@ -33,8 +33,11 @@ from coupon.runtime.wiring import Backends
     is_flag=True,
     help="While web processes of a version that signs no messages still run; without it when they have stopped.",
 )
+@click.option(
+    "--new-secret", is_flag=True, help="Where COUPON_SECRET was lost: messages that it signed are forged then."
+)
 @json_option
-def command(wait_s: float, take_unsigned: bool, as_json: bool) -> None:
+def command(wait_s: float, take_unsigned: bool, new_secret: bool, as_json: bool) -> None:
     """Make the missing tables, topics and index, and migrate those of earlier versions. No data is lost, and running it
     again changes nothing.
 
@@ -49,18 +52,20 @@ def command(wait_s: float, take_unsigned: bool, as_json: bool) -> None:
         retry_until(deadline, backends.search.create, waiting_for("search"))
         for stray in stranded(backends.queue, settings.topics):
             say(stray)
-        unsigned = _take_older_messages(settings, backends, take_unsigned=take_unsigned)
+        unsigned = _settle(settings, backends, take_unsigned=take_unsigned, new_secret=new_secret)
     sentence = f"the table at {store},\nthe topics {', '.join(topics)} at {queue}\nand the index at {search} are there"
     document = {"store": store, "queue": queue, "topics": topics, "search": search, "unsigned": unsigned}
     result(as_json, document, sentence)
 
 
-def _take_older_messages(settings: Settings, backends: Backends, *, take_unsigned: bool) -> int | None:
+def _settle(settings: Settings, backends: Backends, *, take_unsigned: bool, new_secret: bool) -> int | None:
     """How many offsets may hold unsigned messages; None without a bound."""
     assert isinstance(backends.queue, SignedQueue)  # noqa: S101 - of wiring.py
     path = Path(settings.keyring_file) if settings.keyring_file else None
     keys = keys_of(settings.secret, read_file(path))
-    unsigned = upgraded_queue.settle(backends.queue, backends.store, keys, take_unsigned=take_unsigned)
+    unsigned = upgraded_queue.settle(
+        backends.queue, backends.store, keys, take_unsigned=take_unsigned, new_secret=new_secret
+    )
     if unsigned is None:
         say("messages are taken unsigned: run coupon init again when no earlier version runs any more")
     elif unsigned:

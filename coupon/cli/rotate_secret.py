@@ -15,8 +15,10 @@ from coupon.runtime.signed_queue import SignedQueue
 @click.option("--retire", is_flag=True, help="Retire the keys that sign no more: later messages of theirs are forged.")
 @json_option
 def command(retire: bool, as_json: bool) -> None:
-    """Sign messages with another key. Run it once to add the key to the file of COUPON_KEYRING_FILE, copy the file to
-    all machines, and run it again to let the key sign.
+    """Sign messages with another key.
+
+    Run it once to add the key to the file of COUPON_KEYRING_FILE. Copy the file to all machines, and run it again: then
+    the key signs.
 
     Processes see the new file within a second. Old keys go on counting, until --retire.
     """

@@ -29,8 +29,8 @@ MISSING = "the key {!r} is missing in COUPON_KEYRING_FILE: copy the file from wh
 class SignedQueue(Queue):
     """``beneath`` is the backend, which has the messages as they were published.
 
-    Raises, beyond what the backend raises, BackendUnavailable in three cases: the store has to tell of signatures and
-    does not, the keyring cannot be read, or it is not that of the service."""
+    It raises BackendUnavailable, too, when the store has to tell of signatures and does not. So it does when the keyring
+    cannot be read, or is not that of the service."""
 
     def __init__(self, queue: Queue, keyring: Keyring, older: OlderMessages) -> None:
         self.beneath, self._seals = queue, Signatures(keyring, older)

@@ -90,7 +90,7 @@ class Operator:
             if (topic, value) in self._world.poison:
                 return
             self._world.poison.add((topic, value))
-            self._world.queue.publish([Message(topic, choose(("", *self._world.codes[:3])), value)])
+            self._world.signing.queue.publish([Message(topic, choose(("", *self._world.codes[:3])), value)])
 
     def _forge(self) -> None:
         """Past the service: somebody can write to the queue, and has no key."""

@@ -40,7 +40,7 @@ def entries(coupon: Coupon, others: Sequence[bytes]) -> list[bytes]:
 
 
 def forged(random: Random, topics: Sequence[str], coupons: Sequence[Coupon], ours: Sequence[Delivery]) -> list[Message]:
-    """What somebody without a key may write: whatever he likes, with no signature or one of his own, and what he found
+    """What somebody without a key may write: whatever he likes, with no signature or one of his own. Or what he found
     in the topics, in other places or changed."""
     stranger, day = MessageKey("a secret of mallory"), Day("2026-11-20")
     mint = CreateCoupons("minted", 1, 0, 1, (MINTED,), "", day, day, 0, FORGER)

@@ -21,21 +21,16 @@ from coupon.acceptance.operations import Operations
 from coupon.acceptance.service import CommandService
 from coupon.applying import batch
 from coupon.bulk.scan import pages
-from coupon.bulk.upgraded_queue import settle
 from coupon.domain import model, protocol
 from coupon.domain.codes import CodeDeriver
 from coupon.domain.errors import DeploymentError, Malformed
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import decode_codes, decode_command
 from coupon.domain.topics import DEAD_LETTERS, GROUP, INVALIDATE, OUTBOX, all_topics, command_topics
-from coupon.ports.queue import Queue
 from coupon.ports.search import Query
 from coupon.runtime import heartbeat
 from coupon.runtime.cache_entries import Confirmed, Entries, cache_key
-from coupon.runtime.keyring import Keyring, keys_of
-from coupon.runtime.older_messages import OlderMessages
 from coupon.runtime.settings import Settings
-from coupon.runtime.signed_queue import SignedQueue
 from coupon.runtime.wiring import Backends
 from coupon.worker import worker as drain
 from coupon.worker.worker import Worker, join
@@ -44,10 +39,10 @@ from tests.proof.record import Evidence, Observed, Request
 from tests.proof.simulation.clients import Client, Web, outcome_of
 from tests.proof.simulation.faults import NOT_YET, SHARE_OF_FORGED, SHARE_OF_RIVALS, Fault, Faults
 from tests.proof.simulation.mishaps import Operator
-from tests.proof.simulation.planted import FORGER, MINTED
 from tests.proof.simulation.process import Group, Process
 from tests.proof.simulation.restoring import is_restored
 from tests.proof.simulation.scheduler import NoRest, Scheduler
+from tests.proof.simulation.signing import Signing, nobody_forged
 from tests.proof.simulation.witnesses import WitnessCache, WitnessQueue, WitnessStore
 
 START_MS = 1_795_000_000_000
@@ -189,8 +184,7 @@ class World:
         self.scheduler = Scheduler(self.random, START_MS)
         self.evidence = Evidence(settings.secret, ordered=self.settings.topics == "single")
         self.backends = self._backends(partitions=choose((1, 2, 4)), servers=choose((1, 1, 2)))
-        self.queue = self.signed(self.backends.queue)
-        """Past all faults, as the service sees it."""
+        self.signing = Signing(settings.secret, self.backends.queue, self.backends.store)
         self.forger = Random(f"forger {seed}")
         self.is_forged = self.forger.random() < SHARE_OF_FORGED
         """Whether somebody without a key writes into the topics."""
@@ -229,21 +223,11 @@ class World:
         backends.store.create()
         backends.search.create()
         backends.queue.create(all_topics(self.settings.topics))
-        keys = keys_of(self.settings.secret, [])
-        settle(
-            SignedQueue(backends.queue, Keyring(self.settings.secret, ""), OlderMessages(backends.store)),
-            backends.store,
-            keys,
-        )
         return backends
-
-    def signed(self, queue: Queue) -> SignedQueue:
-        """The queue as a process of the service has it. The store answers it past all faults."""
-        return SignedQueue(queue, Keyring(self.settings.secret, ""), OlderMessages(self.backends.store, lambda: 0))
 
     def web(self, number: int) -> Web:
         name, skew_ms = f"web {number}", self.skews[number]
-        process = Process(name, self.scheduler, self.faults, self.backends, self.signed, skew_ms, web=True)
+        process = Process(name, self.scheduler, self.faults, self.backends, self.signing.of_process, skew_ms, web=True)
         if self.has_rival and number == 0:
             process.cut_off = True
             self.faults.note(Fault.CUT_OFF)
@@ -254,7 +238,7 @@ class World:
 
     def worker(self, number: int) -> Process:
         name, skew_ms = f"worker {number}", self.skews[-1 - number]
-        process = Process(name, self.scheduler, self.faults, self.backends, self.signed, skew_ms, web=False)
+        process = Process(name, self.scheduler, self.faults, self.backends, self.signing.of_process, skew_ms, web=False)
         consumer = join(process.backends, self.settings)
         worker = Worker(process.backends, self.settings, consumer, clock=process.clock, timer=process.timer)
         stop = self.stops[number] = Stop(process)
@@ -279,7 +263,7 @@ class World:
                 *self._yes_was_yes(),
                 *self._owed_once(),
                 *self._is_restored(),
-                *self._nobody_forged(),
+                *nobody_forged(self.evidence.coupons.values()),
             ]
             return [*self.failed, *judged, *self._goes_on()]
         except NoRest as error:
@@ -316,12 +300,6 @@ class World:
         for coupon in self.evidence.coupons.values() if self.faults.mild else ():
             for rejection in coupon.rejections:
                 yield Violation("yes is yes while the cache is well", f"{rejection} in {coupon}")
-
-    def _nobody_forged(self) -> Iterator[Violation]:
-        """What was written into a topic without a key has no effect."""
-        for coupon in self.evidence.coupons.values():
-            if coupon.code == MINTED or any(entry.actor == FORGER for entry in coupon.history):
-                yield Violation("nobody forges", f"{coupon}")
 
     def _goes_on(self) -> Iterator[Violation]:
         """Whatever happened before, a command that a coupon's state allows is accepted and applied."""
@@ -362,7 +340,7 @@ class World:
         evidence.holds = self.settings.reservation_ttl_s * 1000
 
     def _collect_the_queue(self) -> None:
-        evidence, queue = self.evidence, self.queue
+        evidence, queue = self.evidence, self.signing.queue
         aside = set()
         for topic in command_topics(self.settings.topics):
             for delivery, raw in zip(queue.browse(topic), self.backends.queue.browse(topic), strict=True):
@@ -399,4 +377,4 @@ class World:
 
     def _is_restored(self) -> Iterator[Violation]:
         before = self.backup if self.random.random() < 0.5 else {}
-        yield from is_restored(before, self.backends.store, self.queue, self.settings, self.evidence.commands)  # type: ignore[arg-type]
+        yield from is_restored(before, self.backends.store, self.signing.queue, self.settings, self.evidence.commands)  # type: ignore[arg-type]
