@@ -8,7 +8,7 @@ from coupon.bulk.upgraded_queue import retire
 from coupon.domain.errors import ConfigurationError
 from coupon.domain.signatures import MessageKey
 from coupon.ports.store import Store
-from coupon.runtime.keyring import NEXT, RETIRED, ROOT, Entry, keys_of, read_file
+from coupon.runtime.keyring import NEXT, ROOT, Entry, keys_of, read_file
 from coupon.runtime.older_messages import change, with_key
 from coupon.runtime.signed_queue import SignedQueue
 
@@ -51,14 +51,12 @@ class Rotation:
         return key_id
 
     def retire_others(self, queue: SignedQueue, store: Store) -> list[str]:
-        """Retire all keys that do not sign any more: in the store first, which a process asks once the file says so.
-        Returns their ids. Raises BackendUnavailable."""
+        """Retire all keys but the one that signs, and the one that waits: the store knows it, and the file stays as it
+        is. Returns their ids. Raises BackendUnavailable."""
         signing = keys_of(self._secret, self._entries).signing.id
         ids = [self._id(entry) for entry in self._entries if not entry.word and self._id(entry) != signing]
         for key_id in ids:
             retire(queue, store, key_id)
-        self._entries = [entry._replace(word=RETIRED) if self._id(entry) in ids else entry for entry in self._entries]
-        self._write()
         return ids
 
     def _id(self, entry: Entry) -> str:

@@ -23,17 +23,16 @@ def settle(
     ``new_secret``: the former one is lost.
 
     Where it was done before, nothing changes, but for topics that were recreated. Where the store has no record, it may
-    have been lost with it. Then unsigned messages behind the first signed one are refused, too, and messages of retired
-    keys are taken. Raises ConfigurationError for keys of another secret, and BackendUnavailable."""
+    have been lost with it. Then unsigned messages behind the first signed one are refused, too. Raises
+    ConfigurationError for keys of another secret, and BackendUnavailable."""
     ends = _ends(queue)
 
     def settled(older: Older) -> Older:
         is_new = not older.keys or (new_secret and keys.root not in older.keys)
         if not is_new and keys.root not in older.keys:
             raise ConfigurationError(ANOTHER)
-        for key_id, known in keys.by_id.items() if is_new else ():
+        for key_id in keys.by_id if is_new else ():
             older = with_key(older, key_id)
-            older = with_ends(older, key_id, ends) if known.is_retired else older
         if take_unsigned:
             return with_ends(older, UNSIGNED, None)
         before = older.before.get(UNSIGNED) if UNSIGNED in older.before else _first_signed(queue, ends)

@@ -30,7 +30,7 @@ def command(retire: bool, as_json: bool) -> None:
         if retire:
             assert isinstance(backends.queue, SignedQueue)  # noqa: S101 - of wiring.py
             ids = rotation.retire_others(backends.queue, backends.store)
-            sentence = f"retired: {', '.join(ids) or 'none'}; copy {path} to all machines"
+            sentence = f"retired: {', '.join(ids) or 'none'}; keep {path} as long as the queue"
             result(as_json, {"retired": ids, "file": path}, sentence)
         elif rotation.has_next:
             key_id = rotation.use_next(backends.store)

@@ -1,12 +1,7 @@
 """The keys that sign messages. The first one is made from COUPON_SECRET, the others are in COUPON_KEYRING_FILE.
 
-Each line of the file is a secret and, behind it, nothing or one of two words. ``COUPON_SECRET`` stands for that secret.
-
-| word      | messages that are signed with it                                           |
-| --------- | -------------------------------------------------------------------------- |
-| (nothing) | are taken; the last such line signs                                        |
-| `next`    | are taken; it signs nothing yet, so that all processes can learn of it     |
-| `retired` | are taken up to offsets that the store has, and are forged from there on   |
+Each line of the file is a secret. ``COUPON_SECRET`` stands for that secret, also where the file does not name it. The
+last one signs, but for one that has the word ``next`` behind it: that waits until all processes have learned of it.
 
 A process reads the file again when it was changed. A file that cannot be read any more changes nothing, and is logged.
 """
@@ -23,7 +18,7 @@ from coupon.domain.signatures import MessageKey
 
 ROOT = "COUPON_SECRET"
 """The word for the secret of the configuration."""
-NEXT, RETIRED = "next", "retired"
+NEXT = "next"
 SECRET_MIN = 16
 LOOK_MS = 1_000
 """A process looks at the file at most so often, and whenever it meets a key that it does not know."""
@@ -37,17 +32,10 @@ class Entry(NamedTuple):
     word: str = ""
 
 
-class KnownKey(NamedTuple):
-    """A key whose messages are taken, with bounds when it is retired."""
-
-    key: MessageKey
-    is_retired: bool
-
-
 class Keys(NamedTuple):
     """The keys by their ids, the one that signs, and the id of the one that is made from COUPON_SECRET."""
 
-    by_id: dict[str, KnownKey]
+    by_id: dict[str, MessageKey]
     signing: MessageKey
     root: str
 
@@ -66,7 +54,7 @@ class Keyring:
         """The key that signs. Raises BackendUnavailable while the file was never readable."""
         return self._keys().signing
 
-    def find(self, key_id: str) -> KnownKey | None:
+    def find(self, key_id: str) -> MessageKey | None:
         """The key with that id; None when nobody knows it. Raises BackendUnavailable as ``signing`` does."""
         known = self._keys().by_id.get(key_id)
         return known or self._keys(again=True).by_id.get(key_id)
@@ -105,10 +93,9 @@ def parse(text: str) -> list[Entry]:
         if not words or line.startswith("#"):
             continue
         entry = Entry(*words) if len(words) < 3 else Entry("")
-        if entry.word not in ("", NEXT, RETIRED) or (len(entry.secret) < SECRET_MIN and entry.secret != ROOT):
+        if entry.word not in ("", NEXT) or (len(entry.secret) < SECRET_MIN and entry.secret != ROOT):
             raise ConfigurationError(
-                f"line {number} is not a secret of at least {SECRET_MIN} characters, with {NEXT!r}, {RETIRED!r} or"
-                " nothing behind it"
+                f"line {number} is not a secret of at least {SECRET_MIN} characters, with {NEXT!r} or nothing behind it"
             )
         entries.append(entry)
     return entries
@@ -121,8 +108,7 @@ def keys_of(secret: str, entries: list[Entry]) -> Keys:
     in_use = [key for key, word in keys if not word]
     if not in_use:
         raise ConfigurationError("no key is left that signs")
-    by_id = {key.id: KnownKey(key, word == RETIRED) for key, word in keys}
-    return Keys(by_id, in_use[-1], MessageKey(secret).id)
+    return Keys({key.id: key for key, _ in keys}, in_use[-1], MessageKey(secret).id)
 
 
 def _version(path: Path | None) -> object:

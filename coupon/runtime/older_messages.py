@@ -11,15 +11,12 @@ from collections.abc import Callable, Mapping
 import msgspec
 from msgspec import structs
 
-from coupon.domain.clock import Clock, monotonic_ms
 from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Position
 from coupon.ports.store import Record, Store
 from coupon.runtime.worker_registry import show
 
 KIND, KEY = "signatures", "older"
-RECENT_MS = 5_000
-"""A process relies on a record so long to take a message, and reads it again before it refuses one."""
 UNSIGNED = ""
 """In the place of a key's id: messages without a signature."""
 Ends = Mapping[str, int]
@@ -39,31 +36,21 @@ class Older(msgspec.Struct, frozen=True):
         return self.before.get(UNSIGNED) is not None
 
     def takes(self, key_id: str, position: Position, offset: int) -> bool:
-        """Whether that message is taken. Without a record about unsigned messages all of them are: `coupon init` was
-        not run since they are signed."""
-        ends = self.before.get(key_id, None if key_id == UNSIGNED else {})
+        """Whether that message is taken. A key without an entry is not retired. Without one of unsigned messages,
+        `coupon init` was not run since messages are signed."""
+        ends = self.before.get(key_id)
         return ends is None or offset < ends.get(show(position), 0)
 
 
 class OlderMessages:
-    """The record, as one process knows it. Thread-safe. Every method raises BackendUnavailable."""
+    """The record of a store. Thread-safe."""
 
-    def __init__(self, store: Store, timer: Clock = monotonic_ms) -> None:
-        self._store, self._timer = store, timer
-        self._known: tuple[int, Older] | None = None
-
-    def recent(self) -> Older:
-        """The record as it was some seconds ago. One that takes all unsigned messages is read again: it may end."""
-        known = self._known
-        is_usable = known is not None and known[1].has_bound and self._timer() - known[0] < RECENT_MS
-        return known[1] if known is not None and is_usable else self.present()
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def present(self) -> Older:
-        """The record as it is."""
-        now = self._timer()
-        older = decode(_read(self._store))
-        self._known = now, older
-        return older
+        """The record as it is. Raises BackendUnavailable."""
+        return decode(_read(self._store))
 
 
 def decode(record: Record | None) -> Older:

@@ -29,8 +29,8 @@ MISSING = "the key {!r} is missing in COUPON_KEYRING_FILE: copy the file from wh
 class SignedQueue(Queue):
     """``beneath`` is the backend, which has the messages as they were published.
 
-    It raises BackendUnavailable, too, when the store has to tell of signatures and does not. So it does when the keyring
-    cannot be read, or is not that of the service."""
+    It raises BackendUnavailable, too, when the store has to tell of signatures and does not. So it does when the
+    keyring cannot be read, or is not that of the service."""
 
     def __init__(self, queue: Queue, keyring: Keyring, older: OlderMessages) -> None:
         self.beneath, self._seals = queue, Signatures(keyring, older)
@@ -129,23 +129,24 @@ class Signatures:
         return [Message(topic, key, sign(topic, key, value)) for topic, key, value in messages]
 
     def is_ours(self, delivery: Delivery) -> bool:
-        """Whether a key of the keyring has signed the message, retired or not."""
+        """Whether a key of the keyring has signed the message."""
         signed = parse(delivery.value)
-        known = signed and self._keyring.find(signed.key_id)
-        return bool(signed and known and known.key.has_signed(delivery.topic, delivery.key, signed))
+        key = signed and self._keyring.find(signed.key_id)
+        return bool(signed and key and key.has_signed(delivery.topic, delivery.key, signed))
 
     def opened(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """The deliveries with their values as they were before they were signed. Raises BackendUnavailable.
 
-        The store is asked only about messages that no present key has signed."""
+        The store is asked only about messages that the present key has not signed."""
         opened = [self._checked(delivery, None) for delivery in deliveries]
-        for ask in (self._older.recent, self._older.present):
-            if not any(delivery.forged for delivery in opened):
-                break
-            older = ask()
-            self._ensure_ours(self._keyring.signing.id, older)
-            opened = self._with_older(deliveries, opened, older)
-        return opened
+        if not any(delivery.forged for delivery in opened):
+            return opened
+        older = self._older.present()
+        self._ensure_ours(self._keyring.signing.id, older)
+        return [
+            self._checked(delivery, older) if checked.forged else checked
+            for delivery, checked in zip(deliveries, opened, strict=True)
+        ]
 
     def _ensure_ours(self, key_id: str, older: Older) -> None:
         """Raise BackendUnavailable when the store does not know the key that signs: then this process has another
@@ -153,12 +154,6 @@ class Signatures:
         if older.keys and key_id not in older.keys:
             raise BackendUnavailable(OTHER_KEY.format(key_id))
         self._ours = key_id
-
-    def _with_older(self, deliveries: Sequence[Delivery], opened: Sequence[Delivery], older: Older) -> list[Delivery]:
-        return [
-            self._checked(delivery, older) if checked.forged else checked
-            for delivery, checked in zip(deliveries, opened, strict=True)
-        ]
 
     def _checked(self, delivery: Delivery, older: Older | None) -> Delivery:
         topic, partition, offset, key, value, _ = delivery
@@ -170,15 +165,17 @@ class Signatures:
         return _forged(delivery, reason) if reason else Delivery(topic, partition, offset, key, signed.value)
 
     def _fault(self, delivery: Delivery, signed: Signed, older: Older | None) -> str | None:
-        known = self._keyring.find(signed.key_id)
-        if known is None:
+        key = self._keyring.find(signed.key_id)
+        if key is None:
             if older and signed.key_id in older.keys:
                 raise BackendUnavailable(MISSING.format(signed.key_id))
             return UNKNOWN.format(signed.key_id)
-        if not known.key.has_signed(delivery.topic, delivery.key, signed):
+        if not key.has_signed(delivery.topic, delivery.key, signed):
             return WRONG
+        if key is self._keyring.signing:
+            return None
         position = Position(delivery.topic, delivery.partition)
-        if known.is_retired and not (older and older.takes(signed.key_id, position, delivery.offset)):
+        if not (older and older.takes(signed.key_id, position, delivery.offset)):
             return RETIRED.format(signed.key_id)
         return None
 

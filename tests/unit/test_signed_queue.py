@@ -157,7 +157,7 @@ def test_the_store_is_asked_about_what_is_not_signed_and_nothing_else(house):
     assert not house.store.calls
     house.forge(b"forged")
     house.read()
-    assert 1 <= house.store.calls["get_records"] <= 2
+    assert house.store.calls["get_records"] == 1
 
 
 def test_while_the_store_is_away_no_message_is_forged_and_none_is_skipped(house):
@@ -197,7 +197,7 @@ def test_a_process_whose_keyring_is_older_waits_for_the_newer_one(house, tmp_pat
 
 def test_of_a_retired_key_is_taken_what_was_there_when_it_was_retired(house, tmp_path):
     file = tmp_path / "keyring"
-    file.write_text(f"COUPON_SECRET retired\n{OTHER}\n")
+    file.write_text(f"{OTHER}\n")
     house.settled(SECRET, OTHER)
     house.queue.publish([Message("t", "k", b"before")])
     change(house.store, lambda older: with_ends(older, MessageKey(SECRET).id, {"t/0": 1}))

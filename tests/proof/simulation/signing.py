@@ -24,7 +24,7 @@ class Signing:
 
     def of_process(self, queue: Queue) -> SignedQueue:
         """The queue as a process has it."""
-        return SignedQueue(queue, Keyring(self._secret, ""), OlderMessages(self._store, lambda: 0))
+        return SignedQueue(queue, Keyring(self._secret, ""), OlderMessages(self._store))
 
 
 def nobody_forged(coupons: Iterable[Coupon]) -> Iterator[Violation]:
