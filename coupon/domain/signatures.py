@@ -42,6 +42,15 @@ class MessageKey:
         """The value with its signature before it."""
         return b"%b%b\n%b" % (self._begin, self._mac(topic, key, value), value)
 
+    def open(self, topic: str, key: str, value: bytes) -> bytes | None:
+        """The value without its signature; None when this key has not signed it. As ``parse`` and ``has_signed``, and
+        twice as fast."""
+        if not value.startswith(self._begin) or value[_MAC_END:LENGTH] != b"\n":
+            return None
+        signed = value[LENGTH:]
+        mac = self._mac(topic, key, signed)
+        return signed if secrets.compare_digest(mac, value[_MAC_BEGIN:_MAC_END]) else None
+
     def has_signed(self, topic: str, key: str, signed: Signed) -> bool:
         """Whether the signature was made with this key, for that topic and key of a message."""
         return secrets.compare_digest(self._mac(topic, key, signed.value), signed.mac)

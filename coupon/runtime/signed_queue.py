@@ -7,10 +7,10 @@ believed is delivered without its value, as ``Forged``: it is not hidden, becaus
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import Self
+from typing import Self, cast
 
 from coupon.domain.errors import BackendUnavailable
-from coupon.domain.signatures import Signed, parse
+from coupon.domain.signatures import MessageKey, parse
 from coupon.ports.queue import BROWSED_AT_ONCE, Consumer, Delivery, Forged, Message, Position, Queue, messages_between
 from coupon.ports.url import Url
 from coupon.runtime.keyring import Keyring
@@ -138,15 +138,13 @@ class Signatures:
         """The deliveries with their values as they were before they were signed. Raises BackendUnavailable.
 
         The store is asked only about messages that the present key has not signed."""
-        opened = [self._checked(delivery, None) for delivery in deliveries]
-        if not any(delivery.forged for delivery in opened):
-            return opened
+        signing = self._keyring.signing
+        opened = [_opened(delivery, signing) for delivery in deliveries]
+        if None not in opened:
+            return cast(list[Delivery], opened)
         older = self._older.present()
-        self._ensure_ours(self._keyring.signing.id, older)
-        return [
-            self._checked(delivery, older) if checked.forged else checked
-            for delivery, checked in zip(deliveries, opened, strict=True)
-        ]
+        self._ensure_ours(signing.id, older)
+        return [found or self._judged(delivery, older) for delivery, found in zip(deliveries, opened, strict=True)]
 
     def _ensure_ours(self, key_id: str, older: Older) -> None:
         """Raise BackendUnavailable when the store does not know the key that signs: then this process has another
@@ -155,29 +153,31 @@ class Signatures:
             raise BackendUnavailable(OTHER_KEY.format(key_id))
         self._ours = key_id
 
-    def _checked(self, delivery: Delivery, older: Older | None) -> Delivery:
+    def _judged(self, delivery: Delivery, older: Older) -> Delivery:
+        """A delivery that the present key has not signed."""
         topic, partition, offset, key, value, _ = delivery
-        signed = parse(value)
+        position, signed = Position(topic, partition), parse(value)
         if signed is None:
-            is_taken = older is not None and older.takes(UNSIGNED, Position(topic, partition), offset)
+            is_taken = older.takes(UNSIGNED, position, offset)
             return delivery if is_taken else _forged(delivery, NOT_SIGNED)
-        reason = self._fault(delivery, signed, older)
-        return _forged(delivery, reason) if reason else Delivery(topic, partition, offset, key, signed.value)
-
-    def _fault(self, delivery: Delivery, signed: Signed, older: Older | None) -> str | None:
-        key = self._keyring.find(signed.key_id)
-        if key is None:
-            if older and signed.key_id in older.keys:
+        former = self._keyring.find(signed.key_id)
+        if former is None:
+            if signed.key_id in older.keys:
                 raise BackendUnavailable(MISSING.format(signed.key_id))
-            return UNKNOWN.format(signed.key_id)
-        if not key.has_signed(delivery.topic, delivery.key, signed):
-            return WRONG
-        if key is self._keyring.signing:
-            return None
-        position = Position(delivery.topic, delivery.partition)
-        if not (older and older.takes(signed.key_id, position, delivery.offset)):
-            return RETIRED.format(signed.key_id)
+            return _forged(delivery, UNKNOWN.format(signed.key_id))
+        if not former.has_signed(topic, key, signed):
+            return _forged(delivery, WRONG)
+        if not older.takes(signed.key_id, position, offset):
+            return _forged(delivery, RETIRED.format(signed.key_id))
+        return Delivery(topic, partition, offset, key, signed.value)
+
+
+def _opened(delivery: Delivery, key: MessageKey) -> Delivery | None:
+    """The delivery without its signature; None when that key has not signed it."""
+    value = key.open(delivery.topic, delivery.key, delivery.value)
+    if value is None:
         return None
+    return Delivery(delivery.topic, delivery.partition, delivery.offset, delivery.key, value)
 
 
 def _forged(delivery: Delivery, reason: str) -> Delivery:

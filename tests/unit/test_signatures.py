@@ -23,11 +23,14 @@ def test_what_was_signed_is_recognised_and_readable(key, value):
     assert parts(sealed).key_id == KEY.id
     assert parts(sealed).value == value
     assert KEY.has_signed("commands", key, parts(sealed))
+    assert KEY.open("commands", key, sealed) == value
 
 
 @pytest.mark.parametrize(("topic", "key"), [("creation", "k"), ("commands", "l"), ("command", "sk"), ("commandsk", "")])
 def test_a_signature_is_of_one_topic_and_key(topic, key):
-    assert not KEY.has_signed(topic, key, parts(KEY.sign("commands", "k", VALUE)))
+    sealed = KEY.sign("commands", "k", VALUE)
+    assert not KEY.has_signed(topic, key, parts(sealed))
+    assert KEY.open(topic, key, sealed) is None
 
 
 def test_no_bit_of_a_signature_or_value_may_change():
@@ -37,12 +40,14 @@ def test_no_bit_of_a_signature_or_value_may_change():
             changed = bytearray(sealed)
             changed[place] ^= bit
             signed = parse(bytes(changed))
+            assert KEY.open("commands", "k", bytes(changed)) is None
             assert signed is None or signed.key_id != KEY.id or not KEY.has_signed("commands", "k", signed)
 
 
 @pytest.mark.parametrize("length", range(LENGTH))
 def test_the_beginning_of_a_signature_is_none(length):
     assert parse(KEY.sign("commands", "k", VALUE)[:length]) is None
+    assert KEY.open("commands", "k", KEY.sign("commands", "k", VALUE)[:length]) is None
 
 
 @pytest.mark.parametrize("value", [b"", VALUE, b"ck2." + KEY.sign("t", "k", VALUE)[4:], b"x" * 200])

@@ -206,6 +206,17 @@ def test_of_a_retired_key_is_taken_what_was_there_when_it_was_retired(house, tmp
     assert house.read(house.process(path=str(file))) == [b"before", retired]
 
 
+def test_what_nobody_signed_with_a_former_key_is_not_believed(house, tmp_path):
+    file = tmp_path / "keyring"
+    file.write_text(f"{OTHER}\n")
+    house.settled(SECRET, OTHER)
+    former = MessageKey(SECRET)
+    house.forge(
+        former.sign("t", "k", b"ours"), former.sign("t", "l", b"moved"), former.sign("t", "k", b"x")[:-1] + b"y"
+    )
+    assert house.read(house.process(path=str(file))) == [b"ours", WRONG, WRONG]
+
+
 def test_a_record_that_is_none_refuses_nothing(house):
     house.store.save_groups([[Record(KIND, KEY, 1, '{"before": 7}')]])
     house.forge(b"value")
