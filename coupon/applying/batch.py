@@ -42,7 +42,13 @@ class OtherVersion(NamedTuple):
     reason: str
 
 
-Payload = ChangeCoupon | CreateCoupons | OutboxEntry | OtherVersion | BadMessage
+class ForgedMessage(NamedTuple):
+    """A message that nobody with a key has signed, with the reason."""
+
+    reason: str
+
+
+Payload = ChangeCoupon | CreateCoupons | OutboxEntry | OtherVersion | BadMessage | ForgedMessage
 
 
 class Task(NamedTuple):
@@ -82,6 +88,8 @@ def task(delivery: Delivery) -> Task:
 
 
 def _payload(delivery: Delivery) -> Payload:
+    if delivery.forged:
+        return ForgedMessage(delivery.forged.reason)
     try:
         if delivery.topic in OUTBOX:
             return OutboxEntry(delivery.topic, decode_codes(delivery.value))

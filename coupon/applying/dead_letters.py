@@ -9,11 +9,14 @@ import structlog
 
 from coupon.domain.errors import Malformed
 from coupon.domain.serialization import INSTANT_MAX, decoded, dump
+from coupon.domain.signatures import parse
 from coupon.domain.topics import DEAD_LETTERS
 from coupon.ports.queue import Delivery, Message, Queue
 
 VALUE_MAX = 600_000
 """Bytes of a body that a dead letter holds: with record id and reason it has to fit into one message."""
+FORGED_MAX = 16_000
+"""The same for a message that is forged: whoever forges many must not fill the topic."""
 REASON_MAX = 1_000
 TOPIC_MAX = 249
 """Characters; Kafka's own bound."""
@@ -22,7 +25,8 @@ log = structlog.get_logger("coupon.dead_letters")
 
 class DeadLetter(NamedTuple):
     """``value`` is the message's body; if not ``whole``, its first bytes. ``at`` is the time of dead-lettering in
-    ms. ``is_ours`` is False for a message of the topic that is no dead letter."""
+    ms. ``forged``: no key of ours has signed it, and ``value`` has whatever stands in the place of a signature.
+    ``is_ours`` is False for a message of the topic that is no dead letter."""
 
     topic: str
     partition: int
@@ -32,6 +36,7 @@ class DeadLetter(NamedTuple):
     reason: str
     at: int
     whole: bool = True
+    forged: bool = False
     is_ours: bool = True
 
     @property
@@ -42,15 +47,18 @@ class DeadLetter(NamedTuple):
 
 def encode(delivery: Delivery, reason: str, at: int) -> Message:
     """The dead letter of a delivery, as a message."""
+    value = delivery.forged.value if delivery.forged else delivery.value
+    kept = value[: FORGED_MAX if delivery.forged else VALUE_MAX]
     body = {
         "topic": delivery.topic,
         "partition": delivery.partition,
         "offset": delivery.offset,
         "key": delivery.key,
-        "value": base64.b64encode(delivery.value[:VALUE_MAX]).decode(),
+        "value": base64.b64encode(kept).decode(),
         "reason": reason[:REASON_MAX],
         "at": at,
-        "whole": len(delivery.value) <= VALUE_MAX,
+        "whole": len(value) == len(kept),
+        "forged": delivery.forged is not None,
     }
     return Message(DEAD_LETTERS, delivery.key, dump(body))
 
@@ -66,6 +74,7 @@ class _Form(msgspec.Struct):
     reason: Annotated[str, msgspec.Meta(max_length=REASON_MAX)]
     at: Annotated[int, msgspec.Meta(ge=0, le=INSTANT_MAX)]
     whole: bool = True
+    forged: bool = False
 
 
 _FORM = msgspec.json.Decoder(_Form)
@@ -90,7 +99,10 @@ def browse_all(queue: Queue) -> Iterator[DeadLetter]:
     others: list[DeadLetter] = []
 
     def add(delivery: Delivery, reason: str) -> None:
-        others.append(DeadLetter(*delivery, f"it is no dead letter: {reason}"[:REASON_MAX], at=0, is_ours=False))
+        topic, partition, offset, key, value, forged = delivery
+        value = forged.value if forged else value
+        why = f"it is no dead letter: {reason}"[:REASON_MAX]
+        others.append(DeadLetter(topic, partition, offset, key, value, why, at=0, is_ours=False))
 
     for letter in browse(queue, add):
         yield from others
@@ -104,16 +116,22 @@ def decode_all(
 ) -> Iterator[DeadLetter]:
     """The dead letters in these messages of the topic."""
     for delivery in deliveries:
+        if delivery.forged:
+            on_malformed(delivery, delivery.forged.reason)
+            continue
         try:
             yield DeadLetter(*msgspec.structs.astuple(decoded(_FORM, delivery.value)))
         except Malformed as error:
             on_malformed(delivery, str(error))
 
 
-def fault(dead_letter: DeadLetter, topics: Collection[str]) -> str | None:
-    """Why the message cannot be replayed, when workers read these topics; None when it can."""
+def fault(dead_letter: DeadLetter, topics: Collection[str], *, sign: bool = False) -> str | None:
+    """Why the message cannot be replayed, when workers read these topics; None when it can. A replay signs the message:
+    one that is forged becomes believed, so an operator has to ask for it by ``sign``."""
     if not dead_letter.is_ours:
         return dead_letter.reason
+    if dead_letter.forged and not sign:
+        return f"{dead_letter.reason}, and a replay would sign it: look at it, and replay it with --sign"
     if dead_letter.topic not in topics:
         return f"{dead_letter.topic!r} is none of the topics that workers read: {', '.join(sorted(topics))}"
     return None if dead_letter.whole else f"only the first {len(dead_letter.value):,} bytes of the message were kept"
@@ -122,4 +140,10 @@ def fault(dead_letter: DeadLetter, topics: Collection[str]) -> str | None:
 def replay(queue: Queue, dead_letters: list[DeadLetter]) -> None:
     """Publish the messages again to their topics; none of them may have a ``fault``. A second replay is safe: a command
     that was applied is recognised. Raises BackendUnavailable, BackendRejected."""
-    queue.publish([Message(letter.topic, letter.key, letter.value) for letter in dead_letters])
+    queue.publish([Message(letter.topic, letter.key, _unsigned(letter)) for letter in dead_letters])
+
+
+def _unsigned(letter: DeadLetter) -> bytes:
+    """The message without a signature that is not believed."""
+    signed = parse(letter.value) if letter.forged else None
+    return letter.value if signed is None else signed.value

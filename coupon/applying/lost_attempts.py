@@ -67,4 +67,5 @@ def browse_losers(queue: Queue) -> Iterator[Loser]:
         try:
             yield decode_loser(delivery.value)
         except Malformed as error:
-            log.warning("not a rejection", partition=delivery.partition, offset=delivery.offset, error=str(error))
+            reason = delivery.forged.reason if delivery.forged else str(error)
+            log.warning("not a rejection", partition=delivery.partition, offset=delivery.offset, error=reason)

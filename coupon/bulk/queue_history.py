@@ -28,9 +28,17 @@ class Span(NamedTuple):
     end: int
 
 
+class Forgeries(NamedTuple):
+    """The number of a partition's messages that are forged, with the offsets of the first and the last one."""
+
+    number: int
+    first: int
+    last: int
+
+
 class Recorded:
-    """The queue's messages at the time of the call, without later ones. Raises BackendRejected when a ``required``
-    topic is missing. Topics of other layouts may be missing."""
+    """The queue's messages at the time of the call, without later ones, and without forged ones. Topics of other
+    layouts may be missing. Raises BackendRejected when a ``required`` topic is missing."""
 
     def __init__(self, queue: Queue, required: Sequence[str], patiently: Retrying = at_once) -> None:
         self._queue, self._patiently = queue, patiently
@@ -46,6 +54,8 @@ class Recorded:
                 self.begins |= begins
                 self.ends |= ends
         self.committed = queue.committed([p for p in self.ends if p.topic in CHANGES], GROUP)
+        self.forged: dict[Position, Forgeries] = {}
+        """Of the messages that were read so far."""
         self._dead_lettered = self._letters()
 
     def creations(self) -> Iterator[Task]:
@@ -91,9 +101,17 @@ class Recorded:
             limit = min(span.end - begin, READ_AT_ONCE)
             messages = self._patiently(lambda: self._queue.read(position, begin, limit))  # noqa: B023 - called at once
             for item in map(task, filter(predicate, messages)):
-                if item.delivery.offset < span.end and not self._is_dead_lettered(item):
+                if item.delivery.forged:
+                    self._count(position, item.delivery.offset)
+                elif item.delivery.offset < span.end and not self._is_dead_lettered(item):
                     yield item
             begin = messages[-1].offset + 1 if messages else span.end
+
+    def _count(self, position: Position, offset: int) -> None:
+        """Some partitions are read twice."""
+        number, first, last = self.forged.get(position, Forgeries(0, offset, -1))
+        if offset > last:
+            self.forged[position] = Forgeries(number + 1, first, offset)
 
     def _letters(self) -> dict[RecordId, bytes]:
         """The first bytes of each dead letter, by record id. A recreated topic may have others at these offsets."""
@@ -108,7 +126,7 @@ class Recorded:
 
 def _may_create(delivery: Delivery) -> bool:
     """Whether the message may be a creation. It avoids decoding most of the changes to find the few creations."""
-    return delivery.topic == CREATION or b'"create"' in delivery.value
+    return delivery.topic == CREATION or b'"create"' in delivery.value or delivery.forged is not None
 
 
 def _accepted_at(item: Task) -> int:

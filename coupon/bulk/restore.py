@@ -40,8 +40,8 @@ log = structlog.get_logger("coupon.restore")
 @dataclass
 class Counts:
     """``coupons`` counts those of the creations, ``recognised`` the commands that the store had settled already.
-    ``left`` counts messages that could not be applied: each is logged. ``waiting`` counts changes that no worker has
-    committed."""
+    ``left`` counts messages that could not be applied: each is logged. ``forged`` counts those that no key of ours has
+    signed, which are logged by partition. ``waiting`` counts changes that no worker has committed."""
 
     messages: int = 0
     coupons: int = 0
@@ -49,6 +49,7 @@ class Counts:
     rejected: int = 0
     recognised: int = 0
     left: int = 0
+    forged: int = 0
     waiting: int = 0
 
 
@@ -77,6 +78,7 @@ class Restore:
         self._replay()
         for losers in _batches(self._losers()):
             self._record(losers)
+        self._report_forged()
         return self._counts
 
     def _replay(self) -> None:
@@ -162,6 +164,11 @@ class Restore:
     def _leave(self, record_id: RecordId, reason: str) -> None:
         self._counts.left += 1
         log.warning("left over", record_id=record_id, reason=reason)
+
+    def _report_forged(self) -> None:
+        for position, forged in self._recorded.forged.items():
+            self._counts.forged += forged.number
+            log.warning("left out", partition=position, forged=forged.number, first=forged.first, last=forged.last)
 
     def _leave_alien(self, task: Task, chunk: CreateCoupons) -> None:
         self._counts.left += 1

@@ -43,6 +43,7 @@ class CommandPerFile(click.Group):
         "restore": "restore",
         "lag": "lag",
         "dead-letters": "dead_letters",
+        "rotate-secret": "rotate_secret",
         "settings": "settings",
         "worker-alive": "worker_alive",
     }

@@ -74,15 +74,18 @@ def show(letter_id: str, as_json: bool) -> None:
 @command.command("replay")
 @ids_argument
 @all_option
+@click.option("--sign", is_flag=True, help="Also these letters that are forged: they count as ours then.")
 @json_option
-def replay_(ids: tuple[str, ...], every: bool, as_json: bool) -> int:
+def replay_(ids: tuple[str, ...], every: bool, sign: bool, as_json: bool) -> int:
     """Publish letters again to their topics.
 
-    A letter of a topic that no worker reads, or that was too long to be stored whole, is named and left out. The exit
-    status is 1 then.
+    A letter of a topic that no worker reads, or that was too long to be stored whole, is named and left out. So is one
+    that is forged, without --sign. The exit status is 1 then.
     """
+    if sign and every:
+        raise click.UsageError("--sign is for letters that you have looked at: give their ids")
     with session() as (settings, backends):
-        left_out = LeftOut(work_topics(settings.topics))
+        left_out = LeftOut(work_topics(settings.topics), sign=sign)
 
         def replay_batch(batch: list[DeadLetter]) -> int:
             possible = [letter for letter in batch if left_out.has_no_fault(letter)]
@@ -112,13 +115,13 @@ def discard(ids: tuple[str, ...], every: bool, as_json: bool) -> None:
 
 
 class LeftOut:
-    """Prints which letters cannot be replayed, with the reason; ``count`` of them."""
+    """Prints which letters cannot be replayed, with the reason; ``count`` of them. ``sign``: forged letters can."""
 
-    def __init__(self, topics: Collection[str]) -> None:
-        self._topics, self.count = topics, 0
+    def __init__(self, topics: Collection[str], *, sign: bool) -> None:
+        self._topics, self._sign, self.count = topics, sign, 0
 
     def has_no_fault(self, letter: DeadLetter) -> bool:
-        reason = fault(letter, self._topics)
+        reason = fault(letter, self._topics, sign=self._sign)
         if reason is not None:
             say(in_line(f"{letter.id} is not replayed: {reason}"))
             self.count += 1
@@ -178,6 +181,7 @@ def _document(letter: DeadLetter, closing: Closing | None) -> dict[str, Any]:
         "state": _state(closing),
         "closedAt": None if closing is None else instant(closing.at),
         "reason": letter.reason,
+        "forged": letter.forged,
         "valueBase64": base64.b64encode(letter.value).decode(),
         "value": letter.value.decode(errors="backslashreplace"),
     }

@@ -7,7 +7,9 @@ from coupon.cli.output import json_option, result
 from coupon.domain.codes import CodeDeriver
 from coupon.domain.errors import BackendUnavailable
 from coupon.domain.topics import GROUP, OUTBOX, command_topics
+from coupon.ports.store import Store
 from coupon.runtime.diagnostics import Symptom, missing, of_age, of_queue, of_store, of_workers, oldest_s
+from coupon.runtime.older_messages import OlderMessages
 from coupon.runtime.wiring import Backends
 from coupon.runtime.worker_registry import living
 
@@ -45,4 +47,13 @@ def _others(backends: Backends, code_deriver: CodeDeriver, layout: str) -> list[
         workers = of_workers(living(backends.cache, code_deriver).values(), layout)
     except BackendUnavailable as error:
         workers = [Symptom("nobody knows of the workers", str(error))]
-    return [*workers, *of_store(backends.store)]
+    return [*workers, *of_store(backends.store), *_of_signatures(backends.store)]
+
+
+def _of_signatures(store: Store) -> list[Symptom]:
+    """Whether messages need a signature; none while the store is unavailable."""
+    try:
+        older = OlderMessages(store).present()
+    except BackendUnavailable:
+        return []
+    return [] if older.has_bound else [Symptom("messages are taken that are not signed", "run coupon init")]

@@ -49,7 +49,8 @@ def command(backup_from: int | None, force: bool, as_json: bool) -> int:
     """Restore every coupon from the queue alone; then rebuild the search index.
 
     The store has to be empty, or restored from a backup. Stop the web side and all workers before. If this command was
-    stopped, run it again: commands in the store are recognised. The exit status is 1 when messages were left over.
+    stopped, run it again: commands in the store are recognised. The exit status is 1 when messages were left over,
+    or are forged.
     """
     with session() as (settings, backends):
         if not force and _a_worker_lives(settings, backends):
@@ -71,7 +72,7 @@ def command(backup_from: int | None, force: bool, as_json: bool) -> int:
         with progress("indexing", None) as on_progress:
             indexed = reindex(pages(backends.store, unread), backends.search, on_progress)
     _report(as_json, counts, indexed, seconds, unread)
-    return 1 if counts.left or unread.count else 0
+    return 1 if counts.left or counts.forged or unread.count else 0
 
 
 def _a_worker_lives(settings: Settings, backends: Backends) -> bool:
@@ -119,3 +120,5 @@ def _report(as_json: bool, counts: Counts, indexed: int, seconds: float, unread:
     result(as_json, document, sentence)
     if counts.left:
         say(f"{counts.left:,} messages were left over: they are logged above")
+    if counts.forged:
+        say(f"{counts.forged:,} messages are not signed with a key of ours, and were left out: they are logged above")

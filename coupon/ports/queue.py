@@ -20,14 +20,25 @@ class Message(NamedTuple):
     value: bytes
 
 
+class Forged(NamedTuple):
+    """What is wrong with the signature of a message, and its bytes: they are not to be applied."""
+
+    reason: str
+    value: bytes
+
+
 class Delivery(NamedTuple):
-    """A message that was delivered, with its partition and offset. It may be delivered several times."""
+    """A message that was delivered, with its partition and offset. It may be delivered several times.
+
+    ``value`` is empty when the message is ``forged``, so that nobody applies it by mistake. Backends set no ``forged``:
+    signatures are checked behind them (``coupon/runtime/signed_queue.py``)."""
 
     topic: str
     partition: int
     offset: int
     key: str
     value: bytes
+    forged: Forged | None = None
 
 
 class Position(NamedTuple):

@@ -21,6 +21,7 @@ from msgspec.inspect import IntType, LiteralType, Metadata, StrType, type_info
 
 from coupon.domain.errors import ConfigurationError, NotInitialized
 from coupon.ports.url import Url
+from coupon.runtime.keyring import keys_of, read_file
 
 PREFIX = "COUPON_"
 DEFAULT_CONF = "conf/embedded.env"
@@ -53,6 +54,7 @@ class Settings:
     search_url: BackendUrl
     secret: Annotated[str, Meta(min_length=SECRET_MIN)] = ""
     secret_file: str = ""
+    keyring_file: str = ""
     timezone: TimeZone = UTC
     topics: Literal["single", "per-command"] = "single"
     max_amount: Annotated[int, Meta(ge=1, le=10_000_000)] = 1_000_000
@@ -103,6 +105,7 @@ class Settings:
 
 TYPES = get_type_hints(Settings, include_extras=True)
 """Of each setting, with what is accepted."""
+OWN_FILES = ("secret_file", "keyring_file", "heartbeat_file")
 _REQUIRED = ("cache_url", "queue_url", "store_url", "search_url")
 
 
@@ -123,7 +126,9 @@ def load(environ: Mapping[str, str] | None = None, *, if_missing: IfMissing = "m
     settings = Settings(**values)
     _ensure_urls(settings)
     _ensure_own_files(settings)
-    return replace(settings, secret=settings.secret or _read_secret(Path(settings.secret_file), if_missing))
+    settings = replace(settings, secret=settings.secret or _read_secret(Path(settings.secret_file), if_missing))
+    _ensure_keyring(settings, if_missing)
+    return settings
 
 
 def accepted(kind: Any) -> str:
@@ -190,7 +195,7 @@ def _ensure_urls(settings: Settings) -> None:
 def _ensure_own_files(settings: Settings) -> None:
     """Two backends in one file would overwrite, or lock, each other's data."""
     own = [*settings.database_files()]
-    own += [(_variable(name), Path(getattr(settings, name))) for name in ("secret_file", "heartbeat_file")]
+    own += [(_variable(name), Path(getattr(settings, name))) for name in OWN_FILES]
     users: dict[str, str] = {}
     for name, path in own:
         other = users.setdefault(os.path.realpath(path), name)
@@ -198,6 +203,18 @@ def _ensure_own_files(settings: Settings) -> None:
             raise ConfigurationError(
                 f"{name} names the file {str(path)!r}, as {other} does: each of them needs a file of its own"
             )
+
+
+def _ensure_keyring(settings: Settings, missing: IfMissing) -> None:
+    """A file that is missing is never made: a process without it would sign with a key that is retired."""
+    path = Path(settings.keyring_file)
+    try:
+        keys_of(settings.secret, read_file(path if settings.keyring_file else None))
+    except (OSError, UnicodeDecodeError, ConfigurationError) as error:
+        if isinstance(error, FileNotFoundError) and missing == "ignore":
+            return
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigurationError(f"COUPON_KEYRING_FILE={str(path)!r}: {reason} (from {Path.cwd()})") from error
 
 
 def _variable(name: str) -> str:

@@ -16,7 +16,10 @@ from coupon.ports.queue import Queue
 from coupon.ports.search import Search
 from coupon.ports.store import Store
 from coupon.ports.url import Url
+from coupon.runtime.keyring import Keyring
+from coupon.runtime.older_messages import OlderMessages
 from coupon.runtime.settings import PREFIX, Settings
+from coupon.runtime.signed_queue import SignedQueue
 
 BUILT_IN = {
     "cache": {
@@ -65,14 +68,15 @@ class Backends:
 
 
 def open_backends(settings: Settings) -> Backends:
-    """The backends that the settings name; raises ConfigurationError. Does no I/O."""
+    """The backends that the settings name, the queue with signatures; raises ConfigurationError. Does no I/O."""
     urls = {role: Url(getattr(settings, f"{role}_url")) for role in BUILT_IN}
     queue = open_backend(Queue, urls["queue"])  # type: ignore[type-abstract]
     _ensure_a_reservation_outlives_a_publish(settings, urls["queue"])
+    store = open_backend(Store, urls["store"])  # type: ignore[type-abstract]
     return Backends(
         cache=open_backend(Cache, urls["cache"]),  # type: ignore[type-abstract]
-        queue=queue,
-        store=open_backend(Store, urls["store"]),  # type: ignore[type-abstract]
+        queue=SignedQueue(queue, Keyring(settings.secret, settings.keyring_file), OlderMessages(store)),
+        store=store,
         search=open_backend(Search, urls["search"]),  # type: ignore[type-abstract]
         urls={f"{PREFIX}{role.upper()}_URL": str(url) for role, url in urls.items()},
     )

@@ -4,6 +4,8 @@ good messages.
 - A message that can never be applied is dead-lettered once.
 - Many such messages in a row, or messages of another version, are a sign of a bad deployment. Then their partition is
   paused, with a critical log line, until the worker is started again. Other partitions are not.
+- A message that is forged counts for none of this: anybody may have written it. So that a flood of them fills no topic
+  and no log, only some are dead-lettered.
 - A command that builds on a dead-lettered command is dead-lettered, too. A replay of both, in order, applies both.
 """
 
@@ -14,13 +16,14 @@ from typing import NamedTuple
 import structlog
 
 from coupon.applying import dead_letters
-from coupon.applying.batch import RecordId, Task
+from coupon.applying.batch import ForgedMessage, RecordId, Task
 from coupon.domain.clock import Clock
 from coupon.domain.errors import BackendRejected, BackendUnavailable, Malformed
 from coupon.domain.model import ChangeCoupon
 from coupon.domain.serialization import decode_command
 from coupon.domain.topics import DEAD_LETTERS
 from coupon.ports.queue import Position, Queue
+from coupon.worker.forgeries import Forgeries
 
 RECORDS_MAX = 100_000
 """The most record ids of dead letters that are remembered, to recognise messages that are delivered again."""
@@ -51,6 +54,7 @@ class DeadLetterPolicy:
         self._operations: OrderedDict[str, None] = OrderedDict()
         self._read_to: dict[Position, int] = {}
         self._is_up_to_date = False
+        self._forgeries = Forgeries(clock)
 
     @property
     def left_alone(self) -> Mapping[Position, str]:
@@ -109,7 +113,8 @@ class DeadLetterPolicy:
             begin = self._read_to.get(position, 0)
             begin = max(0 if begin > end else begin, end - OPERATIONS_MAX // len(ends))  # it may have been recreated
             while begin < end and (messages := self._queue.read(position, begin, READ_AT_ONCE)):
-                self._remember(_operation_of(letter.value) for letter in dead_letters.decode_all(messages))
+                letters = dead_letters.decode_all(messages)
+                self._remember(_operation_of(letter.value) for letter in letters if not letter.forged)
                 begin = messages[-1].offset + 1
             self._read_to[position] = max(begin, end)
 
@@ -120,12 +125,14 @@ class DeadLetterPolicy:
 
     def _publish(self, tasks: list[Task], failures: Mapping[RecordId, Failure]) -> None:
         at = self._clock()
+        tasks = self._forgeries.some(tasks)
         self._queue.publish([dead_letters.encode(task.delivery, failures[task.record_id].reason, at) for task in tasks])
         for task in tasks:
             self._known[task.record_id] = None
             if isinstance(task.payload, ChangeCoupon):
                 self._remember([task.payload.operation])
-            log.error("dead letter", record_id=task.record_id, reason=failures[task.record_id].reason)
+            if not isinstance(task.payload, ForgedMessage):
+                log.error("dead letter", record_id=task.record_id, reason=failures[task.record_id].reason)
         while len(self._known) > RECORDS_MAX:
             self._known.popitem(last=False)
 

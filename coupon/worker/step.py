@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from coupon.applying.batch import BadMessage, OtherVersion, Payload, Task
+from coupon.applying.batch import BadMessage, ForgedMessage, OtherVersion, Payload, Task
 from coupon.domain.errors import BackendError, BackendUnavailable, StillUnavailable
 from coupon.worker.checkpoint import Checkpoint
 from coupon.worker.dead_letter_policy import DeadLetterPolicy, Failure, Failures
@@ -16,6 +16,15 @@ Handler = Callable[[Sequence[Task]], Failures]
 def bad_messages(tasks: Sequence[Task]) -> Failures:
     """The handler of messages that could not be decoded."""
     return {task.record_id: Failure(task.payload.reason) for task in tasks if isinstance(task.payload, BadMessage)}
+
+
+def forged_messages(tasks: Sequence[Task]) -> Failures:
+    """The handler of messages that are not believed. Anybody may have written them, so they pause nothing."""
+    return {
+        task.record_id: Failure(task.payload.reason, is_poison=False)
+        for task in tasks
+        if isinstance(task.payload, ForgedMessage)
+    }
 
 
 class Step:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from coupon.applying.batch import BadMessage, OutboxEntry
+from coupon.applying.batch import BadMessage, ForgedMessage, OutboxEntry
 from coupon.domain.clock import Clock
 from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import ChangeCoupon, CreateCoupons
@@ -23,7 +23,7 @@ from coupon.worker.horizons import Horizons
 from coupon.worker.indexer import Indexer
 from coupon.worker.outbox_handler import OutboxHandler
 from coupon.worker.ready_commands import ReadyCommands
-from coupon.worker.step import Step, bad_messages
+from coupon.worker.step import Step, bad_messages, forged_messages
 from coupon.worker.turns import Turns
 
 
@@ -66,6 +66,7 @@ def wire(
     changes = ChangeHandler(store, queue, invalidator, deferred, horizons, arrivals, policy, checkpoint)
     outbox = OutboxHandler(store, indexer, invalidator)
     handlers = {
+        ForgedMessage: forged_messages,
         BadMessage: bad_messages,
         CreateCoupons: creations.handle,
         ChangeCoupon: changes.handle,

@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 
 import requests
 
+from coupon.runtime import settings
+from coupon.runtime.wiring import Backends, open_backends
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -133,6 +136,10 @@ class Deployment:
         )
         assert not check or ran.returncode == 0, ran.stderr
         return ran
+
+    def backends(self) -> Backends:
+        """Those of its settings, for a test that writes past the service."""
+        return open_backends(settings.load(self.environ))
 
     def start_web(self) -> None:
         command = [sys.executable, "-m", "gunicorn", "-c", "conf/gunicorn.conf.py", "wsgi:app"]

@@ -6,9 +6,8 @@ import json
 import pytest
 
 from coupon.applying.dead_letters import encode
-from coupon.ports.queue import Delivery, Queue
-from coupon.runtime.wiring import open_backend
-from tests.e2e.deployment import Deployment, embedded
+from coupon.ports.queue import Delivery, Message
+from tests.e2e.deployment import Deployment, embedded, eventually
 from tests.e2e.test_cli import one_sentence
 
 
@@ -21,7 +20,7 @@ def cli(tmp_path):
 
 
 def test_dead_letters_are_listed_shown_and_replayed(cli):
-    queue = open_backend(Queue, cli.environ["COUPON_QUEUE_URL"])
+    queue = cli.backends().queue
     dead = [Delivery("commands", 1, offset, "key", value) for offset, value in ((7, b'{"a": 1}'), (8, b"\xff"))]
     queue.publish([encode(letter, "not ours", 1_795_000_000_000) for letter in (*dead, dead[0])])
     assert [json.loads(line)["id"] for line in cli.coupon("dead-letters", "list", "--json").stdout.splitlines()] == [
@@ -49,7 +48,7 @@ def ids(cli, *options):
 
 
 def test_a_letter_is_open_until_it_is_replayed_or_discarded(cli):
-    queue = open_backend(Queue, cli.environ["COUPON_QUEUE_URL"])
+    queue = cli.backends().queue
     dead = [Delivery("commands", 1, offset, "key", b"{}") for offset in range(4)]
     queue.publish([encode(letter, "not ours", 1_795_000_000_000) for letter in dead])
     queue.publish([encode(dead[0], "not ours", 1_795_000_000_000)._replace(value=b"hello")])
@@ -81,7 +80,7 @@ def test_a_letter_is_open_until_it_is_replayed_or_discarded(cli):
 
 
 def test_while_the_store_is_unavailable_all_letters_are_listed_and_none_is_closed(cli):
-    queue = open_backend(Queue, cli.environ["COUPON_QUEUE_URL"])
+    queue = cli.backends().queue
     queue.publish([encode(Delivery("commands", 1, 7, "key", b"{}"), "not ours", 1_795_000_000_000)])
     cli.environ["COUPON_STORE_URL"] = "dynamodb://127.0.0.1:1?region=local"
     listed = cli.coupon("dead-letters", "list", check=False)
@@ -94,7 +93,7 @@ def test_while_the_store_is_unavailable_all_letters_are_listed_and_none_is_close
 
 
 def test_forged_dead_letters_hide_no_other_and_do_nothing_to_the_terminal(cli):
-    queue = open_backend(Queue, cli.environ["COUPON_QUEUE_URL"])
+    queue = cli.backends().queue
     good = encode(Delivery("commands", 1, 7, "key", b"{}"), "not ours", 1_795_000_000_000)
     body, evil = json.loads(good.value), "\x1b[2K\r\u202eall letters replayed\x9b\n"
     forged = [
@@ -128,7 +127,7 @@ def test_forged_dead_letters_hide_no_other_and_do_nothing_to_the_terminal(cli):
 
 
 def test_only_a_whole_letter_of_a_topic_that_workers_read_is_replayed(cli):
-    queue = open_backend(Queue, cli.environ["COUPON_QUEUE_URL"])
+    queue = cli.backends().queue
     long = b"x" * 700_000
     dead = [
         Delivery("commands", 1, 7, "key", b"{}"),
@@ -144,4 +143,21 @@ def test_only_a_whole_letter_of_a_topic_that_workers_read_is_replayed(cli):
     assert "commands/1/10 is not replayed: only the first 600,000 bytes" in ran.stderr
     assert [delivery.value for delivery in queue.browse("commands")] == [b"{}"]
     assert len(list(queue.browse("dead-letters"))) == before
+    queue.close()
+
+
+def test_a_forged_message_is_replayed_by_its_id_and_with_sign_only(cli):
+    queue = cli.backends().queue
+    queue.beneath.publish([Message("commands", "key", b'{"kind": "issue"}')])
+    cli.start_worker()
+    eventually(lambda: "it is not signed" in cli.coupon("dead-letters", "list").stdout, 30)
+    letter = json.loads(cli.coupon("dead-letters", "list", "--json").stdout)
+    assert (letter["forged"], letter["value"]) == (True, '{"kind": "issue"}')
+    refused = cli.coupon("dead-letters", "replay", "--all", check=False)
+    assert refused.returncode == 1
+    assert "a replay would sign it: look at it, and replay it with --sign" in refused.stderr
+    assert cli.coupon("dead-letters", "replay", "--all", "--sign", check=False).returncode == 2
+    assert len(list(queue.browse("commands"))) == 1
+    assert "1 replayed" in cli.coupon("dead-letters", "replay", letter["id"], "--sign").stdout
+    assert [delivery.value for delivery in queue.browse("commands") if not delivery.forged] == [b'{"kind": "issue"}']
     queue.close()

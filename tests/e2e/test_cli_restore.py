@@ -107,9 +107,7 @@ def test_what_is_left_over_is_named_and_the_exit_status_tells(cli):
     lose_the_store(cli)
     ran = cli.coupon("restore", check=False)
     assert ran.returncode == 1
-    assert "accepted with another COUPON_SECRET" in ran.stderr
-    assert "there is no such coupon" in ran.stderr
-    assert "51 messages were left over" in ran.stderr
+    assert "51 messages are not signed with a key of ours, and were left out" in ran.stderr
 
 
 @pytest.mark.parametrize("instant", ["yesterday", "2026-11-22T15:40:43"])

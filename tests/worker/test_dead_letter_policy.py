@@ -309,7 +309,7 @@ def test_letters_of_a_topic_that_was_recreated_are_read_from_its_beginning(world
         policy.mark_stale()
         assert policy.was_dead_lettered(name)
         for position in queue.ends(["dead-letters"]):
-            queue.logs[position] = []
+            queue.beneath.logs[position] = []
 
 
 def test_a_worker_does_not_begin_while_commands_wait_that_only_another_layout_reads(world):

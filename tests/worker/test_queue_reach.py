@@ -46,7 +46,7 @@ def test_a_queue_that_has_everything_needs_no_backup(shop):
 def test_a_backup_is_needed_that_is_as_young_as_the_oldest_message_that_is_left(shop):
     began = shop.now
     topic = a_minute_each(shop, 5)
-    shop.backends.queue.trim(Position(topic, 0), 2)
+    shop.backends.queue.beneath.trim(Position(topic, 0), 2)
     assert needed(shop) == began + 3 * 60_000 + CLOCKS_MS
 
 
@@ -54,17 +54,17 @@ def test_the_youngest_of_all_oldest_messages_counts(shop):
     began = shop.now
     topic = a_minute_each(shop, 5)
     shop.coupons()
-    shop.backends.queue.trim(Position(topic, 0), 1)
-    shop.backends.queue.trim(Position(CREATION, 0), 1)
+    shop.backends.queue.beneath.trim(Position(topic, 0), 1)
+    shop.backends.queue.beneath.trim(Position(CREATION, 0), 1)
     assert needed(shop) == began + 5 * 60_000 + CLOCKS_MS
 
 
 def test_of_a_partition_of_which_nothing_is_left_the_others_tell(shop):
     began = shop.now
     topic = a_minute_each(shop, 5)
-    shop.backends.queue.trim(Position(CREATION, 0), 1)
+    shop.backends.queue.beneath.trim(Position(CREATION, 0), 1)
     assert needed(shop) == began + 60_000 + CLOCKS_MS
-    shop.backends.queue.trim(Position(topic, 0), 5)
+    shop.backends.queue.beneath.trim(Position(topic, 0), 5)
     assert needed(shop) == 0
 
 
@@ -76,9 +76,9 @@ def test_what_cannot_be_read_tells_nothing(shop):
     shop.backends.queue.publish([Message(DEAD_LETTERS, "k", b'{"at":"x"}'), Message(DEAD_LETTERS, "k", b'{"at":1e17}')])
     shop.now += 60_000
     shop.change(Kind.ISSUE, code, "ann")
-    shop.backends.queue.trim(Position(topic, 0), 1)
+    shop.backends.queue.beneath.trim(Position(topic, 0), 1)
     assert needed(shop) == shop.now + CLOCKS_MS
-    shop.backends.queue.trim(Position(DEAD_LETTERS, 0), 1)
+    shop.backends.queue.beneath.trim(Position(DEAD_LETTERS, 0), 1)
     assert needed(shop) == shop.now + CLOCKS_MS
 
 
@@ -89,5 +89,5 @@ def test_the_losers_have_to_reach_as_far_as_the_commands(environ):
             world.now += 60_000
             world.rival(Kind.ISSUE, code, "ann")
         world.drain()
-        world.backends.queue.trim(Position(REJECTIONS, 0), 1)
+        world.backends.queue.beneath.trim(Position(REJECTIONS, 0), 1)
         assert needed(world) == world.now + CLOCKS_MS

@@ -208,7 +208,7 @@ def test_a_committed_command_proves_what_was_not_committed_and_no_other(per_comm
     (lonely,), _ = chain(per_command.stored(other), [Kind.ISSUE], user_id="bob")
     rival = issue._replace(operation="r" * 20, number=77, accepted_at=NOW - 5)
     house.publish(issue, use, undo, rival, lonely)
-    group = house.queue.group("worker")
+    group = house.queue.beneath.group("worker")
     for position, end in house.queue.ends(["issue", "use", "cancel"]).items():
         group.next[position] = 0 if position.topic != "cancel" else end
     store = MemoryStore()
@@ -230,7 +230,7 @@ def test_what_is_older_than_a_loser_is_not_lost_to_its_number(per_command):
     house.drain()
     assert len(list(browse_losers(house.queue))) == 1
     for position in house.queue.ends(["issue", "use", "cancel"]):
-        house.queue.group("worker").next[position] = 0
+        house.queue.beneath.group("worker").next[position] = 0
     store = MemoryStore()
     assert restore(per_command.backends, per_command.settings, store).left == 0
     assert differences(per_command.backends.store, store) == {}
@@ -244,7 +244,7 @@ def test_what_the_queue_has_forgotten_is_not_taken_for_lost(per_command):
     per_command.change(Kind.USE, code)
     house.drain()
     for position, end in house.queue.ends(["issue"]).items():
-        house.queue.trim(position, end)
+        house.queue.beneath.trim(position, end)
     store = MemoryStore()
     with capture_logs() as logs:
         counts = restore(per_command.backends, per_command.settings, store)
@@ -267,7 +267,7 @@ def test_commands_without_numbers_are_settled_as_they_were(environ, layout):
         for command in (won[0], *lost, *won[1:]):
             body = {name: value for name, value in command._asdict().items() if "number" not in name}
             house.queue.publish([Message(house.topics[command.kind], code, dump(body))])
-        group = house.queue.group("worker")
+        group = house.queue.beneath.group("worker")
         group.next |= house.queue.ends(command_topics(layout))
         store = MemoryStore()
         counts = restore(world.backends, world.settings, store)

@@ -1,6 +1,6 @@
 """The guards of the protocol, by the room that each is in, and how each is taken out."""
 
-from tests.proof.mutants import acceptance, backends, bulk, domain, worker
+from tests.proof.mutants import acceptance, backends, bulk, domain, signatures, worker
 
 MUTANTS = [
     *domain.MUTANTS,
@@ -8,4 +8,5 @@ MUTANTS = [
     *worker.MUTANTS,
     *bulk.MUTANTS,
     *backends.MUTANTS,
+    *signatures.MUTANTS,
 ]

@@ -37,6 +37,7 @@ class Fault(StrEnum):
     NO_COMMIT = "publishing works, committing fails"
     PLANT = "cache entry planted"
     POISON = "message that nobody can read"
+    FORGE = "messages written without a key"
 
 
 NOT_YET: frozenset[Fault] = frozenset()
@@ -73,7 +74,9 @@ SHARE, SHARE_OF_LATER = 0.5, 0.3
 SHARE_OF_RIVALS = 0.3
 """Of the runs in which a web process never reaches the cache, and so is the rival of all others. It is drawn from
 random numbers of its own: the other runs are as they were before there was this fault."""
-
+SHARE_OF_FORGED, RATE_OF_FORGED = 0.3, 0.1
+"""Of the runs in which somebody writes into the topics without a key, and how often he does at a look of the operator.
+It is drawn from random numbers of its own, too."""
 
 COMMITS, DOCUMENTS = "commits", "documents"
 """What may be away of the queue and of search, while the rest works."""

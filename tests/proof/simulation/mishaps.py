@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 from coupon.bulk.reindex import reindex
 from coupon.bulk.scan import pages
-from coupon.domain.topics import OUTBOX, command_topics
+from coupon.domain.topics import DEAD_LETTERS, OUTBOX, REJECTIONS, command_topics
 from coupon.ports.queue import Message
 from coupon.runtime.cache_entries import cache_key
 from tests.proof.record import Observed
 from tests.proof.simulation.clients import outcome_of
-from tests.proof.simulation.faults import COMMITS, DOCUMENTS, Fault
-from tests.proof.simulation.planted import UNREADABLE, entries
+from tests.proof.simulation.faults import COMMITS, DOCUMENTS, RATE_OF_FORGED, Fault
+from tests.proof.simulation.planted import UNREADABLE, entries, forged
 from tests.proof.simulation.witnesses import WitnessCache, WitnessStore
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Operator:
             self._scheduler.sleep(self._random.choice((10, 100, 1_000)))
             self._hurt_the_cache()
             self._hurt_backends()
+            self._forge()
             self._hurt_processes()
             self._mend()
             self._look()
@@ -89,7 +90,20 @@ class Operator:
             if (topic, value) in self._world.poison:
                 return
             self._world.poison.add((topic, value))
-            self._backends.queue.publish([Message(topic, choose(("", *self._world.codes[:3])), value)])
+            self._world.signing.queue.publish([Message(topic, choose(("", *self._world.codes[:3])), value)])
+
+    def _forge(self) -> None:
+        """Past the service: somebody can write to the queue, and has no key."""
+        world, random = self._world, self._world.forger
+        if not (world.is_forged and world.codes and self._faults.rates) or random.random() >= RATE_OF_FORGED:
+            return
+        self._faults.note(Fault.FORGE)
+        topics = [*command_topics(world.settings.topics), *OUTBOX, DEAD_LETTERS, REJECTIONS]
+        stored = self._backends.store.get_many([random.choice(world.codes)])
+        ours = [delivery for topic in topics for delivery in self._backends.queue.browse(topic)]
+        messages = forged(random, topics, list(stored.values()), random.sample(ours, min(3, len(ours))))
+        self._scheduler.tell("forged", *messages)
+        self._backends.queue.publish(messages * random.choice((1, 1, 1, 30)))
 
     def _hurt_processes(self) -> None:
         processes = [*(web.process for web in self._world.webs), *self._world.workers]

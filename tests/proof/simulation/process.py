@@ -36,7 +36,15 @@ class Process:
     """``kill`` is kill -9. Its backends are views of the world's, through which faults strike."""
 
     def __init__(
-        self, name: str, scheduler: Scheduler, faults: Faults, backends: Backends, skew_ms: int, *, web: bool
+        self,
+        name: str,
+        scheduler: Scheduler,
+        faults: Faults,
+        backends: Backends,
+        signed: Callable[[Queue], Queue],
+        skew_ms: int,
+        *,
+        web: bool,
     ) -> None:
         self.name, self.scheduler, self.faults, self.web = name, scheduler, faults, web
         self.alive = True
@@ -48,7 +56,7 @@ class Process:
         """Whether it is slow, and never reaches the cache, as long as there are faults."""
         self.backends = Backends(
             cache=cast(Cache, View(self, "cache", backends.cache)),
-            queue=cast(Queue, View(self, "queue", backends.queue)),
+            queue=signed(cast(Queue, View(self, "queue", backends.queue))),
             store=cast(Store, View(self, "store", backends.store)),
             search=cast(Search, View(self, "search", backends.search)),
         )

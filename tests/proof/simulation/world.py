@@ -37,11 +37,12 @@ from coupon.worker.worker import Worker, join
 from tests.proof.checker import NOT_YET_KEPT, Violation, violations
 from tests.proof.record import Evidence, Observed, Request
 from tests.proof.simulation.clients import Client, Web, outcome_of
-from tests.proof.simulation.faults import NOT_YET, SHARE_OF_RIVALS, Fault, Faults
+from tests.proof.simulation.faults import NOT_YET, SHARE_OF_FORGED, SHARE_OF_RIVALS, Fault, Faults
 from tests.proof.simulation.mishaps import Operator
 from tests.proof.simulation.process import Group, Process
 from tests.proof.simulation.restoring import is_restored
 from tests.proof.simulation.scheduler import NoRest, Scheduler
+from tests.proof.simulation.signing import Signing, nobody_forged
 from tests.proof.simulation.witnesses import WitnessCache, WitnessQueue, WitnessStore
 
 START_MS = 1_795_000_000_000
@@ -183,6 +184,10 @@ class World:
         self.scheduler = Scheduler(self.random, START_MS)
         self.evidence = Evidence(settings.secret, ordered=self.settings.topics == "single")
         self.backends = self._backends(partitions=choose((1, 2, 4)), servers=choose((1, 1, 2)))
+        self.signing = Signing(settings.secret, self.backends.queue, self.backends.store)
+        self.forger = Random(f"forger {seed}")
+        self.is_forged = self.forger.random() < SHARE_OF_FORGED
+        """Whether somebody without a key writes into the topics."""
         self.codes: list[str] = []
         """Those that clients know of."""
         self.skews = [choose((0, 0, 0, -5_000, 5_000)) for _ in range(8)]
@@ -221,7 +226,8 @@ class World:
         return backends
 
     def web(self, number: int) -> Web:
-        process = Process(f"web {number}", self.scheduler, self.faults, self.backends, self.skews[number], web=True)
+        name, skew_ms = f"web {number}", self.skews[number]
+        process = Process(name, self.scheduler, self.faults, self.backends, self.signing.of_process, skew_ms, web=True)
         if self.has_rival and number == 0:
             process.cut_off = True
             self.faults.note(Fault.CUT_OFF)
@@ -231,9 +237,8 @@ class World:
         return Web(process, service)
 
     def worker(self, number: int) -> Process:
-        process = Process(
-            f"worker {number}", self.scheduler, self.faults, self.backends, self.skews[-1 - number], web=False
-        )
+        name, skew_ms = f"worker {number}", self.skews[-1 - number]
+        process = Process(name, self.scheduler, self.faults, self.backends, self.signing.of_process, skew_ms, web=False)
         consumer = join(process.backends, self.settings)
         worker = Worker(process.backends, self.settings, consumer, clock=process.clock, timer=process.timer)
         stop = self.stops[number] = Stop(process)
@@ -258,6 +263,7 @@ class World:
                 *self._yes_was_yes(),
                 *self._owed_once(),
                 *self._is_restored(),
+                *nobody_forged(self.evidence.coupons.values()),
             ]
             return [*self.failed, *judged, *self._goes_on()]
         except NoRest as error:
@@ -334,22 +340,25 @@ class World:
         evidence.holds = self.settings.reservation_ttl_s * 1000
 
     def _collect_the_queue(self) -> None:
-        evidence, queue = self.evidence, self.backends.queue
+        evidence, queue = self.evidence, self.signing.queue
         aside = set()
         for topic in command_topics(self.settings.topics):
-            for delivery in queue.browse(topic):
+            for delivery, raw in zip(queue.browse(topic), self.backends.queue.browse(topic), strict=True):
                 try:
                     command = decode_command(delivery.value)
                 except Malformed:  # a letter, or it is told
                     continue
                 evidence.commands.append(command)
-                evidence.landed.setdefault(command, queue.landed[delivery.value])  # type: ignore[attr-defined]
+                landed = self.backends.queue.landed[raw.value]  # type: ignore[attr-defined]
+                evidence.landed.setdefault(command, landed)
         for delivery in queue.browse(INVALIDATE):
-            if (INVALIDATE, delivery.value) not in self.poison:
+            if (INVALIDATE, delivery.value) not in self.poison and not delivery.forged:
                 evidence.owed_to_the_cache.update(decode_codes(delivery.value))
         for delivery in queue.browse(DEAD_LETTERS):
-            letter = json.loads(delivery.value)
-            planted = letter["topic"], b64decode(letter["value"])
+            letter = json.loads(delivery.value or b'{"forged": true}')
+            if letter.get("forged"):
+                continue
+            planted = letter.get("topic"), b64decode(letter.get("value", ""))
             aside.add(planted)
             if planted not in self.poison:
                 evidence.dead_letters.append(delivery.value.decode())
@@ -368,4 +377,4 @@ class World:
 
     def _is_restored(self) -> Iterator[Violation]:
         before = self.backup if self.random.random() < 0.5 else {}
-        yield from is_restored(before, self.backends.store, self.backends.queue, self.settings, self.evidence.commands)  # type: ignore[arg-type]
+        yield from is_restored(before, self.backends.store, self.signing.queue, self.settings, self.evidence.commands)  # type: ignore[arg-type]
