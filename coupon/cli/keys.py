@@ -7,10 +7,10 @@ import click
 
 from coupon.cli.context import session
 from coupon.cli.output import in_line, json_option, result, say
-from coupon.domain.api_keys import ROLES_OF_KEYS, ApiKey, KeyRing, Role
+from coupon.domain.api_keys import ROLES_OF_KEYS, ApiKey, ApiKeys, Role
 from coupon.domain.clock import now_ms
 from coupon.domain.serialization import instant
-from coupon.runtime.key_ring import change_ring, read_ring
+from coupon.runtime.api_keys import change_api_keys, read_api_keys
 
 UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
@@ -65,11 +65,11 @@ def command() -> None:
 def create(name: str, role: str, expires: int | None, if_none: bool, as_json: bool) -> None:
     """Make a key, and show its token: once, as only a hash of it is stored."""
 
-    def add(ring: KeyRing) -> tuple[KeyRing, str | None]:
-        return (ring, None) if if_none and ring else ring.with_new(name, Role(role), now_ms(), expires)
+    def add(keys: ApiKeys) -> tuple[ApiKeys, str | None]:
+        return (keys, None) if if_none and keys else keys.with_new(name, Role(role), now_ms(), expires)
 
     with session() as (_, backends):
-        token = change_ring(backends.store, add)
+        token = change_api_keys(backends.store, add)
     if token is None:
         say("there are keys already, so none was made")
     else:
@@ -81,9 +81,9 @@ def create(name: str, role: str, expires: int | None, if_none: bool, as_json: bo
 def list_(as_json: bool) -> None:
     """All keys, without their tokens. With --json one object a line."""
     with session() as (_, backends):
-        ring = read_ring(backends.store)
+        keys = read_api_keys(backends.store)
     now = now_ms()
-    for name, key in ring:
+    for name, key in keys:
         expires = instant(key.expires_at) if key.expires_at else None
         valid = sum(now < key.end_of(token) for token in key.tokens)
         document = {
@@ -94,7 +94,7 @@ def list_(as_json: bool) -> None:
             "validTokens": valid,
         }
         result(as_json, document, in_line(f"{name:<24}  {key.role:<8}  {_state(key, valid, expires)}"))
-    if not ring:
+    if not keys:
         say("there is no key: whoever is on this machine may do all, and nobody else anything")
 
 
@@ -104,7 +104,7 @@ def list_(as_json: bool) -> None:
 def revoke(name: str, last: bool) -> None:
     """Refuse a key from now on, everywhere within a second."""
     with session() as (_, backends):
-        left = change_ring(backends.store, lambda ring: _without(ring, name, last))
+        left = change_api_keys(backends.store, lambda keys: _without(keys, name, last))
     say(f"the key {name!r} is revoked, {left:,} are left")
 
 
@@ -123,17 +123,17 @@ def rotate(name: str, overlap: int, as_json: bool) -> None:
     """Give a key a new token, and show it: once, as only a hash of it is stored."""
     now = now_ms()
     with session() as (_, backends):
-        token, role = change_ring(backends.store, lambda ring: _rotated(ring, name, now, now + overlap))
+        token, role = change_api_keys(backends.store, lambda keys: _rotated(keys, name, now, now + overlap))
     _show_token(as_json, token, name, role)
 
 
-def _without(ring: KeyRing, name: str, last: bool) -> tuple[KeyRing, int]:
-    changed = ring.without(name, last=last)
+def _without(keys: ApiKeys, name: str, last: bool) -> tuple[ApiKeys, int]:
+    changed = keys.without(name, last=last)
     return changed, len(changed.keys)
 
 
-def _rotated(ring: KeyRing, name: str, at: int, until: int) -> tuple[KeyRing, tuple[str, str]]:
-    changed, token = ring.with_another_token(name, at, until)
+def _rotated(keys: ApiKeys, name: str, at: int, until: int) -> tuple[ApiKeys, tuple[str, str]]:
+    changed, token = keys.with_another_token(name, at, until)
     return changed, (token, changed.keys[name].role)
 
 

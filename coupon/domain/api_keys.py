@@ -63,8 +63,8 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
         return min(end for end in (token.until, self.expires_at, float("inf")) if end is not None)
 
 
-class KeyRing:
-    """All keys by their names. Immutable: each change returns another ring."""
+class ApiKeys:
+    """All keys by their names. Immutable: each change returns others."""
 
     def __init__(self, keys: Mapping[str, ApiKey]) -> None:
         self.keys = dict(keys)
@@ -82,8 +82,8 @@ class KeyRing:
         identity, end = self._by_hash.get(_hash(token), (None, 0.0))
         return identity if at < end else None
 
-    def with_new(self, name: str, role: Role, at: int, expires_at: int | None) -> "tuple[KeyRing, str]":
-        """The ring with one key more, and the key's token. Raises InvalidApiKey."""
+    def with_new(self, name: str, role: Role, at: int, expires_at: int | None) -> "tuple[ApiKeys, str]":
+        """These keys and one more, and the key's token. Raises InvalidApiKey."""
         if not _NAME.fullmatch(name):
             raise InvalidApiKey(
                 f"{name!r} is no name of a key: 1 to 64 letters, digits and . _ @ -, beginning with a letter or digit"
@@ -94,10 +94,10 @@ class KeyRing:
             raise InvalidApiKey(f"there are {KEYS_MAX} keys already, which are the most")
         token = new_token()
         key = ApiKey(role=role, created_at=at, expires_at=expires_at, tokens=(TokenHash(_hash(token)),))
-        return KeyRing(self.keys | {name: key}), token
+        return ApiKeys(self.keys | {name: key}), token
 
-    def without(self, name: str, *, last: bool) -> "KeyRing":
-        """The ring without that key; raises InvalidApiKey. The ``last`` one leaves a service that asks for none, so it
+    def without(self, name: str, *, last: bool) -> "ApiKeys":
+        """These keys without that one; raises InvalidApiKey. The ``last`` one leaves a service that asks for none, so it
         goes only when that is meant."""
         self._key(name)
         if len(self.keys) == 1 and not last:
@@ -105,10 +105,10 @@ class KeyRing:
                 f"{name!r} is the last key, and without one whoever is on this machine may do all:"
                 " create another key first, or give --last"
             )
-        return KeyRing({other: key for other, key in self.keys.items() if other != name})
+        return ApiKeys({other: key for other, key in self.keys.items() if other != name})
 
-    def with_another_token(self, name: str, at: int, until: int) -> "tuple[KeyRing, str]":
-        """The ring with a new token for that key, and the token. Its other tokens stay valid until that instant in ms.
+    def with_another_token(self, name: str, at: int, until: int) -> "tuple[ApiKeys, str]":
+        """These keys with a new token for that one, and the token. Its other tokens stay valid until that instant in ms.
         Raises InvalidApiKey."""
         key, token = self._key(name), new_token()
         if key.expires_at is not None and key.expires_at <= at:
@@ -118,7 +118,7 @@ class KeyRing:
         if len(others) >= TOKENS_MAX:
             raise InvalidApiKey(f"{TOKENS_MAX} tokens of {name!r} are valid already: give --overlap 0, or wait")
         changed = msgspec.structs.replace(key, tokens=(*others, TokenHash(_hash(token))))
-        return KeyRing(self.keys | {name: changed}), token
+        return ApiKeys(self.keys | {name: changed}), token
 
     def encoded(self) -> str:
         return msgspec.json.encode({"format": 1, "keys": self.keys}).decode()
@@ -137,12 +137,12 @@ class _Encoded(msgspec.Struct):
     keys: dict[str, ApiKey]
 
 
-def decode_ring(text: str) -> KeyRing:
+def decode_api_keys(text: str) -> ApiKeys:
     """Raises Malformed."""
     try:
-        return KeyRing(_DECODER.decode(text).keys)
+        return ApiKeys(_DECODER.decode(text).keys)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
-        raise Malformed(f"not a ring of API keys: {error}") from error
+        raise Malformed(f"no record of API keys: {error}") from error
 
 
 def new_token() -> str:

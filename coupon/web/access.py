@@ -66,14 +66,14 @@ class Access:
         return self._of_key(environ, token)
 
     def _of_key(self, environ: "WSGIEnvironment", token: str) -> Identity:
-        ring = self._keys.get()
-        if not ring:
+        keys = self._keys.get()
+        if not keys:
             if not _is_of_this_machine(environ):
                 raise _unauthenticated("There is no API key yet: an operator makes one with coupon keys create.")
             return Identity(caller_name(environ, self._caller_header), Role.ADMIN)
         if not token:
             raise _unauthenticated("Send an API key: Authorization: Bearer ck_…")
-        identity = ring.find(token, self._clock())
+        identity = keys.find(token, self._clock())
         if identity is None:
             raise _unauthenticated("The API key is unknown, expired or revoked.")
         return identity

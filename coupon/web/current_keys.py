@@ -5,44 +5,44 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import structlog
 
-from coupon.domain.api_keys import KeyRing
+from coupon.domain.api_keys import ApiKeys
 from coupon.domain.clock import Clock, monotonic_ms
 from coupon.domain.errors import BackendError, BackendLeftAlone, BackendUnavailable
 from coupon.ports.store import Store
-from coupon.runtime.key_ring import read_ring
+from coupon.runtime.api_keys import read_api_keys
 
 REFRESH_MS, STALE_MS = 400, 900
-"""A ring of the first age is read again. With the second age a request waits for that."""
+"""Keys of the first age are read again. With the second age a request waits for that."""
 PATIENCE_S, FIRST_PATIENCE_S = 0.25, 2.0
-"""How long a request waits: for a newer ring, and for the first one."""
+"""How long a request waits: for newer keys, and for the first ones."""
 log = structlog.get_logger("coupon.web")
 
 
 class CurrentKeys:
-    """The ring of the store. While the store is away, the ring as it was last read. Thread-safe.
+    """The keys of the store. While the store is away, the keys as they were last read. Thread-safe.
 
     A thread of its own reads it, so that a store that hangs holds up no request whose key is known."""
 
     def __init__(self, store: Store, timer: Clock = monotonic_ms) -> None:
         self._store, self._timer = store, timer
-        self._ring: KeyRing | None = None
+        self._keys: ApiKeys | None = None
         self._tried_at = timer() - STALE_MS
         self._is_away = False
         self._thread, self._starting = ThreadPoolExecutor(1, "api-keys"), threading.Lock()
         self._reading: Future[None] | None = None
 
-    def get(self) -> KeyRing:
+    def get(self) -> ApiKeys:
         """Raises BackendUnavailable when the store did not answer since the start of the process."""
         age_ms = self._timer() - self._tried_at
         if age_ms >= REFRESH_MS:
             reading = self._begin()
-            if self._ring is None:
+            if self._keys is None:
                 wait([reading], FIRST_PATIENCE_S)
             elif age_ms >= STALE_MS and not self._is_away:
                 wait([reading], PATIENCE_S)
-        if self._ring is None:
+        if self._keys is None:
             raise BackendUnavailable("the API keys have not been read yet")
-        return self._ring
+        return self._keys
 
     def _begin(self) -> "Future[None]":
         """The reading in progress, begun now if there is none."""
@@ -53,7 +53,7 @@ class CurrentKeys:
 
     def _read(self) -> None:
         try:
-            self._ring = read_ring(self._store)
+            self._keys = read_api_keys(self._store)
             self._is_away = False
         except BackendError as error:
             if not (self._is_away or isinstance(error, BackendLeftAlone)):

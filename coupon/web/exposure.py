@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 import structlog
 
-from coupon.domain.api_keys import KeyRing
+from coupon.domain.api_keys import ApiKeys
 from coupon.domain.errors import BackendError, ConfigurationError
 from coupon.ports.store import Store
-from coupon.runtime.key_ring import read_ring
+from coupon.runtime.api_keys import read_api_keys
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import open_backend
 from coupon.web.access import is_loopback
@@ -27,8 +27,8 @@ def check_start(settings: Settings, addresses: Iterable[object]) -> None:
         log.warning("not encrypted", addresses=list(map(_shown, outside)), remedy="a proxy in front has to speak TLS")
     if settings.auth == "gateway":
         return
-    ring = _ring(settings)
-    if ring is None or ring:
+    keys = _keys(settings)
+    if keys is None or keys:
         return
     if outside:
         raise ConfigurationError(
@@ -41,11 +41,11 @@ def check_start(settings: Settings, addresses: Iterable[object]) -> None:
     )
 
 
-def _ring(settings: Settings) -> KeyRing | None:
+def _keys(settings: Settings) -> ApiKeys | None:
     """None when the store does not answer. The store is opened for this only: nothing of it is inherited by a fork."""
     store = open_backend(Store, settings.store_url)  # type: ignore[type-abstract]
     try:
-        return read_ring(store)
+        return read_api_keys(store)
     except BackendError as error:
         log.warning("API keys unavailable", error=str(error))
         return None

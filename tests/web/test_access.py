@@ -6,7 +6,7 @@ import pytest
 
 from coupon.domain.api_keys import ROLES_OF_KEYS, Role
 from coupon.domain.errors import BackendUnavailable
-from coupon.runtime.key_ring import change_ring
+from coupon.runtime.api_keys import change_api_keys
 from coupon.web import create_app
 from coupon.web.current_keys import REFRESH_MS, STALE_MS
 from coupon.web.routes import PAGES, routes
@@ -37,7 +37,7 @@ WRONG += ["Bearer x{token}", "Bearer {token} {token}", "Bearer {token},", "Token
 
 def add_key(backends, name="shop", role=Role.APP, expires_at=None):
     """The header of a request with a new key."""
-    token = change_ring(backends.store, lambda ring: ring.with_new(name, role, NOON, expires_at))
+    token = change_api_keys(backends.store, lambda keys: keys.with_new(name, role, NOON, expires_at))
     return {"Authorization": f"Bearer {token}"}
 
 
@@ -113,7 +113,7 @@ def test_a_revoked_key_is_out_within_a_second(api, backends, timer):
     add_key(backends, "other")
     key = add_key(backends)
     assert api.client.get("/v1/users/ann/coupons", headers=key).status_code == 200
-    change_ring(backends.store, lambda ring: (ring.without("shop", last=False), None))
+    change_api_keys(backends.store, lambda keys: (keys.without("shop", last=False), None))
     timer.ahead_ms += 1_000
     assert refused(api.client.get("/v1/users/ann/coupons", headers=key)) == (401, "UNAUTHENTICATED")
 

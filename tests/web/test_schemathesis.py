@@ -7,7 +7,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from coupon.domain.api_keys import Role
-from coupon.runtime.key_ring import change_ring
+from coupon.runtime.api_keys import change_api_keys
 from tests.web.conftest import NOON
 
 OPERATIONS = [
@@ -41,7 +41,7 @@ def document(app):
 @pytest.fixture
 def key(backends) -> dict[str, str]:
     """The header of an admin's requests."""
-    token = change_ring(backends.store, lambda ring: ring.with_new("machine", Role.ADMIN, NOON, None))
+    token = change_api_keys(backends.store, lambda keys: keys.with_new("machine", Role.ADMIN, NOON, None))
     return {"Authorization": f"Bearer {token}"}
 
 
