@@ -97,8 +97,8 @@ class ApiKeys:
         return ApiKeys(self.keys | {name: key}), token
 
     def without(self, name: str, *, last: bool) -> "ApiKeys":
-        """These keys without that one; raises InvalidApiKey. The ``last`` one leaves a service that asks for none, so it
-        goes only when that is meant."""
+        """These keys without that one; raises InvalidApiKey. Without the ``last`` one the service asks for none, so that
+        has to be meant."""
         self._key(name)
         if len(self.keys) == 1 and not last:
             raise InvalidApiKey(
@@ -108,8 +108,8 @@ class ApiKeys:
         return ApiKeys({other: key for other, key in self.keys.items() if other != name})
 
     def with_another_token(self, name: str, at: int, until: int) -> "tuple[ApiKeys, str]":
-        """These keys with a new token for that one, and the token. Its other tokens stay valid until that instant in ms.
-        Raises InvalidApiKey."""
+        """These keys with a new token for that one, and the token. Its other tokens stay valid ``until`` that instant.
+        Instants are in ms. Raises InvalidApiKey."""
         key, token = self._key(name), new_token()
         if key.expires_at is not None and key.expires_at <= at:
             raise InvalidApiKey(f"the key {name!r} has expired: revoke it, and create another one")

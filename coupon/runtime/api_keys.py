@@ -19,7 +19,7 @@ def read_api_keys(store: Store) -> ApiKeys:
 
 
 def change_api_keys(store: Store, change: Callable[[ApiKeys], tuple[ApiKeys, Result]]) -> Result:
-    """Replace the keys by the changed ones; returns what the change returns beside it. Raises what the change raises."""
+    """Replace the keys by the changed ones; returns what the change returns beside them, and raises what it raises."""
     for _ in range(TRIES):
         keys, revision = _read(store)
         changed, result = change(keys)

@@ -18,7 +18,7 @@ def test_a_token_is_found_and_no_other_is():
         assert keys.find(other, NOW) is None
 
 
-def test_a_ring_comes_back_from_its_text_and_shows_no_token():
+def test_keys_come_back_from_their_text_which_shows_no_token():
     keys, token = with_key(expires_at=NOW + 5)
     text = keys.encoded()
     assert token not in text
@@ -28,7 +28,7 @@ def test_a_ring_comes_back_from_its_text_and_shows_no_token():
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 1, "keys": {"a": {"role": "king"}}}', "\ud800"])
-def test_another_text_is_no_ring(text):
+def test_another_text_holds_no_keys(text):
     with pytest.raises(Malformed):
         decode_api_keys(text)
 
@@ -110,7 +110,7 @@ def test_of_a_name_without_a_key_nothing_can_be_done():
         EMPTY.with_another_token("shop", NOW, NOW)
 
 
-def test_a_full_ring_with_the_longest_names_fits_into_a_record():
+def test_as_many_keys_as_may_be_fit_into_a_record():
     from coupon.ports.store import BODY_BYTES
 
     key = with_key(expires_at=NOW**2)[0].keys["shop"]
