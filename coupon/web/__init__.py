@@ -14,6 +14,7 @@ from coupon.web.exact_paths import ExactPaths
 from coupon.web.reads import AnyText
 from coupon.web.request_id import RequestId
 from coupon.web.services import open_services
+from coupon.web.trace_context import TraceContext
 
 
 def create_app(
@@ -38,5 +39,5 @@ def create_app(
     app.extensions[body_limits.EXTENSION] = BodyLimits(settings.max_body_bytes)
     routes.register(app, open_services(settings, backends, guarded, clock, timer))
     problems.register(app)
-    app.wsgi_app = ExactPaths(RequestId(app.wsgi_app))  # type: ignore[method-assign]
+    app.wsgi_app = ExactPaths(TraceContext(RequestId(app.wsgi_app)))  # type: ignore[method-assign]
     return app

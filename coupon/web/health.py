@@ -2,6 +2,7 @@
 
 from flask import Response
 
+from coupon.runtime.worker_registry import package_version
 from coupon.web import request_io
 from coupon.web.problems import Problem
 from coupon.web.services import Services
@@ -22,5 +23,5 @@ def readyz(services: Services) -> Response:
     dependencies = {name: finding._asdict() for name, finding in findings.items()}
     down = [name for name in NEEDED_FOR_COMMANDS if findings[name].status != "up"]
     if down:
-        raise Problem("UNAVAILABLE", f"down: {', '.join(down)}", dependencies=dependencies)
-    return request_io.json_response({"status": "ready", "dependencies": dependencies})
+        raise Problem("UNAVAILABLE", f"down: {', '.join(down)}", version=package_version(), dependencies=dependencies)
+    return request_io.json_response({"status": "ready", "version": package_version(), "dependencies": dependencies})

@@ -25,8 +25,8 @@ def routes(creation: Schema) -> list[Route]:
         Route("PUT", "/v1/coupons/cancel", cancel_coupon, descriptions.CANCEL),
         Route("PUT", "/v1/coupons/cancel-use", cancel_coupon_use, descriptions.CANCEL_USE),
         Route("GET", "/v1/coupons/<code>", get_coupon, descriptions.COUPON),
-        Route("GET", "/v1/coupons/expired/today", list_coupons_expiring_today, descriptions.LIST),
-        Route("GET", "/v1/users/<text:user_id>/coupons", list_coupons_of_user, descriptions.LIST),
+        Route("GET", "/v1/coupons/expired/today", list_coupons_expiring_today, descriptions.EXPIRING),
+        Route("GET", "/v1/users/<text:user_id>/coupons", list_coupons_of_user, descriptions.HELD),
         Route("GET", "/v1/operations/<address>", get_operation, descriptions.OPERATION),
         Route("GET", "/livez", livez, descriptions.LIVEZ),
         Route("GET", "/readyz", readyz, descriptions.READYZ),
@@ -34,7 +34,7 @@ def routes(creation: Schema) -> list[Route]:
 
 
 PAGES: dict[str, Callable[..., Response]] = {
-    "/": docs_pages.redirect_to_docs,
+    "/": docs_pages.redirect_browsers_to_docs,
     "/docs/": docs_pages.redirect_to_docs,
     "/favicon.ico": docs_pages.get_favicon,
     "/docs": docs_pages.show_docs,

@@ -158,6 +158,7 @@ class Dependency(CamelCase):
 
 class Ready(CamelCase):
     status = fields.String(required=True)
+    version = fields.String(required=True, metadata={"description": "Of the service."})
     dependencies = fields.Dict(fields.String(), fields.Nested(Dependency), required=True)
 
 

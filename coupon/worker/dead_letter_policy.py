@@ -21,6 +21,7 @@ from coupon.domain.model import ChangeCoupon
 from coupon.domain.serialization import decode_command
 from coupon.domain.topics import DEAD_LETTERS
 from coupon.ports.queue import Position, Queue
+from coupon.runtime.logs import trace
 
 RECORDS_MAX = 100_000
 """The most record ids of dead letters that are remembered, to recognise messages that are delivered again."""
@@ -125,7 +126,8 @@ class DeadLetterPolicy:
             self._known[task.record_id] = None
             if isinstance(task.payload, ChangeCoupon):
                 self._remember([task.payload.operation])
-            log.error("dead letter", record_id=task.record_id, reason=failures[task.record_id].reason)
+            reason, of_request = failures[task.record_id].reason, trace(getattr(task.payload, "traceparent", ""))
+            log.error("dead letter", record_id=task.record_id, reason=reason, **of_request)
         while len(self._known) > RECORDS_MAX:
             self._known.popitem(last=False)
 
