@@ -173,3 +173,7 @@ class Problem(CamelCase):
     errors = fields.Dict(
         fields.String(), fields.List(fields.String()), metadata={"description": "What is wrong, by field."}
     )
+    version = fields.String(metadata={"description": "At `/readyz` only, as where it is ready."})
+    dependencies = fields.Dict(
+        fields.String(), fields.Nested(Dependency), metadata={"description": "At `/readyz` only, as where it is ready."}
+    )

@@ -105,7 +105,7 @@ def _steady(told: Any) -> Any:
     """Without what differs from run to run: how long the servers took."""
     for dependency in told.get("dependencies", {}).values():
         dependency["ms"] = 0.4
-    return told | ({"version": VERSION} if "version" in told else {})
+    return told | ({"version": VERSION} if "dependencies" in told else {})
 
 
 def examples() -> dict[str, dict[str, Any]]:

@@ -129,7 +129,7 @@ def test_a_rejected_command_and_a_dead_letter_name_it(api, code, backends, drain
     (message,) = backends.queue.browse("commands")
     rival = decode_command(message.value)._replace(operation="rival", traceparent=OTHER)
     nowhere = a_command(Kind.USE, "u", code="Z" * 19, traceparent=PARENT)
-    backends.queue.publish([Message("commands", "k", encode_command(each)) for each in (rival, nowhere)])
+    backends.queue.publish([Message("commands", each.code, encode_command(each)) for each in (rival, nowhere)])
     with capture_logs() as lines:
         drain()
     assert logged(lines, "rejected") == [{"trace_id": "a" * 32}]
