@@ -5,6 +5,7 @@ from flask import Flask
 from coupon.domain.clock import Clock, monotonic_ms, now_ms
 from coupon.runtime import logs, server_settings
 from coupon.runtime.settings import Settings, load
+from coupon.runtime.tracing import open_tracer
 from coupon.runtime.wiring import Backends, open_backends
 from coupon.web import body_limits, problems, routes
 from coupon.web.application import Application
@@ -14,7 +15,7 @@ from coupon.web.exact_paths import ExactPaths
 from coupon.web.reads import AnyText
 from coupon.web.request_id import RequestId
 from coupon.web.services import open_services
-from coupon.web.trace_context import TraceContext
+from coupon.web.trace_context import Spans, TraceContext
 
 
 def create_app(
@@ -39,5 +40,6 @@ def create_app(
     app.extensions[body_limits.EXTENSION] = BodyLimits(settings.max_body_bytes)
     routes.register(app, open_services(settings, backends, guarded, clock, timer))
     problems.register(app)
-    app.wsgi_app = ExactPaths(TraceContext(RequestId(app.wsgi_app)))  # type: ignore[method-assign]
+    inner, tracer = RequestId(app.wsgi_app), open_tracer("coupon-web")
+    app.wsgi_app = ExactPaths(Spans(inner, tracer) if tracer else TraceContext(inner))  # type: ignore[method-assign]
     return app

@@ -5,9 +5,10 @@ A request without the header gets none made here: the ``operation`` follows a co
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from coupon.runtime import logs
+from coupon.runtime.tracing import Tracer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -25,11 +26,37 @@ class TraceContext:
         self._app = app
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        given = environ.get("HTTP_TRACEPARENT")
-        if given is None or not _VALID.fullmatch(given):
-            return self._app(environ, start_response)
-        token = logs.traceparent.set(f"00{given[2:LENGTH]}")
-        try:
-            return self._app(environ, start_response)
-        finally:
-            logs.traceparent.reset(token)
+        given = _given(environ)
+        return _answered(self._app, given, environ, start_response) if given else self._app(environ, start_response)
+
+
+class Spans:
+    """In its place where OpenTelemetry is on: each request is a span, and the command it leads to belongs to it."""
+
+    def __init__(self, app: "WSGIApplication", tracer: Tracer) -> None:
+        self._app, self._tracer = app, tracer
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        span = self._tracer.begin(environ["REQUEST_METHOD"], _given(environ))
+
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            self._tracer.end(span, int(status[:3]))
+            return start_response(status, headers, *error)
+
+        return _answered(self._app, self._tracer.traceparent(span), environ, start)
+
+
+def _given(environ: "WSGIEnvironment") -> str:
+    """The ``traceparent`` of the request; empty without a valid one."""
+    given: str | None = environ.get("HTTP_TRACEPARENT")
+    return f"00{given[2:LENGTH]}" if given is not None and _VALID.fullmatch(given) else ""
+
+
+def _answered(
+    app: "WSGIApplication", traceparent: str, environ: "WSGIEnvironment", start_response: "StartResponse"
+) -> Iterable[bytes]:
+    token = logs.traceparent.set(traceparent)
+    try:
+        return app(environ, start_response)
+    finally:
+        logs.traceparent.reset(token)

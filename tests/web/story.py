@@ -11,7 +11,6 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
-from coupon.domain.clock import monotonic_ms
 from coupon.domain.topics import all_topics
 from coupon.runtime import settings
 from coupon.runtime.wiring import Backends, open_backends
@@ -22,7 +21,7 @@ FILE = Path(__file__).parents[2] / "coupon" / "web" / "examples.json"
 NOW, DAY_MS = 1_795_362_043_123, 86_400_000
 """2026-11-22T15:40:43.123Z."""
 FIRST, LAST, TODAY = "2026-11-01", "2026-12-31", "2026-11-22"
-VERSION = "0.1.0"
+LATER_MS, VERSION = 2_000, "0.1.0"
 CREATE, ISSUE, USE = "POST /v1/coupons", "PUT /v1/coupons/issue", "PUT /v1/coupons/use"
 CANCEL, CANCEL_USE = "PUT /v1/coupons/cancel", "PUT /v1/coupons/cancel-use"
 COUPON, OPERATION = "GET /v1/coupons/<code>", "GET /v1/operations/<address>"
@@ -42,7 +41,7 @@ class Story:
             "COUPON_CREATIONS_CALLER_MAX": "1000",
             "COUPON_LOG_LEVEL": "error",
         }
-        self.now, self.ahead_ms, self.examples = NOW, 0, dict[str, dict[str, Any]]()
+        self.now, self.ms, self.examples = NOW, 0, dict[str, dict[str, Any]]()
         loaded = settings.load(environ)
         self.backends: Backends = open_backends(loaded)
         self.backends.queue.create(all_topics(loaded.topics))
@@ -55,11 +54,12 @@ class Story:
         return self.now
 
     def timer(self) -> int:
-        return monotonic_ms() + self.ahead_ms
+        return self.ms
 
     def work(self) -> None:
         while self._worker.run_once(poll_s=0):
             pass
+        self.ms += LATER_MS
 
     def ask(self, address: str, body: Any = None, headers: Mapping[str, str] | None = None, /, **path: str) -> Any:
         """The body of the response, which becomes an example. The first request that succeeds becomes one, too."""
@@ -204,7 +204,7 @@ def health(story: Story) -> None:
     story.ask(LIVEZ)
     story.ask(READYZ)
     story.backends.store.close()
-    story.ahead_ms = 2_000
+    story.ms += LATER_MS
     story.ask(READYZ)
 
 
