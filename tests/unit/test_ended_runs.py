@@ -17,12 +17,12 @@ import pytest
 @pytest.fixture
 def server():
     process = subprocess.Popen(["sleep", "60"], start_new_session=True)
-    print("server", process.pid, flush=True)
-    yield
+    yield process
     process.kill()
     process.wait()
 
 def test_that_takes_long(server):
+    print("server", server.pid, flush=True)
     time.sleep(60)
 """
 

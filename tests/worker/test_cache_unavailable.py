@@ -29,8 +29,11 @@ def test_the_cache_away_costs_no_command(on_faulty_cache):
     assert shaken.stored(code).version == 6
 
 
-def test_the_cache_is_said_to_be_back_once(on_faulty_cache):
-    shaken, cache, code = on_faulty_cache
+def test_the_cache_is_said_to_be_back_once(world):
+    cache = Faulty(world.backends.cache)
+    world.leave()
+    shaken = world.but(cache=cache)
+    (code,) = shaken.coupons()
     with capture_logs() as lines:
         cache.down = True
         shaken.change(Kind.ISSUE, code, "ann")
