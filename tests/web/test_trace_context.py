@@ -1,13 +1,10 @@
 """A request's ``traceparent`` is followed into the queue, and through the lines of web and worker."""
 
 import json
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from structlog.testing import capture_logs
 
-from coupon.domain.codes import show
 from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import Kind
 from coupon.domain.serialization import decode_command, encode_command
@@ -65,24 +62,6 @@ def test_a_retry_that_goes_on_with_its_reservation_has_its_own(api, code, backen
         assert api.issue(code, traceparent=PARENT, **KEY).status_code == 503
     assert api.issue(code, traceparent=OTHER, **KEY).status_code == 202
     assert queued(backends) == ["", OTHER]
-
-
-def test_each_of_a_group_has_its_own(settings, backends, code, drain):
-    """Whoever leads the group decides for all of it."""
-    codes = [code, *Api(create_app(settings, backends).test_client()).create(7).json["couponCodes"]]
-    drain()
-    parents = {each: f"00-{index:032x}-{SPAN}-01" for index, each in enumerate(codes, 1)}
-    gathered = threading.Barrier(len(codes))
-
-    def issue(one):
-        gathered.wait()
-        return Api(app.test_client()).issue(one, traceparent=parents[one]).status_code
-
-    app = create_app(settings, backends)
-    with ThreadPoolExecutor(len(codes)) as threads:
-        assert set(threads.map(issue, codes)) == {202}
-    commands = [decode_command(each.value) for each in backends.queue.browse("commands")]
-    assert {show(each.code): each.traceparent for each in commands} == parents
 
 
 def test_the_lines_of_the_request_have_it_and_no_later_one(settings, backends, code, capfd):
