@@ -41,6 +41,8 @@ def test_the_cache_is_said_to_be_back_once(world):
         cache.down = False
         for _ in range(3):
             shaken.look(shaken.worker, after_ms=20_000)
+        shaken.contested()  # its entry is checked, too
+        shaken.drain()
     events = [line["event"] for line in lines if "cache" in line["event"] and line["log_level"] != "debug"]
     assert "cache unavailable" in events
     assert (events.count("cache is back"), events[-1]) == (1, "cache is back")
