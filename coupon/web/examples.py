@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-_ALL = json.loads((files("coupon.web") / "examples.json").read_text())
+_ALL = json.loads((files("coupon.web") / "examples.json").read_text("utf-8"))
 
 
 class Example(NamedTuple):

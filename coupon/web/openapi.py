@@ -20,7 +20,7 @@ from coupon.web.request_io import JSON, KEY_HEADER, WAIT_MAX_S
 Answers = Mapping[int, tuple[type[Schema], str]]
 """By status: the schema of the body, and a sentence."""
 
-OVERVIEW = (files("coupon.web") / "templates" / "overview.md").read_text()
+OVERVIEW = (files("coupon.web") / "templates" / "overview.md").read_text("utf-8")
 TAGS = {
     "commands": "What changes coupons",
     "reads": "What coupons there are",

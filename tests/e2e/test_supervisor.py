@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -130,6 +131,18 @@ def test_every_line_is_a_json_object_where_nobody_chose_text(tmp_path):
     assert [line["timestamp"] for line in said if line["event"] == "run"] == sorted(
         line["timestamp"] for line in said if line["event"] == "run"
     )
+
+
+def test_at_a_terminal_it_says_so_in_text(tmp_path):
+    ours, terminal = pty.openpty()
+    environ = os.environ | {"WORKERS": "-1", "COUPON_LOG_FORMAT": "json"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "coupon.runtime.supervisor"], cwd=tmp_path, env=environ, stderr=terminal, check=False
+    )
+    said = os.read(ours, 1_000)
+    os.close(terminal)
+    os.close(ours)
+    assert (ran.returncode, said.partition(b"=")[0]) == (2, b"run: WORKERS")
 
 
 def test_a_host_that_is_none_of_this_machine_stops_the_start_with_a_sentence(tmp_path):

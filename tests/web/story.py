@@ -20,7 +20,7 @@ from coupon.worker.worker import Worker, join
 FILE = Path(__file__).parents[2] / "coupon" / "web" / "examples.json"
 NOW, DAY_MS = 1_795_362_043_123, 86_400_000
 """2026-11-22T15:40:43.123Z."""
-FIRST, LAST, TODAY = "2026-11-01", "2026-12-31", "2026-11-22"
+FIRST, LAST, TODAY = "2026-11-01", "2030-12-31", "2026-11-22"
 LATER_MS, VERSION = 2_000, "0.1.0"
 CREATE, ISSUE, USE = "POST /v1/coupons", "PUT /v1/coupons/issue", "PUT /v1/coupons/use"
 CANCEL, CANCEL_USE = "PUT /v1/coupons/cancel", "PUT /v1/coupons/cancel-use"
