@@ -1,5 +1,6 @@
 """What all tests share: the real servers (``tests/services.py``), and a plain word about those that were not there."""
 
+import signal
 import ssl
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -19,6 +20,14 @@ hypothesis.settings.load_profile("any machine")
 
 SERVICES = pytest.StashKey[Services]()
 ERRORS = ErrorLog()
+
+
+def pytest_configure() -> None:
+    """A terminal that is closed (SIGHUP) and SIGTERM end a run as Ctrl-C does: what the tests started ends, too. Under
+    ``nohup`` SIGHUP stays ignored."""
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

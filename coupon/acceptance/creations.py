@@ -19,6 +19,7 @@ from coupon.domain.model import CreateCoupons, Day, Kind
 from coupon.domain.serialization import encode_command
 from coupon.domain.topics import LAYOUTS
 from coupon.ports.queue import Message
+from coupon.runtime.logs import traceparent
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
 
@@ -111,6 +112,7 @@ class Creations:
             expire_at=expire_at,
             accepted_at=self._clock(),
             actor=actor,
+            traceparent=traceparent.get(),
         )
 
     def _remember(self, operation: str) -> None:

@@ -25,15 +25,15 @@ class ChangeRequest(NamedTuple):
     user_id: str | None
     caller: Caller
     operation: str
+    traceparent: str
 
 
 def change_request(
-    kind: Kind, code: str, user_id: str | None, caller: Caller, code_deriver: CodeDeriver
+    kind: Kind, code: str, user_id: str | None, caller: Caller, code_deriver: CodeDeriver, traceparent: str = ""
 ) -> ChangeRequest:
     words = f"{kind}\0{code}\0{user_id or ''}"
-    return ChangeRequest(
-        kind, code, user_id, caller, code_deriver.operation(caller.name, caller.idempotency_key, words)
-    )
+    operation = code_deriver.operation(caller.name, caller.idempotency_key, words)
+    return ChangeRequest(kind, code, user_id, caller, operation, traceparent)
 
 
 def command_of(
@@ -53,6 +53,7 @@ def command_of(
         reserved=reserved,
         number=coupon.next_number(fresh=fresh),
         previous_number=coupon.number_at(coupon.version),
+        traceparent=request.traceparent,
     )
 
 

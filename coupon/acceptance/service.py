@@ -28,6 +28,7 @@ from coupon.domain.topics import LAYOUTS
 from coupon.ports.group_commit import ForkedGroupCommit, MakeGroup, Patience
 from coupon.ports.queue import Message
 from coupon.runtime.cache_entries import CacheOrAway
+from coupon.runtime.logs import traceparent
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
 
@@ -106,7 +107,7 @@ class CommandService:
 
     def accept(self, kind: Kind, code: str, user_id: str | None, caller: Caller) -> Accepted:
         """As ``change``, with what ``apply_now`` needs."""
-        request = change_request(kind, code, user_id, caller, self.code_deriver)
+        request = change_request(kind, code, user_id, caller, self.code_deriver, traceparent.get())
         attempt = Attempt(request, self._timer() + REQUEST_MAX_MS)
         try:
             accepted = self._grouped.accept(attempt, self._accept_alone)
@@ -146,7 +147,8 @@ class CommandService:
     def _decide(self, request: ChangeRequest, snapshot: Snapshot) -> tuple[ChangeCoupon, Coupon]:
         """The command and the coupon after it; raises Refused."""
         if snapshot.own:
-            return same_again(snapshot.coupon, self._timezone), snapshot.coupon
+            again = same_again(snapshot.coupon, self._timezone)
+            return again._replace(traceparent=request.traceparent), snapshot.coupon
         coupon, at = snapshot.coupon, self._clock()
         command = command_of(request, coupon, at, self._timezone, fresh=snapshot.fresh, reserved=True)
         return command, transition(coupon, command)

@@ -194,6 +194,8 @@ class ChangeCoupon(NamedTuple):
 
     ``accepted_at`` is in milliseconds, and ``day`` is the day that it was then. ``reserved`` is False when the command
     was accepted without the cache: the entry there may be older.
+
+    ``traceparent`` is that of the request (W3C Trace Context), for the log; empty without one.
     """
 
     kind: Kind
@@ -208,6 +210,7 @@ class ChangeCoupon(NamedTuple):
     reserved: bool
     number: int
     previous_number: int
+    traceparent: str = ""
 
 
 class CreateCoupons(NamedTuple):
@@ -227,6 +230,7 @@ class CreateCoupons(NamedTuple):
     expire_at: Day
     accepted_at: int
     actor: str
+    traceparent: str = ""
 
 
 def create_all(command: CreateCoupons, codes: Sequence[str]) -> list[Coupon]:

@@ -131,6 +131,15 @@ def load(environ: Mapping[str, str] | None = None, *, if_missing: IfMissing = "m
     return settings
 
 
+def log_format(environ: Mapping[str, str] | None = None) -> str:
+    """``json`` or ``text``, for who logs before the settings are known to be right, and when they are wrong."""
+    try:
+        texts = _texts(os.environ if environ is None else environ)
+    except ConfigurationError:
+        return "json"
+    return "text" if texts.get("log_format") == "text" else "json"
+
+
 def accepted(kind: Any) -> str:
     """The accepted values of a setting of that type, as the end of a sentence."""
     match type_info(kind):

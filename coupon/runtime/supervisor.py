@@ -3,6 +3,9 @@
 A worker that ended is started again after a second; when the web side ends, everything ends. Each child leads a process
 group of its own, so a Ctrl-C reaches this process alone. It stops the children, and leaves none behind. At scale,
 systemd or Kubernetes does this job.
+
+What it says are lines for people at a terminal, or where COUPON_LOG_FORMAT is ``text``. Else each is a JSON object, as
+the children's are.
 """
 
 import ctypes
@@ -16,7 +19,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from coupon.domain.errors import ConfigurationError
-from coupon.runtime import server_settings
+from coupon.runtime import logs, server_settings
+from coupon.runtime.settings import log_format
 
 GRACE_S = 10.0
 """Seconds from SIGTERM to SIGKILL."""
@@ -36,7 +40,7 @@ def main() -> int:
         settings, workers = server_settings.load(), server_settings.whole_number(os.environ, "WORKERS", 1, 0, 64)
         ensure_nobody_listens(settings.host, settings.port, "PORT=8081 make run")
     except ConfigurationError as error:
-        say(str(error))
+        say(str(error), "error")
         return 2
     os.environ["WEB_CONCURRENCY"] = str(settings.processes)  # gunicorn reads it before conf/, and takes no empty one
     signals: list[int] = []
@@ -53,7 +57,10 @@ def main() -> int:
             time.sleep(TICK_S)
     finally:
         ended = web.poll()
-        say("stopping" if ended is None else f"web {ending(ended)}, so everything is stopped")
+        if ended is None:
+            say("stopping")
+        else:
+            say(f"web {ending(ended)}, so everything is stopped", "error")
         stop([web, *children.values()])
     return 1 if ended else 0
 
@@ -66,7 +73,7 @@ def _restart(children: dict[str, Process]) -> None:
     """Start the workers again that have ended."""
     for name, child in children.items():
         if child.poll() is not None:
-            say(f"{name} {ending(child.returncode)}; again in {RESTART_S:g} s")
+            say(f"{name} {ending(child.returncode)}; again in {RESTART_S:g} s", "warning")
             time.sleep(RESTART_S)
             children[name] = start(WORKER)
 
@@ -80,7 +87,7 @@ def stop(processes: Sequence[Process], grace_s: float = GRACE_S) -> None:
         try:
             process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            say(f"process {process.pid} did not end within {grace_s:g} s and is killed")
+            say(f"process {process.pid} did not end within {grace_s:g} s and is killed", "warning")
     for process in processes:
         with suppress(ProcessLookupError, PermissionError):  # the group is empty (macOS says the latter)
             os.killpg(process.pid, signal.SIGKILL)
@@ -91,9 +98,10 @@ def ending(status: int) -> str:
     return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
 
 
-def say(sentence: str) -> None:
+def say(sentence: str, level: str = "info") -> None:
+    for_people = sys.stderr.isatty() or log_format() == "text"
     with suppress(OSError):  # a terminal that is closed is no reason to leave children behind
-        sys.stderr.write(f"run: {sentence}\n")
+        sys.stderr.write(f"run: {sentence}\n" if for_people else f"{logs.line('run', sentence, level)}\n")
         sys.stderr.flush()
 
 

@@ -5,6 +5,7 @@ from flask import Flask
 from coupon.domain.clock import Clock, monotonic_ms, now_ms
 from coupon.runtime import logs, server_settings
 from coupon.runtime.settings import Settings, load
+from coupon.runtime.tracing import open_tracer
 from coupon.runtime.wiring import Backends, open_backends
 from coupon.web import body_limits, problems, routes
 from coupon.web.application import Application
@@ -16,6 +17,7 @@ from coupon.web.reads import AnyText
 from coupon.web.request_id import RequestId
 from coupon.web.safe_headers import SafeHeaders
 from coupon.web.services import open_services
+from coupon.web.trace_context import Spans, TraceContext
 
 
 def create_app(
@@ -41,5 +43,6 @@ def create_app(
     routes.register(app, open_services(settings, backends, guarded, clock, timer))
     problems.register(app)
     known = KnownHosts(app.wsgi_app, filter(None, settings.hosts.split(",")))
-    app.wsgi_app = ExactPaths(RequestId(SafeHeaders(known)))  # type: ignore[method-assign]
+    inner, tracer = RequestId(SafeHeaders(known)), open_tracer("coupon-web")
+    app.wsgi_app = ExactPaths(Spans(inner, tracer) if tracer else TraceContext(inner))  # type: ignore[method-assign]
     return app

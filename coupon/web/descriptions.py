@@ -2,7 +2,7 @@
 
 from marshmallow import Schema
 
-from coupon.web import commands, schemas
+from coupon.web import commands, schemas, texts
 from coupon.web.openapi import Description
 
 COMMAND_PROBLEMS = (
@@ -23,38 +23,45 @@ def creation(body: Schema) -> Description:
         202: (schemas.CreationAccepted, "Accepted: the coupons will be there."),
         200: (schemas.CreationAccepted, "With `Prefer: wait`: the coupons are there."),
     }
-    return Description("commands", answers, (*COMMAND_PROBLEMS, "TOO_MANY_CREATIONS"), body=body)
+    return Description("commands", answers, (*COMMAND_PROBLEMS, "TOO_MANY_CREATIONS"), body=body, text=texts.CREATION)
 
 
-def _change(body: Schema, *conflicts: str) -> Description:
+def _change(body: Schema, text: str, *conflicts: str) -> Description:
     answers = {
         202: (schemas.Accepted, "Accepted: it will be applied, unless a rival was faster."),
         200: (schemas.Accepted, "With `Prefer: wait`: applied."),
     }
-    return Description("commands", answers, (*conflicts, *CHANGE_PROBLEMS), body=body)
+    return Description("commands", answers, (*conflicts, *CHANGE_PROBLEMS), body=body, text=text)
 
 
-ISSUE = _change(commands.ISSUE, "ALREADY_USED", "ALREADY_ISSUED", "ALREADY_EXPIRED")
-USE = _change(commands.USE, "ALREADY_USED", "EXPIRED", "NOT_STARTED", "NOT_ISSUED", "NOT_HOLDER")
-CANCEL = _change(commands.CANCEL, "ALREADY_USED", "NOT_ISSUED", "ALREADY_EXPIRED")
-CANCEL_USE = _change(commands.CANCEL, "NOT_USED", "EXPIRED")
+ISSUE = _change(commands.ISSUE, texts.ISSUE, "ALREADY_USED", "ALREADY_ISSUED", "ALREADY_EXPIRED")
+USE = _change(commands.USE, texts.USE, "ALREADY_USED", "EXPIRED", "NOT_STARTED", "NOT_ISSUED", "NOT_HOLDER")
+CANCEL = _change(commands.CANCEL, texts.CANCEL, "ALREADY_USED", "NOT_ISSUED", "ALREADY_EXPIRED")
+CANCEL_USE = _change(commands.CANCEL, texts.CANCEL_USE, "NOT_USED", "EXPIRED")
 COUPON = Description(
     "reads",
     {200: (schemas.CouponWithHistory, "As the store has it.")},
     ("NOT_FOUND", "INVALID_FIELD", "UNREADABLE", "UNAVAILABLE"),
+    text=texts.COUPON,
 )
-LIST = Description(
-    "reads",
-    {200: (schemas.Coupons, "A page.")},
-    ("INVALID_FIELD", "INVALID_CURSOR", "UNAVAILABLE"),
-    query=schemas.PageQuery,
-)
+LIST_PROBLEMS = ("INVALID_FIELD", "INVALID_CURSOR", "UNAVAILABLE")
+LIST_ANSWERS = {200: (schemas.Coupons, "A page.")}
+EXPIRING = Description("reads", LIST_ANSWERS, LIST_PROBLEMS, query=schemas.PageQuery, text=texts.EXPIRING)
+HELD = Description("reads", LIST_ANSWERS, LIST_PROBLEMS, query=schemas.PageQuery, text=texts.HELD)
+MINE = Description("reads", LIST_ANSWERS, LIST_PROBLEMS, query=schemas.PageQuery, text=texts.MINE)
 OPERATION = Description(
     "operations",
     {200: (schemas.Operation, "What became of it; for a creation also a page of its codes.")},
     ("NOT_FOUND", "OUTCOME_EXPIRED", "INVALID_FIELD", "INVALID_CURSOR", "UNREADABLE", "UNAVAILABLE"),
     query=schemas.PageQuery,
+    text=texts.OPERATION,
 )
 # Probes ignore query parameters: a proxy may append some, and with a 422 a healthy process would count as dead.
-LIVEZ = Description("health", {200: (schemas.Alive, "Alive.")}, any_query=True)
-READYZ = Description("health", {200: (schemas.Ready, "Commands can be taken.")}, ("UNAVAILABLE",), any_query=True)
+LIVEZ = Description("health", {200: (schemas.Alive, "Alive.")}, any_query=True, text=texts.LIVEZ)
+READYZ = Description(
+    "health",
+    {200: (schemas.Ready, "Commands can be taken.")},
+    ("UNAVAILABLE",),
+    any_query=True,
+    text=texts.READYZ,
+)

@@ -15,7 +15,8 @@ from flask import Response, current_app, make_response, redirect, render_templat
 from werkzeug.exceptions import NotFound
 from werkzeug.security import safe_join
 
-from coupon.web.problems import TITLES
+from coupon.web.problems import TITLES, Problem
+from coupon.web.remedies import REMEDIES
 from coupon.web.request_io import JSON
 
 ONLY_FROM_HERE = "default-src 'self'; frame-ancestors 'none'; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
@@ -27,6 +28,15 @@ def redirect_to_docs() -> Any:
     return redirect(url_for("show_docs"))
 
 
+def redirect_browsers_to_docs() -> Any:
+    """A browser prefers HTML to JSON. A program does not, and is told that nothing is here."""
+    if request.accept_mimetypes["text/html"] <= request.accept_mimetypes[JSON]:
+        raise Problem("NOT_FOUND", headers={"Vary": "Accept"})
+    response = redirect_to_docs()
+    response.vary.add("Accept")
+    return response
+
+
 def show_docs() -> Response:
     return _page("docs.html")
 
@@ -36,7 +46,8 @@ def get_docs_script() -> Response:
 
 
 def show_problems() -> Response:
-    return _page("problems.html", titles=TITLES)
+    rows = {code: (*TITLES[code], REMEDIES[code].split("`")) for code in TITLES}
+    return _page("problems.html", rows=rows)
 
 
 def get_openapi() -> Response:

@@ -5,14 +5,18 @@ for the queue's acknowledgement, and the threads of a process share one producer
 """
 
 import os
+import socket
 import sys
 from typing import Any
+
+import structlog
 
 from coupon.domain.errors import ConfigurationError
 from coupon.runtime import logs, server_settings
 from coupon.runtime import settings as service_settings
 from coupon.runtime.gc_tuning import tune_gc
 from coupon.runtime.umask import make_files_private
+from coupon.runtime.worker_registry import package_version
 from coupon.web.exposure import check_start
 
 APP_LOAD_ERROR = 4  # as in coupon/web/wsgi.py
@@ -41,6 +45,7 @@ limit_request_field_size = 8190
 
 accesslog = None  # the application logs accepted commands itself; "-" shows every request
 errorlog = "-"
+logger_class = "coupon.web.gunicorn_logger.GunicornLogger"  # one JSON object a line, unless COUPON_LOG_FORMAT=text
 forwarded_allow_ips = ""  # no header of a request says who asks, or by which address or scheme: also not from loopback
 forwarder_headers = ""
 control_socket_disable = True  # it wants a home directory, and nobody here talks to it
@@ -77,3 +82,4 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's si
 def post_worker_init(worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
     """In the new process, once it has loaded the application."""
     tune_gc()
+    structlog.get_logger("coupon.web").info("started", version=package_version(), host=socket.gethostname())

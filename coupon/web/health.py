@@ -1,14 +1,16 @@
 """Probes: whether the process is alive, and whether it can take commands."""
 
+from typing import Any
+
 from flask import Response, request
 
+from coupon.runtime.worker_registry import package_version
 from coupon.web import request_io
 from coupon.web.problems import Problem
+from coupon.web.readiness import Findings
 from coupon.web.services import Services
 
 NEEDED_FOR_COMMANDS = ("queue", "store")
-HIDDEN = {"problems"}
-"""What only identified callers are told: it names topics, partitions and the configuration."""
 
 
 def livez(_services: Services) -> Response:
@@ -21,12 +23,16 @@ def readyz(services: Services) -> Response:
     findings = services.readiness.get()
     if findings is None:
         raise Problem("UNAVAILABLE", "the dependencies have not answered yet")
-    hidden = set() if services.access.is_known(request.environ) else HIDDEN
-    dependencies = {
-        name: {word: value for word, value in finding._asdict().items() if word not in hidden}
-        for name, finding in findings.items()
-    }
+    told = _told(findings, to_all=not services.access.is_known(request.environ))
     down = [name for name in NEEDED_FOR_COMMANDS if findings[name].status != "up"]
     if down:
-        raise Problem("UNAVAILABLE", f"down: {', '.join(down)}", dependencies=dependencies)
-    return request_io.json_response({"status": "ready", "dependencies": dependencies})
+        raise Problem("UNAVAILABLE", f"down: {', '.join(down)}", **told)
+    return request_io.json_response({"status": "ready", **told})
+
+
+def _told(findings: Findings, *, to_all: bool) -> dict[str, Any]:
+    """The members of the response. Problems name topics and the configuration, so not all callers are told."""
+    if to_all:
+        return {"dependencies": {name: {"status": each.status, "ms": each.ms} for name, each in findings.items()}}
+    dependencies = {name: finding._asdict() for name, finding in findings.items()}
+    return {"version": package_version(), "dependencies": dependencies}

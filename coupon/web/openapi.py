@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from http import HTTPStatus
 from importlib.metadata import version
+from importlib.resources import files
 from typing import Any, NamedTuple
 
 from apispec import APISpec
@@ -13,17 +14,14 @@ from marshmallow import Schema
 
 from coupon.domain.api_keys import Role
 from coupon.web import problems, schemas
+from coupon.web.examples import Example, example
 from coupon.web.fields import CODE_PATTERN, USER_ID_MAX
 from coupon.web.request_io import JSON, KEY_HEADER, WAIT_MAX_S
 
 Answers = Mapping[int, tuple[type[Schema], str]]
 """By status: the schema of the body, and a sentence."""
 
-DESCRIPTION = (
-    "What each problem's code means: [problems](/docs/problems). "
-    "A query parameter that an address does not name is 422 `INVALID_FIELD`, and so is one that is given twice; "
-    "the probes alone ignore them."
-)
+OVERVIEW = (files("coupon.web") / "templates" / "overview.md").read_text("utf-8")
 TAGS = {
     "commands": "What changes coupons",
     "reads": "What coupons there are",
@@ -54,7 +52,7 @@ _PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
 
 
 class Description(NamedTuple):
-    """An address in the document: its tag, its responses, and the codes of its problems."""
+    """An address in the document: its tag, its responses, the codes of its problems, and what a caller has to know."""
 
     tag: str
     answers: Answers
@@ -64,6 +62,7 @@ class Description(NamedTuple):
     query: type[Schema] | None = None
     any_query: bool = False
     """Whether the address ignores query parameters that it does not know."""
+    text: str = ""
 
 
 class Route(NamedTuple):
@@ -79,7 +78,7 @@ class Route(NamedTuple):
 
 def document(routes: Sequence[Route], caller_header: str) -> str:
     """The document of these routes, as JSON."""
-    info = {"description": DESCRIPTION}
+    info = {"description": OVERVIEW}
     spec = APISpec("Coupon", version("coupon"), "3.1.0", [MarshmallowPlugin()], info=info)
     spec.components.schema("Problem", schema=schemas.Problem)
     spec.components.security_scheme(KEY_SCHEME, {"type": "http", "scheme": "bearer", "bearerFormat": "ck_…"})
@@ -91,22 +90,24 @@ def document(routes: Sequence[Route], caller_header: str) -> str:
             operations={route.method.lower(): _operation(route)},
             parameters=_parameters(route, caller_header),
         )
-    return json.dumps(spec.to_dict(), indent=2)
+    return json.dumps(spec.to_dict(), indent=2) + "\n"
 
 
 def _operation(route: Route) -> dict[str, Any]:
-    described = route.description
+    described, shown = route.description, example(route.method, route.path)
     headers = LOCATION if described.body else {}
     operation: dict[str, Any] = {
         "summary": str(route.view.__doc__).partition("\n")[0],
+        "description": described.text,
         "tags": [described.tag],
-        "responses": _answers(described.answers, headers) | _problems(_codes(route)),
+        "responses": _answers(described.answers, headers, shown) | _problems(_codes(route), shown),
     }
     if route.roles:
         operation["security"] = [{KEY_SCHEME: []}]
-        operation["description"] = f"Roles: {', '.join(f'`{role}`' for role in Role if role in route.roles)}."
+        roles = ", ".join(f"`{role}`" for role in Role if role in route.roles)
+        operation["description"] = f"{described.text}\n\nRoles: {roles}."
     if described.body is not None:
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": described.body}}}
+        operation["requestBody"] = {"required": True, "content": _json(described.body, shown.request)}
     if described.query is not None:
         operation["parameters"] = [{"in": "query", "schema": described.query}]
     return operation
@@ -117,31 +118,49 @@ def _codes(route: Route) -> Sequence[str]:
     return list(dict.fromkeys((*route.description.problems, *(NEEDS_KEY if route.roles else ()))))
 
 
-def _answers(answers: Answers, headers: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+def _answers(answers: Answers, headers: Mapping[str, Any], shown: Example) -> dict[int, dict[str, Any]]:
     """The responses of success, by status."""
     return {
-        status: {"description": sentence, "headers": headers, "content": {JSON: {"schema": schema}}}
+        status: {
+            "description": sentence,
+            "headers": headers,
+            "content": _json(schema, shown.answers.get(str(status))),
+        }
         for status, (schema, sentence) in answers.items()
     }
 
 
-def _problems(codes: Sequence[str]) -> dict[int, dict[str, Any]]:
+def _json(schema: Schema | type[Schema], shown: Any) -> dict[str, Any]:
+    return {JSON: {"schema": schema} | ({"example": shown} if shown else {})}
+
+
+def _problems(codes: Sequence[str], shown: Example) -> dict[int, dict[str, Any]]:
     """The responses that are problems, by status."""
     by_status: dict[int, list[str]] = {}
     for code in (*codes, "INTERNAL_ERROR"):
-        by_status.setdefault(problems.TITLES[code][0], []).append(f"`{code}`")
-    content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        by_status.setdefault(problems.TITLES[code][0], []).append(code)
     responses: dict[int, dict[str, Any]] = {
-        status: {"description": ", ".join(names), "content": content} for status, names in by_status.items()
+        status: {"description": ", ".join(f"`{name}`" for name in names), "content": _problem(names, shown)}
+        for status, names in by_status.items()
     }
     for status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS} & responses.keys():
         responses[status]["headers"] = RETRY_AFTER
     return dict(sorted(responses.items()))
 
 
+def _problem(codes: Sequence[str], shown: Example) -> dict[str, Any]:
+    bodies = {code: {"value": shown.problems.get(code) or problems.members(problems.Problem(code))} for code in codes}
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {problems.MEDIA_TYPE: {"schema": schema, "examples": bodies}}
+
+
 def _parameters(route: Route, caller_header: str) -> list[dict[str, Any]]:
     """The parameters in the path, and for a command those in headers."""
-    in_path = [{"in": "path", "name": name, **PATH_PARAMETERS[name]} for name in _PLACEHOLDER.findall(route.path)]
+    shown = example(route.method, route.path).path
+    in_path = [
+        {"in": "path", "name": name, **PATH_PARAMETERS[name]} | ({"example": shown[name]} if name in shown else {})
+        for name in _PLACEHOLDER.findall(route.path)
+    ]
     return in_path + (_command_headers(caller_header) if route.description.body else [])
 
 
@@ -157,12 +176,13 @@ def _command_headers(caller_header: str) -> list[dict[str, Any]]:
             "in": "header",
             "name": KEY_HEADER,
             "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
-            "description": "The same command sent again with the same key is applied once.",
+            "description": "The same command sent again with the same key is applied once. Another one is a 422.",
         },
         {
             "in": "header",
             "name": "Prefer",
-            "schema": {"type": "string", "example": "wait=5"},
+            "schema": {"type": "string"},
+            "example": "wait=5",
             "description": f"`wait=N`: answer when the outcome is known, after N seconds (≤ {WAIT_MAX_S}) in any case.",
         },
     ]

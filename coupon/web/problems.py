@@ -114,12 +114,16 @@ def last_response(code: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def _body(problem: Problem) -> str:
+def members(problem: Problem) -> dict[str, Any]:
+    """The members of its body."""
     body = {"type": f"/docs/problems#{problem.code}", "title": problem.title, "status": problem.status}
     body |= {"detail": problem.detail} if problem.detail else {}
-    body |= {"code": problem.code, **problem.more}
+    return body | {"code": problem.code, **problem.more}
+
+
+def _body(problem: Problem) -> str:
     # Escaped to ASCII: parts of the request are echoed, and a lone surrogate has no UTF-8.
-    return json.dumps(body)
+    return json.dumps(members(problem)) + "\n"
 
 
 def _retry_after(problem: Problem) -> dict[str, str]:

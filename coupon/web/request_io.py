@@ -43,7 +43,7 @@ class JsonResponse(Response):
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    data = dump(body)
+    data = dump(body) + b"\n"  # so that a shell's prompt has a line of its own
     complete = Headers([("Content-Type", JSON), ("Content-Length", str(len(data))), *(headers or {}).items()])
     return JsonResponse([data], status, complete)
 

@@ -33,9 +33,9 @@ def routes(creation: Schema) -> list[Route]:
         Route("PUT", "/v1/coupons/cancel", cancel_coupon, descriptions.CANCEL, OPERATORS),
         Route("PUT", "/v1/coupons/cancel-use", cancel_coupon_use, descriptions.CANCEL_USE, APPS),
         Route("GET", "/v1/coupons/<code>", get_coupon, descriptions.COUPON, READERS),
-        Route("GET", "/v1/coupons/expired/today", list_coupons_expiring_today, descriptions.LIST, LISTERS),
-        Route("GET", "/v1/users/<text:user_id>/coupons", list_coupons_of_user, descriptions.LIST, READERS),
-        Route("GET", "/v1/me/coupons", list_my_coupons, descriptions.LIST, frozenset({Role.USER})),
+        Route("GET", "/v1/coupons/expired/today", list_coupons_expiring_today, descriptions.EXPIRING, LISTERS),
+        Route("GET", "/v1/users/<text:user_id>/coupons", list_coupons_of_user, descriptions.HELD, READERS),
+        Route("GET", "/v1/me/coupons", list_my_coupons, descriptions.MINE, frozenset({Role.USER})),
         Route("GET", "/v1/operations/<address>", get_operation, descriptions.OPERATION, READERS | USERS),
         Route("GET", "/livez", livez, descriptions.LIVEZ, EVERYBODY),
         Route("GET", "/readyz", readyz, descriptions.READYZ, EVERYBODY),
@@ -43,7 +43,7 @@ def routes(creation: Schema) -> list[Route]:
 
 
 PAGES: dict[str, Callable[..., Response]] = {
-    "/": docs_pages.redirect_to_docs,
+    "/": docs_pages.redirect_browsers_to_docs,
     "/docs/": docs_pages.redirect_to_docs,
     "/favicon.ico": docs_pages.get_favicon,
     "/docs": docs_pages.show_docs,

@@ -152,12 +152,13 @@ class Dependency(CamelCase):
     status = fields.String(required=True, validate=validate.OneOf(["up", "down", "unknown"]))
     ms = fields.Float(required=True)
     problems = fields.List(
-        fields.String(), required=True, metadata={"description": "What is wrong though it answers, in sentences."}
+        fields.String(), metadata={"description": "What is wrong though it answers, in sentences; with a key only."}
     )
 
 
 class Ready(CamelCase):
     status = fields.String(required=True)
+    version = fields.String(metadata={"description": "Of the service; with a key only."})
     dependencies = fields.Dict(fields.String(), fields.Nested(Dependency), required=True)
 
 
@@ -173,3 +174,7 @@ class Problem(CamelCase):
         fields.String(), fields.List(fields.String()), metadata={"description": "What is wrong, by field."}
     )
     roles = fields.List(fields.String(), metadata={"description": "The roles that may do it."})
+    version = fields.String(metadata={"description": "At `/readyz` only, as where it is ready."})
+    dependencies = fields.Dict(
+        fields.String(), fields.Nested(Dependency), metadata={"description": "At `/readyz` only, as where it is ready."}
+    )

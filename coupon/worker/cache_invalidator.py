@@ -68,7 +68,8 @@ class CacheInvalidator:
             log.warning("cache unavailable", error=str(error))
             self._circuit_breaker.open()
             return False
-        self._circuit_breaker.close()
+        if self._circuit_breaker.close():
+            log.info("cache is back")
         return True
 
     def _claim_if_wrong(self, code: str, stored: Coupon | None) -> None:

@@ -11,6 +11,7 @@ from coupon.domain.model import ChangeCoupon
 from coupon.domain.protocol import Verdict
 from coupon.ports.queue import Queue
 from coupon.ports.store import Store
+from coupon.runtime.logs import trace, traces
 from coupon.worker.arrivals import Arrival, Arrivals
 from coupon.worker.cache_invalidator import CacheInvalidator
 from coupon.worker.checkpoint import Checkpoint
@@ -127,15 +128,19 @@ class ChangeHandler:
 
     def _log(self, commands: Sequence[ChangeCoupon], applied: Applied) -> None:
         """Log the verdicts; nothing when all of the commands are still deferred."""
-        verdicts, operations = applied.verdicts, []
+        verdicts, operations, traceparents = applied.verdicts, [], []
         for command, verdict in zip(commands, verdicts, strict=True):
             if verdict is Verdict.APPLIED:
                 operations.append(command.operation)
+                traceparents.append(command.traceparent)
             elif verdict is Verdict.REJECTED:
-                log.warning("rejected", operation=command.operation, kind=command.kind, code=command.code)
+                names = {"operation": command.operation, "kind": command.kind, "code": command.code}
+                log.warning("rejected", **names, **trace(command.traceparent))
+            elif verdict is Verdict.DUPLICATE:
+                traceparents.append(command.traceparent)
         if operations or Verdict.DUPLICATE in verdicts:
-            seen = verdicts.count(Verdict.DUPLICATE)
-            log.info("applied", operations=operations, seen=seen, waiting=len(self._deferred))
+            seen, waiting = verdicts.count(Verdict.DUPLICATE), len(self._deferred)
+            log.info("applied", operations=operations, seen=seen, waiting=waiting, **traces(traceparents))
 
 
 def _failures(tasks: Sequence[Task], applied: Applied, arrivals: Sequence[Arrival], followers: _Followers) -> Failures:

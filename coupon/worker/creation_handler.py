@@ -11,6 +11,7 @@ from coupon.domain.chunks import is_of_this_secret
 from coupon.domain.codes import CodeDeriver
 from coupon.domain.model import CreateCoupons
 from coupon.ports.store import Store
+from coupon.runtime.logs import traces
 from coupon.worker.checkpoint import Checkpoint
 from coupon.worker.dead_letter_policy import Failure, Failures
 from coupon.worker.deferred import DeferredCommands
@@ -51,5 +52,5 @@ class CreationHandler:
         sizes: Counter[str] = Counter()
         for chunk in chunks:
             sizes[chunk.operation] += chunk.size
-        log.info("created", operations=sizes)
+        log.info("created", operations=sizes, **traces(chunk.traceparent for chunk in chunks))
         self._checkpoint.stored(coupons)

@@ -23,6 +23,7 @@ from coupon.domain.model import ChangeCoupon
 from coupon.domain.serialization import decode_command
 from coupon.domain.topics import DEAD_LETTERS
 from coupon.ports.queue import Position, Queue
+from coupon.runtime.logs import trace
 from coupon.worker.forgeries import Forgeries
 
 RECORDS_MAX = 100_000
@@ -132,7 +133,8 @@ class DeadLetterPolicy:
             if isinstance(task.payload, ChangeCoupon):
                 self._remember([task.payload.operation])
             if not isinstance(task.payload, ForgedMessage):
-                log.error("dead letter", record_id=task.record_id, reason=failures[task.record_id].reason)
+                reason, of_request = failures[task.record_id].reason, trace(getattr(task.payload, "traceparent", ""))
+                log.error("dead letter", record_id=task.record_id, reason=reason, **of_request)
         while len(self._known) > RECORDS_MAX:
             self._known.popitem(last=False)
 

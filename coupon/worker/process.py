@@ -4,6 +4,7 @@ Exit status: 0 after SIGTERM or SIGINT, 1 when going on would do harm, 2 for a c
 """
 
 import signal
+import socket
 import threading
 
 import structlog
@@ -15,6 +16,7 @@ from coupon.runtime.gc_tuning import tune_gc
 from coupon.runtime.settings import Settings
 from coupon.runtime.umask import make_files_private
 from coupon.runtime.wiring import open_backends
+from coupon.runtime.worker_registry import package_version
 from coupon.worker.worker import Worker, join
 
 log = structlog.get_logger("coupon.worker")
@@ -37,7 +39,7 @@ def run(settings: Settings, topics: str, stop: threading.Event) -> int:
     logs.configure(settings.log_level, settings.log_format)
     worker = Worker(backends, settings, join(backends, settings, chosen), chosen)
     tune_gc()
-    log.info("started", topics=chosen or "all")
+    log.info("started", topics=chosen or "all", version=package_version(), host=socket.gethostname())
     try:
         worker.run(stop)
     except DeploymentError as error:

@@ -11,6 +11,7 @@ from coupon.domain.topics import command_topics, is_ordered
 from coupon.ports.queue import Consumer
 from coupon.runtime.heartbeat import Heartbeat
 from coupon.runtime.settings import Settings
+from coupon.runtime.tracing import open_tracer
 from coupon.runtime.wiring import Backends
 from coupon.worker.arrivals import Arrivals
 from coupon.worker.cache_invalidator import CacheInvalidator
@@ -23,6 +24,7 @@ from coupon.worker.horizons import Horizons
 from coupon.worker.indexer import Indexer
 from coupon.worker.outbox_handler import OutboxHandler
 from coupon.worker.ready_commands import ReadyCommands
+from coupon.worker.spans import with_spans
 from coupon.worker.step import Step, bad_messages, forged_messages
 from coupon.worker.turns import Turns
 
@@ -65,11 +67,12 @@ def wire(
     creations = CreationHandler(store, code_deriver, deferred, checkpoint)
     changes = ChangeHandler(store, queue, invalidator, deferred, horizons, arrivals, policy, checkpoint)
     outbox = OutboxHandler(store, indexer, invalidator)
+    tracer = open_tracer("coupon-worker")
     handlers = {
         ForgedMessage: forged_messages,
         BadMessage: bad_messages,
-        CreateCoupons: creations.handle,
-        ChangeCoupon: changes.handle,
+        CreateCoupons: with_spans(creations.handle, tracer),
+        ChangeCoupon: with_spans(changes.handle, tracer),
         OutboxEntry: outbox.handle,
     }
     return Collaborators(

@@ -31,6 +31,8 @@ cli.main()
 """
 """A ``coupon`` that looks for a worker when half a second was quiet, and not five; nor waits longer for who is away."""
 ROWS = 30_000
+STARTED: list[subprocess.Popen[str]] = []
+"""By the test that runs."""
 
 
 @pytest.fixture
@@ -40,6 +42,10 @@ def cli(tmp_path):
     deployment.coupon("init")
     yield deployment
     deployment.__exit__()
+    for process in STARTED:  # of a test that failed, too
+        process.kill()
+        process.communicate()
+    STARTED.clear()
 
 
 @pytest.fixture
@@ -51,9 +57,18 @@ def codes(tmp_path):
 
 
 def start(cli, *arguments, program=(COUPON,)):
-    return subprocess.Popen(
-        [*program, *arguments], cwd=ROOT, env=cli.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    """It hears SIGINT, also where these tests run in the background and ignore it, as ``nohup make test &`` does."""
+    process = subprocess.Popen(
+        [*program, *arguments],
+        cwd=ROOT,
+        env=cli.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+    STARTED.append(process)
+    return process
 
 
 def start_impatient(cli, *arguments):

@@ -1,6 +1,8 @@
 """What `make run` starts, with the real gunicorn and stand-ins for the application and the worker."""
 
+import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -37,6 +39,7 @@ signal.signal(signal.SIGTERM, lambda *_: stop.set())
 print("worker is here", flush=True)
 stop.wait()
 """
+HERE = 'print("worker is here", flush=True)\n'
 DEAF = """
 import signal, subprocess, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -44,6 +47,7 @@ child = subprocess.Popen(["sleep", "60"])
 print(child.pid, flush=True)
 child.wait()
 """
+USUAL = {"WEB_CONCURRENCY": "1", "COUPON_LOG_FORMAT": "text"}
 SOON_S = 30
 CONF = Path(__file__).parents[2] / "conf" / "gunicorn.conf.py"
 
@@ -62,7 +66,7 @@ class House:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "coupon.runtime.supervisor"],
                 cwd=folder,
-                env={**os.environ, "PORT": str(self.port), "WEB_CONCURRENCY": "1", **environ},
+                env={**os.environ, **USUAL, "PORT": str(self.port), **environ},
                 stdout=log,
                 stderr=log,
             )
@@ -109,6 +113,36 @@ def test_the_line_tells_the_address_that_was_chosen(tmp_path):
         house.wait_for(rf"Coupon will be at http://0\.0\.0\.0:{house.port} ")
     finally:
         house.end()
+
+
+def test_every_line_is_a_json_object_where_nobody_chose_text(tmp_path):
+    house = House(tmp_path, worker=WORKER.replace(HERE, ""), COUPON_LOG_FORMAT="")
+    try:
+        house.wait_for("Booting worker")
+        os.kill(house.children("worker.py")[0], signal.SIGKILL)
+        house.wait_for("again in 1 s")
+    finally:
+        house.end()
+    lines = [line for line in house.log.read_text().splitlines() if "[info" not in line]  # the stand-in sets up no logs
+    said = list(map(json.loads, lines))
+    assert {line["event"] for line in said} == {"run", "gunicorn"}
+    (killed,) = [line for line in said if "SIGKILL" in line["message"]]
+    assert (killed["event"], killed["level"]) == ("run", "warning")
+    assert [line["timestamp"] for line in said if line["event"] == "run"] == sorted(
+        line["timestamp"] for line in said if line["event"] == "run"
+    )
+
+
+def test_at_a_terminal_it_says_so_in_text(tmp_path):
+    ours, terminal = pty.openpty()
+    environ = os.environ | {"WORKERS": "-1", "COUPON_LOG_FORMAT": "json"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "coupon.runtime.supervisor"], cwd=tmp_path, env=environ, stderr=terminal, check=False
+    )
+    said = os.read(ours, 1_000)
+    os.close(terminal)
+    os.close(ours)
+    assert (ran.returncode, said.partition(b"=")[0]) == (2, b"run: WORKERS")
 
 
 def test_a_host_that_is_none_of_this_machine_stops_the_start_with_a_sentence(tmp_path):

@@ -21,6 +21,7 @@ from coupon.ports.group_commit import NotServed
 from coupon.ports.queue import Message
 from coupon.runtime import settings
 from coupon.runtime.cache_entries import CacheOrAway, Claim, Confirmed, Entries, Provisional, cache_key
+from coupon.runtime.logs import traceparent
 from tests.coupons import NOW, a_coupon
 
 CODES = [f"GROUPEDCOUPONCODE{number:02}" for number in range(4)]
@@ -94,8 +95,8 @@ class House:
         self.calls.append("publish")
         self.queue.publish([Message("commands", each.code, encode_command(each)) for each in commands])
 
-    def attempt(self, code, key=None, user="ann", kind=Kind.ISSUE):
-        request = change_request(kind, code, user, Caller("shop", key), self.code_deriver)
+    def attempt(self, code, key=None, user="ann", kind=Kind.ISSUE, traceparent=""):
+        request = change_request(kind, code, user, Caller("shop", key), self.code_deriver, traceparent)
         return Attempt(request, self.ms + LATER)
 
     def accept(self, *attempts):
@@ -134,6 +135,17 @@ def test_a_group_takes_one_call_for_each_step(house):
         assert attempt.accepted.before == a_coupon(code=command.code)
         assert house.entry(command.code) == Confirmed(transition(a_coupon(code=command.code), command))
     assert house.published == len(CODES)
+
+
+def test_each_of_a_group_has_the_traceparent_of_its_own_request(house):
+    """Whoever leads the group decides for all of it."""
+    attempts = [house.attempt(code, traceparent=f"of {code}") for code in CODES]
+    leading = traceparent.set("of the leader")
+    try:
+        house.accept(*attempts)
+    finally:
+        traceparent.reset(leading)
+    assert [attempt.accepted.command.traceparent for attempt in attempts] == [f"of {code}" for code in CODES]
 
 
 def test_what_is_in_the_cache_is_built_on(house):

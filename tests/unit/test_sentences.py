@@ -17,6 +17,7 @@ LONG = {
     "coupon/ports": 0,
     "coupon/runtime": 0,
     "coupon/web": 0,
+    "coupon/web/templates/overview.md": 0,
     "coupon/worker": 0,
     "backends": 0,
     "tests": 0,

@@ -48,6 +48,15 @@ def test_a_command_comes_back_as_it_was(command):
     assert decode_command(encode_command(command)) == command
 
 
+@pytest.mark.parametrize("command", [a_command(Kind.USE, "u"), a_creation()])
+def test_a_message_of_before_traces_is_read_and_one_of_a_later_version_too(command):
+    """What a version does not know, it leaves out."""
+    message = json.loads(encode_command(command))
+    del message["traceparent"]
+    assert decode_command(json.dumps(message)) == command
+    assert decode_command(json.dumps(message | {"later": "x"})) == command
+
+
 def test_a_creation_keeps_the_names_that_earlier_versions_read():
     written = json.loads(encode_command(a_creation(secret_fingerprint="of a secret")))
     assert written["mint"] == "of a secret"

@@ -52,6 +52,13 @@ def test_without_a_store_nothing_can_be_told(api, code, backends, path):
     assert refused(api.get("/v1/" + path.format(code=code, operation=operation))) == (503, "UNAVAILABLE")
 
 
+def test_without_a_store_a_creation_is_taken_if_it_has_no_key(api, backends):
+    """The store knows whether a key was used."""
+    backends.store.close()
+    assert api.create().status_code == 202
+    assert refused(api.create(**{"Idempotency-Key": "k1"})) == (503, "UNAVAILABLE")
+
+
 def test_without_a_store_a_coupon_that_the_cache_knows_can_still_be_changed(api, code, backends):
     api.issue(code)
     backends.store.close()

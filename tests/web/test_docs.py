@@ -2,8 +2,13 @@ import re
 
 import pytest
 
+from coupon.web.descriptions import CANCEL, CANCEL_USE, ISSUE, USE
+from coupon.web.openapi import OVERVIEW
 from coupon.web.problems import TITLES
+from coupon.web.remedies import REMEDIES
+from tests.web.problems import refused
 
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"
 OUTSIDE = re.compile(r"""(?:https?:)?//[\w.-]+""")
 
 
@@ -77,8 +82,48 @@ def test_the_limits_are_in_the_document(api):
 
 @pytest.mark.parametrize("path", ["/", "/docs/"])
 def test_a_browser_is_led_to_the_page(api, path):
-    answer = api.get(path)
+    answer = api.client.get(path, headers={"Accept": BROWSER})
     assert (answer.status_code, answer.headers["Location"]) == (302, "/docs")
+
+
+@pytest.mark.parametrize("accept", [None, "*/*", "application/json", "application/json, text/html;q=0.5"])
+def test_a_program_is_told_that_nothing_is_at_the_root(api, accept):
+    answer = api.client.get("/", headers={"Accept": accept} if accept else {})
+    assert refused(answer) == (404, "NOT_FOUND")
+    assert answer.headers["Vary"] == api.client.get("/", headers={"Accept": BROWSER}).headers["Vary"] == "Accept"
+
+
+def test_each_problem_is_explained_with_what_to_do(api):
+    assert REMEDIES.keys() == TITLES.keys()
+    rows = re.findall(r'<tr id="(\w+)">.*?</tr>', api.get("/docs/problems").text, re.DOTALL)
+    assert rows == list(TITLES)
+    row = re.search(r'<tr id="METHOD_NOT_ALLOWED">.*?</tr>', api.get("/docs/problems").text, re.DOTALL)
+    assert "<td>Use a method that the <code>Allow</code> header names.</td>" in row[0]
+    assert REMEDIES["EXPIRED"] != REMEDIES["ALREADY_EXPIRED"]
+
+
+@pytest.mark.parametrize("remedy", REMEDIES.values())
+def test_what_to_do_has_its_code_in_backticks_and_ends_as_a_sentence(remedy):
+    assert remedy.count("`") % 2 == 0
+    assert remedy.endswith(".")
+
+
+def test_the_life_of_a_coupon_tells_each_refusal_of_a_command():
+    rows = re.findall(r"^\| (issue|use|cancel|cancel-use) \|.*\|(.*)\|$", OVERVIEW, re.MULTILINE)
+    told = {command: set(re.findall(r"`(\w+)`", codes)) for command, codes in rows}
+    described = {"issue": ISSUE, "use": USE, "cancel": CANCEL, "cancel-use": CANCEL_USE}
+    after_acceptance = {"RIVAL_WON", "PREDECESSOR_LOST"}
+    assert told == {
+        command: {code for code in each.problems if TITLES[code][0] == 409} - after_acceptance
+        for command, each in described.items()
+    }
+
+
+def test_a_body_of_json_ends_with_a_line_of_its_own(api, code):
+    for answer in (api.get(f"/v1/coupons/{code}"), api.get("/v1/coupons/short"), api.get("/openapi.json")):
+        assert answer.data.endswith(b"}\n")
+        assert int(answer.headers["Content-Length"]) == len(answer.data)
+        assert b"\n" not in answer.data[:-1] or answer.request.path == "/openapi.json"
 
 
 def test_a_browser_finds_the_icon_that_it_asks_for(api):

@@ -1,5 +1,6 @@
 import json
 import threading
+from importlib.metadata import version
 
 import pytest
 
@@ -29,6 +30,7 @@ def test_ready_tells_of_each_dependency_and_its_milliseconds(api, worker):
     worker.run_once(poll_s=0.01)
     answer = api.get("/readyz")
     assert (answer.status_code, answer.json["status"]) == (200, "ready")
+    assert answer.json["version"] == version("coupon")
     assert {name: dependency["status"] for name, dependency in answer.json["dependencies"].items()} == dict.fromkeys(
         ("cache", "queue", "store", "search", "worker"), "up"
     )
@@ -50,6 +52,7 @@ def test_without_queue_or_store_they_can_not(api, backends, role):
     assert refused(answer) == (503, "UNAVAILABLE")
     body = problem(answer)
     assert body["dependencies"][role]["status"] == "down"
+    assert body["version"] == version("coupon")
     assert role in body["detail"]
 
 

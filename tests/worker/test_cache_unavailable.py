@@ -1,6 +1,7 @@
 """The cache is unavailable, or its entries contradict the store."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from coupon.domain.errors import BackendRejected, Refused
 from coupon.domain.model import Kind, Reason, transition
@@ -26,6 +27,25 @@ def test_the_cache_away_costs_no_command(on_faulty_cache):
         shaken.change(kind, code, user)
         shaken.drain()
     assert shaken.stored(code).version == 6
+
+
+def test_the_cache_is_said_to_be_back_once(world):
+    cache = Faulty(world.backends.cache)
+    world.leave()
+    shaken = world.but(cache=cache)
+    (code,) = shaken.coupons()
+    with capture_logs() as lines:
+        cache.down = True
+        shaken.change(Kind.ISSUE, code, "ann")
+        shaken.drain()
+        cache.down = False
+        for _ in range(3):
+            shaken.look(shaken.worker, after_ms=20_000)
+        shaken.contested()  # its entry is checked, too
+        shaken.drain()
+    events = [line["event"] for line in lines if "cache" in line["event"] and line["log_level"] != "debug"]
+    assert "cache unavailable" in events
+    assert (events.count("cache is back"), events[-1]) == (1, "cache is back")
 
 
 def test_a_cache_that_refuses_a_coupon_costs_no_command(on_faulty_cache):

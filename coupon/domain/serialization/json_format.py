@@ -33,6 +33,7 @@ BOUNDS = {
     "previous": NAME,
     "secret_fingerprint": NAME,
     "actor": NAME,
+    "traceparent": NAME,
     "user_id": Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_MAX)] | None,
     "accepted_at": INSTANT,
     "number": NUMBER,

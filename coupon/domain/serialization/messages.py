@@ -16,8 +16,8 @@ from coupon.domain.errors import Malformed
 from coupon.domain.model import ChangeCoupon, CreateCoupons, Kind, Loser
 from coupon.domain.serialization.json_format import AMOUNT_MAX, BOUNDS, check_days, decoded, dump
 
-DEFAULTS = {"number": 0, "previous_number": 0}
-"""The fields that messages of version 511aa48 lack: see ``_change``."""
+DEFAULTS = {"number": 0, "previous_number": 0, "traceparent": ""}
+"""The fields that messages of earlier versions lack. For the numbers of version 511aa48 see ``_change``."""
 MESSAGE_NAMES = {"secret_fingerprint": "mint"}
 """Names in messages that are not the field's own. Messages of earlier versions have them."""
 
