@@ -97,8 +97,8 @@ class ApiKeys:
         return ApiKeys(self.keys | {name: key}), token
 
     def without(self, name: str, *, last: bool) -> "ApiKeys":
-        """These keys without that one; raises InvalidApiKey. Without the ``last`` one the service asks for none, so that
-        has to be meant."""
+        """These keys without that one; raises InvalidApiKey. Without the ``last`` one the service asks for none, so
+        that has to be meant."""
         self._key(name)
         if len(self.keys) == 1 and not last:
             raise InvalidApiKey(
