@@ -17,9 +17,11 @@ a killed writer left behind is deleted by the next rebuild.
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Self
+from typing import Self, TypeVar
+
+import pymongo
 
 from backends.search import mongodb_generations as log
 from backends.search.mongodb_client import MongoConnection
@@ -28,10 +30,11 @@ from backends.search.mongodb_rows import Rows
 from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable, ConfigurationError
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import Document
-from coupon.ports.search import Query, Rebuild, Search
+from coupon.ports.search import Counts, Query, Rebuild, Search
 from coupon.ports.url import Url
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
+Found = TypeVar("Found")
 
 
 class MongoSearch(Search):
@@ -47,6 +50,7 @@ class MongoSearch(Search):
         credentials: tuple[str, str] | None = None,
         auth_source: str = "admin",
     ) -> None:
+        self._timeout_s = timeout_s
         self._connection = MongoConnection(addresses, database, timeout_s, tls, credentials, auth_source)
         self.generations = Generations(lambda: self._connection.database, index)
 
@@ -87,11 +91,19 @@ class MongoSearch(Search):
             self._drop(written.difference(generations))
 
     def find(self, query: Query, limit: int, after: str = "") -> list[Document]:
+        return self._read(lambda rows: rows.find(query, limit, after))
+
+    def count(self) -> Counts:
+        with pymongo.timeout(self._timeout_s):
+            return self._read(Rows.count)
+
+    def _read(self, read: Callable[[Rows], Found]) -> Found:
+        """What is read from the present generation, which must still be that afterwards."""
         with self._connection.errors():
             look = self.generations.recent()
             while True:
                 generation = self._generation_of(look)
-                found = self._rows(generation).find(query, limit, after)
+                found = read(self._rows(generation))
                 if look.is_recent or (look := self.generations.look()).state.present == generation:
                     return found
 

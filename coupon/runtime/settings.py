@@ -60,6 +60,7 @@ class Settings:
     predecessor_wait_s: Annotated[int, Meta(ge=1, le=86_400)] = 600
     dead_letters_in_a_row: Annotated[int, Meta(ge=1, le=1_000_000)] = 20
     heartbeat_file: str = "data/worker.heartbeat"
+    worker_metrics: str = ""
     caller_header: HeaderName = "X-Caller"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"

@@ -3,7 +3,7 @@
 from marshmallow import Schema
 
 from coupon.web import commands, schemas
-from coupon.web.openapi import Description
+from coupon.web.openapi import TEXT, Description
 
 COMMAND_PROBLEMS = (
     "BAD_REQUEST",
@@ -58,3 +58,4 @@ OPERATION = Description(
 # Probes ignore query parameters: a proxy may append some, and with a 422 a healthy process would count as dead.
 LIVEZ = Description("health", {200: (schemas.Alive, "Alive.")}, any_query=True)
 READYZ = Description("health", {200: (schemas.Ready, "Commands can be taken.")}, ("UNAVAILABLE",), any_query=True)
+METRICS = Description("health", {200: (None, "The text format of Prometheus.")}, any_query=True, media_type=TEXT)

@@ -5,12 +5,14 @@ for the queue's acknowledgement, and the threads of a process share one producer
 """
 
 import os
+import shutil
 import sys
 from typing import Any
 
 from coupon.domain.errors import ConfigurationError
-from coupon.runtime import server_settings
+from coupon.runtime import metrics_folder, server_settings
 from coupon.runtime.gc_tuning import tune_gc
+from coupon.runtime.metrics_folder import MetricsFolder
 
 APP_LOAD_ERROR = 4  # as in coupon/web/wsgi.py
 
@@ -47,14 +49,29 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 cpus = sorted(os.sched_getaffinity(0)) if settings.pin_cpu and hasattr(os, "sched_getaffinity") else []
 
 
+def on_starting(server: Any) -> None:
+    """In the master: make the folder of the metrics."""
+    try:
+        server.metrics_dir = metrics_folder.make(settings.metrics_dir or worker_tmp_dir)
+    except OSError as error:
+        print(f"WEB_METRICS_DIR={settings.metrics_dir!r}: no folder can be made there ({error})", file=sys.stderr)
+        sys.exit(APP_LOAD_ERROR)
+
+
+def on_exit(server: Any) -> None:
+    """In the master, after all processes have ended."""
+    shutil.rmtree(server.metrics_dir, ignore_errors=True)
+
+
 def pre_fork(server: Any, worker: Any) -> None:
     """In the master: choose the CPU that the fewest living processes have."""
     taken = [other.cpu for other in server.WORKERS.values()]
     worker.cpu = min(cpus, key=taken.count, default=None)
 
 
-def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
-    """In the new process: keep to that CPU."""
+def post_fork(server: Any, worker: Any) -> None:
+    """In the new process: keep to that CPU, and hand the metrics over."""
+    MetricsFolder.of_process = MetricsFolder(server.metrics_dir)
     if 1 < len(cpus) <= workers:
         os.sched_setaffinity(0, {worker.cpu})
 
@@ -62,3 +79,16 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's si
 def post_worker_init(worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
     """In the new process, once it has loaded the application."""
     tune_gc()
+    if MetricsFolder.of_process is not None:
+        MetricsFolder.of_process.keep_handing_over()
+
+
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
+    """In a process that ends by itself."""
+    if MetricsFolder.of_process is not None:
+        MetricsFolder.of_process.hand_over()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """In the master: a process has ended, however that came."""
+    metrics_folder.end(server.metrics_dir, worker.pid)

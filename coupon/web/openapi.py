@@ -15,8 +15,9 @@ from coupon.web import problems, schemas
 from coupon.web.fields import CODE_PATTERN, USER_ID_MAX
 from coupon.web.request_io import JSON, KEY_HEADER, WAIT_MAX_S
 
-Answers = Mapping[int, tuple[type[Schema], str]]
-"""By status: the schema of the body, and a sentence."""
+TEXT = "text/plain"
+Answers = Mapping[int, tuple[type[Schema] | None, str]]
+"""By status: the schema of the body, and a sentence. Without a schema it is text."""
 
 DESCRIPTION = (
     "What each problem's code means: [problems](/docs/problems). "
@@ -53,6 +54,8 @@ class Description(NamedTuple):
     query: type[Schema] | None = None
     any_query: bool = False
     """Whether the address ignores query parameters that it does not know."""
+    media_type: str = JSON
+    """Of the responses of success."""
 
 
 class Route(NamedTuple):
@@ -86,7 +89,7 @@ def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": str(route.view.__doc__).partition("\n")[0],
         "tags": [described.tag],
-        "responses": _answers(described.answers, headers) | _problems(described.problems),
+        "responses": _answers(described, headers) | _problems(described.problems),
     }
     if described.body is not None:
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": described.body}}}
@@ -95,11 +98,15 @@ def _operation(route: Route) -> dict[str, Any]:
     return operation
 
 
-def _answers(answers: Answers, headers: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+def _answers(described: Description, headers: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
     """The responses of success, by status."""
     return {
-        status: {"description": sentence, "headers": headers, "content": {JSON: {"schema": schema}}}
-        for status, (schema, sentence) in answers.items()
+        status: {
+            "description": sentence,
+            "headers": headers,
+            "content": {described.media_type: {"schema": schema or {"type": "string"}}},
+        }
+        for status, (schema, sentence) in described.answers.items()
     }
 
 

@@ -21,6 +21,7 @@ from coupon.domain.model import ChangeCoupon
 from coupon.domain.serialization import decode_command
 from coupon.domain.topics import DEAD_LETTERS
 from coupon.ports.queue import Position, Queue
+from coupon.runtime.metrics import DEAD_LETTERED
 
 RECORDS_MAX = 100_000
 """The most record ids of dead letters that are remembered, to recognise messages that are delivered again."""
@@ -123,6 +124,7 @@ class DeadLetterPolicy:
         self._queue.publish([dead_letters.encode(task.delivery, failures[task.record_id].reason, at) for task in tasks])
         for task in tasks:
             self._known[task.record_id] = None
+            DEAD_LETTERED.add(task.position.topic)
             if isinstance(task.payload, ChangeCoupon):
                 self._remember([task.payload.operation])
             log.error("dead letter", record_id=task.record_id, reason=failures[task.record_id].reason)
