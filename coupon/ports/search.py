@@ -61,7 +61,7 @@ class Search(Backend):
 
     @abstractmethod
     def count(self) -> Counts:
-        """The numbers of documents by state, as up to date as ``find`` is. Documents that somebody else wrote may count.
+        """The numbers of documents by state, as up to date as ``find`` is. Those that somebody else wrote may count.
 
         It may read the whole index. Raises BackendUnavailable when that takes longer than ``timeout_s``."""
 

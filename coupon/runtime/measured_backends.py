@@ -24,7 +24,7 @@ AnyBackend = TypeVar("AnyBackend", bound=Backend)
 def measure_backends(backends: Backends) -> Backends:
     """The same backends, measured. They are opened and closed by themselves."""
     return Backends(
-        cache=measured(Cache, cast(Cache, _CountedLookups(backends.cache))),  # type: ignore[type-abstract]
+        cache=measured(Cache, backends.cache, _MeasuredCache),  # type: ignore[type-abstract]
         queue=measured(Queue, backends.queue, _MeasuredQueue),  # type: ignore[type-abstract]
         store=measured(Store, backends.store),  # type: ignore[type-abstract]
         search=measured(Search, backends.search),  # type: ignore[type-abstract]
@@ -34,38 +34,35 @@ def measure_backends(backends: Backends) -> Backends:
 class Measured:
     """In place of a backend: each public method of its contract is timed, and its failures are counted."""
 
-    def __init__(self, contract: type[Any], role: str, backend: Any, names: Iterable[str] | None = None) -> None:
+    def __init__(self, role: str, backend: Any, names: Iterable[str]) -> None:
         self._backend = backend
-        for name in names or _methods(contract):
+        for name in names:
             setattr(self, name, _timed(backend, role, name))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
 
-class _CountedLookups:
-    """In place of a cache: counts the coupons that are found, and those that are not."""
+class _MeasuredCache(Measured):
+    """Counts the coupons that are found, and those that are not."""
 
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cache, name)
+    def __init__(self, role: str, backend: Cache, names: Iterable[str]) -> None:
+        super().__init__(role, backend, set(names) - {"get", "get_many"})
+        self._get, self._get_many = _timed(backend, role, "get"), _timed(backend, role, "get_many")
 
     def get(self, key: str) -> Cached | None:
-        found = self._cache.get(key)
+        found: Cached | None = self._get(key)
         if key.startswith(COUPON):
             CACHE_LOOKUPS.add("miss" if found is None else "hit")
         return found
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Cached]:
+        """Of keys of one kind."""
         keys = list(keys)
-        found = self._cache.get_many(keys)
-        asked = sum(key.startswith(COUPON) for key in keys)
-        hits = sum(key.startswith(COUPON) for key in found)
-        for result, number in (("hit", hits), ("miss", asked - hits)):
-            if number:
-                CACHE_LOOKUPS.add(result, by=number)
+        found: dict[str, Cached] = self._get_many(keys)
+        if keys and keys[0].startswith(COUPON):
+            CACHE_LOOKUPS.add("hit", by=len(found))
+            CACHE_LOOKUPS.add("miss", by=len(keys) - len(found))
         return found
 
 
@@ -73,11 +70,11 @@ class _MeasuredQueue(Measured):
     """Its consumers' commits are calls, too. Their polls mostly wait for a message."""
 
     def consumer(self, *arguments: Any) -> Any:
-        return Measured(Queue, "queue", self._backend.consumer(*arguments), ["commit"])
+        return Measured("queue", self._backend.consumer(*arguments), ["commit"])
 
 
 def measured(contract: type[AnyBackend], backend: AnyBackend, wrapper: type[Measured] = Measured) -> AnyBackend:
-    return cast(AnyBackend, wrapper(contract, contract.__name__.lower(), backend))
+    return cast(AnyBackend, wrapper(contract.__name__.lower(), backend, _methods(contract)))
 
 
 def _methods(contract: type[Any]) -> list[str]:
@@ -98,4 +95,3 @@ def _timed(backend: Any, role: str, name: str) -> Callable[..., Any]:
             BACKEND_S.observe(time.perf_counter() - began, role, name)
 
     return call
-

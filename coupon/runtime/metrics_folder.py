@@ -1,6 +1,6 @@
 """A folder in which the web processes of one gunicorn hand their numbers over: whoever is scraped shows their sum.
 
-Each process writes its file anew every second, by a rename, so that a reader sees it whole. When a process has ended,
+Each process replaces its file every second, by a rename, so that a reader sees it whole. When a process has ended,
 the master adds its numbers to ``ended``, because counters must not fall, and then deletes its file. ``ended`` names the
 files that it has. So a reader that saw a file before it was deleted does not count it twice, and needs no lock.
 

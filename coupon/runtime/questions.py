@@ -1,7 +1,7 @@
 """What has to be asked at a scrape, because no process counts it: lag, dead letters, living workers, coupons by state.
 
-Each question has a thread of its own, and its answer is kept for some seconds: all who ask meanwhile share it. A question
-without an answer in time leaves its values out, and ``coupon_answered`` is 0. A slow answer is shown by a later scrape.
+Each question has a thread of its own, and its answer is kept for some seconds: all who ask meanwhile share it. Without
+an answer in time its values are left out, and ``coupon_answered`` is 0. A slow answer is shown by a later scrape.
 """
 
 import threading
@@ -94,10 +94,9 @@ class Questions:
     def answers(self) -> Values:
         """The values of all that is answered in time."""
         asked = [(question.name, *question.asked()) for question in self._questions]
-        left_ms = max(since for _, since, _ in asked) + PATIENCE_MS - self._timer()
-        wait([answer for *_, answer in asked], max(0, left_ms) / 1000)
         values: Values = {metrics.ANSWERED: {}}
-        for name, _, answer in asked:
+        for name, since, answer in asked:
+            wait([answer], max(0, since + PATIENCE_MS - self._timer()) / 1000)
             answered = answer.result().values if answer.done() else None
             values[metrics.ANSWERED][(name,)] = float(answered is not None)
             values |= answered or {}
