@@ -51,9 +51,11 @@ def serve(address: Address) -> None:
 
 
 def _serve(address: Address) -> None:
-    while (server := _bound(address)) is None:
+    if (server := _bound(address)) is None:
         log.warning("metrics not served", host=address.host, ports=f"{address.ports[0]}-{address.ports[-1]}")
+    while server is None:
         time.sleep(PATIENCE_S)
+        server = _bound(address)
     log.info("metrics served", host=address.host, port=server.server_port)
     server.serve_forever()
 

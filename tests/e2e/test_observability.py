@@ -89,7 +89,9 @@ def test_the_numbers_of_all_processes_are_told_by_each_and_outlive_those_that_ar
         service.session.close()  # a new connection each: both processes take some
         assert service.put("issue", couponCode=code, userId="ann").status_code == 202
     eventually(lambda: accepted(service) == before + 20, 10)
-    time.sleep(1.5)  # the last second is handed over
+    now = time.time_ns()
+    handed_over = Path(service.environ["WEB_METRICS_DIR"]).glob("*/*.process")
+    eventually(lambda files=[*handed_over]: min(file.stat().st_mtime_ns for file in files) > now, 10)
     for pid in children(service.process.pid):
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: accepted(service) == before + 20, 20, OSError)

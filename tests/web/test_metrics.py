@@ -180,6 +180,27 @@ def test_what_is_asked_is_kept_for_a_while_and_asked_once_by_all(api, told, back
     assert len(asked) == 1
 
 
+def test_a_count_that_takes_too_long_refuses_no_list_and_is_not_repeated_soon(api, told, backends, monkeypatch, timer):
+    asked = []
+
+    def count():
+        asked.append(1)
+        timer.ahead_ms += 5_000
+        raise BackendUnavailable("that took too long")
+
+    monkeypatch.setattr(backends.search, "count", count)
+    timer.ahead_ms += questions.COUNT_KEPT_MS
+    assert told.now("coupon_answered", question="count") == 0
+    assert told.now("coupon_circuit_breakers_open", role="search") == 0
+    assert api.get("/v1/users/ann/coupons").status_code == 200
+    timer.ahead_ms += questions.SHARE * 5_000 - 1_000
+    told.scrape()
+    assert len(asked) == 1
+    timer.ahead_ms += 1_000
+    told.scrape()
+    assert len(asked) == 2
+
+
 def test_a_backend_that_fails_takes_only_its_own_values(told, backends, timer):
     backends.cache.close()
     assert told.now("coupon_answered", question="cache") == 0
