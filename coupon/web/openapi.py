@@ -22,13 +22,13 @@ Answers = Mapping[int, tuple[type[Schema] | None, str]]
 DESCRIPTION = (
     "What each problem's code means: [problems](/docs/problems). "
     "A query parameter that an address does not name is 422 `INVALID_FIELD`, and so is one that is given twice; "
-    "the probes alone ignore them."
+    "the probes and the metrics alone ignore them."
 )
 TAGS = {
     "commands": "What changes coupons",
     "reads": "What coupons there are",
     "operations": "What became of commands",
-    "health": "For probes",
+    "health": "For probes, and for Prometheus",
 }
 RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
 LOCATION = {"Location": {"schema": {"type": "string", "format": "uri-reference"}, "description": "The operation."}}
