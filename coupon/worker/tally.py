@@ -6,17 +6,20 @@ from coupon.applying.apply import Applied
 from coupon.domain.clock import Clock
 from coupon.domain.model import ChangeCoupon, CreateCoupons, Kind, Loser
 from coupon.domain.protocol import Verdict
-from coupon.runtime.metrics import APPLIED_S, COMMANDS, COUPONS_CREATED, REFUSALS
+from coupon.runtime.metrics import APPLIED_S, COMMANDS, COUPONS_CREATED, DEAD_LETTERED, REFUSALS
 
 OUTCOMES = {Verdict.APPLIED: "applied", Verdict.REJECTED: "rejected", Verdict.DUPLICATE: "duplicate"}
 """What is deferred has none yet."""
 
 
 class Tally:
-    """That of one worker."""
+    """That of one worker, which reads these topics. Dead letters are shown from 0 on: an alert misses a first one that
+    comes from nothing."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, topics: Sequence[str]) -> None:
         self._clock = clock
+        for topic in topics:
+            DEAD_LETTERED.add(topic, by=0)
 
     def changes(self, commands: Sequence[ChangeCoupon], applied: Applied, lost: Sequence[Loser]) -> None:
         """Count changes by their verdicts. ``lost`` has the reasons of those that were rejected."""

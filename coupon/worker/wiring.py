@@ -63,7 +63,7 @@ def wire(
     invalidator = CacheInvalidator(cache, store, queue, code_deriver, settings.cache_ttl_s, timer)
     checkpoint = Checkpoint(indexer, consumer, timer, settings.batch_max)
 
-    tally = Tally(clock)
+    tally = Tally(clock, topics)
     creations = CreationHandler(store, code_deriver, deferred, checkpoint, tally)
     changes = ChangeHandler(store, queue, invalidator, deferred, horizons, arrivals, policy, checkpoint, tally)
     outbox = OutboxHandler(store, indexer, invalidator)
