@@ -17,7 +17,7 @@ from coupon.domain.model import ChangeCoupon, Kind
 from coupon.runtime.metrics import ACCEPTED_S, APPLIED_S, COMMANDS, REFUSALS
 
 
-class Measured(AbstractContextManager["Measured"]):
+class MeasuredCommand(AbstractContextManager["MeasuredCommand"]):
     """The context in which one command is accepted, or not."""
 
     __slots__ = ("_began", "_kind")

@@ -14,7 +14,7 @@ from coupon.acceptance.creations import Creations, ImportChunk
 from coupon.acceptance.fences import Fences
 from coupon.acceptance.grouped import Accepted, Attempt, GroupedCommands
 from coupon.acceptance.idempotency import IdempotencyKeys
-from coupon.acceptance.measuring import Measured, count_applied
+from coupon.acceptance.measuring import MeasuredCommand, count_applied
 from coupon.acceptance.operations import ChangeRef, CreationRef, Operations, Outcome, Status
 from coupon.acceptance.requests import Caller, ChangeRequest, accepted_before, change_request, command_of, same_again
 from coupon.acceptance.reservations import Reservations, Sleep, Snapshot
@@ -79,7 +79,7 @@ class CommandService:
 
     def create(self, amount: int, valid_from: Day, expire_at: Day, caller: Caller) -> CreationRef:
         """As ``Creations.create``."""
-        with Measured(Kind.CREATE):
+        with MeasuredCommand(Kind.CREATE):
             return self._creations.create(amount, valid_from, expire_at, caller)
 
     def import_chunks(self, operation: str, chunks: Sequence[ImportChunk], actor: str) -> None:
@@ -109,7 +109,7 @@ class CommandService:
 
     def accept(self, kind: Kind, code: str, user_id: str | None, caller: Caller) -> Accepted:
         """As ``change``, with what ``apply_now`` needs."""
-        with Measured(kind):
+        with MeasuredCommand(kind):
             return self._accept(kind, code, user_id, caller)
 
     def _accept(self, kind: Kind, code: str, user_id: str | None, caller: Caller) -> Accepted:
