@@ -35,11 +35,17 @@ from backends.tls import trust
 from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable, ConfigurationError
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import Document, completed, dump
-from coupon.ports.search import Query, Rebuild, Search
+from coupon.ports.search import Counts, Query, Rebuild, Search
 from coupon.ports.url import Url
 
 JSON = "application/vnd.elasticsearch+json; compatible-with=8"
 SEARCH_OPTIONS: dict[str, Any] = {"allow_partial_search_results": "false", "filter_path": "hits.hits._source"}
+STATES: dict[str, Any] = {
+    "free": {"bool": {"filter": [{"term": {"used": False}}, {"term": {"issued": False}}]}},
+    "issued": {"bool": {"filter": [{"term": {"used": False}}, {"term": {"issued": True}}]}},
+    "used": {"term": {"used": True}},
+}
+"""The query of each of ``Counts``."""
 LOOK_S = 1.0
 """How long a process relies on its last look for a rebuild."""
 BULK_MAX = 1_000
@@ -154,6 +160,22 @@ class ElasticsearchSearch(Search):
             return [completed(hit.get("_source")) for hit in hits["hits"]]
         except (AttributeError, LookupError, TypeError) as error:
             raise _no_answer(hits) from error
+
+    def count(self) -> Counts:
+        with self._errors():
+            answer = self._client.search(
+                index=self._present,
+                size=0,
+                track_total_hits=False,
+                aggregations={"states": {"filters": {"filters": STATES}}},
+                allow_partial_search_results=False,
+                filter_path="aggregations.states.buckets.*.doc_count",
+            )
+        try:
+            buckets = _object(answer.body)["aggregations"]["states"]["buckets"]
+            return Counts(**{state: int(buckets[state]["doc_count"]) for state in STATES})
+        except (LookupError, TypeError, ValueError) as error:
+            raise _no_answer(answer.body) from error
 
     def _search(self, body: dict[str, Any]) -> dict[str, Any]:
         """The response to a search, through the client's transport: its own ``search`` takes 1.6 times as much CPU.

@@ -10,7 +10,7 @@ from typing import Self
 from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.domain.model import Coupon, Day
 from coupon.domain.serialization import Document, document
-from coupon.ports.search import Query, Rebuild, Search
+from coupon.ports.search import Counts, Query, Rebuild, Search
 from coupon.ports.url import Url
 
 
@@ -47,6 +47,11 @@ class MemorySearch(Search):
         self._check_open()
         with self._lock:
             return self._present.find(query, limit, after)
+
+    def count(self) -> Counts:
+        self._check_open()
+        with self._lock:
+            return self._present.count()
 
     @contextmanager
     def rebuild(self) -> Iterator[Rebuild]:
@@ -113,6 +118,11 @@ class _Generation:
         codes = self._codes.get(query, [])
         first = bisect_right(codes, after)
         return [self._documents[code].copy() for code in codes[first : first + limit]]
+
+    def count(self) -> Counts:
+        used = sum(doc["used"] for doc in self._documents.values())
+        held = sum(doc["issued"] and not doc["used"] for doc in self._documents.values())
+        return Counts(len(self._documents) - used - held, held, used)
 
 
 def _queries(matching: Document) -> set[Query]:

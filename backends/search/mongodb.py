@@ -17,9 +17,11 @@ a killed writer left behind is deleted by the next rebuild.
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Self
+from typing import Self, TypeVar
+
+import pymongo
 
 from backends.search import mongodb_generations as log
 from backends.search.mongodb_client import MongoConnection
@@ -30,10 +32,11 @@ from backends.tls import trust
 from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable, ConfigurationError
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import Document
-from coupon.ports.search import Query, Rebuild, Search
+from coupon.ports.search import Counts, Query, Rebuild, Search
 from coupon.ports.url import Url
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
+Found = TypeVar("Found")
 
 
 class MongoSearch(Search):
@@ -51,6 +54,7 @@ class MongoSearch(Search):
         ca: str = "",
     ) -> None:
         trust(tls, ca)  # a file that cannot be read is found here
+        self._timeout_s = timeout_s
         self._connection = MongoConnection(addresses, database, timeout_s, tls, credentials, auth_source, ca)
         self.generations = Generations(lambda: self._connection.database, index)
 
@@ -91,11 +95,19 @@ class MongoSearch(Search):
             self._drop(written.difference(generations))
 
     def find(self, query: Query, limit: int, after: str = "") -> list[Document]:
+        return self._read(lambda rows: rows.find(query, limit, after))
+
+    def count(self) -> Counts:
+        with pymongo.timeout(self._timeout_s):
+            return self._read(Rows.count)
+
+    def _read(self, read: Callable[[Rows], Found]) -> Found:
+        """What is read from the present generation, which must still be that afterwards."""
         with self._connection.errors():
             look = self.generations.recent()
             while True:
                 generation = self._generation_of(look)
-                found = self._rows(generation).find(query, limit, after)
+                found = read(self._rows(generation))
                 if look.is_recent or (look := self.generations.look()).state.present == generation:
                     return found
 

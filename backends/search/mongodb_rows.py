@@ -19,7 +19,7 @@ from pymongo.errors import BulkWriteError
 from backends.search.mongodb_client import Row, is_unconfirmed, refusals
 from coupon.domain.model import Coupon
 from coupon.domain.serialization import DOCUMENT_FIELDS, Document, completed, document
-from coupon.ports.search import Query
+from coupon.ports.search import Counts, Query
 
 BULK_MAX = 1_000
 """The most documents of a request: each request has the whole timeout for itself."""
@@ -61,6 +61,11 @@ class Rows:
             others = len(page) - len(rows)  # a list of codes is not ours, and is on each page
             after = rows[-1]["couponCode"] if rows else after
         return list(found.values())[:limit]
+
+    def count(self) -> Counts:
+        """A coupon that is being replaced may count twice."""
+        free, issued = ({"used": False, "issued": is_issued} for is_issued in (False, True))
+        return Counts(*(self._collection.count_documents(each) for each in (free, issued, {"used": True})))
 
     def _page(self, conditions: Row, limit: int) -> list[Row]:
         """In one response: a negative limit asks for one, and the size of a batch for all of it."""

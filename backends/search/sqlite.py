@@ -2,6 +2,7 @@
 
 import secrets
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from operator import itemgetter
@@ -11,7 +12,7 @@ from backends.sqlite import SqliteFile, columns, fetch
 from coupon.domain.errors import BackendError, BackendRejected, BackendUnavailable
 from coupon.domain.model import Coupon, Day
 from coupon.domain.serialization import DOCUMENT_FIELDS, Document, DocumentField, Instant, document
-from coupon.ports.search import Query, Rebuild, Search
+from coupon.ports.search import Counts, Query, Rebuild, Search
 from coupon.ports.url import Url
 
 PRAGMAS = """
@@ -70,13 +71,17 @@ CONDITIONS = {
     (True, True): "userId = :user_id AND +used = 0 AND +expireAt = :unused_until AND",
 }
 
+COUNT = "SELECT used, issued, count(*) FROM documents GROUP BY used, issued"
+STEPS = 100_000
+"""So many steps of SQLite, a few milliseconds, are between two looks at the time."""
+
 
 class SqliteSearch(Search):
     """A table for each generation. The end of a rebuild renames the table. Indices cannot be renamed, so those of each
     generation have names of their own."""
 
     def __init__(self, path: str, timeout_s: float = 5.0, synchronous: str = "normal") -> None:
-        self._path = path
+        self._path, self._timeout_s = path, timeout_s
         self._file = SqliteFile(path, PRAGMAS, timeout_s, synchronous, MIGRATIONS)
 
     @classmethod
@@ -114,6 +119,18 @@ class SqliteSearch(Search):
                 connection, FIND.format(conditions=conditions), query._asdict() | {"limit": limit, "after": after}
             )
         return [_document(row) for row in rows]
+
+    def count(self) -> Counts:
+        deadline = time.monotonic() + self._timeout_s
+        with self._reading() as connection:
+            connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
+            try:
+                rows = connection.execute(COUNT).fetchall()
+            finally:
+                connection.set_progress_handler(None, 0)
+        used = sum(number for is_used, _, number in rows if is_used)
+        issued = sum(number for is_used, is_issued, number in rows if is_issued and not is_used)
+        return Counts(sum(number for *_, number in rows) - used - issued, issued, used)
 
     @contextmanager
     def rebuild(self) -> Iterator[Rebuild]:

@@ -21,7 +21,7 @@ from backends.testing.timing import unavailable_within
 from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import Coupon, Day
 from coupon.domain.serialization import Document, document
-from coupon.ports.search import Query, Search
+from coupon.ports.search import Counts, Query, Search
 from coupon.runtime.wiring import open_backend
 
 Answer = TypeVar("Answer")
@@ -31,6 +31,7 @@ CALLS: dict[str, Callable[[Search], Any]] = {
     "create": lambda search: search.create(),
     "index_many": lambda search: search.index_many([NOBODY]),
     "find": lambda search: search.find(Query(user_id="ann"), 50),
+    "count": lambda search: search.count(),
     "rebuild": lambda search: search.rebuild().__enter__(),
 }
 """A call of each method that asks the server."""
@@ -271,6 +272,17 @@ class SearchContract(BackendContract):
     def test_nothing_to_index_is_done(self, search: Search) -> None:
         search.index_many([])
         assert search.find(Query(), 10) == []
+        assert search.count() == Counts(0, 0, 0)
+
+    def test_coupons_are_counted_by_their_newest_state(self, search: Search) -> None:
+        coupons = some_coupons(30)
+        issued = held(coupons[:12], "ann")
+        used = [coupon._replace(version=3, used_at=NOW) for coupon in issued[:5]]
+        for batch in (coupons, issued, used, issued, coupons):
+            search.index_many(batch)
+        settles(search.count, Counts(free=18, issued=7, used=5))
+        search.index_many([coupon._replace(version=4, user_id=None, used_at=None) for coupon in used[:2]])
+        settles(search.count, Counts(free=20, issued=7, used=3))
 
     @pytest.mark.parametrize(("first", "second"), [(2, 3), (3, 2)])
     def test_a_rival_that_comes_in_at_any_moment_does_not_bring_an_older_document_back(

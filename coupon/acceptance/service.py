@@ -15,6 +15,7 @@ from coupon.acceptance.fences import Fences
 from coupon.acceptance.grouped import Accepted, Attempt, GroupedCommands
 from coupon.acceptance.guesses import Guesses
 from coupon.acceptance.idempotency import IdempotencyKeys
+from coupon.acceptance.measuring import MeasuredCommand, count_applied
 from coupon.acceptance.operations import ChangeRef, CreationRef, Operations, Outcome, Status
 from coupon.acceptance.requests import Caller, ChangeRequest, accepted_before, change_request, command_of, same_again
 from coupon.acceptance.reservations import Reservations, Sleep, Snapshot
@@ -81,7 +82,8 @@ class CommandService:
 
     def create(self, amount: int, valid_from: Day, expire_at: Day, caller: Caller) -> CreationRef:
         """As ``Creations.create``."""
-        return self._creations.create(amount, valid_from, expire_at, caller)
+        with MeasuredCommand(Kind.CREATE):
+            return self._creations.create(amount, valid_from, expire_at, caller)
 
     def import_chunks(self, operation: str, chunks: Sequence[ImportChunk], actor: str) -> None:
         """As ``Creations.import_chunks``."""
@@ -99,7 +101,10 @@ class CommandService:
         """Apply an accepted command, if it is next. Else its outcome is ACCEPTED: a worker applies or rejects it."""
         ref, command, before = accepted
         coupon = command and self._awaited.apply(command, before)
-        return self.operations.outcome_in(coupon, ref) if coupon else Outcome(Status.ACCEPTED)
+        outcome = self.operations.outcome_in(coupon, ref) if coupon else Outcome(Status.ACCEPTED)
+        if command and outcome.status is Status.APPLIED:
+            count_applied(command, self._clock())
+        return outcome
 
     def publish(self, *commands: ChangeCoupon) -> None:
         """Put the commands into the queue as they are; raises BackendError."""
@@ -107,6 +112,10 @@ class CommandService:
 
     def accept(self, kind: Kind, code: str, user_id: str | None, caller: Caller) -> Accepted:
         """As ``change``, with what ``apply_now`` needs."""
+        with MeasuredCommand(kind):
+            return self._accept(kind, code, user_id, caller)
+
+    def _accept(self, kind: Kind, code: str, user_id: str | None, caller: Caller) -> Accepted:
         request = change_request(kind, code, user_id, caller, self.code_deriver, traceparent.get())
         attempt = Attempt(request, self._timer() + REQUEST_MAX_MS)
         try:

@@ -20,6 +20,14 @@ class Query(NamedTuple):
     unused_until: Day | None = None
 
 
+class Counts(NamedTuple):
+    """How many coupons are ``free``, how many are ``issued`` and not used, and how many are ``used``."""
+
+    free: int
+    issued: int
+    used: int
+
+
 class Rebuild(ABC):
     """The next generation of the index. Queries go on reading the present one."""
 
@@ -51,6 +59,12 @@ class Search(Backend):
 
         Fewer than ``limit`` means that there are no more. Documents that somebody else wrote into the index are
         returned unchecked: see ``fault_of_document``."""
+
+    @abstractmethod
+    def count(self) -> Counts:
+        """The numbers of documents by state, as up to date as ``find`` is. Those that somebody else wrote may count.
+
+        It may read the whole index. Raises BackendUnavailable when that takes longer than ``timeout_s``."""
 
     @abstractmethod
     def rebuild(self) -> AbstractContextManager[Rebuild]:

@@ -89,15 +89,34 @@ def unread(signs: Collection[Sign], layout: str) -> list[str]:
     return [topic for topic in [*command_topics(layout), *OUTBOX] if topic not in read]
 
 
-def oldest_s(queue: Queue, layout: str, clock: Clock = now_ms) -> float | None:
-    """The age in seconds of the oldest command that no worker has committed, by its ``accepted_at``; None when there is
-    none. Raises BackendUnavailable."""
-    topics = [topic for topic in command_topics(layout) if _ends(queue, [topic]) is not None]
-    ends = queue.ends(topics) if topics else {}
+class Backlog(NamedTuple):
+    """The messages of a topic that no worker has committed. ``oldest_s`` is the age in seconds of the oldest command
+    among them, by its ``accepted_at``; None when there is none."""
+
+    messages: int
+    oldest_s: float | None
+
+
+def backlogs(queue: Queue, topics: Sequence[str], clock: Clock = now_ms) -> dict[str, Backlog]:
+    """By topic; those that do not exist are left out. Raises BackendUnavailable."""
+    there = [topic for topic in topics if _ends(queue, [topic]) is not None]
+    ends = queue.ends(there) if there else {}
     committed = queue.committed(ends, GROUP) if ends else {}
-    first = [_accepted_at(queue, position, committed[position]) for position in _behind(ends, committed)]
-    instants = [instant for instant in first if instant is not None]
-    return max(0.0, (clock() - min(instants)) / 1000) if instants else None
+    found = {}
+    for topic in there:
+        behind = [position for position in _behind(ends, committed) if position.topic == topic]
+        first = [_accepted_at(queue, position, committed[position]) for position in behind]
+        instants = [instant for instant in first if instant is not None]
+        oldest_s = max(0.0, (clock() - min(instants)) / 1000) if instants else None
+        found[topic] = Backlog(sum(ends[position] - committed[position] for position in behind), oldest_s)
+    return found
+
+
+def oldest_s(queue: Queue, layout: str, clock: Clock = now_ms) -> float | None:
+    """The age in seconds of the oldest command that no worker has committed; None when there is none. Raises
+    BackendUnavailable."""
+    found = backlogs(queue, command_topics(layout), clock).values()
+    return max((each.oldest_s for each in found if each.oldest_s is not None), default=None)
 
 
 def of_age(age_s: float | None) -> list[Symptom]:

@@ -17,6 +17,8 @@ class ServerSettings(NamedTuple):
     """Of each process."""
     pin_cpu: bool
     """Whether each process is pinned to a CPU of its own."""
+    metrics_dir: str = ""
+    """Where the folder is made in which the processes hand their metrics over; empty: the server chooses."""
 
 
 def load(environ: Mapping[str, str] = os.environ) -> ServerSettings:
@@ -27,6 +29,7 @@ def load(environ: Mapping[str, str] = os.environ) -> ServerSettings:
         processes=whole_number(environ, "WEB_CONCURRENCY", 2, 1, 1_024),
         threads=whole_number(environ, "WEB_THREADS", 16, 1, 1_024),
         pin_cpu=bool(whole_number(environ, "WEB_PIN_CPU", 0, 0, 1)),
+        metrics_dir=environ.get("WEB_METRICS_DIR") or "",
     )
 
 

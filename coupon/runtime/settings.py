@@ -70,6 +70,7 @@ class Settings:
     dead_letters_in_a_row: Annotated[int, Meta(ge=1, le=1_000_000)] = 20
     heartbeat_file: str = "data/worker.heartbeat"
     auth: Literal["keys", "gateway"] = "keys"
+    worker_metrics: str = ""
     caller_header: HeaderName = "X-Caller"
     role_header: HeaderName = "X-Role"
     hosts: HostNames = ""

@@ -4,9 +4,12 @@ from flask import Flask
 
 from coupon.domain.clock import Clock, monotonic_ms, now_ms
 from coupon.runtime import logs, server_settings
+from coupon.runtime.measured_backends import measure_backends
+from coupon.runtime.metrics import PROCESSES
 from coupon.runtime.settings import Settings, load
 from coupon.runtime.tracing import open_tracer
 from coupon.runtime.wiring import Backends, open_backends
+from coupon.runtime.worker_registry import package_version
 from coupon.web import body_limits, problems, routes
 from coupon.web.application import Application
 from coupon.web.body_limits import BodyLimits
@@ -33,7 +36,8 @@ def create_app(
     settings = settings or load()
     backends = backends or open_backends(settings)
     logs.configure(settings.log_level, settings.log_format)
-    guarded = guard_backends(backends, server_settings.load().threads, timer)
+    PROCESSES.set(1, "web", package_version())
+    guarded = guard_backends(measure_backends(backends), server_settings.load().threads, timer)
 
     app = Application(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a user's id may hold two of them

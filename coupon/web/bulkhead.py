@@ -27,7 +27,8 @@ PAUSE_MAX_MS = 2_000
 SHARE_FOR_COMMANDS, SHARE_FOR_SEARCH = 3 / 4, 3 / 8
 """This share of a process's threads may wait for one backend. The rest are left for other requests, and for probes."""
 PATIENCE_FOR_COMMANDS_MS, PATIENCE_FOR_SEARCH_MS = 1_000, 250
-UNGUARDED = {"from_url", "ping", "close"}
+UNGUARDED = {"from_url", "ping", "close", "count"}
+"""To count takes the longer the more coupons there are, and tells nothing of a backend that hangs."""
 AnyBackend = TypeVar("AnyBackend", bound=Backend)
 log = structlog.get_logger("coupon.guard")
 
@@ -42,7 +43,7 @@ class Bulkhead:
 
     def __init__(self, role: str, limit: int, patience_ms: int, timer: Clock = monotonic_ms) -> None:
         self._role, self._limit, self._patience_ms, self._timer = role, limit, patience_ms, timer
-        self._circuit = CircuitBreaker(timer, PAUSE_MAX_MS)
+        self._circuit = CircuitBreaker(role, timer, PAUSE_MAX_MS)
         self._lock = threading.Lock()
         self._one_has_left = threading.Condition(self._lock)
         self._waiting = 0

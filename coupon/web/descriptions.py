@@ -3,7 +3,7 @@
 from marshmallow import Schema
 
 from coupon.web import commands, schemas, texts
-from coupon.web.openapi import Description
+from coupon.web.openapi import TEXT, Description
 
 COMMAND_PROBLEMS = (
     "BAD_REQUEST",
@@ -64,4 +64,11 @@ READYZ = Description(
     ("UNAVAILABLE",),
     any_query=True,
     text=texts.READYZ,
+)
+METRICS = Description(
+    "health",
+    {200: (None, "The text format of Prometheus.")},
+    any_query=True,
+    text=texts.METRICS,
+    media_type=TEXT,
 )

@@ -5,6 +5,7 @@ for the queue's acknowledgement, and the threads of a process share one producer
 """
 
 import os
+import shutil
 import socket
 import sys
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 import structlog
 
 from coupon.domain.errors import ConfigurationError
-from coupon.runtime import logs, server_settings
+from coupon.runtime import logs, metrics_folder, server_settings
 from coupon.runtime import settings as service_settings
 from coupon.runtime.gc_tuning import tune_gc
+from coupon.runtime.metrics_folder import MetricsFolder
 from coupon.runtime.umask import make_files_private
 from coupon.runtime.worker_registry import package_version
 from coupon.web.exposure import check_start
@@ -57,14 +59,23 @@ cpus = sorted(os.sched_getaffinity(0)) if settings.pin_cpu and hasattr(os, "sche
 
 
 def on_starting(server: Any) -> None:
-    """In the master, before it listens."""
+    """In the master, before it listens: check who can reach the service, and make the folder of the metrics."""
     try:
         loaded = service_settings.load()
         logs.configure(loaded.log_level, loaded.log_format)
         check_start(loaded, server.cfg.address)
+        server.metrics_dir = metrics_folder.make(settings.metrics_dir or worker_tmp_dir)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         sys.exit(APP_LOAD_ERROR)
+    except OSError as error:
+        print(f"WEB_METRICS_DIR={settings.metrics_dir!r}: no folder can be made there ({error})", file=sys.stderr)
+        sys.exit(APP_LOAD_ERROR)
+
+
+def on_exit(server: Any) -> None:
+    """In the master, after all processes have ended."""
+    shutil.rmtree(server.metrics_dir, ignore_errors=True)
 
 
 def pre_fork(server: Any, worker: Any) -> None:
@@ -73,8 +84,9 @@ def pre_fork(server: Any, worker: Any) -> None:
     worker.cpu = min(cpus, key=taken.count, default=None)
 
 
-def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
-    """In the new process: keep to that CPU."""
+def post_fork(server: Any, worker: Any) -> None:
+    """In the new process: keep to that CPU, and hand the metrics over."""
+    MetricsFolder.of_process = MetricsFolder(server.metrics_dir)
     if 1 < len(cpus) <= workers:
         os.sched_setaffinity(0, {worker.cpu})
 
@@ -83,3 +95,16 @@ def post_worker_init(worker: Any) -> None:  # noqa: ARG001 - gunicorn's signatur
     """In the new process, once it has loaded the application."""
     tune_gc()
     structlog.get_logger("coupon.web").info("started", version=package_version(), host=socket.gethostname())
+    if MetricsFolder.of_process is not None:
+        MetricsFolder.of_process.keep_handing_over()
+
+
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
+    """In a process that ends by itself."""
+    if MetricsFolder.of_process is not None:
+        MetricsFolder.of_process.hand_over()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """In the master: a process has ended, however that came."""
+    metrics_folder.end(server.metrics_dir, worker.pid)

@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 from gunicorn.http.errors import NoMoreData
 
+from coupon.runtime.metrics import REQUESTS_WAITING
 from coupon.web.connection import Connection, Waits
 from coupon.web.parked_connections import ParkingWorker
 from coupon.web.thread_pool import ThreadPool
@@ -38,6 +39,7 @@ class KeepAliveThreadWorker(ParkingWorker):
 
     def get_thread_pool(self) -> ThreadPool:
         pool = ThreadPool.of_process = ThreadPool(self.cfg.threads)
+        REQUESTS_WAITING.watch(lambda: pool.backlog, "thread")
         return pool
 
     def accept(self, listener: Any) -> None:

@@ -18,15 +18,16 @@ from coupon.web.examples import Example, example
 from coupon.web.fields import CODE_PATTERN, USER_ID_MAX
 from coupon.web.request_io import JSON, KEY_HEADER, WAIT_MAX_S
 
-Answers = Mapping[int, tuple[type[Schema], str]]
-"""By status: the schema of the body, and a sentence."""
+TEXT = "text/plain"
+Answers = Mapping[int, tuple[type[Schema] | None, str]]
+"""By status: the schema of the body, and a sentence. Without a schema it is text."""
 
 OVERVIEW = (files("coupon.web") / "templates" / "overview.md").read_text("utf-8")
 TAGS = {
     "commands": "What changes coupons",
     "reads": "What coupons there are",
     "operations": "What became of commands",
-    "health": "For probes",
+    "health": "For probes, and for Prometheus",
 }
 RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
 LOCATION = {"Location": {"schema": {"type": "string", "format": "uri-reference"}, "description": "The operation."}}
@@ -63,6 +64,8 @@ class Description(NamedTuple):
     any_query: bool = False
     """Whether the address ignores query parameters that it does not know."""
     text: str = ""
+    media_type: str = JSON
+    """Of the responses of success."""
 
 
 class Route(NamedTuple):
@@ -100,14 +103,14 @@ def _operation(route: Route) -> dict[str, Any]:
         "summary": str(route.view.__doc__).partition("\n")[0],
         "description": described.text,
         "tags": [described.tag],
-        "responses": _answers(described.answers, headers, shown) | _problems(_codes(route), shown),
+        "responses": _answers(described, headers, shown) | _problems(_codes(route), shown),
     }
     if route.roles:
         operation["security"] = [{KEY_SCHEME: []}]
         roles = ", ".join(f"`{role}`" for role in Role if role in route.roles)
         operation["description"] = f"{described.text}\n\nRoles: {roles}."
     if described.body is not None:
-        operation["requestBody"] = {"required": True, "content": _json(described.body, shown.request)}
+        operation["requestBody"] = {"required": True, "content": _content(JSON, described.body, shown.request)}
     if described.query is not None:
         operation["parameters"] = [{"in": "query", "schema": described.query}]
     return operation
@@ -118,20 +121,20 @@ def _codes(route: Route) -> Sequence[str]:
     return list(dict.fromkeys((*route.description.problems, *(NEEDS_KEY if route.roles else ()))))
 
 
-def _answers(answers: Answers, headers: Mapping[str, Any], shown: Example) -> dict[int, dict[str, Any]]:
+def _answers(described: Description, headers: Mapping[str, Any], shown: Example) -> dict[int, dict[str, Any]]:
     """The responses of success, by status."""
     return {
         status: {
             "description": sentence,
             "headers": headers,
-            "content": _json(schema, shown.answers.get(str(status))),
+            "content": _content(described.media_type, schema, shown.answers.get(str(status))),
         }
-        for status, (schema, sentence) in answers.items()
+        for status, (schema, sentence) in described.answers.items()
     }
 
 
-def _json(schema: Schema | type[Schema], shown: Any) -> dict[str, Any]:
-    return {JSON: {"schema": schema} | ({"example": shown} if shown else {})}
+def _content(media_type: str, schema: Schema | type[Schema] | None, shown: Any) -> dict[str, Any]:
+    return {media_type: {"schema": schema or {"type": "string"}} | ({"example": shown} if shown else {})}
 
 
 def _problems(codes: Sequence[str], shown: Example) -> dict[int, dict[str, Any]]:

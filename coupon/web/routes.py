@@ -10,6 +10,7 @@ from coupon.domain.api_keys import Role
 from coupon.web import descriptions, docs_pages
 from coupon.web.commands import cancel_coupon, cancel_coupon_use, create_coupons, issue_coupon, use_coupon
 from coupon.web.health import livez, readyz
+from coupon.web.metrics_page import get_metrics
 from coupon.web.openapi import Route, document
 from coupon.web.operations import get_operation
 from coupon.web.reads import get_coupon, list_coupons_expiring_today, list_coupons_of_user, list_my_coupons
@@ -39,6 +40,7 @@ def routes(creation: Schema) -> list[Route]:
         Route("GET", "/v1/operations/<address>", get_operation, descriptions.OPERATION, READERS | USERS),
         Route("GET", "/livez", livez, descriptions.LIVEZ, EVERYBODY),
         Route("GET", "/readyz", readyz, descriptions.READYZ, EVERYBODY),
+        Route("GET", "/metrics", get_metrics, descriptions.METRICS, LISTERS),
     ]
 
 

@@ -91,6 +91,8 @@ An operation of a creation also has its codes, by pages of `limit`.
 
 LIVEZ = "The process answers. For the liveness probe: it asks no server."
 
+METRICS = "The numbers of all web processes of this machine. A worker serves its own (`COUPON_WORKER_METRICS`)."
+
 READYZ = """\
 200 as long as queue and store answer, because then commands can be taken. `dependencies` has each server, and whether
 every topic has a living worker.

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from coupon.runtime.metrics import REQUESTS_WAITING
 from coupon.web.bulkhead import SHARE_FOR_COMMANDS
 
 WAITING_MAX, WAITING_MAX_ELSEWHERE = 500, 8
@@ -135,9 +136,11 @@ class Waiting:
         if not may_wait:
             yield False
             return
+        REQUESTS_WAITING.add(1, "outcome")
         try:
             with nullcontext() if pool is None else pool.replaced():
                 yield True
         finally:
+            REQUESTS_WAITING.add(-1, "outcome")
             with self._lock:
                 self.number -= 1

@@ -39,7 +39,7 @@ class CacheInvalidator:
     ) -> None:
         self._cache, self._store, self._queue = cache, store, queue
         self._entries, self._ttl_s = Entries(code_deriver), ttl_s
-        self._circuit_breaker = CircuitBreaker(timer)
+        self._circuit_breaker = CircuitBreaker("cache", timer)
 
     def is_unavailable(self) -> bool:
         """Whether the circuit breaker is open."""

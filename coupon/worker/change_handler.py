@@ -18,6 +18,7 @@ from coupon.worker.checkpoint import Checkpoint
 from coupon.worker.dead_letter_policy import DeadLetterPolicy, Failure, Failures
 from coupon.worker.deferred import DeferredCommands
 from coupon.worker.horizons import Horizons
+from coupon.worker.tally import Tally
 
 NO_COUPON = Failure("the store has no such coupon")
 FOLLOWS = Failure("what it builds on was dead-lettered", is_poison=False)
@@ -69,10 +70,11 @@ class ChangeHandler:
         arrivals: Arrivals,
         policy: DeadLetterPolicy,
         checkpoint: Checkpoint,
+        tally: Tally,
     ) -> None:
         self._store, self._queue, self._invalidator, self._deferred = store, queue, invalidator, deferred
         self._horizons, self._arrivals, self._policy = horizons, arrivals, policy
-        self._checkpoint = checkpoint
+        self._checkpoint, self._tally = checkpoint, tally
 
     def handle(self, tasks: Sequence[Task]) -> Failures:
         """Apply, reject or defer the commands; return the failures. A command behind a deferred one of its coupon is
@@ -94,9 +96,11 @@ class ChangeHandler:
         followers = _Followers(tasks, arrivals, self._policy)
         commands = [task.command for task in tasks]
         applied = apply_changes(self._store, commands, followers.may_wait)
-        publish_losers(self._queue, losers(commands, applied))
+        lost = losers(commands, applied)
+        publish_losers(self._queue, lost)
         failures = _failures(tasks, applied, arrivals, followers)
         self._defer_or_release(tasks, applied, failures)
+        self._tally.changes(commands, applied, lost)
         self._log(commands, applied)
         self._invalidator.invalidate(self._codes_to_invalidate(tasks, applied))
         self._checkpoint.stored(applied.coupons)

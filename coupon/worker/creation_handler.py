@@ -15,6 +15,7 @@ from coupon.runtime.logs import traces
 from coupon.worker.checkpoint import Checkpoint
 from coupon.worker.dead_letter_policy import Failure, Failures
 from coupon.worker.deferred import DeferredCommands
+from coupon.worker.tally import Tally
 
 OTHER_SECRET = "accepted with another COUPON_SECRET, whose fingerprint is {}"  # noqa: S105 - a sentence
 log = structlog.get_logger("coupon.worker")
@@ -24,10 +25,10 @@ class CreationHandler:
     """The handler of one worker. ``code_deriver`` derives the codes of the coupons."""
 
     def __init__(
-        self, store: Store, code_deriver: CodeDeriver, deferred: DeferredCommands, checkpoint: Checkpoint
+        self, store: Store, code_deriver: CodeDeriver, deferred: DeferredCommands, checkpoint: Checkpoint, tally: Tally
     ) -> None:
         self._store, self._code_deriver = store, code_deriver
-        self._deferred, self._checkpoint = deferred, checkpoint
+        self._deferred, self._checkpoint, self._tally = deferred, checkpoint, tally
 
     def handle(self, tasks: Sequence[Task]) -> Failures:
         """Create the coupons. Returns the failures: creations that were accepted with another secret, whose dead
@@ -49,6 +50,7 @@ class CreationHandler:
     def _apply(self, chunks: Sequence[CreateCoupons]) -> None:
         coupons = apply_creations(self._store, chunks, self._code_deriver)
         self._deferred.make_due(coupons)
+        self._tally.creations(chunks)
         sizes: Counter[str] = Counter()
         for chunk in chunks:
             sizes[chunk.operation] += chunk.size

@@ -24,6 +24,7 @@ from coupon.domain.serialization import decode_command
 from coupon.domain.topics import DEAD_LETTERS
 from coupon.ports.queue import Position, Queue
 from coupon.runtime.logs import trace
+from coupon.runtime.metrics import DEAD_LETTERED
 from coupon.worker.forgeries import Forgeries
 
 RECORDS_MAX = 100_000
@@ -130,6 +131,7 @@ class DeadLetterPolicy:
         self._queue.publish([dead_letters.encode(task.delivery, failures[task.record_id].reason, at) for task in tasks])
         for task in tasks:
             self._known[task.record_id] = None
+            DEAD_LETTERED.add(task.position.topic)
             if isinstance(task.payload, ChangeCoupon):
                 self._remember([task.payload.operation])
             if not isinstance(task.payload, ForgedMessage):

@@ -25,7 +25,7 @@ class Indexer:
 
     def __init__(self, search: Search, queue: Queue, timer: Clock) -> None:
         self._search, self._queue = search, queue
-        self._circuit_breaker = CircuitBreaker(timer)
+        self._circuit_breaker = CircuitBreaker("search", timer)
 
     def index(self, coupons: Iterable[Coupon]) -> None:
         """Index the coupons, or put their codes into the outbox. Raises BackendUnavailable when neither was

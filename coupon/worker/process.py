@@ -13,10 +13,13 @@ from coupon.domain.errors import ConfigurationError, DeploymentError
 from coupon.domain.topics import work_topics
 from coupon.runtime import logs
 from coupon.runtime.gc_tuning import tune_gc
+from coupon.runtime.measured_backends import measure_backends
+from coupon.runtime.metrics import PROCESSES
 from coupon.runtime.settings import Settings
 from coupon.runtime.umask import make_files_private
 from coupon.runtime.wiring import open_backends
 from coupon.runtime.worker_registry import package_version
+from coupon.worker import metrics_server
 from coupon.worker.worker import Worker, join
 
 log = structlog.get_logger("coupon.worker")
@@ -35,10 +38,14 @@ def run(settings: Settings, topics: str, stop: threading.Event) -> int:
     raises ConfigurationError."""
     make_files_private()
     chosen = _chosen(topics, settings.topics)
-    backends = open_backends(settings)
+    address = metrics_server.Address.parse(settings.worker_metrics) if settings.worker_metrics else None
+    backends = measure_backends(open_backends(settings))
     logs.configure(settings.log_level, settings.log_format)
     worker = Worker(backends, settings, join(backends, settings, chosen), chosen)
     tune_gc()
+    PROCESSES.set(1, "worker", package_version())
+    if address is not None:
+        metrics_server.serve(address)
     log.info("started", topics=chosen or "all", version=package_version(), host=socket.gethostname())
     try:
         worker.run(stop)

@@ -26,6 +26,7 @@ from coupon.worker.outbox_handler import OutboxHandler
 from coupon.worker.ready_commands import ReadyCommands
 from coupon.worker.spans import with_spans
 from coupon.worker.step import Step, bad_messages, forged_messages
+from coupon.worker.tally import Tally
 from coupon.worker.turns import Turns
 
 
@@ -64,8 +65,9 @@ def wire(
     invalidator = CacheInvalidator(cache, store, queue, code_deriver, settings.cache_ttl_s, timer)
     checkpoint = Checkpoint(indexer, consumer, timer, settings.batch_max)
 
-    creations = CreationHandler(store, code_deriver, deferred, checkpoint)
-    changes = ChangeHandler(store, queue, invalidator, deferred, horizons, arrivals, policy, checkpoint)
+    tally = Tally(clock, topics)
+    creations = CreationHandler(store, code_deriver, deferred, checkpoint, tally)
+    changes = ChangeHandler(store, queue, invalidator, deferred, horizons, arrivals, policy, checkpoint, tally)
     outbox = OutboxHandler(store, indexer, invalidator)
     tracer = open_tracer("coupon-worker")
     handlers = {

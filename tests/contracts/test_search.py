@@ -19,6 +19,7 @@ from backends.testing.search_processes import SearchAcrossProcesses
 from backends.testing.search_rebuild import SearchRebuildContract
 from coupon.acceptance.queries import Queries
 from coupon.domain.codes import CodeDeriver
+from coupon.domain.errors import BackendUnavailable
 from coupon.domain.model import Day
 from coupon.ports.search import Query, Search
 from tests.services import Services
@@ -62,6 +63,16 @@ class TestSqliteSearch(SearchContract, SearchRebuildContract, SearchAcrossProces
         assert len(plan) == 1  # no sorting after it
         assert plan[0][3].startswith(f"SEARCH documents USING {index}")
         assert "couponCode>?" in plan[0][3]
+
+    def test_a_count_that_takes_too_long_is_broken_off(self, url, search) -> None:
+        coupons = some_coupons(30_000)
+        for first in range(0, len(coupons), 10_000):
+            search.index_many(coupons[first : first + 10_000])
+        assert search.count().free == 30_000
+        with closing(opened(f"{url}?timeout_s=0.001")) as impatient:
+            with pytest.raises(BackendUnavailable):
+                impatient.count()
+            assert len(impatient.find(Query(), 10)) == 10  # the connection is as good as before
 
     @pytest.mark.parametrize("spoil", ["createdAt = 'once upon a time, long ago'", "userId = CAST(x'FF' AS TEXT)"])
     def test_a_row_that_is_no_document_spoils_no_list(self, tmp_path, search, spoil) -> None:

@@ -29,6 +29,7 @@ MAY = {
     ("GET", "/v1/operations/<address>"): READS | {"user"},
     ("GET", "/livez"): None,
     ("GET", "/readyz"): None,
+    ("GET", "/metrics"): LISTS,
 }
 """By address: the roles that may call it; None for everybody, without a key, too."""
 WRONG = ["", "ck_", "Bearer", "Bearer ", "Bearer ck_", "Bearer ck_wrong", "Basic {token}", "{token}", "Bearer {token}x"]

@@ -4,9 +4,8 @@ asked for."""
 import pytest
 
 from tests.web.problems import problem, wrong_fields
-from tests.web.test_schemathesis import OPERATIONS
+from tests.web.test_schemathesis import OPERATIONS, TAKE_ANYTHING
 
-PROBES = ("/livez", "/readyz")
 QUESTIONS = ["/v1/coupons/expired/today", "/v1/users/ann/coupons", "/v1/operations/{operation}"]
 
 
@@ -19,7 +18,7 @@ def ask(api, method, path, query):
     return api.client.open(f"{place}?{query}", method=method, json=body if method != "GET" else None)
 
 
-@pytest.mark.parametrize(("method", "path"), [each for each in OPERATIONS if each[1] not in PROBES])
+@pytest.mark.parametrize(("method", "path"), [each for each in OPERATIONS if each[1] not in TAKE_ANYTHING])
 def test_an_unknown_parameter_is_refused_by_its_name_at_every_address(api, method, path):
     for query, named in (("used=false", "used"), ("limits", "limits"), ("%C3%A9=", "é"), ("=1", "")):
         assert wrong_fields(ask(api, method, path, query)) == {named}
@@ -49,6 +48,6 @@ def test_the_problem_says_whether_a_parameter_is_unknown_or_given_twice(api):
     assert errors == {"used": ["Unknown parameter."], "limit": ["Given more than once."]}
 
 
-@pytest.mark.parametrize("path", PROBES)
+@pytest.mark.parametrize("path", TAKE_ANYTHING)
 def test_a_probe_may_append_what_it_likes(api, path):
     assert api.get(f"{path}?_=1795000000&verbose").status_code == 200

@@ -144,7 +144,7 @@ MUTANTS = [
     Mutant(
         "what lost is written down",
         "coupon/worker/change_handler.py",
-        "publish_losers(self._queue, losers(commands, applied))",
+        "publish_losers(self._queue, lost)",
         "pass",
         "tests/worker/test_restored_rivals.py::test_who_was_accepted_first_and_came_last_does_not_win_in_a_restore",
     ),
