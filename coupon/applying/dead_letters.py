@@ -87,16 +87,15 @@ def browse(queue: Queue, on_malformed: Callable[[Delivery, str], None] = _log) -
 
 def browse_all(queue: Queue) -> Iterator[DeadLetter]:
     """As ``browse``, and each other message of the topic as a letter of itself, which cannot be replayed."""
-    others: list[DeadLetter] = []
-
-    def add(delivery: Delivery, reason: str) -> None:
-        others.append(DeadLetter(*delivery, f"it is no dead letter: {reason}"[:REASON_MAX], at=0, is_ours=False))
-
-    for letter in browse(queue, add):
-        yield from others
-        others.clear()
-        yield letter
-    yield from others
+    seen: set[str] = set()
+    for delivery in queue.browse(DEAD_LETTERS):
+        try:
+            letter = _decode(delivery)
+        except Malformed as error:
+            letter = DeadLetter(*delivery, f"it is no dead letter: {error}"[:REASON_MAX], at=0, is_ours=False)
+        if letter.id not in seen:
+            seen.add(letter.id)
+            yield letter
 
 
 def decode_all(
@@ -105,9 +104,13 @@ def decode_all(
     """The dead letters in these messages of the topic."""
     for delivery in deliveries:
         try:
-            yield DeadLetter(*msgspec.structs.astuple(decoded(_FORM, delivery.value)))
+            yield _decode(delivery)
         except Malformed as error:
             on_malformed(delivery, str(error))
+
+
+def _decode(delivery: Delivery) -> DeadLetter:
+    return DeadLetter(*msgspec.structs.astuple(decoded(_FORM, delivery.value)))
 
 
 def fault(dead_letter: DeadLetter, topics: Collection[str]) -> str | None:
