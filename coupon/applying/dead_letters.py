@@ -96,19 +96,15 @@ def browse(queue: Queue, on_malformed: Callable[[Delivery, str], None] = _log) -
 
 def browse_all(queue: Queue) -> Iterator[DeadLetter]:
     """As ``browse``, and each other message of the topic as a letter of itself, which cannot be replayed."""
-    others: list[DeadLetter] = []
-
-    def add(delivery: Delivery, reason: str) -> None:
-        topic, partition, offset, key, value, forged = delivery
-        value = forged.value if forged else value
-        why = f"it is no dead letter: {reason}"[:REASON_MAX]
-        others.append(DeadLetter(topic, partition, offset, key, value, why, at=0, is_ours=False))
-
-    for letter in browse(queue, add):
-        yield from others
-        others.clear()
-        yield letter
-    yield from others
+    seen: set[str] = set()
+    for delivery in queue.browse(DEAD_LETTERS):
+        try:
+            letter = _decode(delivery)
+        except Malformed as error:
+            letter = _stranger(delivery, str(error))
+        if letter.id not in seen:
+            seen.add(letter.id)
+            yield letter
 
 
 def decode_all(
@@ -116,13 +112,25 @@ def decode_all(
 ) -> Iterator[DeadLetter]:
     """The dead letters in these messages of the topic."""
     for delivery in deliveries:
-        if delivery.forged:
-            on_malformed(delivery, delivery.forged.reason)
-            continue
         try:
-            yield DeadLetter(*msgspec.structs.astuple(decoded(_FORM, delivery.value)))
+            yield _decode(delivery)
         except Malformed as error:
             on_malformed(delivery, str(error))
+
+
+def _decode(delivery: Delivery) -> DeadLetter:
+    """Raises Malformed."""
+    if delivery.forged:
+        raise Malformed(delivery.forged.reason)
+    return DeadLetter(*msgspec.structs.astuple(decoded(_FORM, delivery.value)))
+
+
+def _stranger(delivery: Delivery, reason: str) -> DeadLetter:
+    """A message of the topic that is no dead letter, as a letter of itself."""
+    topic, partition, offset, key, value, forged = delivery
+    value = forged.value if forged else value
+    why = f"it is no dead letter: {reason}"[:REASON_MAX]
+    return DeadLetter(topic, partition, offset, key, value, why, at=0, is_ours=False)
 
 
 def fault(dead_letter: DeadLetter, topics: Collection[str], *, sign: bool = False) -> str | None:

@@ -78,6 +78,7 @@ def find_duplicates(file: RowFile, finder: DuplicateFinder, on_progress: Callabl
             finder.add(row.code, row.line)
         if number % WINDOW == 0:
             on_progress(file.read_bytes)
+    on_progress(file.read_bytes)
     return number
 
 

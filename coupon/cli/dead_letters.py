@@ -21,7 +21,8 @@ from coupon.ports.queue import Queue
 from coupon.ports.store import Store
 from coupon.runtime.wiring import Backends
 
-BATCH = 500
+BATCH = 100
+"""Letters of which the store is asked at once: each may be half a megabyte."""
 ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...")
 all_option = click.option("--all", "every", is_flag=True, help="All letters that are open.")
 

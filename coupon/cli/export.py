@@ -48,13 +48,15 @@ def command(file: str, force: bool, raw: bool, bom: bool, as_json: bool) -> int:
 
 @contextmanager
 def _opened(file: str, force: bool) -> Iterator[TextIO]:
-    """The file to write to, in UTF-8 whatever the terminal has. SIGTERM ends as Ctrl-C does, so that no half of it is
-    left."""
+    """The file to write to, in UTF-8 whatever the terminal has. SIGTERM and SIGHUP end as Ctrl-C does, so that
+    no half of it is left."""
     if file == "-":
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
         yield sys.stdout
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, signal.default_int_handler)
     with written(Path(file), force) as out:
         yield out

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,12 +62,13 @@ def test_an_export_that_fails_or_is_ended_leaves_nothing(cli, tmp_path):
     assert "waiting for the store" in waiting.stderr.readline()
     waiting.communicate(timeout=30)
     assert (waiting.returncode, list(folder.iterdir())) == (3, [])
-    waiting = start(cli, "export", str(folder / "out.csv"))
-    assert "waiting for the store" in waiting.stderr.readline()
-    assert len(list(folder.iterdir())) == 1
-    waiting.terminate()
-    waiting.communicate(timeout=10)
-    assert (waiting.returncode, list(folder.iterdir())) == (130, [])
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        waiting = start(cli, "export", str(folder / "out.csv"))
+        assert "waiting for the store" in waiting.stderr.readline()
+        assert len(list(folder.iterdir())) == 1
+        waiting.send_signal(number)
+        waiting.communicate(timeout=10)
+        assert (waiting.returncode, list(folder.iterdir())) == (130, [])
 
 
 def test_bad_rows_are_told_and_written_down_and_the_others_imported(cli, tmp_path):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from msgspec.inspect import IntType, LiteralType, type_info
 
-from coupon.bulk.csv_rows import Row, open_rows, rows
+from coupon.bulk.csv_rows import Row
+from coupon.bulk.row_file import open_rows
 from coupon.runtime import settings
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -56,7 +57,7 @@ def test_each_file_is_a_configuration(name, tmp_path, monkeypatch):
 
 def test_the_sample_is_good_and_shows_codes_with_and_without_dashes():
     with open_rows(str(CONF / "sample.csv")) as file:
-        sample = list(rows(file))
+        sample = list(file)
     assert len(sample) == 20
     assert all(isinstance(row, Row) for row in sample)
     assert 0 < sum("-" in row.text for row in sample) < 20
@@ -67,7 +68,7 @@ def test_the_generator_writes_good_rows_that_depend_on_the_seed_alone(tmp_path):
     assert first == again != other
     (tmp_path / "coupons.csv").write_bytes(first)
     with open_rows(str(tmp_path / "coupons.csv")) as file:
-        codes = {row.code for row in rows(file) if isinstance(row, Row)}
+        codes = {row.code for row in file if isinstance(row, Row)}
     assert len(codes) == 500
 
 

@@ -30,7 +30,7 @@ CANCEL, CANCEL_USE = "PUT /v1/coupons/cancel", "PUT /v1/coupons/cancel-use"
 COUPON, OPERATION = "GET /v1/coupons/<code>", "GET /v1/operations/<address>"
 MINE = "GET /v1/me/coupons"
 HELD, EXPIRING = "GET /v1/users/<text:user_id>/coupons", "GET /v1/coupons/expired/today"
-LIVEZ, READYZ = "GET /livez", "GET /readyz"
+LIVEZ, READYZ, METRICS = "GET /livez", "GET /readyz", "GET /metrics"
 WAIT = {"Prefer": "wait=5"}
 
 
@@ -104,6 +104,11 @@ class Story:
 
     def _shown(self, address: str) -> dict[str, Any]:
         return self.examples.setdefault(address, {"answers": {}, "problems": {}})
+
+    def metric(self, name: str) -> str:
+        """What explains that metric. Its numbers are those of this process."""
+        lines = self.client.get("/metrics").text.splitlines(keepends=True)
+        return "".join(line for line in lines if line.startswith("# ") and line.split()[2].startswith(name))
 
     def change(self, address: str, key: str, *, wait: bool = False, **body: str) -> Any:
         told = self.ask(address, body, {"Idempotency-Key": key} | (WAIT if wait else {}))
@@ -221,6 +226,7 @@ def too_many(story: Story) -> None:
 
 def health(story: Story) -> None:
     story.ask(LIVEZ)
+    story.examples[METRICS] = {"answers": {"200": story.metric("coupon_commands")}, "problems": {}}
     story.ask(READYZ)
     story.backends.store.close()
     story.ms += LATER_MS

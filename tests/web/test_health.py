@@ -46,7 +46,9 @@ def test_without_cache_or_search_commands_can_be_taken(api, backends, role):
 
 
 @pytest.mark.parametrize("role", ["queue", "store"])
-def test_without_queue_or_store_they_can_not(api, backends, role):
+def test_without_queue_or_store_they_can_not(api, backends, role, timer):
+    api.get("/readyz")
+    timer.ahead_ms += FRESH_MS
     getattr(backends, role).close()
     answer = api.get("/readyz")
     assert refused(answer) == (503, "UNAVAILABLE")

@@ -1,4 +1,4 @@
-"""Guards of an import and a restore."""
+"""Guards of an import, an export and a restore."""
 
 from tests.proof.mutants.mutant import Mutant
 
@@ -15,6 +15,27 @@ MUTANTS = [
         "marker.created_by == operation and marker.chunk_complete",
         "marker.chunk_complete",
         "tests/unit/test_importer.py::test_a_whole_chunk_of_another_import_is_not_taken_for_ones_own",
+    ),
+    Mutant(
+        "a coupon that somebody holds is not imported as a free one",
+        "coupon/bulk/importer.py",
+        "and not row.is_issued]",
+        "]",
+        "tests/unit/test_importer.py::test_a_row_of_a_coupon_that_somebody_holds_makes_no_free_one",
+    ),
+    Mutant(
+        "no spreadsheet runs a cell of an export",
+        "coupon/bulk/exporter.py",
+        "if coupon.user_id and not raw:",
+        "if False:",
+        "tests/unit/test_round_trip.py::test_a_spreadsheet_runs_nothing_of_an_export",
+    ),
+    Mutant(
+        "no file is written through a link",
+        "coupon/bulk/files.py",
+        "os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW",
+        "os.O_CREAT",
+        "tests/unit/test_rejected.py::test_no_link_is_followed",
     ),
     Mutant(
         "a restore leaves out what lost",
