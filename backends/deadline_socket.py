@@ -7,10 +7,11 @@ thread with it. A response without end may take all memory.
 import array
 import fcntl
 import socket
-import ssl
 import termios
 import time
 from typing import Any
+
+from backends.tls import TlsSocket
 
 SHORTEST_S = 0.001
 ANSWER_MAX = 32 * 1024 * 1024
@@ -65,7 +66,7 @@ class DeadlineSocket(socket.socket):
         return f"more than {self.answer_max} bytes in an answer"
 
 
-class PromptTlsSocket(DeadlineSocket, ssl.SSLSocket):
+class PromptTlsSocket(DeadlineSocket, TlsSocket):
     """For ``SSLContext.sslsocket_class``."""
 
     def _there(self) -> int:

@@ -9,6 +9,17 @@ OPTIONS: dict[str, Any] = {"tls": False, "ca": ""}
 """What a backend takes in its URL."""
 
 
+class TlsSocket(ssl.SSLSocket):
+    """Closes when the other side has hung up. Python itself leaves one open whose peer did so before TLS began."""
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        try:
+            return super().recv(buflen, flags)
+        except ConnectionError:
+            self.close()
+            raise
+
+
 def trust(tls: bool, ca: str = "", certificate: str = "", key: str = "") -> ssl.SSLContext | None:
     """None without TLS. The host's name in the server's certificate is always checked.
 
@@ -26,6 +37,7 @@ def trust(tls: bool, ca: str = "", certificate: str = "", key: str = "") -> ssl.
         context = ssl.create_default_context(cafile=ca or None)
     except OSError as error:
         raise ConfigurationError(f"ca={ca!r} is no file of certificates that can be read: {_reason(error)}") from error
+    context.sslsocket_class = TlsSocket
     try:
         if certificate:
             context.load_cert_chain(certificate, key or None, password=_no_password)

@@ -61,23 +61,31 @@ def _closing(connect: Any) -> Any:
 KafkaNetSocket.sock_connect = _closing(KafkaNetSocket.sock_connect)
 
 
-async def _handshake(transport: Any) -> None:
-    """The driver's way to begin TLS, with a time limit. It closes the socket when that fails."""
-    connection, loop = transport._sock, transport._net
-    deadline = loop.handshake_deadline()
-    loop.sockets.add(connection)
-    try:
-        while True:
-            try:
-                connection.do_handshake()
-                return
-            except ssl.SSLWantReadError:
-                await loop.wait_read(connection, timeout_at=deadline)
-            except ssl.SSLWantWriteError:
-                await loop.wait_write(connection, timeout_at=deadline)
-    except BaseException:
-        connection.close()
-        raise
+def _in_time(handshake: Any) -> Any:
+    """The driver's way to begin TLS, with a time limit where the event loop is ours. It closes the socket when that
+    fails."""
+
+    async def in_time(transport: Any) -> None:
+        connection, loop = transport._sock, transport._net
+        if not isinstance(loop, _ClosingSelector):
+            await handshake(transport)
+            return
+        deadline = loop.handshake_deadline()
+        loop.sockets.add(connection)
+        try:
+            while True:
+                try:
+                    connection.do_handshake()
+                    return
+                except ssl.SSLWantReadError:
+                    await loop.wait_read(connection, timeout_at=deadline)
+                except ssl.SSLWantWriteError:
+                    await loop.wait_write(connection, timeout_at=deadline)
+        except BaseException:
+            connection.close()
+            raise
+
+    return in_time
 
 
 def _whole(receive: Any) -> Any:
@@ -90,7 +98,7 @@ def _whole(receive: Any) -> Any:
     return sock_recv
 
 
-KafkaSSLTransport.handshake = _handshake
+KafkaSSLTransport.handshake = _in_time(KafkaSSLTransport.handshake)
 KafkaSSLTransport._sock_recv = _whole(KafkaSSLTransport._sock_recv)
 KafkaTCPTransport._sock_recv = _whole(KafkaTCPTransport._sock_recv)
 
