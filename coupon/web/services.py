@@ -8,7 +8,7 @@ from coupon.acceptance.queries import Cursors, Queries
 from coupon.acceptance.service import CommandService
 from coupon.domain.clock import Clock
 from coupon.runtime import server_settings
-from coupon.runtime.questions import Questions
+from coupon.runtime.questions import PATIENCE_MS, Questions, Values
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
 from coupon.web import schemas
@@ -27,8 +27,8 @@ class Services:
     cursors: Cursors
     """Of the pages of a creation's codes."""
     readiness: SingleFlight[Findings]
-    questions: Questions
-    """Of a scrape."""
+    questions: SingleFlight[Values]
+    """What is asked at a scrape: a backend that hangs holds one thread of those that scrape."""
     waiting: Waiting
     creation: Schema
     """The body of a creation; its largest amount is a setting."""
@@ -43,7 +43,7 @@ def open_services(settings: Settings, backends: Backends, guarded: Backends, clo
         commands=commands,
         queries=Queries(guarded.search, guarded.store, commands.code_deriver, settings.timezone, clock),
         cursors=Cursors(commands.code_deriver),
-        questions=Questions(guarded, settings, clock, timer),
+        questions=SingleFlight(Questions(guarded, settings, clock, timer).answers, PATIENCE_MS, timer),
         waiting=waiting,
         readiness=SingleFlight(Readiness(backends, settings).check, int(PATIENCE_S * 1000), timer),
         creation=schemas.creation(settings.max_amount),
