@@ -12,5 +12,5 @@ def get_metrics(services: Services) -> Response:
     """Metrics, for Prometheus"""
     folder = MetricsFolder.of_process
     counted = numbers() if folder is None else folder.read()
-    text = metrics_text.text(counted, services.questions.answers())
+    text = metrics_text.text(counted, services.questions.get() or metrics_text.NOTHING)
     return Response(text, content_type=metrics_text.CONTENT_TYPE)

@@ -8,7 +8,7 @@ from coupon.acceptance.queries import Cursors, Queries
 from coupon.acceptance.service import CommandService
 from coupon.domain.clock import Clock
 from coupon.runtime import server_settings
-from coupon.runtime.questions import Questions
+from coupon.runtime.questions import PATIENCE_MS, Questions, Values
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
 from coupon.web import schemas
@@ -33,8 +33,8 @@ class Services:
     access: Access
     throttle: Throttle
     readiness: SingleFlight[Findings]
-    questions: Questions
-    """Of a scrape."""
+    questions: SingleFlight[Values]
+    """What is asked at a scrape: a backend that hangs holds one thread of those that scrape."""
     waiting: Waiting
     creation: Schema
     """The body of a creation; its largest amount is a setting."""
@@ -51,7 +51,7 @@ def open_services(settings: Settings, backends: Backends, guarded: Backends, clo
         cursors=Cursors(commands.code_deriver),
         access=Access(settings, CurrentKeys(guarded.store, timer), open_user_tokens(settings, timer), clock),
         throttle=Throttle(settings, commands.guesses),
-        questions=Questions(guarded, settings, clock, timer),
+        questions=SingleFlight(Questions(guarded, settings, clock, timer).answers, PATIENCE_MS, timer),
         waiting=waiting,
         readiness=SingleFlight(Readiness(backends, settings).check, int(PATIENCE_S * 1000), timer),
         creation=schemas.creation(settings.max_amount),

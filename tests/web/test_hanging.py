@@ -114,6 +114,17 @@ def test_forty_who_ask_whether_a_process_is_ready_hold_up_nobody(api, threads, h
     assert hang.asked == 1
 
 
+def test_forty_who_scrape_hold_up_nobody(api, threads, hang, backends, monkeypatch):
+    monkeypatch.setattr("coupon.runtime.questions.PATIENCE_MS", 60_000)
+    monkeypatch.setattr(backends.search, "count", lambda: hang() or (0, 0, 0))
+    asked = crowd(threads, hang, lambda: api.get("/metrics"), 1)
+    answered(threads, lambda: api.get("/livez"), api.create)
+    others = [call.result() for call in islice(as_completed(asked, timeout=30), CALLERS - 1)]
+    assert {answer.status_code for answer in others} == {200}
+    assert "coupon_commands_total" in others[0].text
+    assert hang.asked == 1
+
+
 def test_those_who_ask_soon_after_are_told_the_same_without_asking(api, backends, timer):
     asked = []
     backends.search.ping = lambda: asked.append(1)
