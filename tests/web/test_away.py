@@ -53,8 +53,8 @@ def test_without_a_store_nothing_can_be_told(api, code, backends, path):
 
 
 def test_without_a_store_a_creation_is_taken_if_it_has_no_key(api, backends):
-    """The store knows whether a key was used. The process has read who may call, before."""
-    api.get("/v1/users/ann/coupons")
+    """The store knows whether a key was used. The process has asked it who may call, and who signs, before."""
+    api.create()
     backends.store.close()
     assert api.create().status_code == 202
     assert refused(api.create(**{"Idempotency-Key": "k1"})) == (503, "UNAVAILABLE")
