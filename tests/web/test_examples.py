@@ -6,6 +6,7 @@ import jsonschema_rs
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from coupon.web.openapi import TEXT
 from coupon.web.problems import Problem, members
 from tests.web.story import FILE, examples, written
 
