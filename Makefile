@@ -37,7 +37,7 @@ UV ?= build/uv/bin/uv
 
 constraints: ## renew constraints*.txt: the newest versions that setup.cfg allows, with the hashes of their files
 	@test -x $(UV) || { $(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet --disable-pip-version-check uv; }
-	@$(UV_COMPILE) --extra redis --extra mongodb --output-file constraints.txt
+	@$(UV_COMPILE) --extra jwt --extra mongodb --extra redis --output-file constraints.txt
 	@$(UV_COMPILE) --extra dev --constraints constraints.txt --output-file constraints-dev.txt
 	@$(UV_COMPILE) --extra dev --extra load --constraints constraints-dev.txt --output-file constraints-load.txt
 	@$(UV_COMPILE) --extra dev --extra peers --constraints constraints-dev.txt --output-file constraints-peers.txt
