@@ -74,17 +74,19 @@ bench: $(STAMP) ## every figure beside its yardstick from the same run, on real 
 bench-check: $(STAMP) ## the figures of CPU alone, against those of docs/performance.json: none may be 25 % worse
 	@$(BIN)/python -m tests.bench cpu --json build/bench-check.json --baseline docs/performance.json
 
-check: lint ## what CI runs first: lint, and all tests, in two halves at once, each with servers of its own
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-parts test-whole
+check: lint ## what CI runs first: lint, and all tests, in three parts at once, each with servers of its own
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-contracts test-processes test-rest
 
-# They take about as long as all others.
-PARTS := tests/contracts tests/web
+# Mostly they wait, for servers and for processes.
+test-contracts: $(STAMP)
+	@$(BIN)/python -m pytest --durations=40 --durations-min=2 tests/contracts
 
-test-parts: $(STAMP)
-	@$(BIN)/python -m pytest --durations=40 --durations-min=2 $(PARTS)
+test-processes: $(STAMP)
+	@$(BIN)/python -m pytest --durations=40 --durations-min=2 tests/e2e
 
-test-whole: $(STAMP)
-	@$(BIN)/python -m pytest --durations=40 --durations-min=2 $(PARTS:%=--ignore=%)
+# Mostly they compute.
+test-rest: $(STAMP)
+	@$(BIN)/python -m pytest --durations=40 --durations-min=2 --ignore=tests/contracts --ignore=tests/e2e
 
 lint: $(STAMP) ## ruff, mypy (strict), import-linter
 	@$(BIN)/ruff check
