@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install constraints run test simulate chaos mutants bench bench-check load peers check test-parts test-whole lint format services services-down services-status clean
+.PHONY: help install constraints run test simulate chaos mutants bench bench-check load peers check test-contracts test-processes test-rest lint format services services-down services-status clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
