@@ -15,9 +15,10 @@ from coupon.cli import run
 from tests.e2e.deployment import ROOT, Deployment, embedded, eventually, free_port
 
 
-@pytest.fixture
-def service(tmp_path):
-    with Deployment(embedded(tmp_path), web=3, workers=1) as running:
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    """Three processes; each test leaves its keys."""
+    with Deployment(embedded(tmp_path_factory.mktemp("service")), web=3, workers=0) as running:
         yield running
 
 
@@ -40,6 +41,7 @@ def statuses(service, token, number=24):
 
 
 def test_the_first_key_closes_the_service_and_a_revoked_one_is_out_within_a_second(service):
+    """The first test: there is no key yet."""
     assert statuses(service, None) == {200}
     admin = key(service.environ, "create", "--name", "admin", "--role", "admin")
     time.sleep(1)
@@ -54,8 +56,8 @@ def test_the_first_key_closes_the_service_and_a_revoked_one_is_out_within_a_seco
 
 
 def test_a_rotated_key_has_two_tokens_for_a_while(service):
-    first = key(service.environ, "create", "--name", "shop", "--role", "viewer")
-    second = key(service.environ, "rotate", "shop", "--overlap", "5s")
+    first = key(service.environ, "create", "--name", "till", "--role", "viewer")
+    second = key(service.environ, "rotate", "till", "--overlap", "4s")
     time.sleep(1)
     assert statuses(service, first) == statuses(service, second) == {200}
     eventually(lambda: statuses(service, first) == {401}, 8)
