@@ -16,7 +16,8 @@ def cli(tmp_path):
     """The CLI of a service that was set up."""
     deployment = Deployment(embedded(tmp_path))
     deployment.coupon("init")
-    return deployment
+    yield deployment
+    deployment.__exit__()
 
 
 def test_dead_letters_are_listed_shown_and_replayed(cli):

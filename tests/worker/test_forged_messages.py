@@ -5,14 +5,16 @@ from structlog.testing import capture_logs
 
 from coupon.applying import dead_letters
 from coupon.bulk.queue_history import Recorded
-from coupon.bulk.restore import Restore
+from coupon.bulk.restore import Counts, Restore
 from coupon.bulk.upgraded_queue import settle
+from coupon.domain.errors import ConfigurationError
 from coupon.domain.model import Kind
 from coupon.domain.serialization import dump, encode_command
 from coupon.domain.signatures import MessageKey
 from coupon.domain.topics import CREATION, DEAD_LETTERS, INVALIDATE, REINDEX, REJECTIONS, all_topics, work_topics
 from coupon.ports.queue import Delivery, Forged, Message
 from coupon.runtime.keyring import Keys, keys_of
+from coupon.runtime.older_messages import OlderMessages
 from coupon.worker.dead_letter_policy import DeadLetterPolicy
 from coupon.worker.forgeries import KEPT, PERIOD_MS
 from tests.coupons import a_command, a_creation
@@ -173,7 +175,7 @@ def test_forged_letters_and_rejections_are_none(settled):
     found: list[str] = []
     assert list(dead_letters.browse(settled.backends.queue, lambda _, reason: found.append(reason))) == []
     assert found == ["it is not signed"]
-    restored(settled)
+    restored(settled, settled.backends.store)
     assert settled.stored(code).settled == 1
 
 
@@ -207,15 +209,9 @@ def test_a_second_init_takes_nothing_more(settled):
     assert settled.stored(code).user_id is None
 
 
-def restored(world) -> Restore:
-    restore = Restore(
-        world.backends.queue,
-        world.backends.store,
-        world.service.code_deriver,
-        Recorded(world.backends.queue, all_topics(world.settings.topics)),
-    )
-    restore.counts = restore.run()
-    return restore
+def restored(world, store) -> Counts:
+    recorded = Recorded(world.backends.queue, all_topics(world.settings.topics))
+    return Restore(world.backends.queue, store, world.service.code_deriver, recorded).run()
 
 
 def test_a_restore_leaves_out_what_is_forged_and_counts_it(settled):
@@ -228,12 +224,7 @@ def test_a_restore_leaves_out_what_is_forged_and_counts_it(settled):
     before = settled.stored(code)
     fresh = settled.backends.store.__class__()
     fresh.create()
-    counts = Restore(
-        settled.backends.queue,
-        fresh,
-        settled.service.code_deriver,
-        Recorded(settled.backends.queue, all_topics(settled.settings.topics)),
-    ).run()
+    counts = restored(settled, fresh)
     assert fresh.get_many([code])[code]._replace(revision=0) == before._replace(revision=0)
     assert fresh.get_many(["F" * 19]) == {}
     assert (counts.forged, counts.left) == (KEPT + 6, 0)
@@ -248,3 +239,12 @@ def test_where_the_store_was_lost_what_came_after_the_first_signed_message_is_no
     fresh = settled.backends.store.__class__()
     fresh.create()
     assert settle(settled.backends.queue, fresh, keys(settled)) == 0
+
+
+def test_another_secret_is_recorded_only_when_the_former_one_is_said_to_be_lost(settled):
+    queue, store, other = settled.backends.queue, settled.backends.store, keys_of("another secret of the tests", [])
+    with pytest.raises(ConfigurationError, match="COUPON_SECRET is another one than at the first coupon init"):
+        settle(queue, store, other)
+    settle(queue, store, other, new_secret=True)
+    settle(queue, store, other)
+    assert OlderMessages(store).present().keys == [keys(settled).root, other.root]
