@@ -58,4 +58,4 @@ class QueuePlanted:
 
 
 def _is_what_it_says(delivery: Delivery) -> None:
-    assert [type(each) for each in delivery] == [str, int, int, str, bytes]
+    assert [type(each) for each in delivery] == [str, int, int, str, bytes, type(None)]

@@ -15,7 +15,7 @@ import structlog
 
 from coupon.domain.clock import Clock, monotonic_ms, now_ms
 from coupon.domain.codes import CodeDeriver
-from coupon.domain.errors import BackendError
+from coupon.domain.errors import BackendError, BackendUnavailable
 from coupon.domain.topics import DEAD_LETTERS, work_topics
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Queue
@@ -58,7 +58,10 @@ class Question:
         """The answer that is fresh, or on its way, and since when; where there is neither, the question is asked."""
         with self._lock:
             if self._asked is None or self._is_stale(self._asked[1]):
-                self._asked = self._timer(), self._thread.submit(self._answer)
+                try:
+                    self._asked = self._timer(), self._thread.submit(self._answer)
+                except RuntimeError as error:  # threads of requests outlive the pools of threads
+                    raise BackendUnavailable("the process ends") from error
             return self._asked
 
     def _is_stale(self, asked: "Future[_Answer]") -> bool:

@@ -35,17 +35,24 @@ class CurrentKeys:
         """Raises BackendUnavailable when the store did not answer since the start of the process."""
         age_ms = self._timer() - self._tried_at
         if age_ms >= REFRESH_MS:
-            reading = self._begin()
-            if self._keys is None:
-                wait([reading], FIRST_PATIENCE_S)
-            elif age_ms >= STALE_MS and not self._is_away:
-                wait([reading], PATIENCE_S)
+            self._refresh(age_ms)
         if self._keys is None:
             raise BackendUnavailable("the API keys have not been read yet")
         return self._keys
 
+    def _refresh(self, age_ms: int) -> None:
+        """Have the keys read, and wait for that where it matters."""
+        try:
+            reading = self._begin()
+        except RuntimeError:  # the process ends, and starts no thread any more
+            return
+        if self._keys is None:
+            wait([reading], FIRST_PATIENCE_S)
+        elif age_ms >= STALE_MS and not self._is_away:
+            wait([reading], PATIENCE_S)
+
     def _begin(self) -> "Future[None]":
-        """The reading in progress, begun now if there is none."""
+        """The reading in progress, begun now if there is none. Raises RuntimeError."""
         with self._starting:
             if self._reading is None or self._reading.done():
                 self._reading = self._thread.submit(self._read)

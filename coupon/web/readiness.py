@@ -61,7 +61,10 @@ class Readiness:
         self._threads = {name: ThreadPoolExecutor(1, f"ready-{name}") for name in self._checks}
 
     def check(self) -> Findings:
-        futures = {name: self._threads[name].submit(_timed, name, check) for name, check in self._checks.items()}
+        try:
+            futures = {name: self._threads[name].submit(_timed, name, check) for name, check in self._checks.items()}
+        except RuntimeError as error:  # threads of requests outlive the pools of threads
+            raise BackendUnavailable("the process ends") from error
         wait(futures.values(), PATIENCE_S)
         return {name: _finding(future) for name, future in futures.items()}
 

@@ -1,7 +1,6 @@
 """What a stranger's backend may do wrong: our own backends, each with one fault."""
 
 import itertools
-import re
 import socket
 import sqlite3
 import time
@@ -32,7 +31,8 @@ def without_timeouts(backend: type[Backend]) -> type[Backend]:
     class WithoutTimeouts(backend):  # type: ignore[misc,valid-type]
         @classmethod
         def from_url(cls, url: Url) -> Any:
-            return super().from_url(Url(re.sub(r"timeout_s=[0-9.]+", "timeout_s=20", str(url))))
+            url.query = url.query | {"timeout_s": "20"}
+            return super().from_url(url)
 
     return WithoutTimeouts
 

@@ -1,20 +1,41 @@
 """A server of the test's own, to be killed and frozen."""
 
+import fcntl
 import os
 import random
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import IO
 
+FOLDER = Path(tempfile.gettempdir()) / f"coupon-test-ports-{os.getuid()}"
+_LOCKS: list[IO[str]] = []
 PORTS = range(30_000, 32_700)
 """Below those that the kernel hands out, so that a server that was killed finds its port free again."""
 
 
 def free_port() -> int:
-    """A port at which nothing listens."""
-    return next(port for port in random.sample(PORTS, len(PORTS)) if not listens(port))
+    """A port at which nothing listens. No other process of these tests gets it while this one runs."""
+    return next(
+        port for port in random.SystemRandom().sample(PORTS, len(PORTS)) if _is_mine(port) and not listens(port)
+    )
+
+
+def _is_mine(port: int) -> bool:
+    """Whether nobody has got the port before: who has, holds the lock of its file."""
+    FOLDER.mkdir(exist_ok=True)
+    file = (FOLDER / str(port)).open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return False
+    _LOCKS.append(file)
+    return True
 
 
 def listens(port: int) -> bool:

@@ -37,6 +37,9 @@ class Scripted:
     def is_ready(self, node):
         return self._unreachable is None
 
+    def not_ready(self, node):
+        return errors.NodeNotReadyError(f"broker {node}")
+
     def await_ready(self, node, timeout_ms):
         raise self._unreachable
 

@@ -13,6 +13,8 @@ from tests.proof.record import CALLER, Evidence, Observed, Request
 from tests.proof.simulation.faults import Faults
 from tests.proof.simulation.world import World
 
+pytestmark = pytest.mark.logs_error("forged messages")
+
 
 @pytest.fixture
 def evidence(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Who may call what: keys, roles, a gateway, and nobody."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -137,6 +138,23 @@ def test_while_the_store_is_away_a_known_key_goes_on(api, backends, timer, monke
     timer.ahead_ms += 60_000
     assert api.client.get("/v1/users/ann/coupons", headers=key).status_code == 200
     assert refused(api.get("/v1/users/ann/coupons")) == (401, "UNAUTHENTICATED")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_process_that_ends_reads_no_keys_any_more(settings, backends, timer, monkeypatch, known):
+    """Threads of a request outlive the pool of threads then."""
+
+    def refuse(*_):
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    key = add_key(backends)
+    api = Api(create_app(settings, backends, timer=timer).test_client())
+    if known:
+        api.client.get("/v1/users/ann/coupons", headers=key)
+        timer.ahead_ms += 60_000
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
+    answer = api.client.get("/v1/users/ann/coupons", headers=key)
+    assert answer.status_code == 200 if known else refused(answer) == (503, "UNAVAILABLE")
 
 
 def test_before_the_store_has_answered_nobody_is_let_in(settings, backends, monkeypatch):

@@ -11,12 +11,13 @@ from coupon.domain.errors import Malformed, fault
 from coupon.domain.model import Kind
 from coupon.domain.serialization import decode_codes, decode_command, encode_command
 from coupon.ports.queue import Message
+from coupon.runtime.signed_queue import NOT_SIGNED, UNKNOWN, WRONG
 from coupon.worker.change_handler import FOLLOWS, LATE, NO_COUPON
 from coupon.worker.creation_handler import OTHER_SECRET
 from tests.coupons import a_command, a_creation
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
-SECTION = PAGE[PAGE.index("### Dead letters") : PAGE.index("### A partition is left alone")]
+SECTION = PAGE[PAGE.index("### Dead letters") : PAGE.index("### Forged messages")]
 ROWS = [re.findall(r"`([^`]+)`", row) for row in re.findall(r"^\| (`.+?) \|", SECTION, re.MULTILINE)]
 
 
@@ -65,6 +66,9 @@ def test_the_other_reasons_are_there_too_and_the_table_has_no_more():
         LATE.reason,
         OTHER_SECRET.format("x" * 10),
         fault("A" * 19, "version is 0"),
+        NOT_SIGNED,
+        WRONG,
+        UNKNOWN.format("5f3a9c01"),
     ]
     texts = [*others, *(reason(decode_command, data) for data in MALFORMED.values())]
     assert [text for text in texts if len(rows_of(text)) != 1] == []
