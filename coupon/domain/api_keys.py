@@ -14,6 +14,7 @@ import msgspec
 
 from coupon.domain.errors import InvalidApiKey, Malformed
 
+FORMAT = 1
 PREFIX = "ck_"
 TOKEN_BYTES = 32
 KEYS_MAX, TOKENS_MAX = 500, 4
@@ -33,6 +34,13 @@ class Role(StrEnum):
 
 
 ROLES_OF_KEYS = (Role.APP, Role.OPERATOR, Role.VIEWER, Role.ADMIN)
+OPERATORS = frozenset({Role.OPERATOR, Role.ADMIN})
+APPS = OPERATORS | {Role.APP}
+LISTERS = OPERATORS | {Role.VIEWER}
+READERS = APPS | LISTERS
+USERS = APPS | {Role.USER}
+EVERYBODY: frozenset[Role] = frozenset()
+"""Without a key, too."""
 
 
 class Identity(NamedTuple):
@@ -41,6 +49,8 @@ class Identity(NamedTuple):
     name: str
     role: Role
     user_id: str | None = None
+    scope: str = ""
+    """Of an ``Idempotency-Key``, beside the name: a key that was made anew under the same name is another caller."""
 
 
 class TokenHash(msgspec.Struct, frozen=True):
@@ -66,10 +76,11 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
 class ApiKeys:
     """All keys by their names. Immutable: each change returns others."""
 
-    def __init__(self, keys: Mapping[str, ApiKey]) -> None:
-        self.keys = dict(keys)
+    def __init__(self, keys: Mapping[str, ApiKey], *, is_recorded: bool = True) -> None:
+        """``is_recorded`` is False where the store has no record of keys."""
+        self.keys, self.is_recorded = dict(keys), is_recorded
         self._by_hash = {
-            token.sha256: (Identity(name, key.role), key.end_of(token))
+            token.sha256: (Identity(name, key.role, scope=str(key.created_at)), key.end_of(token))
             for name, key in keys.items()
             for token in key.tokens
         }
@@ -84,9 +95,10 @@ class ApiKeys:
 
     def with_new(self, name: str, role: Role, at: int, expires_at: int | None) -> "tuple[ApiKeys, str]":
         """These keys and one more, and the key's token. Raises InvalidApiKey."""
-        if not _NAME.fullmatch(name):
+        if not _NAME.fullmatch(name) or name.startswith("anonymous"):
             raise InvalidApiKey(
-                f"{name!r} is no name of a key: 1 to 64 letters, digits and . _ @ -, beginning with a letter or digit"
+                f"{name!r} is no name of a key: 1 to 64 letters, digits and . _ @ -, beginning with a"
+                " letter or digit, and not with anonymous"
             )
         if name in self.keys:
             raise InvalidApiKey(f"there is a key {name!r} already: coupon keys rotate gives it a new token")
@@ -121,7 +133,7 @@ class ApiKeys:
         return ApiKeys(self.keys | {name: changed}), token
 
     def encoded(self) -> str:
-        return msgspec.json.encode({"format": 1, "keys": self.keys}).decode()
+        return msgspec.json.encode({"format": FORMAT, "keys": self.keys}).decode()
 
     def _key(self, name: str) -> ApiKey:
         if name not in self.keys:
@@ -140,9 +152,12 @@ class _Encoded(msgspec.Struct):
 def decode_api_keys(text: str) -> ApiKeys:
     """Raises Malformed."""
     try:
-        return ApiKeys(_DECODER.decode(text).keys)
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        found = _DECODER.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         raise Malformed(f"no record of API keys: {error}") from error
+    if found.format != FORMAT or any(key.role not in ROLES_OF_KEYS for key in found.keys.values()):
+        raise Malformed("a record of API keys of another version")
+    return ApiKeys(found.keys)
 
 
 def new_token() -> str:

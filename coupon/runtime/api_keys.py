@@ -31,7 +31,7 @@ def change_api_keys(store: Store, change: Callable[[ApiKeys], tuple[ApiKeys, Res
 def _read(store: Store) -> tuple[ApiKeys, int]:
     record = store.get_records(KIND, [KEY]).get(KEY)
     if record is None:
-        return ApiKeys({}), 0
+        return ApiKeys({}, is_recorded=False), 0
     try:
         return decode_api_keys(record.body), record.revision
     except Malformed as error:

@@ -5,6 +5,7 @@ start. Anything unknown or impossible is a ConfigurationError that names the set
 """
 
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -90,6 +91,7 @@ class Settings:
         shown = {_variable(field.name): getattr(self, field.name) for field in fields(self)}
         shown["COUPON_SECRET"] = "***" if self.secret else ""
         shown["COUPON_TIMEZONE"] = self.timezone.key
+        shown["COUPON_JWT_JWKS"] = _masked_address(self.jwt_jwks)
         return {name: str(Url(v)) if name.endswith("_URL") else v for name, v in shown.items()}
 
     def __repr__(self) -> str:
@@ -225,6 +227,12 @@ def _ensure_keyring(settings: Settings, missing: IfMissing) -> None:
             return
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigurationError(f"COUPON_KEYRING_FILE={str(path)!r}: {reason} (from {Path.cwd()})") from error
+
+
+def _masked_address(address: str) -> str:
+    """Without credentials and query."""
+    path, question, _ = re.sub("(?<=//)[^/]*@", "***@", address).partition("?")
+    return f"{path}?***" if question else path
 
 
 def _variable(name: str) -> str:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 Roles = Set[Role]
+OF_PROXIES = {"HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_FORWARDED", "HTTP_VIA"}
+UNKNOWN_HOST = "coupon.unknown_host"
+"""Whether the WSGI environment is of a probe whose ``Host`` is not ours."""
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="coupon"'}
 
 
@@ -34,19 +37,27 @@ class Access:
     def __init__(self, settings: Settings, keys: CurrentKeys, tokens: UserTokens | None, clock: Clock) -> None:
         self._keys, self._tokens, self._clock = keys, tokens, clock
         self._by_gateway = settings.auth == "gateway"
+        self._has_proxies = bool(settings.hosts or settings.proxies)
         self._caller_header, self._role_header = settings.caller_header, settings.role_header
 
     def check(self, environ: "WSGIEnvironment", roles: Roles) -> None:
         """Note the caller's identity in the environment. Raises Problem unless one of the roles is the caller's, and
         BackendUnavailable."""
-        identity = environ[IDENTITY] = self._identity(environ)
+        environ[IDENTITY] = self._identity(environ)
+        self.require(environ, roles)
+
+    def require(self, environ: "WSGIEnvironment", roles: Roles) -> None:
+        """Raises Problem unless one of the roles is that of the identity in the environment."""
+        identity: Identity = environ[IDENTITY]
         if identity.role not in roles:
             needed = [role.value for role in Role if role in roles]
             detail = f"{identity.name!r} has the role {identity.role}; this takes {' or '.join(needed)}."
             raise Problem("FORBIDDEN", detail, roles=needed)
 
     def is_known(self, environ: "WSGIEnvironment") -> bool:
-        """Whether the caller is identified, whatever its role."""
+        """Whether the caller is identified, whatever its role. A page that calls us by another name is not."""
+        if environ.get(UNKNOWN_HOST):
+            return False
         try:
             self._identity(environ)
         except (Problem, BackendUnavailable):
@@ -68,7 +79,7 @@ class Access:
     def _of_key(self, environ: "WSGIEnvironment", token: str) -> Identity:
         keys = self._keys.get()
         if not keys:
-            if not _is_of_this_machine(environ):
+            if self._has_proxies or not _is_of_this_machine(environ):
                 raise _unauthenticated("There is no API key yet: an operator makes one with coupon keys create.")
             return Identity(caller_name(environ, self._caller_header), Role.ADMIN)
         if not token:
@@ -82,6 +93,8 @@ class Access:
         role = environ.get(environ_name(self._role_header))
         if role not in _ROLES:
             raise _unauthenticated(f"The gateway names no role in {self._role_header}.")
+        if environ_name(self._caller_header) not in environ:
+            raise _unauthenticated(f"The gateway names no caller in {self._caller_header}.")
         return Identity(caller_name(environ, self._caller_header), _ROLES[role])
 
 
@@ -96,8 +109,12 @@ def is_loopback(address: str) -> bool:
 
 def _is_of_this_machine(environ: "WSGIEnvironment") -> bool:
     """Whether the request came over TCP from this machine, and could come from no other. A socket in the file system is
-    one for a proxy, and gunicorn takes its name from the request."""
-    return is_loopback(environ["SERVER_NAME"]) and is_loopback(environ.get("REMOTE_ADDR", ""))
+    one for a proxy, and gunicorn takes its name from the request. A header of a proxy tells of others."""
+    return (
+        is_loopback(environ["SERVER_NAME"])
+        and is_loopback(environ.get("REMOTE_ADDR", ""))
+        and environ.keys().isdisjoint(OF_PROXIES)
+    )
 
 
 def _unauthenticated(detail: str) -> Problem:

@@ -7,7 +7,7 @@ from marshmallow import Schema
 
 from coupon.acceptance.operations import ChangeRef, CreationRef, Outcome, Status
 from coupon.domain.codes import show
-from coupon.domain.errors import BackendError, Refused
+from coupon.domain.errors import BackendError, IdempotencyKeyReused, Refused
 from coupon.domain.model import Kind, Reason
 from coupon.web import request_io, schemas
 from coupon.web.problems import refusal
@@ -66,9 +66,14 @@ def _change_coupon(services: Services, kind: Kind, schema: Schema) -> Response:
     outcome = OPEN
     try:
         accepted = services.commands.accept(kind, fields["coupon_code"], user_id, caller)
+    except IdempotencyKeyReused:  # raised for an unknown code, too
+        services.throttle.guessed(environ)
+        raise
     except Refused as refused:
         if refused.reason is Reason.NOT_FOUND:
             services.throttle.guessed(environ)
+        elif request_io.is_others(environ, refused.coupon):
+            raise refusal(Reason.NOT_HOLDER) from refused
         raise refusal(refused.reason, refused.coupon, kind, user_id) from refused
     body: dict[str, object] = {
         "operationId": services.commands.operations.address(accepted.ref),

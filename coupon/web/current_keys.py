@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import cast
 
 import structlog
 
@@ -13,8 +14,10 @@ from coupon.runtime.api_keys import read_api_keys
 
 REFRESH_MS, STALE_MS = 400, 900
 """Keys of the first age are read again. With the second age a request waits for that."""
-PATIENCE_S, FIRST_PATIENCE_S = 0.25, 2.0
-"""How long a request waits: for newer keys, and for the first ones."""
+PATIENCE_S, PATIENCE_OF_ONE_S, FIRST_PATIENCE_S = 0.25, 1.0, 2.0
+"""How long a request waits: for newer keys, the same of the request that has them read, and for the first ones.
+
+So the first request to an idle process knows what was revoked meanwhile, and a store that hangs holds one thread."""
 log = structlog.get_logger("coupon.web")
 
 
@@ -43,25 +46,30 @@ class CurrentKeys:
     def _refresh(self, age_ms: int) -> None:
         """Have the keys read, and wait for that where it matters."""
         try:
-            reading = self._begin()
+            reading, is_first = self._begin()
         except RuntimeError:  # the process ends, and starts no thread any more
             return
         if self._keys is None:
             wait([reading], FIRST_PATIENCE_S)
-        elif age_ms >= STALE_MS and not self._is_away:
-            wait([reading], PATIENCE_S)
+        elif age_ms >= STALE_MS and (is_first or not self._is_away):
+            wait([reading], PATIENCE_OF_ONE_S if is_first else PATIENCE_S)
 
-    def _begin(self) -> "Future[None]":
-        """The reading in progress, begun now if there is none. Raises RuntimeError."""
+    def _begin(self) -> "tuple[Future[None], bool]":
+        """The reading in progress, and whether it was begun now. Raises RuntimeError."""
         with self._starting:
-            if self._reading is None or self._reading.done():
+            is_first = self._reading is None or self._reading.done()
+            if is_first:
                 self._reading = self._thread.submit(self._read)
-            return self._reading
+            return cast("Future[None]", self._reading), is_first
 
     def _read(self) -> None:
         try:
-            self._keys = read_api_keys(self._store)
+            found = read_api_keys(self._store)
             self._is_away = False
+            if found.is_recorded or not self._keys:
+                self._keys = found
+            else:  # another store, or a backup of before the first key: nobody is let in without one
+                log.critical("API keys are gone", remedy="coupon keys create")
         except BackendError as error:
             if not (self._is_away or isinstance(error, BackendLeftAlone)):
                 log.warning("API keys unavailable", error=str(error))

@@ -50,6 +50,7 @@ errorlog = "-"
 logger_class = "coupon.web.gunicorn_logger.GunicornLogger"  # one JSON object a line, unless COUPON_LOG_FORMAT=text
 forwarded_allow_ips = ""  # no header of a request says who asks, or by which address or scheme: also not from loopback
 forwarder_headers = ""
+umask = 0o007  # of a socket in the file system, which gunicorn otherwise makes for everybody on the machine
 control_socket_disable = True  # it wants a home directory, and nobody here talks to it
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - signs of life, never waiting for a disk
 

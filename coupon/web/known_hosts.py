@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from coupon.web.access import is_loopback
+from coupon.web.access import UNKNOWN_HOST, is_loopback
 from coupon.web.problems import Problem, response
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ class KnownHosts:
         self._hosts = frozenset(host.lower() for host in hosts)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if not self._is_known(environ) and environ["PATH_INFO"] not in PROBES:
+        if not self._is_known(environ):
+            if environ["PATH_INFO"] in PROBES:
+                environ[UNKNOWN_HOST] = True
+                return self._app(environ, start_response)
             detail = "Set COUPON_HOSTS to the names under which the service is called."
             return response(Problem("UNKNOWN_HOST", detail))(environ, start_response)
         return self._app(environ, start_response)

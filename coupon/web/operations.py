@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 
 from coupon.acceptance.operations import CreationRef, Outcome, Status
+from coupon.domain.api_keys import LISTERS
 from coupon.domain.codes import show
 from coupon.domain.errors import InvalidCursor
 from coupon.web import request_io
@@ -17,6 +18,7 @@ def get_operation(services: Services, address: str) -> Response:
     operation = services.commands.operations.parse(address)
     limit, cursor = request_io.page()
     if isinstance(operation, CreationRef):
+        services.access.require(request.environ, LISTERS)  # it lists codes, and each coupon's history has its address
         return request_io.json_response(_creation(services, address, operation, limit, cursor))
     if cursor is not None:
         raise InvalidCursor(cursor)

@@ -17,6 +17,7 @@ from werkzeug.datastructures import Headers
 from coupon.acceptance.requests import Caller
 from coupon.domain.codes import parse
 from coupon.domain.errors import InvalidCode, Malformed
+from coupon.domain.model import Coupon
 from coupon.domain.serialization import dump, load
 from coupon.web.problems import ERRORS_MAX, InvalidField, Problem
 
@@ -93,7 +94,8 @@ def caller(environ: "WSGIEnvironment") -> Caller:
     key = environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and not _KEY.fullmatch(key):
         raise InvalidField({KEY_HEADER: ["Has to be 1 to 255 visible ASCII characters."]})
-    return Caller(environ[IDENTITY].name, key)
+    identity = environ[IDENTITY]
+    return Caller(identity.name, key if key is None or not identity.scope else f"{identity.scope}\0{key}")
 
 
 def user_id(environ: "WSGIEnvironment", named: str | None) -> str | None:
@@ -103,6 +105,12 @@ def user_id(environ: "WSGIEnvironment", named: str | None) -> str | None:
     if own is not None and named not in (None, own):
         raise InvalidField({"userId": ["Has to be the user of the token, or absent."]})
     return own or named
+
+
+def is_others(environ: "WSGIEnvironment", coupon: Coupon | None) -> bool:
+    """Whether a user calls by itself who does not hold that coupon: it is told nothing else of it."""
+    own = environ[IDENTITY].user_id
+    return own is not None and coupon is not None and coupon.user_id != own
 
 
 def caller_name(environ: "WSGIEnvironment", header: str) -> str:

@@ -6,7 +6,7 @@ from functools import partial, wraps
 from flask import Flask, Response, request
 from marshmallow import Schema
 
-from coupon.domain.api_keys import Role
+from coupon.domain.api_keys import APPS, EVERYBODY, LISTERS, OPERATORS, READERS, USERS, Role
 from coupon.web import descriptions, docs_pages
 from coupon.web.commands import cancel_coupon, cancel_coupon_use, create_coupons, issue_coupon, use_coupon
 from coupon.web.health import livez, readyz
@@ -16,13 +16,6 @@ from coupon.web.operations import get_operation
 from coupon.web.reads import get_coupon, list_coupons_expiring_today, list_coupons_of_user, list_my_coupons
 from coupon.web.request_io import check_parameters
 from coupon.web.services import Services
-
-OPERATORS = frozenset({Role.OPERATOR, Role.ADMIN})
-APPS = OPERATORS | {Role.APP}
-LISTERS = OPERATORS | {Role.VIEWER}
-USERS = APPS | {Role.USER}
-READERS = APPS | LISTERS
-EVERYBODY: frozenset[Role] = frozenset()
 
 
 def routes(creation: Schema) -> list[Route]:
@@ -79,8 +72,9 @@ def _bound(route: Route, services: Services) -> Callable[..., Response]:
     def checked(**path: str) -> Response:
         environ = request.environ
         if route.roles:
+            services.throttle.count_address(environ)
             services.access.check(environ, route.roles)
-            services.throttle.check(environ)
+            services.throttle.count_caller(environ)
         if environ["QUERY_STRING"] and not route.description.any_query:
             check_parameters(names)
         response: Response = view(services, **path)

@@ -27,15 +27,15 @@ class Rates:
         self._limits = {kind: RateLimitItemPerSecond(number) for kind, number in per_s.items() if number}
         self._limiter = FixedWindowRateLimiter(MemoryStorage()) if self._limits else None
 
-    def count(self, kind: str, names: list[str]) -> list[tuple[str, str]]:
-        """Count a request for each of the names; returns headers for the response. Raises Problem beyond the rate."""
+    def count(self, kind: str, name: str) -> list[tuple[str, str]]:
+        """Count a request; returns headers for the response. Raises Problem beyond the rate."""
         limit = self._limits.get(kind)
         if limit is None or self._limiter is None:
             return []
-        hits = [self._limiter.hit(limit, kind, name) for name in names]
-        left = min(self._limiter.get_window_stats(limit, kind, name).remaining for name in names)
+        is_within = self._limiter.hit(limit, kind, name)
+        left = self._limiter.get_window_stats(limit, kind, name).remaining
         headers = [("RateLimit-Policy", f'"{kind}";q={limit.amount};w=1'), ("RateLimit", f'"{kind}";r={left};t=1')]
-        if not all(hits):
+        if not is_within:
             more = dict(headers) | {"Retry-After": "1"}
             raise Problem("TOO_MANY_REQUESTS", f"At most {limit.amount} {kind} a second.", more)
         return headers
@@ -48,23 +48,36 @@ class Throttle:
         self._rates = Rates({"commands": settings.commands_per_s, "reads": settings.reads_per_s})
         self._guesses, self._proxies = guesses, settings.proxies
 
-    def check(self, environ: "WSGIEnvironment") -> None:
+    def count_address(self, environ: "WSGIEnvironment") -> None:
+        """Before anything is known of the caller. Raises Problem for an address beyond its rate."""
+        self._count(environ, self._address(environ))
+
+    def count_caller(self, environ: "WSGIEnvironment") -> None:
         """Raises Problem for a caller beyond its rate, and TooManyGuesses."""
-        names = self._names(environ)
-        self._guesses.check(names[0])
-        kind = "reads" if environ["REQUEST_METHOD"] == "GET" else "commands"
-        if headers := self._rates.count(kind, names):
-            environ[HEADERS] = headers
+        for name in self._guessers(environ):
+            self._guesses.check(name)
+        self._count(environ, environ[IDENTITY].name)
 
     def guessed(self, environ: "WSGIEnvironment") -> None:
         """The request named a code that is unknown."""
-        self._guesses.add(self._names(environ)[0])
+        for name in self._guessers(environ):
+            self._guesses.add(name)
 
-    def _names(self, environ: "WSGIEnvironment") -> list[str]:
-        """The caller's name, and its address. Callers without a name are told apart by their addresses."""
+    def _count(self, environ: "WSGIEnvironment", name: str) -> None:
+        kind = "reads" if environ["REQUEST_METHOD"] in ("GET", "HEAD") else "commands"
+        if name != ANONYMOUS and (headers := self._rates.count(kind, name)):
+            environ[HEADERS] = headers
+
+    def _guessers(self, environ: "WSGIEnvironment") -> list[str]:
+        """Who answers for a guess. Accounts of users are cheap, so their address does, too. A key is one caller,
+        wherever it is used."""
         identity: Identity = environ[IDENTITY]
-        address = f"{ANONYMOUS}@{client_address(environ, self._proxies)}"
-        return [address] if identity.name == ANONYMOUS else [identity.name, address]
+        if identity.name == ANONYMOUS:
+            return [self._address(environ)]
+        return [identity.name, self._address(environ)] if identity.user_id is not None else [identity.name]
+
+    def _address(self, environ: "WSGIEnvironment") -> str:
+        return f"{ANONYMOUS}@{client_address(environ, self._proxies)}"
 
 
 def client_address(environ: "WSGIEnvironment", proxies: int) -> str:

@@ -2,6 +2,7 @@
 
 from hashlib import blake2b
 from importlib.util import find_spec
+from urllib.parse import urlsplit
 
 from coupon.domain.api_keys import Identity, Role
 from coupon.domain.clock import Clock
@@ -58,11 +59,17 @@ def open_user_tokens(settings: Settings, timer: Clock) -> UserTokens | None:
         return None
     if not all(chosen):
         raise ConfigurationError("COUPON_JWT_ISSUER, COUPON_JWT_AUDIENCE and COUPON_JWT_JWKS: set all three, or none")
-    if "://" in settings.jwt_jwks and not settings.jwt_jwks.startswith(("https://", "http://127.0.0.1:")):
+    if "://" in settings.jwt_jwks and not _is_safe(settings.jwt_jwks):
         raise ConfigurationError(f"COUPON_JWT_JWKS={settings.jwt_jwks!r} is no file, and no URL with https://")
     if find_spec("jwt") is None or find_spec("cryptography") is None:
         raise ConfigurationError("COUPON_JWT_ISSUER: a module is missing; run: pip install 'coupon[jwt]'")
     return UserTokens(settings.jwt_issuer, settings.jwt_audience, SigningKeys(settings.jwt_jwks, timer))
+
+
+def _is_safe(url: str) -> bool:
+    """Whether nobody on the way can change what is read from there."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"))
 
 
 def _caller_name(issuer: str, user_id: str) -> str:

@@ -5,6 +5,7 @@ from coupon.domain.errors import InvalidApiKey, Malformed
 
 NOW = 1_000_000
 EMPTY = ApiKeys({})
+SHOP = Identity("shop", Role.APP, scope=str(NOW))
 
 
 def with_key(name: str = "shop", expires_at: int | None = None) -> tuple[ApiKeys, str]:
@@ -13,7 +14,7 @@ def with_key(name: str = "shop", expires_at: int | None = None) -> tuple[ApiKeys
 
 def test_a_token_is_found_and_no_other_is():
     keys, token = with_key()
-    assert keys.find(token, NOW) == Identity("shop", Role.APP)
+    assert keys.find(token, NOW) == SHOP
     for other in ("", "ck_", token[:-1], token + "x", token.lower(), "ck_\ud800"):
         assert keys.find(other, NOW) is None
 
@@ -24,7 +25,7 @@ def test_keys_come_back_from_their_text_which_shows_no_token():
     assert token not in text
     assert token.removeprefix("ck_") not in text
     assert decode_api_keys(text).keys == keys.keys
-    assert decode_api_keys(text).find(token, NOW) == Identity("shop", Role.APP)
+    assert decode_api_keys(text).find(token, NOW) == SHOP
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 1, "keys": {"a": {"role": "king"}}}', "\ud800"])
@@ -57,7 +58,7 @@ def test_the_last_key_is_revoked_only_when_that_is_meant():
 def test_after_a_rotation_both_tokens_are_valid_until_the_overlap_ends():
     keys, first = with_key()
     keys, second = keys.with_another_token("shop", NOW, NOW + 10)
-    assert keys.find(first, NOW + 9) == keys.find(second, NOW + 9) == Identity("shop", Role.APP)
+    assert keys.find(first, NOW + 9) == keys.find(second, NOW + 9) == SHOP
     assert keys.find(first, NOW + 10) is None
     assert keys.find(second, NOW + 10) is not None
 

@@ -20,6 +20,11 @@ def environ(tmp_path):
     return {**GIVEN, "COUPON_CONF": str(conf), "PATH": "/bin"}
 
 
+def test_the_address_of_signing_keys_is_shown_without_its_secrets(environ):
+    shown = settings.load(environ | {"COUPON_JWT_JWKS": "https://ann:S3cret@login.example/jwks?token=T0p"}).masked()
+    assert shown["COUPON_JWT_JWKS"] == "https://***@login.example/jwks?***"
+
+
 def test_what_is_not_given_has_its_default(environ):
     loaded = settings.load(environ)
     assert loaded.timezone.key == "UTC"

@@ -1,13 +1,15 @@
 """Who may call what: keys, roles, a gateway, and nobody."""
 
 import dataclasses
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from coupon.domain.api_keys import ROLES_OF_KEYS, Role
 from coupon.domain.errors import BackendUnavailable
-from coupon.runtime.api_keys import change_api_keys
+from coupon.ports.store import Record
+from coupon.runtime.api_keys import KEY, KIND, change_api_keys
 from coupon.web import create_app
 from coupon.web.current_keys import REFRESH_MS, STALE_MS
 from coupon.web.routes import PAGES, routes
@@ -184,6 +186,92 @@ def test_without_a_key_only_this_machine_is_let_in(api, environ):
     assert "coupon keys create" in problem(answer)["detail"]
 
 
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "Via"])
+def test_without_a_key_who_comes_by_a_proxy_is_not_let_in(api, header):
+    answer = api.client.get("/v1/users/ann/coupons", headers={header: "10.1.2.3"})
+    assert refused(answer) == (401, "UNAUTHENTICATED")
+
+
+@pytest.mark.parametrize("chosen", [{"hosts": "shop.example"}, {"proxies": 1}])
+def test_without_a_key_a_service_that_has_proxies_lets_nobody_in(settings, backends, chosen):
+    api = Api(create_app(dataclasses.replace(settings, **chosen), backends).test_client())
+    answer = api.client.get(
+        "/v1/users/ann/coupons", headers={"Host": "shop.example" if "hosts" in chosen else "localhost"}
+    )
+    assert refused(answer) == (401, "UNAUTHENTICATED")
+
+
+@pytest.mark.logs_error("API keys are gone")
+def test_a_store_that_has_lost_the_keys_opens_nothing(api, backends, timer, monkeypatch):
+    key = add_key(backends)
+    assert api.client.get("/v1/users/ann/coupons", headers=key).status_code == 200
+    monkeypatch.setattr(backends.store, "get_records", lambda *_: {})
+    timer.ahead_ms += 5_000
+    assert refused(api.get("/v1/users/ann/coupons")) == (401, "UNAUTHENTICATED")
+    assert api.client.get("/v1/users/ann/coupons", headers=key).status_code == 200
+
+
+def test_the_last_key_that_was_revoked_on_purpose_opens_the_service(api, backends, timer):
+    key = add_key(backends)
+    assert api.client.get("/v1/users/ann/coupons", headers=key).status_code == 200
+    change_api_keys(backends.store, lambda keys: (keys.without("shop", last=True), None))
+    timer.ahead_ms += 5_000
+    assert api.get("/v1/users/ann/coupons").status_code == 200
+
+
+@pytest.mark.parametrize("was_away", [False, True])
+def test_a_key_that_was_revoked_while_the_process_was_idle_is_out_though_the_store_is_slow(
+    api, backends, timer, monkeypatch, was_away
+):
+    add_key(backends, "other")
+    key = add_key(backends)
+    assert api.client.get("/v1/users/ann/coupons", headers=key).status_code == 200
+    read = backends.store.get_records
+    if was_away:
+        with monkeypatch.context() as patch:
+            patch.setattr(backends.store, "get_records", lambda *_: raise_away())
+            timer.ahead_ms += 5_000
+            assert api.client.get("/v1/users/ann/coupons", headers=key).status_code == 200
+    change_api_keys(backends.store, lambda keys: (keys.without("shop", last=False), None))
+    monkeypatch.setattr(backends.store, "get_records", lambda *arguments: time.sleep(0.4) or read(*arguments))
+    timer.ahead_ms += 3_600_000
+    assert refused(api.client.get("/v1/users/ann/coupons", headers=key)) == (401, "UNAUTHENTICATED")
+
+
+def raise_away():
+    raise BackendUnavailable("away")
+
+
+@pytest.mark.parametrize("role", ROLES_OF_KEYS)
+def test_the_codes_of_a_creation_are_for_those_who_may_list_coupons(api, backends, role):
+    maker, reader = add_key(backends, "maker", Role.OPERATOR), add_key(backends, "reader", role)
+    created = api.create(**maker)
+    answer = api.client.get(created.headers["Location"], headers=reader)
+    if role is Role.APP:
+        assert refused(answer) == (403, "FORBIDDEN")
+    else:
+        assert answer.json["couponCodes"] == created.json["couponCodes"]
+
+
+def test_a_key_that_was_made_anew_under_a_name_is_another_caller(api, backends, timer, clock):
+    """Otherwise it would get the codes of the former one, with a key that is easily guessed."""
+    add_key(backends, "other", Role.ADMIN)
+    again = {"Idempotency-Key": "1"}
+    first = api.create(**add_key(backends, "shop", Role.OPERATOR), **again).json["operationId"]
+    change_api_keys(backends.store, lambda keys: (keys.without("shop", last=False), None))
+    token = change_api_keys(backends.store, lambda keys: keys.with_new("shop", Role.OPERATOR, NOON + 1, None))
+    timer.ahead_ms += 5_000
+    assert api.create(Authorization=f"Bearer {token}", **again).json["operationId"] != first
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"format": 99, "keys": {}}', '{"format": 1, "keys": 5}'])
+@pytest.mark.logs_error
+def test_a_record_of_keys_that_nobody_can_read_lets_nobody_in(settings, backends, text):
+    backends.store.save_groups([[Record(KIND, KEY, 1, text)]])
+    api = Api(create_app(settings, backends).test_client())
+    assert refused(api.get("/v1/users/ann/coupons")) == (503, "UNAVAILABLE")
+
+
 def test_only_identified_callers_are_told_of_topics(api, backends, timer):
     key = add_key(backends, role=Role.VIEWER)
     told = api.client.get("/readyz", headers=key).json["dependencies"]
@@ -203,7 +291,7 @@ def behind_a_gateway(settings, backends, clock, timer):
 @pytest.mark.parametrize("role", [None, "", "king", "Admin", "app,admin", "user", *ROLES_OF_KEYS])
 @pytest.mark.parametrize(("method", "path"), [row for row, roles in MAY.items() if roles])
 def test_a_gateway_names_the_role(behind_a_gateway, method, path, role):
-    headers = {} if role is None else {"X-Role": str(role)}
+    headers = {"X-Caller": "shop"} | ({} if role is None else {"X-Role": str(role)})
     answer = behind_a_gateway.client.open(concrete(path), method=method, headers=headers)
     if role in ROLES_OF_KEYS:
         assert answer.status_code == 403 if role not in MAY[method, path] else answer.status_code not in (401, 403)
@@ -217,6 +305,11 @@ def test_a_gateway_names_the_caller(behind_a_gateway, drain):
     drain()
     history = behind_a_gateway.client.get(f"/v1/coupons/{code}", headers=operator).json["history"]
     assert history[0]["actor"].startswith("shop-7")
+
+
+def test_behind_a_gateway_everybody_has_a_name(behind_a_gateway):
+    answer = behind_a_gateway.client.get("/v1/users/ann/coupons", headers={"X-Role": "admin"})
+    assert refused(answer) == (401, "UNAUTHENTICATED")
 
 
 def test_behind_a_gateway_a_key_is_nothing(behind_a_gateway, backends):

@@ -26,6 +26,13 @@ def test_probes_may_use_any_name(api, path):
     assert api.client.get(path, headers={"Host": "10.0.0.1:8080"}).status_code == 200
 
 
+def test_a_probe_by_another_name_is_told_no_problem(api):
+    assert "problems" in api.get("/readyz").json["dependencies"]["worker"]
+    other = api.client.get("/readyz", headers={"Host": "evil.example"})
+    assert "problems" not in other.json["dependencies"]["worker"]
+    assert "version" not in other.json
+
+
 def test_elsewhere_any_name_is_ours_until_some_are_set(settings, backends):
     def status(hosts, host):
         api = Api(create_app(dataclasses.replace(settings, hosts=hosts), backends).test_client())

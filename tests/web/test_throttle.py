@@ -89,6 +89,14 @@ def test_without_the_cache_a_process_counts_by_itself(service, backends, lost):
     assert 429 in guess(api, 22)
 
 
+def test_a_guess_with_a_key_of_another_request_counts_too(service):
+    api = service()
+    api.create(**{"Idempotency-Key": "k1"})
+    statuses = [api.issue(code, **{"Idempotency-Key": "k1"}).status_code for code in codes(30)]
+    assert set(statuses) <= {404, 422, 429}
+    assert statuses[-1] == 429
+
+
 def test_a_caller_pays_for_its_own_guesses_only(service, backends):
     api = service()
     one, other = add_key(backends, "one", Role.ADMIN), add_key(backends, "other", Role.ADMIN)
@@ -97,9 +105,9 @@ def test_a_caller_pays_for_its_own_guesses_only(service, backends):
 
 
 def test_callers_without_a_name_are_told_apart_by_their_addresses(service):
-    api = service(proxies=1)
-    assert guess(api, 22, **{"X-Forwarded-For": "10.0.0.1"})[-1] == 429
-    assert guess(api, 1, **{"X-Forwarded-For": "10.0.0.1, 10.0.0.2"}) == [404]
+    api, caller = service(proxies=1, auth="gateway"), {"X-Caller": "anonymous", "X-Role": "admin"}
+    assert guess(api, 22, **caller, **{"X-Forwarded-For": "10.0.0.1"})[-1] == 429
+    assert guess(api, 1, **caller, **{"X-Forwarded-For": "10.0.0.1, 10.0.0.2"}) == [404]
 
 
 def test_the_guard_can_be_turned_off(service):
@@ -146,6 +154,17 @@ def test_each_key_has_its_rate_and_each_address_too(service, backends):
     assert statuses(one, "10.0.0.1") == {202, 429}
     assert 429 in statuses(one, "10.0.0.2")
     assert 429 in statuses(other, "10.0.0.1")
+
+
+def test_who_is_not_let_in_has_a_rate_too(service, backends):
+    api = service(reads_per_s=3)
+    add_key(backends)
+    assert {api.get("/v1/users/ann/coupons").status_code for _ in range(20)} == {401, 429}
+
+
+def test_asking_for_the_head_is_reading(service):
+    api = service(commands_per_s=1)
+    assert {api.client.head("/v1/users/ann/coupons").status_code for _ in range(5)} == {200}
 
 
 def test_probes_have_no_rate(service):

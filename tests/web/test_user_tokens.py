@@ -5,17 +5,19 @@ import http.server
 import json
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from backends.testing.timing import takes_less_than
 from coupon.domain.api_keys import Role
+from coupon.domain.codes import CodeDeriver
 from coupon.domain.errors import ConfigurationError
 from coupon.web import create_app
-from coupon.web.signing_keys import FRESH_MS, PAUSE_MS
+from coupon.web.signing_keys import AGE_MAX_MS, FRESH_MS, PAUSE_MS
 from tests.web.conftest import Api
 from tests.web.problems import refused, wrong_fields
 from tests.web.test_access import add_key
@@ -97,6 +99,22 @@ def test_a_user_uses_its_own_coupon_only(api, code, drain):
     assert api.use(code, **bearer()).status_code == 202
     drain()
     assert refused(api.use(code, **bearer())) == (409, "ALREADY_USED")
+
+
+def test_a_user_learns_nothing_of_others_coupons(api, code, admin, drain):
+    used, free = code, api.create(**admin).json["couponCodes"][0]
+    api.use(used, **bearer())
+    drain()
+    for each in (used, free):
+        assert refused(api.use(each, **bearer(sub="bob"))) == (409, "NOT_HOLDER")
+
+
+def test_guesses_of_many_users_from_one_address_are_one_callers(settings, backends, clock, timer, jwks):
+    chosen = {"jwt_issuer": ISSUER, "jwt_audience": AUDIENCE, "jwt_jwks": str(jwks), "guesses_per_minute": 20}
+    api = Api(create_app(dataclasses.replace(settings, **chosen), backends, clock, timer).test_client())
+    unknown = CodeDeriver("the secret of another service").codes("x", 0, 40)
+    statuses = [api.use(each, **bearer(sub=f"user{number // 4}")).status_code for number, each in enumerate(unknown)]
+    assert statuses == [404] * 21 + [429] * 19
 
 
 def test_a_user_acts_for_nobody_else(api, code):
@@ -200,16 +218,20 @@ def test_before_the_keys_are_known_a_token_is_503_and_a_key_goes_on(api, jwks, a
 
 
 @contextmanager
-def served(document):
-    """An address that serves the document; its list has the requests."""
+def served(document, status=200, pause_s=0.0):
+    """An address that serves the document, byte by byte with a pause; its list has the requests."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             asked.append(self.path)
-            self.send_response(200)
+            self.send_response(status)
+            self.send_header("Location", "/elsewhere")
             self.end_headers()
-            self.wfile.write(document.encode())
+            with suppress(OSError):
+                for first in range(0, len(document), 1 if pause_s else len(document)):
+                    self.wfile.write(document.encode()[first : first + (1 if pause_s else len(document))])
+                    time.sleep(pause_s)
 
         def log_message(self, *_):
             pass
@@ -233,6 +255,39 @@ def test_keys_of_an_address_are_asked_for_seldom(settings, backends, clock, time
         assert len(asked) == 2
 
 
+def test_an_address_that_sends_on_is_not_followed(settings, backends):
+    with served(jwk_set(ec=ECDSA), status=302) as (url, asked):
+        settings = dataclasses.replace(settings, jwt_issuer=ISSUER, jwt_audience=AUDIENCE, jwt_jwks=url)
+        api = Api(create_app(settings, backends).test_client())
+        assert refused(api.client.get("/v1/me/coupons", headers=bearer())) == (503, "UNAVAILABLE")
+        assert asked == ["/jwks"]
+
+
+def test_an_address_that_drips_holds_up_nobody(settings, backends, admin):
+    with served(jwk_set(ec=ECDSA), pause_s=0.2) as (url, _):
+        settings = dataclasses.replace(settings, jwt_issuer=ISSUER, jwt_audience=AUDIENCE, jwt_jwks=url)
+        api = Api(create_app(settings, backends).test_client())
+
+        def ask():
+            for _ in range(5):
+                assert refused(api.client.get("/v1/me/coupons", headers=bearer())) == (503, "UNAVAILABLE")
+            assert api.client.get("/v1/users/ann/coupons", headers=admin).status_code == 200
+
+        takes_less_than(1.5, ask)
+
+
+def test_a_set_that_cannot_be_read_for_an_hour_is_used_no_more(api, jwks, timer):
+    assert api.client.get("/v1/me/coupons", headers=bearer()).status_code == 200
+    jwks.unlink()
+    timer.ahead_ms += AGE_MAX_MS
+    assert refused(api.client.get("/v1/me/coupons", headers=bearer())) == (503, "UNAVAILABLE")
+
+
+def test_a_key_that_is_for_encryption_verifies_nothing(api, jwks):
+    jwks.write_text(json.dumps({"keys": [as_jwk(ECDSA, "ec") | {"use": "enc"}, as_jwk(RSA, "rsa")]}))
+    assert refused(api.client.get("/v1/me/coupons", headers=bearer())) == (401, "UNAUTHENTICATED")
+
+
 @pytest.mark.parametrize(
     "chosen",
     [
@@ -241,6 +296,7 @@ def test_keys_of_an_address_are_asked_for_seldom(settings, backends, clock, time
         {"jwt_jwks": "x"},
         {"jwt_issuer": ISSUER, "jwt_audience": AUDIENCE, "jwt_jwks": "http://login.example/jwks"},
         {"jwt_issuer": ISSUER, "jwt_audience": AUDIENCE, "jwt_jwks": "ftp://login.example/jwks"},
+        {"jwt_issuer": ISSUER, "jwt_audience": AUDIENCE, "jwt_jwks": "http://127.0.0.1:80@login.example/jwks"},
     ],
 )
 def test_half_a_configuration_does_not_start(settings, backends, chosen):
