@@ -8,8 +8,8 @@ import csv
 from typing import Any
 
 ESCAPE = "'"
-_RUN = frozenset("=+-@\t\r\n＝＋－＠" + ESCAPE)
-"""What a formula begins with, in full width too, and blanks that spreadsheets skip before one."""
+_RUN = frozenset("=+-@\t\r\n＝＋－＠\u00a0\u200b\u3000\ufeff" + ESCAPE)
+"""What a formula begins with, in full width too, and blanks that spreadsheets skip before one, invisible ones too."""
 
 
 def escape(cell: Any) -> Any:

@@ -10,6 +10,9 @@ from typing import TextIO
 
 from coupon.domain.errors import UnusableFile
 
+ROOT_UID = 0
+"""Devices are root's."""
+
 
 def create(path: Path) -> TextIO:
     """A new file. Raises FileExistsError for whatever has the name, a link too."""
@@ -23,7 +26,7 @@ def written(path: Path, replace: bool) -> Iterator[TextIO]:
     directly. Raises UnusableFile for a link, and for another file unless it is to be replaced."""
     kind = _kind(path)
     if kind is not None and not stat.S_ISREG(kind):
-        with _opened(path, kind) as out:
+        with _opened(path, kind, replace) as out:
             yield out
         return
     if kind is not None and not replace:
@@ -54,9 +57,11 @@ def _kind(path: Path) -> int | None:
         return None
 
 
-def _opened(path: Path, kind: int) -> TextIO:
+def _opened(path: Path, kind: int, replace: bool) -> TextIO:
     if stat.S_ISLNK(kind):
         raise UnusableFile(f"{path} is a link, and none is followed: name the file itself, or - for standard output")
+    if path.lstat().st_uid not in (os.geteuid(), ROOT_UID) and not replace:
+        raise UnusableFile(f"{path} is another user's, who would read all of it: --force writes there")
     return open(os.open(path, os.O_WRONLY | os.O_NOFOLLOW), "w", encoding="utf-8", newline="")
 
 

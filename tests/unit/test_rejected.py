@@ -6,6 +6,7 @@ import stat
 
 import pytest
 
+from coupon.bulk import files
 from coupon.bulk.columns import NO_DAYS, find_columns
 from coupon.bulk.csv_rows import BadRow, Row
 from coupon.bulk.files import create, written
@@ -166,6 +167,16 @@ def test_no_link_is_followed(tmp_path, replace, there):
         create(link)
     assert target.exists() == there
     assert not there or target.read_text() == "of somebody else"
+
+
+def test_a_pipe_of_another_user_is_written_only_when_that_is_meant(tmp_path, monkeypatch):
+    """In a folder that all may write to, somebody may have made a pipe of the file's name, to read what comes."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(os, "geteuid", lambda: pipe.lstat().st_uid + 4_711)
+    monkeypatch.setattr(files, "ROOT_UID", -1)
+    with pytest.raises(UnusableFile, match="another user's"), files.written(pipe, replace=False):
+        pass
 
 
 def test_a_pipe_is_written_directly(tmp_path):
