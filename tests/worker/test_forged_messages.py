@@ -3,6 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
+from coupon.acceptance.operations import Status
 from coupon.applying import dead_letters
 from coupon.bulk.queue_history import Recorded
 from coupon.bulk.restore import Counts, Restore
@@ -12,12 +13,13 @@ from coupon.domain.model import Kind
 from coupon.domain.serialization import dump, encode_command
 from coupon.domain.signatures import MessageKey
 from coupon.domain.topics import CREATION, DEAD_LETTERS, INVALIDATE, REINDEX, REJECTIONS, all_topics, work_topics
-from coupon.ports.queue import Delivery, Forged, Message
+from coupon.ports.queue import Delivery, Forged, Message, Position
 from coupon.runtime.keyring import Keys, keys_of
 from coupon.runtime.older_messages import OlderMessages
 from coupon.worker.dead_letter_policy import DeadLetterPolicy
 from coupon.worker.forgeries import KEPT, PERIOD_MS
 from tests.coupons import a_command, a_creation
+from tests.worker.conftest import a_world
 
 pytestmark = pytest.mark.logs_error("dead letter", "forged messages")
 
@@ -248,3 +250,71 @@ def test_another_secret_is_recorded_only_when_the_former_one_is_said_to_be_lost(
     settle(queue, store, other, new_secret=True)
     settle(queue, store, other)
     assert OlderMessages(store).present().keys == [keys(settled).root, other.root]
+
+
+def copied_elsewhere(world, message: Delivery) -> list[Delivery]:
+    """Append the message as it is to another partition of its topic, as one without a key can. Returns what its own
+    partition has, which is empty from now on: it lags."""
+    logs = world.backends.queue.beneath.logs
+    own = Position(message.topic, message.partition)
+    other = Position(message.topic, 1 - message.partition)
+    logs[other].append(message._replace(partition=other.partition, offset=len(logs[other])))
+    lagging = logs[own][message.offset - 1 :]
+    del logs[own][message.offset - 1 :]
+    return lagging
+
+
+@pytest.fixture
+def two_partitions(environ):
+    for world in a_world({**environ, "COUPON_QUEUE_URL": "memory://?partitions=2"}):
+        settle(world.backends.queue, world.backends.store, keys(world))
+        yield world
+
+
+def both_applied(world, *addresses) -> bool:
+    return [world.service.operations.outcome(each).status for each in addresses] == [Status.APPLIED] * len(addresses)
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("amount", [1, 8])
+def test_a_copy_in_another_partition_waits_for_what_it_builds_on(two_partitions, amount, together):
+    """The copies come before the originals, to the same worker. Codes are in both partitions."""
+    world = two_partitions
+    codes = world.coupons(amount)
+    addresses, lagging = [], []
+    for code in codes:
+        addresses += [world.change(Kind.ISSUE, code, "ann"), world.change(Kind.USE, code)]
+        uses = [d for d in world.backends.queue.beneath.browse("commands") if d.key == code]
+        lagging += [copied_elsewhere(world, uses[1])]
+        if not together:
+            world.drain()
+            assert world.stored(code).settled == 1
+        for message in lagging.pop():
+            logs = world.backends.queue.beneath.logs[Position("commands", message.partition)]
+            logs.append(message._replace(offset=len(logs)))
+    for _ in range(5):
+        world.look(world.worker)
+    assert both_applied(world, *addresses)
+    assert all(world.stored(code).used and not world.stored(code).rejections for code in codes)
+    assert world.lag() == 0
+    assert letters(world) == []
+
+
+def test_a_restore_does_not_take_a_copy_in_another_partition_for_one_that_is_in_order(two_partitions):
+    world = two_partitions
+    (code,) = world.coupons()
+    world.now += 60_000  # the copy comes first in the order of acceptance
+    world.change(Kind.ISSUE, code, "ann")
+    world.now -= 60_000
+    world.change(Kind.USE, code)
+    use = [d for d in world.backends.queue.beneath.browse("commands") if d.key == code][1]
+    for message in copied_elsewhere(world, use):
+        world.backends.queue.beneath.logs[Position("commands", message.partition)].append(message)
+    for _ in range(5):
+        world.look(world.worker)
+    before = world.stored(code)
+    assert before.used
+    fresh = world.backends.store.__class__()
+    fresh.create()
+    restored(world, fresh)
+    assert fresh.get_many([code])[code]._replace(revision=0) == before._replace(revision=0)

@@ -33,6 +33,27 @@ MUTANTS = [
         f"{FORGED}::test_a_message_of_ours_is_nowhere_else_what_it_was",
     ),
     Mutant(
+        "a copy in another partition keeps no order",
+        "coupon/worker/change_handler.py",
+        "self._arrivals[index].in_order and self._places.is_elsewhere(self._tasks[index])",
+        "False",
+        f"{FORGED}::test_a_copy_in_another_partition_waits_for_what_it_builds_on",
+    ),
+    Mutant(
+        "a copy is not rejected before what it builds on is applied",
+        "coupon/worker/ready_commands.py",
+        "                last.append(task)\n",
+        "                ready.append(task)\n",
+        f"{FORGED}::test_a_copy_in_another_partition_waits_for_what_it_builds_on",
+    ),
+    Mutant(
+        "in a restore a copy in another partition keeps no order",
+        "coupon/bulk/replay.py",
+        "position.topic in ORDERED and position in self._queue.ends([position.topic], item.key)",
+        "position.topic in ORDERED",
+        f"{FORGED}::test_a_restore_does_not_take_a_copy_in_another_partition_for_one_that_is_in_order",
+    ),
+    Mutant(
         "what is forged is delivered without its value",
         QUEUE,
         'return delivery._replace(value=b"", forged=Forged(reason, delivery.value))',
