@@ -11,7 +11,7 @@ from typing import Self, cast
 
 from coupon.domain.errors import BackendUnavailable
 from coupon.domain.signatures import MessageKey, parse
-from coupon.ports.queue import BROWSED_AT_ONCE, Consumer, Delivery, Forged, Message, Position, Queue, messages_between
+from coupon.ports.queue import Consumer, Delivery, Forged, Message, Position, Queue, messages_between
 from coupon.ports.url import Url
 from coupon.runtime.keyring import Keyring
 from coupon.runtime.older_messages import UNSIGNED, Older, OlderMessages
@@ -72,16 +72,13 @@ class SignedQueue(Queue):
     def lag(self, topics: Sequence[str], group: str) -> int:
         return self.beneath.lag(topics, group)
 
-    def first_signed(self, position: Position) -> int:
-        """The offset of the partition's first message that a key of ours has signed; its end when there is none.
+    def first_signed(self, position: Position) -> int | None:
+        """The offset of the partition's first message that a key of ours has signed; None when there is none.
 
-        The newest messages are looked at before all others: at an upgrade none of them is signed."""
+        The whole partition is read: whoever can write may have put any number of messages behind ours."""
         begin, end = (offsets([position.topic])[position] for offsets in (self.beneath.begins, self.beneath.ends))
-        newest = self.beneath.read(position, max(begin, end - BROWSED_AT_ONCE), BROWSED_AT_ONCE) if begin < end else []
-        if not any(map(self._seals.is_ours, newest)):
-            return end
         messages = messages_between(self.beneath, position, begin, end)
-        return next((message.offset for message in messages if self._seals.is_ours(message)), end)
+        return next((message.offset for message in messages if self._seals.is_ours(message)), None)
 
 
 class SignedConsumer(Consumer):
@@ -160,6 +157,8 @@ class Signatures:
         if signed is None:
             is_taken = older.takes(UNSIGNED, position, offset)
             return delivery if is_taken else _forged(delivery, NOT_SIGNED)
+        if not older.takes(signed.key_id, position, offset):  # so nobody waits for the key, whoever named it
+            return _forged(delivery, RETIRED.format(signed.key_id))
         former = self._keyring.find(signed.key_id)
         if former is None:
             if signed.key_id in older.keys:
@@ -167,8 +166,6 @@ class Signatures:
             return _forged(delivery, UNKNOWN.format(signed.key_id))
         if not former.has_signed(topic, key, signed):
             return _forged(delivery, WRONG)
-        if not older.takes(signed.key_id, position, offset):
-            return _forged(delivery, RETIRED.format(signed.key_id))
         return Delivery(topic, partition, offset, key, signed.value)
 
 

@@ -13,7 +13,7 @@ from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.domain.signatures import LENGTH, MessageKey
 from coupon.ports.queue import MESSAGE_MAX, Message, Position, Queue
 from coupon.ports.store import Record
-from coupon.runtime.keyring import Keyring
+from coupon.runtime.keyring import ROOT, Keyring
 from coupon.runtime.older_messages import KEY, KIND, UNSIGNED, OlderMessages, change, with_ends, with_key
 from coupon.runtime.signed_queue import NOT_SIGNED, WRONG, SignedQueue
 
@@ -222,3 +222,18 @@ def test_a_record_that_is_none_refuses_nothing(house):
     house.forge(b"value")
     with pytest.raises(BackendUnavailable, match="cannot be read"):
         house.read()
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_what_is_beyond_the_end_of_a_retired_key_is_forged_also_where_the_key_is_missing(house, tmp_path, has_it):
+    """Nobody waits for a key that could not make the message count: whoever can write could stop the workers so."""
+    file = tmp_path / "keyring"
+    file.write_text(f"{OTHER}\n" if has_it else "")
+    house.settled(SECRET, OTHER)
+    house.queue.publish([Message("t", "k", b"value")])
+    lost = MessageKey(OTHER).id
+    change(house.store, lambda older: with_ends(older, lost, {}))
+    house.forge(f"ck1.{lost}.{'0' * 32}\n{{}}".encode())
+    retired = f"it is signed with the key '{lost}', which is retired"
+    file.write_text(f"{OTHER}\n{ROOT}\n" if has_it else "")
+    assert house.read(house.process(path=str(file))) == [b"value", retired]

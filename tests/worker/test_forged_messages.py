@@ -1,5 +1,7 @@
 """Whoever can write to a topic can neither mint, issue nor use, and can stop nothing."""
 
+from dataclasses import replace
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -11,15 +13,16 @@ from coupon.bulk.upgraded_queue import settle
 from coupon.domain.errors import ConfigurationError
 from coupon.domain.model import Kind
 from coupon.domain.serialization import dump, encode_command
-from coupon.domain.signatures import MessageKey
+from coupon.domain.signatures import MessageKey, parse
 from coupon.domain.topics import CREATION, DEAD_LETTERS, INVALIDATE, REINDEX, REJECTIONS, all_topics, work_topics
 from coupon.ports.queue import Delivery, Forged, Message, Position
-from coupon.runtime.keyring import Keys, keys_of
+from coupon.runtime.keyring import Keyring, Keys, keys_of
 from coupon.runtime.older_messages import OlderMessages
+from coupon.runtime.signed_queue import SignedQueue
 from coupon.worker.dead_letter_policy import DeadLetterPolicy
 from coupon.worker.forgeries import KEPT, PERIOD_MS
 from tests.coupons import a_command, a_creation
-from tests.worker.conftest import a_world
+from tests.worker.conftest import World, a_world
 
 pytestmark = pytest.mark.logs_error("dead letter", "forged messages")
 
@@ -38,6 +41,12 @@ def settled(world):
 def forge(world, *messages: Message) -> None:
     """Write them into the topics with no key."""
     world.backends.queue.beneath.publish(messages)
+
+
+def unsign(world) -> None:
+    """Make the queue that of an earlier version."""
+    for log in world.backends.queue.beneath.logs.values():
+        log[:] = [each._replace(value=signed.value) for each in log if (signed := parse(each.value))]
 
 
 def letters(world) -> list[dead_letters.DeadLetter]:
@@ -183,6 +192,7 @@ def test_forged_letters_and_rejections_are_none(settled):
 
 def test_what_an_earlier_version_queued_is_applied_and_what_comes_after_the_upgrade_is_not(world):
     codes = world.coupons(2)
+    unsign(world)
     forge(world, Message("commands", codes[0], an_issue(world, codes[0])))
     settle(world.backends.queue, world.backends.store, keys(world))
     forge(world, Message("commands", codes[1], an_issue(world, codes[1])))
@@ -250,6 +260,47 @@ def test_another_secret_is_recorded_only_when_the_former_one_is_said_to_be_lost(
     settle(queue, store, other, new_secret=True)
     settle(queue, store, other)
     assert OlderMessages(store).present().keys == [keys(settled).root, other.root]
+
+
+def test_what_the_lost_secret_signed_is_forged_and_stops_nobody(settled):
+    (code,) = settled.coupons()
+    settled.change(Kind.ISSUE, code, "ann")  # it waits, and nobody can check it any more
+    beneath, store, secret = settled.backends.queue.beneath, settled.backends.store, "another secret of the tests"
+    queue = SignedQueue(beneath, Keyring(secret, ""), OlderMessages(store))
+    settle(queue, store, keys_of(secret, []), new_secret=True)
+    settled.leave()
+    renewed = World(replace(settled.settings, secret=secret), replace(settled.backends, queue=queue), settled.now)
+    renewed.change(Kind.ISSUE, code, "bob")
+    renewed.drain()
+    assert renewed.stored(code).user_id == "bob"
+    assert [letter.forged for letter in letters(renewed)] == [True]
+    assert "which is retired" in letters(renewed)[0].reason
+
+
+@pytest.mark.parametrize("later", [0, 600])
+def test_where_the_store_was_lost_an_intruders_messages_are_taken_nowhere(settled, later):
+    """Neither in a partition of which the newest messages are his, nor in one that has no other."""
+    settled.coupons(1)
+    minted = encode_command(a_creation(codes=("F" * 19,)))
+    beneath = settled.backends.queue.beneath
+    (own,) = [Position(d.topic, d.partition) for d in beneath.browse(CREATION)]
+    if later:
+        at = next(k for k in "abcdefgh" if own in beneath.ends([CREATION], k))
+    else:
+        at = next(k for k in "abcdefgh" if own not in beneath.ends([CREATION], k))
+    forge(settled, Message(CREATION, at, minted), *[Message(CREATION, at, b"{}")] * later)
+    settled.drain()
+    fresh = settled.backends.store.__class__()
+    fresh.create()
+    assert settle(settled.backends.queue, fresh, keys(settled)) == 0
+    restored(but(settled, fresh), fresh)
+    assert fresh.get_many(["F" * 19]) == {}
+
+
+def but(world, store) -> World:
+    """The world after the loss of its store."""
+    queue = SignedQueue(world.backends.queue.beneath, Keyring(world.settings.secret, ""), OlderMessages(store))
+    return World(world.settings, replace(world.backends, queue=queue, store=store), world.now)
 
 
 def copied_elsewhere(world, message: Delivery) -> list[Delivery]:

@@ -75,6 +75,13 @@ MUTANTS = [
         f"{TESTS}::test_of_a_retired_key_is_taken_what_was_there_when_it_was_retired",
     ),
     Mutant(
+        "what a lost secret has signed is not waited for",
+        "coupon/bulk/upgraded_queue.py",
+        "            older = with_ends(older, key_id, {})\n",
+        "            pass\n",
+        f"{FORGED}::test_what_the_lost_secret_signed_is_forged_and_stops_nobody",
+    ),
+    Mutant(
         "who has another secret takes nothing for forged",
         QUEUE,
         "if older.keys and key_id not in older.keys:",
@@ -117,6 +124,13 @@ MUTANTS = [
         f"{FORGED}::test_a_forged_copy_of_a_command_takes_none_with_it_that_builds_on_the_command",
     ),
     Mutant(
+        "after a loss of the store, nothing unsigned is taken where no message is signed",
+        "coupon/bulk/upgraded_queue.py",
+        "return {at: offset or 0 for at, offset in first.items()}",
+        "return {at: ends[at] if offset is None else offset for at, offset in first.items()}",
+        f"{FORGED}::test_where_the_store_was_lost_an_intruders_messages_are_taken_nowhere",
+    ),
+    Mutant(
         "a replay signs nothing that is forged",
         "coupon/applying/dead_letters.py",
         "if dead_letter.forged and not sign:",
@@ -132,9 +146,9 @@ MUTANTS = [
     ),
     Mutant(
         "after a loss of the store, the first signed message ends what may be unsigned",
-        QUEUE,
-        "        if not any(map(self._seals.is_ours, newest)):\n",
-        "        if newest:\n",
+        "coupon/bulk/upgraded_queue.py",
+        "    if all(offset is None for offset in first.values()):\n",
+        "    if first:\n",
         f"{FORGED}::test_where_the_store_was_lost_what_came_after_the_first_signed_message_is_not_taken_unsigned",
     ),
 ]
