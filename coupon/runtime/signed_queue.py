@@ -23,6 +23,7 @@ WRONG = "its signature is wrong"
 UNKNOWN = "it is signed with the key {!r}, which is not in the keyring"
 RETIRED = "it is signed with the key {!r}, which is retired"
 OTHER_KEY = "the key {!r} that signs is unknown to the store: COUPON_SECRET or COUPON_KEYRING_FILE is another one here"
+OWN_RETIRED = "the key {!r} that signs is retired: copy COUPON_KEYRING_FILE from where it was rotated to this machine"
 MISSING = "the key {!r} is missing in COUPON_KEYRING_FILE: copy the file from where it is"
 
 
@@ -113,15 +114,13 @@ class Signatures:
 
     def __init__(self, keyring: Keyring, older: OlderMessages) -> None:
         self._keyring, self._older = keyring, older
-        self._ours: str | None = None
 
     def signed(self, messages: Sequence[Message]) -> list[Message]:
         """Raises BackendUnavailable."""
         if not messages:
             return []
         signing = self._keyring.signing
-        if signing.id != self._ours:
-            self._ensure_ours(signing.id, self._older.present())
+        self._ensure_ours(signing.id, self._older.recent() or self._older.present())
         sign = signing.sign
         return [Message(topic, key, sign(topic, key, value)) for topic, key, value in messages]
 
@@ -134,8 +133,11 @@ class Signatures:
     def opened(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """The deliveries with their values as they were before they were signed. Raises BackendUnavailable.
 
-        The store is asked only about messages that the present key has not signed."""
+        The store is asked about messages that the present key has not signed. About all others it is asked once in a
+        second, whether that key is retired."""
         signing = self._keyring.signing
+        if recent := self._older.recent():
+            self._ensure_ours(signing.id, recent)
         opened = [_opened(delivery, signing) for delivery in deliveries]
         if None not in opened:
             return cast(list[Delivery], opened)
@@ -144,11 +146,15 @@ class Signatures:
         return [found or self._judged(delivery, older) for delivery, found in zip(deliveries, opened, strict=True)]
 
     def _ensure_ours(self, key_id: str, older: Older) -> None:
-        """Raise BackendUnavailable when the store does not know the key that signs: then this process has another
-        secret or keyring than the others. They would take its messages for forged, and it would take theirs."""
+        """Raise BackendUnavailable when the store does not know the key that signs, or knows it as retired. This process
+        has another secret or keyring than the others then. They would take its messages for forged. It would take
+        theirs for forged, or believe who has a key that leaked."""
+        if older.keys and key_id not in older.keys:
+            older = self._older.present()  # the key may be new
         if older.keys and key_id not in older.keys:
             raise BackendUnavailable(OTHER_KEY.format(key_id))
-        self._ours = key_id
+        if older.is_retired(key_id):
+            raise BackendUnavailable(OWN_RETIRED.format(key_id))
 
     def _judged(self, delivery: Delivery, older: Older) -> Delivery:
         """A delivery that the present key has not signed."""

@@ -75,6 +75,13 @@ MUTANTS = [
         f"{TESTS}::test_of_a_retired_key_is_taken_what_was_there_when_it_was_retired",
     ),
     Mutant(
+        "whose own key is retired believes nobody",
+        QUEUE,
+        "if older.is_retired(key_id):",
+        "if False:",
+        f"{TESTS}::test_a_machine_with_an_old_keyring_does_not_believe_who_has_the_key_that_leaked",
+    ),
+    Mutant(
         "what a lost secret has signed is not waited for",
         "coupon/bulk/upgraded_queue.py",
         "            older = with_ends(older, key_id, {})\n",
@@ -84,8 +91,8 @@ MUTANTS = [
     Mutant(
         "who has another secret takes nothing for forged",
         QUEUE,
-        "if older.keys and key_id not in older.keys:",
-        "if False:",
+        "            raise BackendUnavailable(OTHER_KEY.format(key_id))\n",
+        "            pass\n",
         f"{TESTS}::test_a_process_with_another_secret_neither_publishes_nor_takes_ours_for_forged",
     ),
     Mutant(
