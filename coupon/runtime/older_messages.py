@@ -40,13 +40,17 @@ class Older(msgspec.Struct, frozen=True):
         """Whether some unsigned messages are refused."""
         return self.before.get(UNSIGNED) is not None
 
+    @property
+    def says_what_may_be_unsigned(self) -> bool:
+        """Whether `coupon init` was run since messages are signed."""
+        return UNSIGNED in self.before
+
     def is_retired(self, key_id: str) -> bool:
         """Whether what that key signs from now on is forged."""
         return self.before.get(key_id) is not None
 
     def takes(self, key_id: str, position: Position, offset: int) -> bool:
-        """Whether that message is taken. A key without an entry is not retired. Without one of unsigned messages,
-        `coupon init` was not run since messages are signed."""
+        """Whether that message is taken. A key without an entry is not retired."""
         ends = self.before.get(key_id)
         return ends is None or offset < ends.get(show(position), 0)
 

@@ -24,6 +24,7 @@ UNKNOWN = "it is signed with the key {!r}, which is not in the keyring"
 RETIRED = "it is signed with the key {!r}, which is retired"
 OTHER_KEY = "the key {!r} that signs is unknown to the store: COUPON_SECRET or COUPON_KEYRING_FILE is another one here"
 OWN_RETIRED = "the key {!r} that signs is retired: copy COUPON_KEYRING_FILE from where it was rotated to this machine"
+NO_RECORD = "a message is not signed, and the store does not say which may be: run coupon init"
 MISSING = "the key {!r} is missing in COUPON_KEYRING_FILE: copy the file from where it is"
 
 
@@ -146,8 +147,8 @@ class Signatures:
         return [found or self._judged(delivery, older) for delivery, found in zip(deliveries, opened, strict=True)]
 
     def _ensure_ours(self, key_id: str, older: Older) -> None:
-        """Raise BackendUnavailable when the store does not know the key that signs, or knows it as retired. This process
-        has another secret or keyring than the others then. They would take its messages for forged. It would take
+        """Raise BackendUnavailable when the store does not know the key that signs, or knows it as retired. Then this
+        process has another secret or keyring than the others. They would take its messages for forged. It would take
         theirs for forged, or believe who has a key that leaked."""
         if older.keys and key_id not in older.keys:
             older = self._older.present()  # the key may be new
@@ -161,6 +162,8 @@ class Signatures:
         topic, partition, offset, key, value, _ = delivery
         position, signed = Position(topic, partition), parse(value)
         if signed is None:
+            if not older.says_what_may_be_unsigned:
+                raise BackendUnavailable(NO_RECORD)
             is_taken = older.takes(UNSIGNED, position, offset)
             return delivery if is_taken else _forged(delivery, NOT_SIGNED)
         if not older.takes(signed.key_id, position, offset):  # so nobody waits for the key, whoever named it

@@ -137,9 +137,17 @@ def test_what_was_there_before_is_taken_and_nothing_behind_it(house):
     assert house.read() == [b"old 0", b"old 1", NOT_SIGNED]
 
 
-def test_before_the_first_init_what_is_unsigned_is_taken(house):
+@pytest.mark.parametrize("keys", [[], [SECRET]])
+def test_where_the_store_does_not_say_what_may_be_unsigned_that_is_waited_for(house, keys):
+    """Also where a rotation was recorded, and nothing else."""
+    for secret in keys:
+        change(house.store, lambda older: with_key(older, MessageKey(secret).id))  # noqa: B023 - called at once
+    house.queue.publish([Message("t", "k", b"value")])
     house.forge(b"old")
-    assert house.read() == [b"old"]
+    with pytest.raises(BackendUnavailable, match="run coupon init"):
+        house.read()
+    house.settled(t=2)
+    assert house.read() == [b"value", b"old"]
 
 
 def test_in_a_partition_that_came_later_nothing_is_taken_unsigned(house):

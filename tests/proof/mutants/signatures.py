@@ -75,6 +75,13 @@ MUTANTS = [
         f"{TESTS}::test_of_a_retired_key_is_taken_what_was_there_when_it_was_retired",
     ),
     Mutant(
+        "without a record nothing unsigned is taken",
+        QUEUE,
+        "if not older.says_what_may_be_unsigned:",
+        "if False:",
+        f"{TESTS}::test_where_the_store_does_not_say_what_may_be_unsigned_that_is_waited_for",
+    ),
+    Mutant(
         "whose own key is retired believes nobody",
         QUEUE,
         "if older.is_retired(key_id):",
