@@ -1,7 +1,8 @@
 """Replaying changes of several topics to a store, so that each coupon becomes what it was.
 
 Attempts that lost are left out. Any other attempt is applied once its predecessor is the coupon's last command. Where
-one topic carries all changes of a coupon, their order decides, as it did the first time.
+one topic carries all changes of a coupon, their order decides, as it did the first time. A message that is not in its
+key's partition has no order: it may be a copy (decision 30).
 """
 
 from collections import Counter
@@ -15,6 +16,7 @@ from coupon.applying.batch import RecordId, Task
 from coupon.bulk.queue_history import ORDERED
 from coupon.domain.model import ChangeCoupon, Coupon
 from coupon.domain.protocol import Verdict, decide
+from coupon.ports.queue import Queue
 from coupon.ports.store import Store
 from coupon.runtime.retry import Retrying, at_once
 
@@ -24,10 +26,12 @@ log = structlog.get_logger("coupon.restore")
 
 
 class Item(NamedTuple):
-    """A command with its record id. ``numbered``: its message has a number, which those of early versions have not."""
+    """A command with its record id and its message's key. ``numbered``: its message has a number, which those of early
+    versions have not."""
 
     command: ChangeCoupon
     record_id: RecordId
+    key: str
     numbered: bool
 
     @property
@@ -38,20 +42,16 @@ class Item(NamedTuple):
     def builds_on(self) -> Attempt:
         return self.command.code, self.command.previous, self.command.previous_number
 
-    @property
-    def is_ordered(self) -> bool:
-        return self.record_id[0].topic in ORDERED
-
 
 def item_of(task: Task, command: ChangeCoupon) -> Item:
-    return Item(command, task.record_id, b'"number":' in task.delivery.value)
+    return Item(command, task.record_id, task.delivery.key, b'"number":' in task.delivery.value)
 
 
 class Replay:
     """Holds changes that arrive before their predecessor: in practice as many as the topics are apart in time."""
 
-    def __init__(self, store: Store, losers: Collection[Attempt], patiently: Retrying = at_once) -> None:
-        self._store, self._losers, self._patiently = store, losers, patiently
+    def __init__(self, queue: Queue, store: Store, losers: Collection[Attempt], patiently: Retrying = at_once) -> None:
+        self._queue, self._store, self._losers, self._patiently = queue, store, losers, patiently
         self._held: dict[str, list[Item]] = {}
         self.verdicts: Counter[Verdict] = Counter()
         self.strays = 0
@@ -103,7 +103,10 @@ class Replay:
         def decide_one(index: int, coupon: Coupon) -> tuple[Verdict, Coupon]:
             item = items[index]
             decided = decide if item.numbered else _settle_by_version
-            return decided(coupon, item.command, wait=may_wait and not item.is_ordered)
+            verdict, after = decided(coupon, item.command, wait=may_wait)
+            if verdict is Verdict.DEFERRED and self._is_ordered(item):
+                return decided(coupon, item.command, wait=False)
+            return verdict, after
 
         codes = [item.command.code for item in items]
         verdicts, _, unreadable = self._patiently(lambda: apply_each(self._store, codes, decide_one))
@@ -121,6 +124,11 @@ class Replay:
             else:
                 self._held.setdefault(item.command.code, []).append(item)
         return sorted(again, key=lambda item: item.command.previous_version)
+
+    def _is_ordered(self, item: Item) -> bool:
+        """Whether its predecessor would have been before it: in one topic, and in its key's partition."""
+        position, _ = item.record_id
+        return position.topic in ORDERED and position in self._queue.ends([position.topic], item.key)
 
 
 def _settle_by_version(coupon: Coupon, command: ChangeCoupon, *, wait: bool) -> tuple[Verdict, Coupon]:

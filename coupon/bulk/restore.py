@@ -87,7 +87,7 @@ class Restore:
         for loser in self._losers():
             losers.add((loser.code, loser.operation, loser.number))
             highest[loser.code] = max(loser.number, highest.get(loser.code, 0))
-        replay = Replay(self._store, losers, self._patiently)
+        replay = Replay(self._queue, self._store, losers, self._patiently)
         for items in _batches(self._changes(self._recorded.committed_changes())):
             replay.take(items)
         if highest:  # a change with a lower number than a lost attempt was applied before it, or never will be

@@ -20,7 +20,7 @@ def settle(
 ) -> int | None:
     """Record that these keys are ours, and that unsigned messages are refused from the present ends on. Returns the
     number of offsets before these ends. ``take_unsigned``: none is refused until the next call, and None is returned.
-    ``new_secret``: the former one is lost.
+    ``new_secret``: the former one is lost. What it has signed is forged then, because nobody can check it.
 
     Where it was done before, nothing changes, but for topics that were recreated. Where the store has no record, it may
     have been lost with it. Then unsigned messages behind the first signed one are refused, too. Raises
@@ -31,8 +31,8 @@ def settle(
         is_new = not older.keys or (new_secret and keys.root not in older.keys)
         if not is_new and keys.root not in older.keys:
             raise ConfigurationError(ANOTHER)
-        for key_id in keys.by_id if is_new else ():
-            older = with_key(older, key_id)
+        if is_new:
+            older = _with_new_secret(older, keys)
         if take_unsigned:
             return with_ends(older, UNSIGNED, None)
         before = older.before.get(UNSIGNED) if UNSIGNED in older.before else _first_signed(queue, ends)
@@ -43,6 +43,16 @@ def settle(
     return None if unsigned is None else sum(unsigned.values())
 
 
+def _with_new_secret(older: Older, keys: Keys) -> Older:
+    """The record with these keys. Others that it has are lost: nothing that they have signed is taken."""
+    for key_id in older.keys:
+        if key_id not in keys.by_id:
+            older = with_ends(older, key_id, {})
+    for key_id in keys.by_id:
+        older = with_key(older, key_id)
+    return older
+
+
 def retire(queue: SignedQueue, store: Store, key_id: str) -> None:
     """Take what this key has signed up to the present ends, and nothing later. Raises BackendUnavailable."""
     ends = _ends(queue)
@@ -50,8 +60,12 @@ def retire(queue: SignedQueue, store: Store, key_id: str) -> None:
 
 
 def _first_signed(queue: SignedQueue, ends: dict[str, int]) -> dict[str, int]:
-    """By partition, the offset of the first message that is signed; its end when there is none."""
-    return {at: queue.first_signed(Position(*_parts(at))) for at in ends}
+    """By partition, the offset before which messages may be unsigned: that of the first one that is signed. It is 0 in
+    a partition without any, when another partition has one. Where none has, the queue is of an earlier version."""
+    first = {at: queue.first_signed(Position(*_parts(at))) for at in ends}
+    if all(offset is None for offset in first.values()):
+        return ends
+    return {at: offset or 0 for at, offset in first.items()}
 
 
 def _parts(at: str) -> tuple[str, int]:

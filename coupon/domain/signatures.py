@@ -5,7 +5,8 @@ A signature stands before the value, so that people can still read it:
 ``ck1.5f3a9c01.6c0f0e6a1c5e7d1b9f1e2d3c4b5a6978\\n{"kind": "issue", …}``
 
 It has the id of its key, and 16 bytes of a keyed hash over topic, key and value. So no message can be moved to another
-topic or coupon. A copy of a message in its own topic is a redelivery, which the protocol recognises (decision 30).
+topic or coupon. A copy in its own partition is a redelivery, which the protocol recognises. In another partition of its
+topic it waits for what it builds on (decision 30).
 """
 
 import secrets

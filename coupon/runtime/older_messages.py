@@ -7,10 +7,12 @@
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import msgspec
 from msgspec import structs
 
+from coupon.domain.clock import Clock, monotonic_ms
 from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.ports.queue import Position
 from coupon.ports.store import Record, Store
@@ -19,6 +21,9 @@ from coupon.runtime.worker_registry import show
 KIND, KEY = "signatures", "older"
 UNSIGNED = ""
 """In the place of a key's id: messages without a signature."""
+LOOK_MS, PATIENCE = 1_000, 10
+"""A process looks at the record so often. Where the store takes long to answer, or hangs, it is asked more rarely: it
+costs one thread a tenth of its time."""
 Ends = Mapping[str, int]
 """Offsets by ``topic/partition``."""
 
@@ -35,9 +40,17 @@ class Older(msgspec.Struct, frozen=True):
         """Whether some unsigned messages are refused."""
         return self.before.get(UNSIGNED) is not None
 
+    @property
+    def says_what_may_be_unsigned(self) -> bool:
+        """Whether `coupon init` was run since messages are signed."""
+        return UNSIGNED in self.before
+
+    def is_retired(self, key_id: str) -> bool:
+        """Whether what that key signs from now on is forged."""
+        return self.before.get(key_id) is not None
+
     def takes(self, key_id: str, position: Position, offset: int) -> bool:
-        """Whether that message is taken. A key without an entry is not retired. Without one of unsigned messages,
-        `coupon init` was not run since messages are signed."""
+        """Whether that message is taken. A key without an entry is not retired."""
         ends = self.before.get(key_id)
         return ends is None or offset < ends.get(show(position), 0)
 
@@ -45,12 +58,28 @@ class Older(msgspec.Struct, frozen=True):
 class OlderMessages:
     """The record of a store. Thread-safe."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, timer: Clock = monotonic_ms) -> None:
+        self._store, self._timer = store, timer
+        self._recent: Older | None = None
+        self._due: int | None = None
 
     def present(self) -> Older:
         """The record as it is. Raises BackendUnavailable."""
-        return decode(_read(self._store))
+        began = self._due = self._timer()
+        self._due += LOOK_MS  # for other threads, which do not wait for this one
+        try:
+            self._recent = decode(_read(self._store))
+        finally:
+            now = self._timer()
+            self._due = now + max(LOOK_MS, PATIENCE * (now - began))
+        return self._recent
+
+    def recent(self) -> Older | None:
+        """The record as it was a second ago, or when the store last answered; None when it never did."""
+        if self._due is None or self._timer() >= self._due:
+            with suppress(BackendUnavailable):
+                return self.present()
+        return self._recent
 
 
 def decode(record: Record | None) -> Older:

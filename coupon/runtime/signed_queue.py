@@ -11,7 +11,7 @@ from typing import Self, cast
 
 from coupon.domain.errors import BackendUnavailable
 from coupon.domain.signatures import MessageKey, parse
-from coupon.ports.queue import BROWSED_AT_ONCE, Consumer, Delivery, Forged, Message, Position, Queue, messages_between
+from coupon.ports.queue import Consumer, Delivery, Forged, Message, Position, Queue, messages_between
 from coupon.ports.url import Url
 from coupon.runtime.keyring import Keyring
 from coupon.runtime.older_messages import UNSIGNED, Older, OlderMessages
@@ -23,6 +23,8 @@ WRONG = "its signature is wrong"
 UNKNOWN = "it is signed with the key {!r}, which is not in the keyring"
 RETIRED = "it is signed with the key {!r}, which is retired"
 OTHER_KEY = "the key {!r} that signs is unknown to the store: COUPON_SECRET or COUPON_KEYRING_FILE is another one here"
+OWN_RETIRED = "the key {!r} that signs is retired: copy COUPON_KEYRING_FILE from where it was rotated to this machine"
+NO_RECORD = "a message is not signed, and the store does not say which may be: run coupon init"
 MISSING = "the key {!r} is missing in COUPON_KEYRING_FILE: copy the file from where it is"
 
 
@@ -72,16 +74,13 @@ class SignedQueue(Queue):
     def lag(self, topics: Sequence[str], group: str) -> int:
         return self.beneath.lag(topics, group)
 
-    def first_signed(self, position: Position) -> int:
-        """The offset of the partition's first message that a key of ours has signed; its end when there is none.
+    def first_signed(self, position: Position) -> int | None:
+        """The offset of the partition's first message that a key of ours has signed; None when there is none.
 
-        The newest messages are looked at before all others: at an upgrade none of them is signed."""
+        The whole partition is read: whoever can write may have put any number of messages behind ours."""
         begin, end = (offsets([position.topic])[position] for offsets in (self.beneath.begins, self.beneath.ends))
-        newest = self.beneath.read(position, max(begin, end - BROWSED_AT_ONCE), BROWSED_AT_ONCE) if begin < end else []
-        if not any(map(self._seals.is_ours, newest)):
-            return end
         messages = messages_between(self.beneath, position, begin, end)
-        return next((message.offset for message in messages if self._seals.is_ours(message)), end)
+        return next((message.offset for message in messages if self._seals.is_ours(message)), None)
 
 
 class SignedConsumer(Consumer):
@@ -116,15 +115,13 @@ class Signatures:
 
     def __init__(self, keyring: Keyring, older: OlderMessages) -> None:
         self._keyring, self._older = keyring, older
-        self._ours: str | None = None
 
     def signed(self, messages: Sequence[Message]) -> list[Message]:
         """Raises BackendUnavailable."""
         if not messages:
             return []
         signing = self._keyring.signing
-        if signing.id != self._ours:
-            self._ensure_ours(signing.id, self._older.present())
+        self._ensure_ours(signing.id, self._older.recent() or self._older.present())
         sign = signing.sign
         return [Message(topic, key, sign(topic, key, value)) for topic, key, value in messages]
 
@@ -137,8 +134,11 @@ class Signatures:
     def opened(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """The deliveries with their values as they were before they were signed. Raises BackendUnavailable.
 
-        The store is asked only about messages that the present key has not signed."""
+        The store is asked about messages that the present key has not signed. About all others it is asked once in a
+        second, whether that key is retired."""
         signing = self._keyring.signing
+        if recent := self._older.recent():
+            self._ensure_ours(signing.id, recent)
         opened = [_opened(delivery, signing) for delivery in deliveries]
         if None not in opened:
             return cast(list[Delivery], opened)
@@ -147,19 +147,27 @@ class Signatures:
         return [found or self._judged(delivery, older) for delivery, found in zip(deliveries, opened, strict=True)]
 
     def _ensure_ours(self, key_id: str, older: Older) -> None:
-        """Raise BackendUnavailable when the store does not know the key that signs: then this process has another
-        secret or keyring than the others. They would take its messages for forged, and it would take theirs."""
+        """Raise BackendUnavailable when the store does not know the key that signs, or knows it as retired. Then this
+        process has another secret or keyring than the others. They would take its messages for forged. It would take
+        theirs for forged, or believe who has a key that leaked."""
+        if older.keys and key_id not in older.keys:
+            older = self._older.present()  # the key may be new
         if older.keys and key_id not in older.keys:
             raise BackendUnavailable(OTHER_KEY.format(key_id))
-        self._ours = key_id
+        if older.is_retired(key_id):
+            raise BackendUnavailable(OWN_RETIRED.format(key_id))
 
     def _judged(self, delivery: Delivery, older: Older) -> Delivery:
         """A delivery that the present key has not signed."""
         topic, partition, offset, key, value, _ = delivery
         position, signed = Position(topic, partition), parse(value)
         if signed is None:
+            if not older.says_what_may_be_unsigned:
+                raise BackendUnavailable(NO_RECORD)
             is_taken = older.takes(UNSIGNED, position, offset)
             return delivery if is_taken else _forged(delivery, NOT_SIGNED)
+        if not older.takes(signed.key_id, position, offset):  # so nobody waits for the key, whoever named it
+            return _forged(delivery, RETIRED.format(signed.key_id))
         former = self._keyring.find(signed.key_id)
         if former is None:
             if signed.key_id in older.keys:
@@ -167,8 +175,6 @@ class Signatures:
             return _forged(delivery, UNKNOWN.format(signed.key_id))
         if not former.has_signed(topic, key, signed):
             return _forged(delivery, WRONG)
-        if not older.takes(signed.key_id, position, offset):
-            return _forged(delivery, RETIRED.format(signed.key_id))
         return Delivery(topic, partition, offset, key, signed.value)
 
 

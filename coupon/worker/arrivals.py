@@ -6,25 +6,27 @@ from typing import NamedTuple
 from coupon.applying.batch import RecordId, Task
 from coupon.worker.deferred import DeferredCommands
 from coupon.worker.horizons import Horizons
+from coupon.worker.places import Places
 
 
 class Arrival(NamedTuple):
     """Whether a command's ``coupon`` or ``predecessor`` may still arrive.
 
     ``is_late``: the predecessor may, but the command has waited for the longest time. It is not rejected: that would
-    settle the predecessor's number, too."""
+    settle the predecessor's number, too. ``in_order``: it may not, because the topic keeps the order."""
 
     coupon: bool
     predecessor: bool
     is_late: bool = False
+    in_order: bool = False
 
 
 class Arrivals:
-    """The arrivals of one worker. ``ordered``: a coupon's commands arrive in order, so none waits for a predecessor."""
+    """The arrivals of one worker. Where a coupon's commands arrive in order, none waits for a predecessor."""
 
-    def __init__(self, horizons: Horizons, deferred: DeferredCommands, wait_max_ms: int, *, ordered: bool) -> None:
+    def __init__(self, horizons: Horizons, deferred: DeferredCommands, wait_max_ms: int, places: Places) -> None:
         self._horizons, self._deferred = horizons, deferred
-        self._wait_max_ms, self._ordered = wait_max_ms, ordered
+        self._wait_max_ms, self._places = wait_max_ms, places
 
     def of_all(self, tasks: Collection[Task]) -> list[Arrival]:
         """The arrival for each command of a part, in order. A command comes after those before it in the part. Raises
@@ -36,7 +38,9 @@ class Arrivals:
         for task in tasks:
             before = last_of.get(task.command.code) or self._before(task, record_ids)
             own = self.of(task)
-            arrival = Arrival(before.coupon or own.coupon, before.predecessor or own.predecessor, own.is_late)
+            arrival = own._replace(
+                coupon=before.coupon or own.coupon, predecessor=before.predecessor or own.predecessor
+            )
             last_of[task.command.code] = arrival
             arrivals.append(arrival)
         return arrivals
@@ -44,11 +48,13 @@ class Arrivals:
     def of(self, task: Task) -> Arrival:
         """The arrival for a single command."""
         may_wait = self._horizons.stalled_ms(task.record_id) < self._wait_max_ms
-        is_open = not self._ordered and not self._horizons.is_settled(task.record_id)
+        in_order = self._places.keeps_order(task.record_id)
+        is_open = not in_order and not self._horizons.is_settled(task.record_id)
         return Arrival(
             coupon=may_wait and not self._horizons.is_delivered(task.record_id),
             predecessor=may_wait and is_open,
             is_late=not may_wait and is_open,
+            in_order=in_order,
         )
 
     def _before(self, task: Task, record_ids: Collection[RecordId]) -> Arrival:

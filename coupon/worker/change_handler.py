@@ -18,6 +18,7 @@ from coupon.worker.checkpoint import Checkpoint
 from coupon.worker.dead_letter_policy import DeadLetterPolicy, Failure, Failures
 from coupon.worker.deferred import DeferredCommands
 from coupon.worker.horizons import Horizons
+from coupon.worker.places import Places
 from coupon.worker.tally import Tally
 
 NO_COUPON = Failure("the store has no such coupon")
@@ -30,22 +31,26 @@ class _Followers:
     """The commands of a part whose predecessor is late, or was dead-lettered. They are dead-lettered, not rejected: a
     replay applies them."""
 
-    def __init__(self, tasks: Sequence[Task], arrivals: Sequence[Arrival], policy: DeadLetterPolicy) -> None:
-        self._commands, self._arrivals, self._policy = [task.command for task in tasks], arrivals, policy
+    def __init__(
+        self, tasks: Sequence[Task], arrivals: Sequence[Arrival], places: Places, policy: DeadLetterPolicy
+    ) -> None:
+        self._tasks, self._arrivals, self._places, self._policy = tasks, arrivals, places, policy
         self._operations: dict[int, str] = {}
 
     def may_wait(self, index: int) -> bool:
         """Whether the command at that index must not be rejected for a missing predecessor.
 
         A command that is late, or follows a dead letter, is noted. Its verdict is DEFERRED, and ``failure`` has it
-        dead-lettered.
+        dead-lettered. One that was taken to be in order, and is not in its key's partition, has to wait from now on.
         """
         if self._arrivals[index].predecessor:
             return True
-        command = self._commands[index]
+        command = self._tasks[index].command
         if self._arrivals[index].is_late or self._follows(command):
             self._operations[index] = command.operation
-        return index in self._operations
+        return index in self._operations or (
+            self._arrivals[index].in_order and self._places.is_elsewhere(self._tasks[index])
+        )
 
     def failure(self, index: int) -> Failure | None:
         """Why the command at that index is dead-lettered; None when it is not."""
@@ -68,13 +73,14 @@ class ChangeHandler:
         deferred: DeferredCommands,
         horizons: Horizons,
         arrivals: Arrivals,
+        places: Places,
         policy: DeadLetterPolicy,
         checkpoint: Checkpoint,
         tally: Tally,
     ) -> None:
         self._store, self._queue, self._invalidator, self._deferred = store, queue, invalidator, deferred
-        self._horizons, self._arrivals, self._policy = horizons, arrivals, policy
-        self._checkpoint, self._tally = checkpoint, tally
+        self._horizons, self._arrivals, self._places = horizons, arrivals, places
+        self._policy, self._checkpoint, self._tally = policy, checkpoint, tally
 
     def handle(self, tasks: Sequence[Task]) -> Failures:
         """Apply, reject or defer the commands; return the failures. A command behind a deferred one of its coupon is
@@ -93,7 +99,7 @@ class ChangeHandler:
     def _apply(self, tasks: Sequence[Task]) -> Failures:
         arrivals = self._arrivals.of_all(tasks)  # before the read, which then has all that arrived until now
         self._policy.mark_stale()  # a command that was handled until now is in the store, or a dead letter
-        followers = _Followers(tasks, arrivals, self._policy)
+        followers = _Followers(tasks, arrivals, self._places, self._policy)
         commands = [task.command for task in tasks]
         applied = apply_changes(self._store, commands, followers.may_wait)
         lost = losers(commands, applied)

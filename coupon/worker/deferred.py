@@ -38,7 +38,7 @@ class DeferredCommands:
     """The deferred commands of one worker. ``ordered``: all commands of a coupon are in one partition, in order."""
 
     def __init__(self, timer: Clock, *, ordered: bool) -> None:
-        self._timer, self._ordered = timer, ordered
+        self._timer, self.is_ordered = timer, ordered
         self._coupons: dict[str, _Coupon] = {}
         self._record_ids: set[RecordId] = set()
         self._new: list[RecordId] = []
@@ -140,4 +140,4 @@ class DeferredCommands:
 
     def _order(self, task: Task) -> tuple[int, RecordId]:
         """The sort key. Across several topics, only the numbers have an order."""
-        return (0 if self._ordered else task.command.number, task.record_id)
+        return (0 if self.is_ordered else task.command.number, task.record_id)

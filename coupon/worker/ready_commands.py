@@ -9,13 +9,17 @@ from coupon.ports.store import Store
 from coupon.worker.arrivals import Arrivals
 from coupon.worker.deferred import DeferredCommands
 from coupon.worker.horizons import Horizons
+from coupon.worker.places import Places
 
 
 class ReadyCommands:
     """The ready commands of one worker."""
 
-    def __init__(self, store: Store, deferred: DeferredCommands, horizons: Horizons, arrivals: Arrivals) -> None:
-        self._store, self._deferred, self._horizons, self._arrivals = store, deferred, horizons, arrivals
+    def __init__(
+        self, store: Store, deferred: DeferredCommands, horizons: Horizons, arrivals: Arrivals, places: Places
+    ) -> None:
+        self._store, self._deferred, self._horizons = store, deferred, horizons
+        self._arrivals, self._places = arrivals, places
 
     def poll(self) -> list[Task]:
         """The ready commands of the coupons that are due, with one read for all of them. Raises BackendUnavailable."""
@@ -35,10 +39,12 @@ class ReadyCommands:
         return ready
 
     def _ready(self, tasks: Sequence[Task], coupon: Coupon | None) -> list[Task]:
-        """A coupon's commands that are next, one after another, and those whose predecessor cannot arrive any more."""
+        """A coupon's commands that are next, one after another, and those whose predecessor cannot arrive any more.
+
+        Of the latter, those that keep no order come last: their predecessor may be among the others."""
         if coupon is None:
             return list(tasks) if not self._arrivals.of(tasks[0]).coupon else []
-        ready, version, is_blocked = [], coupon.version, False
+        ready, last, version, is_blocked = list[Task](), list[Task](), coupon.version, False
         for task in tasks:
             command = task.command
             if command.previous_version <= version or command.previous_number <= coupon.settled:
@@ -46,5 +52,8 @@ class ReadyCommands:
             elif is_blocked or self._arrivals.of(task).predecessor:
                 is_blocked = True
                 continue
+            elif self._deferred.is_ordered and not self._places.keeps_order(task.record_id):
+                last.append(task)
+                continue
             ready.append(task)
-        return ready
+        return ready + last

@@ -23,6 +23,7 @@ from coupon.worker.deferred import DeferredCommands
 from coupon.worker.horizons import Horizons
 from coupon.worker.indexer import Indexer
 from coupon.worker.outbox_handler import OutboxHandler
+from coupon.worker.places import Places
 from coupon.worker.ready_commands import ReadyCommands
 from coupon.worker.spans import with_spans
 from coupon.worker.step import Step, bad_messages, forged_messages
@@ -58,7 +59,8 @@ def wire(
     # Commands that wait for their coupon or predecessor, and for how long.
     deferred = DeferredCommands(timer, ordered=ordered)
     horizons = Horizons(queue, command_topics(settings.topics), timer, heartbeat.delivered_to_others)
-    arrivals = Arrivals(horizons, deferred, settings.predecessor_wait_s * 1000, ordered=ordered)
+    places = Places(queue, ordered=ordered)
+    arrivals = Arrivals(horizons, deferred, settings.predecessor_wait_s * 1000, places)
 
     # What follows the store: search, the cache, and the offsets.
     indexer = Indexer(backends.search, queue, timer)
@@ -67,7 +69,7 @@ def wire(
 
     tally = Tally(clock, topics)
     creations = CreationHandler(store, code_deriver, deferred, checkpoint, tally)
-    changes = ChangeHandler(store, queue, invalidator, deferred, horizons, arrivals, policy, checkpoint, tally)
+    changes = ChangeHandler(store, queue, invalidator, deferred, horizons, arrivals, places, policy, checkpoint, tally)
     outbox = OutboxHandler(store, indexer, invalidator)
     tracer = open_tracer("coupon-worker")
     handlers = {
@@ -81,7 +83,7 @@ def wire(
         heartbeat=heartbeat,
         turns=Turns(code_deriver.fingerprint),
         deferred=deferred,
-        ready=ReadyCommands(store, deferred, horizons, arrivals),
+        ready=ReadyCommands(store, deferred, horizons, arrivals, places),
         horizons=horizons,
         policy=policy,
         indexer=indexer,

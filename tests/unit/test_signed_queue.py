@@ -13,7 +13,7 @@ from coupon.domain.errors import BackendRejected, BackendUnavailable
 from coupon.domain.signatures import LENGTH, MessageKey
 from coupon.ports.queue import MESSAGE_MAX, Message, Position, Queue
 from coupon.ports.store import Record
-from coupon.runtime.keyring import Keyring
+from coupon.runtime.keyring import ROOT, Keyring
 from coupon.runtime.older_messages import KEY, KIND, UNSIGNED, OlderMessages, change, with_ends, with_key
 from coupon.runtime.signed_queue import NOT_SIGNED, WRONG, SignedQueue
 
@@ -39,12 +39,12 @@ class House:
     """A queue of one partition, and processes that use it."""
 
     def __init__(self) -> None:
-        self.store, self.beneath = CountedStore(), MemoryQueue(partitions=1)
+        self.store, self.beneath, self.now = CountedStore(), MemoryQueue(partitions=1), 0
         self.beneath.create(["t", "other"])
         self.queue = self.process()
 
     def process(self, secret: str = SECRET, path: str = "") -> SignedQueue:
-        return SignedQueue(self.beneath, Keyring(secret, path), OlderMessages(self.store))
+        return SignedQueue(self.beneath, Keyring(secret, path), OlderMessages(self.store, lambda: self.now))
 
     def settled(self, *keys: str, **ends: int) -> None:
         """As `coupon init` leaves it."""
@@ -137,9 +137,17 @@ def test_what_was_there_before_is_taken_and_nothing_behind_it(house):
     assert house.read() == [b"old 0", b"old 1", NOT_SIGNED]
 
 
-def test_before_the_first_init_what_is_unsigned_is_taken(house):
+@pytest.mark.parametrize("keys", [[], [SECRET]])
+def test_where_the_store_does_not_say_what_may_be_unsigned_that_is_waited_for(house, keys):
+    """Also where a rotation was recorded, and nothing else."""
+    for secret in keys:
+        change(house.store, lambda older: with_key(older, MessageKey(secret).id))  # noqa: B023 - called at once
+    house.queue.publish([Message("t", "k", b"value")])
     house.forge(b"old")
-    assert house.read() == [b"old"]
+    with pytest.raises(BackendUnavailable, match="run coupon init"):
+        house.read()
+    house.settled(t=2)
+    assert house.read() == [b"value", b"old"]
 
 
 def test_in_a_partition_that_came_later_nothing_is_taken_unsigned(house):
@@ -222,3 +230,63 @@ def test_a_record_that_is_none_refuses_nothing(house):
     house.forge(b"value")
     with pytest.raises(BackendUnavailable, match="cannot be read"):
         house.read()
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_what_is_beyond_the_end_of_a_retired_key_is_forged_also_where_the_key_is_missing(house, tmp_path, has_it):
+    """Nobody waits for a key that could not make the message count: whoever can write could stop the workers so."""
+    file = tmp_path / "keyring"
+    file.write_text(f"{OTHER}\n" if has_it else "")
+    house.settled(SECRET, OTHER)
+    house.queue.publish([Message("t", "k", b"value")])
+    lost = MessageKey(OTHER).id
+    change(house.store, lambda older: with_ends(older, lost, {}))
+    house.forge(f"ck1.{lost}.{'0' * 32}\n{{}}".encode())
+    retired = f"it is signed with the key '{lost}', which is retired"
+    file.write_text(f"{OTHER}\n{ROOT}\n" if has_it else "")
+    assert house.read(house.process(path=str(file))) == [b"value", retired]
+
+
+RETIRED_HERE = "that signs is retired: copy COUPON_KEYRING_FILE"
+
+
+def test_a_machine_with_an_old_keyring_does_not_believe_who_has_the_key_that_leaked(house):
+    """It cannot tell its own messages from his, and waits for the new file."""
+    house.settled(SECRET, OTHER)
+    house.queue.publish([Message("t", "k", b"value")])
+    change(house.store, lambda older: with_ends(older, MessageKey(SECRET).id, {"t/0": 1}))
+    house.forge(MessageKey(SECRET).sign("t", "k", b"leaked"))
+    house.now += 1_000
+    with pytest.raises(BackendUnavailable, match=RETIRED_HERE):
+        house.read()
+    with pytest.raises(BackendUnavailable, match=RETIRED_HERE):
+        house.queue.publish([Message("t", "k", b"value")])
+    with pytest.raises(BackendUnavailable, match=RETIRED_HERE):
+        house.queue.consumer(["t"], "g").poll(10, 0)
+
+
+def test_while_the_store_is_away_what_it_said_last_counts(house):
+    house.settled()
+    house.queue.publish([Message("t", "k", b"value")])
+    house.store.is_away = True
+    house.now += 1_000
+    house.queue.publish([Message("t", "k", b"value")])
+    assert house.read() == [b"value"] * 2
+    house.store.is_away = False
+    change(house.store, lambda older: with_ends(older, MessageKey(SECRET).id, {}))
+    house.now += 1_000
+    with pytest.raises(BackendUnavailable, match=RETIRED_HERE):
+        house.read()
+
+
+def test_a_key_that_is_newer_than_the_last_look_at_the_store_signs_at_once(house, tmp_path):
+    file = tmp_path / "keyring"
+    file.write_text(f"{ROOT}\n")
+    house.settled()
+    queue = SignedQueue(house.beneath, Keyring(SECRET, str(file), lambda: house.now), OlderMessages(house.store))
+    queue.publish([Message("t", "k", b"before")])
+    change(house.store, lambda older: with_key(older, MessageKey(OTHER).id))
+    file.write_text(f"{ROOT}\n{OTHER}\n")
+    house.now += 1_000
+    queue.publish([Message("t", "k", b"value")])
+    assert house.read(queue) == [b"before", b"value"]

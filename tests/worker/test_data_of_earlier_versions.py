@@ -10,9 +10,11 @@ from backends.store.memory import MemoryStore
 from coupon.acceptance.operations import CreationRef
 from coupon.acceptance.requests import Caller
 from coupon.acceptance.service import CommandService
+from coupon.bulk.upgraded_queue import settle
 from coupon.domain.model import Kind
 from coupon.domain.topics import OUTBOX, all_topics, command_topics
 from coupon.runtime import settings
+from coupon.runtime.keyring import keys_of
 from coupon.runtime.wiring import open_backends
 from coupon.worker.worker import Worker, join
 from tests.worker.restored import restore
@@ -58,6 +60,7 @@ def house(folder, layout, tmp_path):
     backends.store.create()
     backends.search.create()
     backends.queue.create(all_topics(layout))
+    settle(backends.queue, backends.store, keys_of(loaded.secret, []))
     yield loaded, backends
     backends.close()
 

@@ -1,8 +1,11 @@
 """Whoever can write to a topic can neither mint, issue nor use, and can stop nothing."""
 
+from dataclasses import replace
+
 import pytest
 from structlog.testing import capture_logs
 
+from coupon.acceptance.operations import Status
 from coupon.applying import dead_letters
 from coupon.bulk.queue_history import Recorded
 from coupon.bulk.restore import Counts, Restore
@@ -10,14 +13,16 @@ from coupon.bulk.upgraded_queue import settle
 from coupon.domain.errors import ConfigurationError
 from coupon.domain.model import Kind
 from coupon.domain.serialization import dump, encode_command
-from coupon.domain.signatures import MessageKey
+from coupon.domain.signatures import MessageKey, parse
 from coupon.domain.topics import CREATION, DEAD_LETTERS, INVALIDATE, REINDEX, REJECTIONS, all_topics, work_topics
-from coupon.ports.queue import Delivery, Forged, Message
-from coupon.runtime.keyring import Keys, keys_of
+from coupon.ports.queue import Delivery, Forged, Message, Position
+from coupon.runtime.keyring import Keyring, Keys, keys_of
 from coupon.runtime.older_messages import OlderMessages
+from coupon.runtime.signed_queue import SignedQueue
 from coupon.worker.dead_letter_policy import DeadLetterPolicy
 from coupon.worker.forgeries import KEPT, PERIOD_MS
 from tests.coupons import a_command, a_creation
+from tests.worker.conftest import World, a_world
 
 pytestmark = pytest.mark.logs_error("dead letter", "forged messages")
 
@@ -36,6 +41,12 @@ def settled(world):
 def forge(world, *messages: Message) -> None:
     """Write them into the topics with no key."""
     world.backends.queue.beneath.publish(messages)
+
+
+def unsign(world) -> None:
+    """Make the queue that of an earlier version."""
+    for log in world.backends.queue.beneath.logs.values():
+        log[:] = [each._replace(value=signed.value) for each in log if (signed := parse(each.value))]
 
 
 def letters(world) -> list[dead_letters.DeadLetter]:
@@ -181,6 +192,7 @@ def test_forged_letters_and_rejections_are_none(settled):
 
 def test_what_an_earlier_version_queued_is_applied_and_what_comes_after_the_upgrade_is_not(world):
     codes = world.coupons(2)
+    unsign(world)
     forge(world, Message("commands", codes[0], an_issue(world, codes[0])))
     settle(world.backends.queue, world.backends.store, keys(world))
     forge(world, Message("commands", codes[1], an_issue(world, codes[1])))
@@ -248,3 +260,112 @@ def test_another_secret_is_recorded_only_when_the_former_one_is_said_to_be_lost(
     settle(queue, store, other, new_secret=True)
     settle(queue, store, other)
     assert OlderMessages(store).present().keys == [keys(settled).root, other.root]
+
+
+def test_what_the_lost_secret_signed_is_forged_and_stops_nobody(settled):
+    (code,) = settled.coupons()
+    settled.change(Kind.ISSUE, code, "ann")  # it waits, and nobody can check it any more
+    beneath, store, secret = settled.backends.queue.beneath, settled.backends.store, "another secret of the tests"
+    queue = SignedQueue(beneath, Keyring(secret, ""), OlderMessages(store))
+    settle(queue, store, keys_of(secret, []), new_secret=True)
+    settled.leave()
+    renewed = World(replace(settled.settings, secret=secret), replace(settled.backends, queue=queue), settled.now)
+    renewed.change(Kind.ISSUE, code, "bob")
+    renewed.drain()
+    assert renewed.stored(code).user_id == "bob"
+    assert [letter.forged for letter in letters(renewed)] == [True]
+    assert "which is retired" in letters(renewed)[0].reason
+
+
+@pytest.mark.parametrize("later", [0, 600])
+def test_where_the_store_was_lost_an_intruders_messages_are_taken_nowhere(settled, later):
+    """Neither in a partition of which the newest messages are his, nor in one that has no other."""
+    settled.coupons(1)
+    minted = encode_command(a_creation(codes=("F" * 19,)))
+    beneath = settled.backends.queue.beneath
+    (own,) = [Position(d.topic, d.partition) for d in beneath.browse(CREATION)]
+    if later:
+        at = next(k for k in "abcdefgh" if own in beneath.ends([CREATION], k))
+    else:
+        at = next(k for k in "abcdefgh" if own not in beneath.ends([CREATION], k))
+    forge(settled, Message(CREATION, at, minted), *[Message(CREATION, at, b"{}")] * later)
+    settled.drain()
+    fresh = settled.backends.store.__class__()
+    fresh.create()
+    assert settle(settled.backends.queue, fresh, keys(settled)) == 0
+    restored(but(settled, fresh), fresh)
+    assert fresh.get_many(["F" * 19]) == {}
+
+
+def but(world, store) -> World:
+    """The world after the loss of its store."""
+    queue = SignedQueue(world.backends.queue.beneath, Keyring(world.settings.secret, ""), OlderMessages(store))
+    return World(world.settings, replace(world.backends, queue=queue, store=store), world.now)
+
+
+def copied_elsewhere(world, message: Delivery) -> list[Delivery]:
+    """Append the message as it is to another partition of its topic, as one without a key can. Returns what its own
+    partition has, which is empty from now on: it lags."""
+    logs = world.backends.queue.beneath.logs
+    own = Position(message.topic, message.partition)
+    other = Position(message.topic, 1 - message.partition)
+    logs[other].append(message._replace(partition=other.partition, offset=len(logs[other])))
+    lagging = logs[own][message.offset - 1 :]
+    del logs[own][message.offset - 1 :]
+    return lagging
+
+
+@pytest.fixture
+def two_partitions(environ):
+    for world in a_world({**environ, "COUPON_QUEUE_URL": "memory://?partitions=2"}):
+        settle(world.backends.queue, world.backends.store, keys(world))
+        yield world
+
+
+def both_applied(world, *addresses) -> bool:
+    return [world.service.operations.outcome(each).status for each in addresses] == [Status.APPLIED] * len(addresses)
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("amount", [1, 8])
+def test_a_copy_in_another_partition_waits_for_what_it_builds_on(two_partitions, amount, together):
+    """The copies come before the originals, to the same worker. Codes are in both partitions."""
+    world = two_partitions
+    codes = world.coupons(amount)
+    addresses, lagging = [], []
+    for code in codes:
+        addresses += [world.change(Kind.ISSUE, code, "ann"), world.change(Kind.USE, code)]
+        uses = [d for d in world.backends.queue.beneath.browse("commands") if d.key == code]
+        lagging += [copied_elsewhere(world, uses[1])]
+        if not together:
+            world.drain()
+            assert world.stored(code).settled == 1
+        for message in lagging.pop():
+            logs = world.backends.queue.beneath.logs[Position("commands", message.partition)]
+            logs.append(message._replace(offset=len(logs)))
+    for _ in range(5):
+        world.look(world.worker)
+    assert both_applied(world, *addresses)
+    assert all(world.stored(code).used and not world.stored(code).rejections for code in codes)
+    assert world.lag() == 0
+    assert letters(world) == []
+
+
+def test_a_restore_does_not_take_a_copy_in_another_partition_for_one_that_is_in_order(two_partitions):
+    world = two_partitions
+    (code,) = world.coupons()
+    world.now += 60_000  # the copy comes first in the order of acceptance
+    world.change(Kind.ISSUE, code, "ann")
+    world.now -= 60_000
+    world.change(Kind.USE, code)
+    use = [d for d in world.backends.queue.beneath.browse("commands") if d.key == code][1]
+    for message in copied_elsewhere(world, use):
+        world.backends.queue.beneath.logs[Position("commands", message.partition)].append(message)
+    for _ in range(5):
+        world.look(world.worker)
+    before = world.stored(code)
+    assert before.used
+    fresh = world.backends.store.__class__()
+    fresh.create()
+    restored(world, fresh)
+    assert fresh.get_many([code])[code]._replace(revision=0) == before._replace(revision=0)

@@ -33,6 +33,27 @@ MUTANTS = [
         f"{FORGED}::test_a_message_of_ours_is_nowhere_else_what_it_was",
     ),
     Mutant(
+        "a copy in another partition keeps no order",
+        "coupon/worker/change_handler.py",
+        "self._arrivals[index].in_order and self._places.is_elsewhere(self._tasks[index])",
+        "False",
+        f"{FORGED}::test_a_copy_in_another_partition_waits_for_what_it_builds_on",
+    ),
+    Mutant(
+        "a copy is not rejected before what it builds on is applied",
+        "coupon/worker/ready_commands.py",
+        "                last.append(task)\n",
+        "                ready.append(task)\n",
+        f"{FORGED}::test_a_copy_in_another_partition_waits_for_what_it_builds_on",
+    ),
+    Mutant(
+        "in a restore a copy in another partition keeps no order",
+        "coupon/bulk/replay.py",
+        "position.topic in ORDERED and position in self._queue.ends([position.topic], item.key)",
+        "position.topic in ORDERED",
+        f"{FORGED}::test_a_restore_does_not_take_a_copy_in_another_partition_for_one_that_is_in_order",
+    ),
+    Mutant(
         "what is forged is delivered without its value",
         QUEUE,
         'return delivery._replace(value=b"", forged=Forged(reason, delivery.value))',
@@ -54,10 +75,31 @@ MUTANTS = [
         f"{TESTS}::test_of_a_retired_key_is_taken_what_was_there_when_it_was_retired",
     ),
     Mutant(
+        "without a record nothing unsigned is taken",
+        QUEUE,
+        "if not older.says_what_may_be_unsigned:",
+        "if False:",
+        f"{TESTS}::test_where_the_store_does_not_say_what_may_be_unsigned_that_is_waited_for",
+    ),
+    Mutant(
+        "whose own key is retired believes nobody",
+        QUEUE,
+        "if older.is_retired(key_id):",
+        "if False:",
+        f"{TESTS}::test_a_machine_with_an_old_keyring_does_not_believe_who_has_the_key_that_leaked",
+    ),
+    Mutant(
+        "what a lost secret has signed is not waited for",
+        "coupon/bulk/upgraded_queue.py",
+        "            older = with_ends(older, key_id, {})\n",
+        "            pass\n",
+        f"{FORGED}::test_what_the_lost_secret_signed_is_forged_and_stops_nobody",
+    ),
+    Mutant(
         "who has another secret takes nothing for forged",
         QUEUE,
-        "if older.keys and key_id not in older.keys:",
-        "if False:",
+        "            raise BackendUnavailable(OTHER_KEY.format(key_id))\n",
+        "            pass\n",
         f"{TESTS}::test_a_process_with_another_secret_neither_publishes_nor_takes_ours_for_forged",
     ),
     Mutant(
@@ -96,6 +138,13 @@ MUTANTS = [
         f"{FORGED}::test_a_forged_copy_of_a_command_takes_none_with_it_that_builds_on_the_command",
     ),
     Mutant(
+        "after a loss of the store, nothing unsigned is taken where no message is signed",
+        "coupon/bulk/upgraded_queue.py",
+        "return {at: offset or 0 for at, offset in first.items()}",
+        "return {at: ends[at] if offset is None else offset for at, offset in first.items()}",
+        f"{FORGED}::test_where_the_store_was_lost_an_intruders_messages_are_taken_nowhere",
+    ),
+    Mutant(
         "a replay signs nothing that is forged",
         "coupon/applying/dead_letters.py",
         "if dead_letter.forged and not sign:",
@@ -111,9 +160,9 @@ MUTANTS = [
     ),
     Mutant(
         "after a loss of the store, the first signed message ends what may be unsigned",
-        QUEUE,
-        "        if not any(map(self._seals.is_ours, newest)):\n",
-        "        if newest:\n",
+        "coupon/bulk/upgraded_queue.py",
+        "    if all(offset is None for offset in first.values()):\n",
+        "    if first:\n",
         f"{FORGED}::test_where_the_store_was_lost_what_came_after_the_first_signed_message_is_not_taken_unsigned",
     ),
 ]
