@@ -80,11 +80,12 @@ class _Form(msgspec.Struct):
 _FORM = msgspec.json.Decoder(_Form)
 
 
-def _log(delivery: Delivery, reason: str) -> None:
+def log_stranger(delivery: Delivery, reason: str) -> None:
+    """A message of the topic is no dead letter."""
     log.warning("not a dead letter", partition=delivery.partition, offset=delivery.offset, error=reason)
 
 
-def browse(queue: Queue, on_malformed: Callable[[Delivery, str], None] = _log) -> Iterator[DeadLetter]:
+def browse(queue: Queue, on_malformed: Callable[[Delivery, str], None] = log_stranger) -> Iterator[DeadLetter]:
     """All dead letters, each id once. ``on_malformed`` is called with any other message of the topic, and the
     reason."""
     seen: set[str] = set()
@@ -108,7 +109,7 @@ def browse_all(queue: Queue) -> Iterator[DeadLetter]:
 
 
 def decode_all(
-    deliveries: Iterable[Delivery], on_malformed: Callable[[Delivery, str], None] = _log
+    deliveries: Iterable[Delivery], on_malformed: Callable[[Delivery, str], None] = log_stranger
 ) -> Iterator[DeadLetter]:
     """The dead letters in these messages of the topic."""
     for delivery in deliveries:

@@ -115,7 +115,7 @@ class DeadLetterPolicy:
             begin = self._read_to.get(position, 0)
             begin = max(0 if begin > end else begin, end - OPERATIONS_MAX // len(ends))  # it may have been recreated
             while begin < end and (messages := self._queue.read(position, begin, READ_AT_ONCE)):
-                letters = dead_letters.decode_all(messages)
+                letters = dead_letters.decode_all(messages, self._forgeries.pass_over)
                 self._remember(_operation_of(letter.value) for letter in letters if not letter.forged)
                 begin = messages[-1].offset + 1
             self._read_to[position] = max(begin, end)

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 
 import structlog
 
-from coupon.applying.batch import ForgedMessage, Task
+from coupon.applying import dead_letters
+from coupon.applying.batch import ForgedMessage, Task, task
 from coupon.domain.clock import Clock
+from coupon.ports.queue import Delivery
 
 KEPT, PERIOD_MS = 100, 3_600_000
 """A worker dead-letters so many in an hour."""
@@ -27,7 +29,7 @@ class Forgeries:
 
     def some(self, tasks: Sequence[Task]) -> list[Task]:
         """The tasks without the forged ones that are not to be dead-lettered."""
-        forged = [task for task in tasks if isinstance(task.payload, ForgedMessage)]
+        forged = [each for each in tasks if isinstance(each.payload, ForgedMessage)]
         if not forged:
             return list(tasks)
         now = self._clock()
@@ -36,15 +38,22 @@ class Forgeries:
         kept = forged[: KEPT - self._kept]
         self._kept += len(kept)
         self._log(now, forged, len(kept))
-        left_out = {task.record_id for task in forged[len(kept) :]}
-        return [task for task in tasks if task.record_id not in left_out]
+        left_out = {each.record_id for each in forged[len(kept) :]}
+        return [each for each in tasks if each.record_id not in left_out]
+
+    def pass_over(self, delivery: Delivery, reason: str) -> None:
+        """A message of the topic of dead letters is none."""
+        if delivery.forged:
+            self._log(self._clock(), [task(delivery)], 0)
+        else:
+            dead_letters.log_stranger(delivery, reason)
 
     def _log(self, now: int, forged: Sequence[Task], kept: int) -> None:
         """At most once a minute, with the first one as an example."""
         self._skipped += len(forged) - kept
         if 0 <= now - self._logged_at < LOG_MS:
             return
-        task = forged[0]
-        reason = task.payload.reason if isinstance(task.payload, ForgedMessage) else ""
-        log.error("forged messages", record_id=task.record_id, reason=reason, not_kept=self._skipped)
+        first = forged[0]
+        reason = first.payload.reason if isinstance(first.payload, ForgedMessage) else ""
+        log.error("forged messages", record_id=first.record_id, reason=reason, not_kept=self._skipped)
         self._logged_at, self._skipped = now, 0

@@ -153,6 +153,21 @@ def test_a_forged_copy_of_a_command_takes_none_with_it_that_builds_on_the_comman
     assert policy.was_dead_lettered("ours")
 
 
+def test_a_flood_in_the_topic_of_dead_letters_does_not_fill_the_log(settled):
+    policy = DeadLetterPolicy(settled.backends.queue, lambda: settled.now, 20)
+    with capture_logs() as logged:
+        for _ in range(3):
+            forge(settled, *[Message(DEAD_LETTERS, "k", b"junk")] * 600)
+            policy.mark_stale()
+            assert not policy.was_dead_lettered("any")
+            settled.now += 40_000
+        settled.backends.queue.publish([Message(DEAD_LETTERS, "k", b"of ours")])
+        policy.mark_stale()
+        assert not policy.was_dead_lettered("any")
+    assert [line["event"] for line in logged] == ["forged messages"] * 2 + ["not a dead letter"]
+    assert logged[0]["record_id"].position.topic == DEAD_LETTERS
+
+
 def test_a_replay_does_not_sign_what_is_forged_unless_it_was_looked_at(settled):
     (code,) = settled.coupons()
     forge(settled, Message("commands", code, an_issue(settled, code)))
