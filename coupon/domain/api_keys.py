@@ -50,7 +50,7 @@ class Identity(NamedTuple):
     role: Role
     user_id: str | None = None
     scope: str = ""
-    """Of an ``Idempotency-Key``, beside the name: a key that was made anew under the same name is another caller."""
+    """Of an ``Idempotency-Key``, beside the name: a key that was made again under the same name is another caller."""
 
 
 class TokenHash(msgspec.Struct, frozen=True):
