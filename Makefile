@@ -74,8 +74,8 @@ bench: $(STAMP) ## every figure beside its yardstick from the same run, on real 
 bench-check: $(STAMP) ## the figures of CPU alone, against those of docs/performance.json: none may be 25 % worse
 	@$(BIN)/python -m tests.bench cpu --json build/bench-check.json --baseline docs/performance.json
 
-check: lint ## what CI runs first: lint, and all tests, in three parts at once, each with servers of its own
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-contracts test-processes test-rest
+check: lint ## what CI runs first: lint, and all tests, in three parts, two at once, each with servers of its own
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-contracts test-processes test-rest
 
 # Mostly they wait, for servers and for processes.
 test-contracts: $(STAMP)

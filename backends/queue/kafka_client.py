@@ -80,6 +80,11 @@ class Cluster:
         return cls(servers, **options, security=kafka_security.security(url, **security))
 
     @property
+    def is_secured(self) -> bool:
+        """Whether a connection begins with TLS or a login."""
+        return self.security.get("ssl_context") is not None or "sasl_mechanism" in self.security
+
+    @property
     def how(self) -> str:
         """How brokers are asked."""
         tls = "without TLS" if self.security.get("ssl_context") is None else "with TLS"

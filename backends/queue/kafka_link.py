@@ -10,8 +10,9 @@ from kafka import errors
 from backends.queue.kafka_client import Cluster
 from backends.queue.kafka_fixes import ClosingClient
 
-READY_S = 0.5
-"""The longest wait for a broker that does not accept a connection: callers of other brokers wait behind it."""
+READY_S, SECURED_READY_S = 0.5, 2.0
+"""The longest wait for a broker that does not accept a connection: callers of other brokers wait behind it. TLS and a
+password take several round trips, and CPU on both sides."""
 ANSWER_BYTES_MAX = 100_000_000
 """The most bytes of a response, as in the driver's consumers."""
 
@@ -34,11 +35,12 @@ class Link:
             within_s = min(self._cluster.timeout_s * 0.4, max(0.1, deadline - time.monotonic()))
             options = {"request_timeout_ms": self._cluster.timeout_ms, "receive_message_max_bytes": ANSWER_BYTES_MAX}
             self._client, _ = self._cluster.connect(_bootstrapped, within_s, **options)
+        ready_s = SECURED_READY_S if self._cluster.is_secured else READY_S
         for node in nodes:
             self._nodes.add(node)
             if not self._client.is_ready(node):
                 with suppress(errors.KafkaError):  # unreachable, or no broker of the cluster any more
-                    self._client.await_ready(node, timeout_ms=min(left_ms(deadline), int(READY_S * 1000)))
+                    self._client.await_ready(node, timeout_ms=min(left_ms(deadline), int(ready_s * 1000)))
         return self._client
 
     def ask(self, requests: Sequence[tuple[int | None, Any]], deadline: float) -> list[Any]:
