@@ -86,7 +86,12 @@ def scripted(script, unreachable=None, distort=None):
 
     leaders = {"t": [1, 1]}
     cluster = SimpleNamespace(
-        timeout_s=1.0, timeout_ms=1000, prefix="", connect=connect, ask=lambda question, within_s: leaders
+        timeout_s=1.0,
+        timeout_ms=1000,
+        prefix="",
+        is_secured=False,
+        connect=connect,
+        ask=lambda question, within_s: leaders,
     )
     return cluster, clients
 
