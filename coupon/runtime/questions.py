@@ -7,7 +7,7 @@ an answer in time its values are left out, and ``coupon_answered`` is 0. A slow 
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ import structlog
 
 from coupon.domain.clock import Clock, monotonic_ms, now_ms
 from coupon.domain.codes import CodeDeriver
-from coupon.domain.errors import BackendError, BackendUnavailable
+from coupon.domain.errors import BackendError
 from coupon.domain.topics import DEAD_LETTERS, work_topics
 from coupon.ports.cache import Cache
 from coupon.ports.queue import Queue
@@ -24,6 +24,7 @@ from coupon.ports.store import Store
 from coupon.runtime import metrics
 from coupon.runtime.diagnostics import PROBE, backlogs
 from coupon.runtime.instruments import Gauge, Labels
+from coupon.runtime.own_thread import OwnThread
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
 from coupon.runtime.worker_registry import Sign, living
@@ -50,7 +51,7 @@ class Question:
 
     def __init__(self, name: str, ask: Callable[[], Values], kept_ms: int, timer: Clock) -> None:
         self.name, self._ask, self._kept_ms, self._timer = name, ask, kept_ms, timer
-        self._thread = ThreadPoolExecutor(1, f"question-{name}")
+        self._thread = OwnThread(f"question-{name}")
         self._lock = threading.Lock()
         self._asked: tuple[int, Future[_Answer]] | None = None
 
@@ -58,10 +59,7 @@ class Question:
         """The answer that is fresh, or on its way, and since when; where there is neither, the question is asked."""
         with self._lock:
             if self._asked is None or self._is_stale(self._asked[1]):
-                try:
-                    self._asked = self._timer(), self._thread.submit(self._answer)
-                except RuntimeError as error:  # threads of requests outlive the pools of threads
-                    raise BackendUnavailable("the process ends") from error
+                self._asked = self._timer(), self._thread.submit(self._answer)
             return self._asked
 
     def _is_stale(self, asked: "Future[_Answer]") -> bool:

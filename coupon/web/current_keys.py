@@ -1,7 +1,7 @@
 """The API keys that this process knows. It reads them again and again, so that a change counts within a second."""
 
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from typing import cast
 
 import structlog
@@ -11,6 +11,7 @@ from coupon.domain.clock import Clock, monotonic_ms
 from coupon.domain.errors import BackendError, BackendLeftAlone, BackendUnavailable
 from coupon.ports.store import Store
 from coupon.runtime.api_keys import read_api_keys
+from coupon.runtime.own_thread import OwnThread
 
 REFRESH_MS, STALE_MS = 400, 900
 """Keys of the first age are read again. With the second age a request waits for that."""
@@ -31,7 +32,7 @@ class CurrentKeys:
         self._keys: ApiKeys | None = None
         self._tried_at = timer() - STALE_MS
         self._is_away = False
-        self._thread, self._starting = ThreadPoolExecutor(1, "api-keys"), threading.Lock()
+        self._thread, self._starting = OwnThread("api-keys"), threading.Lock()
         self._reading: Future[None] | None = None
 
     def get(self) -> ApiKeys:
@@ -47,7 +48,7 @@ class CurrentKeys:
         """Have the keys read, and wait for that where it matters."""
         try:
             reading, is_first = self._begin()
-        except RuntimeError:  # the process ends, and starts no thread any more
+        except BackendUnavailable:  # the process ends
             return
         if self._keys is None:
             wait([reading], FIRST_PATIENCE_S)
@@ -55,7 +56,7 @@ class CurrentKeys:
             wait([reading], PATIENCE_OF_ONE_S if is_first else PATIENCE_S)
 
     def _begin(self) -> "tuple[Future[None], bool]":
-        """The reading in progress, and whether it was begun now. Raises RuntimeError."""
+        """The reading in progress, and whether it was begun now. Raises BackendUnavailable."""
         with self._starting:
             is_first = self._reading is None or self._reading.done()
             if is_first:

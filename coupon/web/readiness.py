@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -16,6 +16,7 @@ from coupon.ports.queue import Queue
 from coupon.ports.store import Store
 from coupon.runtime.diagnostics import Symptom, missing, of_age, of_queue, of_store, of_workers, oldest_s, unread
 from coupon.runtime.heartbeat import worked_lately
+from coupon.runtime.own_thread import OwnThread
 from coupon.runtime.settings import Settings
 from coupon.runtime.wiring import Backends
 from coupon.runtime.worker_registry import living
@@ -58,13 +59,10 @@ class Readiness:
             "search": partial(_ping, backends.search),
             "worker": partial(_worker, backends, settings),
         }
-        self._threads = {name: ThreadPoolExecutor(1, f"ready-{name}") for name in self._checks}
+        self._threads = {name: OwnThread(f"ready-{name}") for name in self._checks}
 
     def check(self) -> Findings:
-        try:
-            futures = {name: self._threads[name].submit(_timed, name, check) for name, check in self._checks.items()}
-        except RuntimeError as error:  # threads of requests outlive the pools of threads
-            raise BackendUnavailable("the process ends") from error
+        futures = {name: self._threads[name].submit(_timed, name, check) for name, check in self._checks.items()}
         wait(futures.values(), PATIENCE_S)
         return {name: _finding(future) for name, future in futures.items()}
 

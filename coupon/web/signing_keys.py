@@ -3,7 +3,7 @@
 import threading
 import time
 import urllib.request
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import structlog
 
 from coupon.domain.clock import Clock, monotonic_ms
 from coupon.domain.errors import BackendUnavailable
+from coupon.runtime.own_thread import OwnThread
 
 if TYPE_CHECKING:
     from jwt import PyJWK
@@ -34,7 +35,7 @@ class SigningKeys:
         self._keys: dict[str | None, PyJWK] | None = None
         self._read_at = timer() - FRESH_MS
         self._tried_at = timer() - PAUSE_MS
-        self._thread, self._starting = ThreadPoolExecutor(1, "signing-keys"), threading.Lock()
+        self._thread, self._starting = OwnThread("signing-keys"), threading.Lock()
         self._reading: Future[None] | None = None
 
     def get(self, name: str | None) -> "PyJWK | None":
@@ -56,7 +57,7 @@ class SigningKeys:
             self._tried_at = self._timer()
             try:
                 self._reading = self._thread.submit(self._read)
-            except RuntimeError:  # the process ends
+            except BackendUnavailable:  # the process ends
                 return None
             return self._reading
 
