@@ -19,7 +19,7 @@ from coupon.domain.codes import show
 from coupon.ports.queue import Position, Queue
 from coupon.ports.store import Store
 from coupon.runtime.wiring import open_backend
-from tests.e2e.deployment import ROOT, Deployment, embedded, eventually, rss_peak_mb
+from tests.e2e.deployment import ROOT, eventually, rss_peak_mb
 
 COUPON = str(Path(sys.executable).parent / "coupon")
 IMPATIENT = """
@@ -36,12 +36,9 @@ STARTED: list[subprocess.Popen[str]] = []
 
 
 @pytest.fixture
-def cli(tmp_path):
-    """The CLI of a service that was set up; its workers are ended with it."""
-    deployment = Deployment(embedded(tmp_path))
-    deployment.coupon("init")
-    yield deployment
-    deployment.__exit__()
+def cli(cli):
+    """As everywhere; what the test has started is ended with it."""
+    yield cli
     for process in STARTED:  # of a test that failed, too
         process.kill()
         process.communicate()

@@ -3,21 +3,10 @@
 import base64
 import json
 
-import pytest
-
 from coupon.applying.dead_letters import encode
 from coupon.ports.queue import Delivery, Message
-from tests.e2e.deployment import Deployment, embedded, eventually
+from tests.e2e.deployment import eventually
 from tests.e2e.test_cli import one_sentence
-
-
-@pytest.fixture
-def cli(tmp_path):
-    """The CLI of a service that was set up."""
-    deployment = Deployment(embedded(tmp_path))
-    deployment.coupon("init")
-    yield deployment
-    deployment.__exit__()
 
 
 def test_dead_letters_are_listed_shown_and_replayed(cli):

@@ -7,8 +7,6 @@ import signal
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from coupon.ports.store import Store
 from coupon.runtime.wiring import open_backend
 from tests.coupons import NOW, a_coupon
@@ -22,15 +20,6 @@ def closing_deployment(folder):
     deployment = Deployment(embedded(folder))
     deployment.coupon("init")
     deployment.start_worker()
-    yield deployment
-    deployment.__exit__()
-
-
-@pytest.fixture
-def cli(tmp_path):
-    """The CLI of a service that was set up; its workers are ended with it."""
-    deployment = Deployment(embedded(tmp_path))
-    deployment.coupon("init")
     yield deployment
     deployment.__exit__()
 

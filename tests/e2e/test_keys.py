@@ -22,15 +22,8 @@ def service(tmp_path_factory):
         yield running
 
 
-def coupon(environ, *arguments):
-    command = [str(Path(sys.executable).parent / "coupon"), *arguments]
-    return subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-
-
-def key(environ, *arguments):
-    ran = coupon(environ, "keys", *arguments, "--json")
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout)["key"]
+def key(service, *arguments):
+    return json.loads(service.coupon("keys", *arguments, "--json").stdout)["key"]
 
 
 def statuses(service, token, number=24):
@@ -43,21 +36,21 @@ def statuses(service, token, number=24):
 def test_the_first_key_closes_the_service_and_a_revoked_one_is_out_within_a_second(service):
     """The first test: there is no key yet."""
     assert statuses(service, None) == {200}
-    admin = key(service.environ, "create", "--name", "admin", "--role", "admin")
+    admin = key(service, "create", "--name", "admin", "--role", "admin")
     time.sleep(1)
     assert statuses(service, None) == {401}
     assert statuses(service, admin) == {200}
-    shop = key(service.environ, "create", "--name", "shop", "--role", "app")
+    shop = key(service, "create", "--name", "shop", "--role", "app")
     eventually(lambda: statuses(service, shop) == {200}, 2)
-    assert coupon(service.environ, "keys", "revoke", "shop").returncode == 0
+    service.coupon("keys", "revoke", "shop")
     time.sleep(1)
     assert statuses(service, shop) == {401}
     assert statuses(service, admin) == {200}
 
 
 def test_a_rotated_key_has_two_tokens_for_a_while(service):
-    first = key(service.environ, "create", "--name", "till", "--role", "viewer")
-    second = key(service.environ, "rotate", "till", "--overlap", "4s")
+    first = key(service, "create", "--name", "till", "--role", "viewer")
+    second = key(service, "rotate", "till", "--overlap", "4s")
     time.sleep(1)
     assert statuses(service, first) == statuses(service, second) == {200}
     eventually(lambda: statuses(service, first) == {401}, 8)
@@ -133,13 +126,13 @@ def gunicorn(environ, **more):
 
 def test_a_service_that_others_reach_starts_with_a_key_only(tmp_path):
     environ = embedded(tmp_path)
-    assert coupon(environ, "init").returncode == 0
+    Deployment(environ).coupon("init")
     refused = gunicorn(environ, HOST="0.0.0.0")
     _, told = refused.communicate(timeout=30)
     assert refused.returncode == 4
     assert "coupon keys create" in told
     assert "Traceback" not in told
-    key(environ, "create", "--name", "admin", "--role", "admin")
+    key(Deployment(environ), "create", "--name", "admin", "--role", "admin")
     for more in ({}, {"COUPON_AUTH": "gateway"}):
         started = gunicorn(environ, HOST="0.0.0.0", **more)
         try:
@@ -153,7 +146,7 @@ def test_a_service_that_others_reach_starts_with_a_key_only(tmp_path):
 
 def test_an_open_service_says_so_at_its_start(tmp_path):
     environ = embedded(tmp_path)
-    assert coupon(environ, "init").returncode == 0
+    Deployment(environ).coupon("init")
     started = gunicorn(environ)
     try:
         assert any('"event":"open"' in line and "no API key" in line for line in iter(started.stderr.readline, ""))

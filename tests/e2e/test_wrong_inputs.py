@@ -2,8 +2,6 @@
 
 import pytest
 
-from tests.e2e.deployment import Deployment, embedded
-
 CODE = "A1B2C3D4E5F6G7H8I9J"
 GOOD = f"{CODE},20260101,20261231"
 LONG = "x" * 1_001
@@ -42,14 +40,6 @@ WRONG_ROWS = [
     (LONG, "the line is longer than 1000 characters"),
     (GOOD, "the code is a duplicate of the one on line 1"),
 ]
-
-
-@pytest.fixture
-def cli(tmp_path):
-    """The CLI of a service that was set up."""
-    deployment = Deployment(embedded(tmp_path))
-    deployment.coupon("init")
-    return deployment
 
 
 @pytest.mark.parametrize(("content", "sentence"), WRONG_FILES)

@@ -1,6 +1,5 @@
 """TLS, passwords and API keys, by a proxy that checks them: the Elasticsearch of the tests has no such module."""
 
-import secrets
 import socket
 import time
 import traceback
@@ -14,7 +13,6 @@ from backends.testing.coupons import some_coupons
 from backends.testing.search import CALLS, held, holds, opened
 from coupon.domain.errors import BackendUnavailable, ConfigurationError
 from tests.contracts.checking_proxy import Refusal, proxy_to
-from tests.contracts.test_search import drop
 
 pytestmark = [
     pytest.mark.services,
@@ -25,13 +23,6 @@ QUOTED = quote(PASSWORD, safe="")
 KEY = b64encode(b"VuaCfGcBCdbkQm-e5aOx:ui2lp2axTNmsyakw9tvNnw??").decode()
 ALLOWED = {f"Basic {b64encode(f'ann:{PASSWORD}'.encode()).decode()}", f"ApiKey {KEY}"}
 UNAUTHORIZED = b'{"error":{"type":"security_exception","reason":"unable to authenticate"},"status":401}'
-
-
-@pytest.fixture
-def index(services):
-    name = f"test-{secrets.token_hex(6)}"
-    yield name
-    drop(services.elasticsearch, name)
 
 
 @pytest.fixture
